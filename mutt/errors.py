@@ -1,0 +1,92 @@
+"""What can go wrong, as a tree; an exception carries data, its docstring is its message.
+
+::
+
+    MuttError
+    ├── SettingsError      name, value, expected
+    ├── Refused            field, reason          (input that its sender can mend)
+    │   ├── RejectedItem   one event of a request
+    │   ├── RejectedBody   a whole request        (status)
+    │   └── RuleError      a rule that can't be saved
+    ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
+    ├── NoRuleset          a worker without rules refuses to evaluate
+    ├── StoreDown          PostgreSQL can't be asked, or not now
+    ├── PoisonRow          PostgreSQL refuses what these rows hold
+    ├── AlreadyStored      another commit wrote one of these rows first
+    ├── UndecodableEntry   a stream entry of an unknown version, or damaged
+    └── PermitExpired      the permission to send ran out before the first byte
+"""
+
+from __future__ import annotations
+
+
+class MuttError(Exception):
+    """Something went wrong in MUTT."""
+
+
+class SettingsError(MuttError):
+    """A setting has a value it can't have."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {expected}")
+        self.name, self.value, self.expected = name, value, expected
+
+
+class Refused(MuttError):
+    """Input that its sender can mend: which field, and what to do about it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field, self.reason = field, reason
+
+
+class RejectedItem(Refused):
+    """One event of a request can't be taken; its neighbours can."""
+
+
+class RejectedBody(Refused):
+    """No part of a request can be read; ``status`` is the HTTP answer (400, 413 or 415)."""
+
+    def __init__(self, field: str, reason: str, status: int = 400) -> None:
+        super().__init__(field, reason)
+        self.status = status
+
+
+class RuleError(Refused):
+    """A rule can't be saved."""
+
+
+class Unavailable(MuttError):
+    """Nothing was taken; ask again after ``retry_after`` seconds."""
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class NoRuleset(MuttError):
+    """No ruleset could be read: a worker without rules refuses to evaluate."""
+
+
+class StoreDown(MuttError):
+    """PostgreSQL can't be asked, or can't answer now."""
+
+
+class PoisonRow(MuttError):
+    """PostgreSQL refuses what at least one of these rows holds; ``sqlstate`` says why."""
+
+    def __init__(self, reason: str, sqlstate: str = "") -> None:
+        super().__init__(reason)
+        self.sqlstate = sqlstate
+
+
+class AlreadyStored(MuttError):
+    """Another commit wrote one of these rows first: read back what stands, and go on."""
+
+
+class UndecodableEntry(MuttError):
+    """A stream entry of an unknown version, or damaged."""
+
+
+class PermitExpired(MuttError):
+    """The permission to send ran out before the first byte; nothing was sent."""
