@@ -1,4 +1,4 @@
-"""Rule: which events matter, and what to do with them. Values only; checking one is ``Ruleset.check``."""
+"""Rule: which events matter, and what to do with them. Values only; checking one is ``check.check_rule``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""check_rule: what an administrator or a file gives, as a rule; or which field can't stay, and what to write there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from mutt.errors import RuleError
+from mutt.event import SEVERITY_NAMES
+from mutt.rules.evaluate import check_matchable
+from mutt.rules.oid import normal
+from mutt.rules.rule import Handling, MatchType, Rule
+
+NAME_MAX = 255
+TEXT_MAX = 4096
+
+#: PostgreSQL's integer.
+_PRIORITY_LIMIT = 2**31 - 1
+
+_OID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_FLAGS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+#: Fields that may be given empty (null, or no text), as a form gives what was not filled in.
+_MAY_BE_EMPTY = frozenset(
+    (
+        "name",
+        "match_string",
+        "trap_oid",
+        "syslog_severity",
+        "hostname",
+        "source",
+        "program",
+        "tags",
+        "moog_severity",
+    )
+)
+_EMPTY = (None, "")
+
+_Word = TypeVar("_Word", bound=StrEnum)
+Reader = Callable[[str, Any], Any]
+
+
+def check_rule(data: Mapping[str, Any], *, rule_id: int = 0) -> Rule:
+    """The rule that ``data`` (the fields of :class:`Rule`, as JSON, YAML or a form gives them) describes.
+
+    Blanks around a value and dots around an OID are dropped, numbers may be text, severities names; the blanks of
+    ``match_string`` are the rule's own. An absent field has its default; the name's is what the rule looks for.
+    ``id`` in ``data`` is ignored. Raises :class:`RuleError` with the field and the remedy.
+    """
+    values: dict[str, Any] = {}
+    for field, given in data.items():
+        if field == "id":
+            continue
+        if field not in _READERS:
+            raise RuleError(str(field), _unknown(str(field), _READERS))
+        if given not in _EMPTY or field not in _MAY_BE_EMPTY:
+            values[field] = _READERS[field](field, given)
+    rule = _told_apart(Rule(id=rule_id, **{"name": "", **values}))
+    check_matchable(rule)
+    return (
+        rule
+        if rule.name
+        else msgspec.structs.replace(rule, name=(rule.match_string or rule.trap_oid or "")[:NAME_MAX])
+    )
+
+
+def _told_apart(rule: Rule) -> Rule:
+    # An oid_prefix rule looks at the OID only: text beside it would seem to be asked for, and is not.
+    if rule.match_type is not MatchType.OID_PREFIX:
+        if not rule.match_string.strip():
+            raise RuleError(
+                "match_string", f"is empty; a {rule.match_type.value} rule needs the text to look for"
+            )
+        return rule
+    text = normal(rule.match_string)
+    oid = rule.trap_oid or (_oid("match_string", text) if text else None)
+    if text not in ("", oid):
+        raise RuleError(
+            "match_string",
+            "has no meaning beside oid_prefix; leave it empty, or use contains with trap_oid as its scope",
+        )
+    return msgspec.structs.replace(rule, match_string="", trap_oid=oid, field="message")
+
+
+def _text(limit: int, *, strip: bool = True) -> Reader:
+    def read(field: str, given: Any) -> str:
+        if not isinstance(given, str | int | float) or isinstance(given, bool):
+            raise RuleError(field, f"is a {type(given).__name__}; write text")
+        text = str(given).strip() if strip else str(given)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise RuleError(
+                field, "holds a character that can't be stored (NUL or half a surrogate pair); leave it out"
+            )
+        if len(text) > limit:
+            raise RuleError(field, f"has {len(text)} characters; at most {limit} are kept")
+        return text
+
+    return read
+
+
+def _scope(field: str, given: Any) -> str | None:
+    return _text(NAME_MAX)(field, given) or None
+
+
+def _team(field: str, given: Any) -> str:
+    team: str = _text(NAME_MAX)(field, given)
+    if not team:
+        raise RuleError(field, "is blank; name a team")
+    return team
+
+
+def _word(words: type[_Word]) -> Reader:
+    def read(field: str, given: Any) -> _Word:
+        try:
+            return words(str(given).strip())
+        except ValueError:
+            raise RuleError(field, f"{str(given)[:60]!r} is none of {', '.join(words)}") from None
+
+    return read
+
+
+def _whole(low: int, high: int, names: Mapping[str, int] | None = None) -> Reader:
+    def read(field: str, given: Any) -> int:
+        text = str(given).strip().lower()
+        if names and text in names:
+            return names[text]
+        if (
+            isinstance(given, bool)
+            or not re.fullmatch(r"[+-]?[0-9]{1,12}", text)
+            or not low <= int(text) <= high
+        ):
+            allowed = f"; write a whole number from {low} to {high}" + (
+                " or a name such as error" if names else ""
+            )
+            raise RuleError(field, f"{str(given)[:60]!r} is out of range{allowed}")
+        return int(text)
+
+    return read
+
+
+def _flag(field: str, given: Any) -> bool:
+    flag = _FLAGS.get(str(given).strip().lower())
+    if flag is None:
+        raise RuleError(field, f"{str(given)[:60]!r} is neither true nor false")
+    return flag
+
+
+def _oid(field: str, given: Any) -> str | None:
+    oid = normal(str(given))
+    if oid and (len(oid) > NAME_MAX or not _OID.fullmatch(oid)):
+        raise RuleError(field, f"{str(given)[:60]!r} is no OID; write numbers and dots such as 1.3.6.1.4.1.9")
+    return oid or None
+
+
+def _tags(field: str, given: Any) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise RuleError(field, 'is no mapping; write names and values such as {"site": "lon1"}')
+    tags = {
+        _text(NAME_MAX)(field, name): _text(NAME_MAX, strip=False)(field, value)
+        for name, value in given.items()
+    }
+    if "" in tags:
+        raise RuleError(field, "has a tag without a name")
+    return tags
+
+
+def _unknown(field: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(field, known, n=1)
+    return "is no field of a rule; " + (
+        f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    )
+
+
+#: How each field of a rule is read.
+_READERS: dict[str, Reader] = {
+    "name": _text(NAME_MAX),
+    "match_type": _word(MatchType),
+    "match_string": _text(TEXT_MAX, strip=False),
+    "field": _text(NAME_MAX),
+    "trap_oid": _oid,
+    "syslog_severity": _whole(0, 7, SEVERITY_NAMES),
+    "hostname": _scope,
+    "source": _scope,
+    "program": _scope,
+    "tags": _tags,
+    "priority": _whole(-_PRIORITY_LIMIT, _PRIORITY_LIMIT),
+    "prod_handling": _word(Handling),
+    "dev_handling": _word(Handling),
+    "team_assignment": _team,
+    "moog_severity": _whole(0, 5),
+    "is_active": _flag,
+}

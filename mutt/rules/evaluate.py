@@ -1,0 +1,290 @@
+"""evaluate: one event and one ruleset in, one verdict out. Pure and total: no event makes it raise.
+
+``Ruleset.compile`` turns rules into one matcher a field; ``evaluate`` asks them which rules' patterns match, walks
+those in order of (priority, id), and the first whose scope admits the event decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import NamedTuple
+
+from mutt.errors import RuleError
+from mutt.event import Event
+from mutt.rules.hosts import HostPatterns, check_host_pattern
+from mutt.rules.matcher import Matcher, check_expression, expression
+from mutt.rules.oid import OidPrefixes, normal, under
+from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule, Verdict
+from mutt.rules.template import template_of
+
+PRODUCTION, DEVELOPMENT = "production", "development"
+
+#: Moog's severity (5 critical … 1 indeterminate) of syslog's 0 to 7.
+MOOG_SEVERITY = {0: 5, 1: 5, 2: 4, 3: 3, 4: 2, 5: 2, 6: 1, 7: 1}
+
+#: Moog's severity where neither the rule nor the event has one.
+SEVERITY_OF_HANDLING = {
+    Handling.PAGE_AND_TICKET: 5,
+    Handling.PAGE_ONLY: 4,
+    Handling.TICKET_ONLY: 3,
+    Handling.IGNORE: 1,
+}
+META_SEVERITY = 3
+
+#: So many hosts are remembered by a ruleset; then it begins anew.
+HOSTS_REMEMBERED = 65_536
+
+TextOf = Callable[[Event], str | None]
+
+
+class Host(NamedTuple):
+    """What a ruleset knows of a host name."""
+
+    environment: str
+    team: str
+    scopes: frozenset[str]  #: the host scopes that admit it
+
+
+class Scope(NamedTuple):
+    """What a rule asks of an event besides its text; None asks nothing."""
+
+    severity: int | None
+    hostname: str | None
+    source: str | None
+    program: str | None
+    trap_oid: str | None
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, rule: Rule) -> Scope | None:
+        """The scope of ``rule``, or None where it admits every event that its text matches."""
+        oid = None if rule.match_type is MatchType.OID_PREFIX or not rule.trap_oid else normal(rule.trap_oid)
+        names = (rule.source, rule.program)
+        source, program = (name.lower() if name else None for name in names)
+        scope = cls(rule.syslog_severity, rule.hostname or None, source, program, oid, rule.tags)
+        return scope if any(part is not None for part in scope[:-1]) or rule.tags else None
+
+    def admits(self, event: Event, host: Host) -> bool:
+        """Does every part hold? A part that the event has nothing for does not."""
+        return (
+            (self.severity is None or (event.severity is not None and event.severity <= self.severity))
+            and (self.hostname is None or self.hostname in host.scopes)
+            and (self.source is None or event.source.lower() == self.source)
+            and (self.program is None or (event.program or "").lower() == self.program)
+            and (
+                self.trap_oid is None or (event.trap_oid is not None and under(event.trap_oid, self.trap_oid))
+            )
+            and all(event.tags.get(name) == value for name, value in self.tags.items())
+        )
+
+
+class Ruleset:
+    """One version of the rules, compiled. Immutable but for what it remembers; safe to share between threads."""
+
+    def __init__(self, version: int, rules: list[Rule], refused: dict[int, RuleError], hosts: Hosts) -> None:
+        self.version = version
+        self.rules = {rule.id: rule for rule in rules}  #: by id, inactive ones too
+        self.refused = refused  #: active rules that can't be compiled, by id; their neighbours stand
+        self._hosts = hosts
+        self._ranked = sorted(
+            (rule for rule in rules if rule.is_active and rule.id not in refused),
+            key=lambda rule: (rule.priority, rule.id),
+        )
+        self._scopes = [Scope.of(rule) for rule in self._ranked]
+        self._message, self._fields = _matchers(self._ranked)
+        self._oids = OidPrefixes(
+            (rank, rule.trap_oid or "")
+            for rank, rule in enumerate(self._ranked)
+            if rule.match_type is MatchType.OID_PREFIX
+        )
+        self._verdicts: dict[tuple[int, str, int | None], Verdict] = {}
+
+    @classmethod
+    def compile(
+        cls,
+        version: int,
+        rules: Iterable[Rule],
+        development_hosts: Iterable[str],
+        device_teams: Mapping[str, str],
+        default_team: str = "NETO",
+    ) -> Ruleset:
+        """The ruleset of ``rules``. Raises :class:`mutt.errors.NoRuleset` where re2 can't hold them all.
+
+        A rule that can't be compiled is left out and stands in ``refused``. ``development_hosts`` and the keys of
+        ``device_teams`` are names, globs or networks.
+        """
+        given = list(rules)
+        refused = {rule.id: error for rule in given if rule.is_active and (error := _fault(rule))}
+        scopes = {rule.hostname for rule in given if rule.hostname and rule.id not in refused}
+        return cls(version, given, refused, Hosts(scopes, development_hosts, device_teams, default_team))
+
+    def rule_name(self, rule_id: int | None) -> str:
+        """The name of a rule, also of one that is gone since."""
+        if rule_id is None:
+            return UNHANDLED
+        rule = self.rules.get(rule_id)
+        return rule.name if rule else f"rule {rule_id}"
+
+    def host(self, hostname: str) -> Host:
+        """Environment, team and scopes of a host."""
+        return self._hosts[hostname]
+
+    def candidates(self, event: Event) -> list[int]:
+        """The ranks of all rules whose text or OID matches, the first to decide first."""
+        found = self._message.match(event.message)
+        for text_of, matcher in self._fields:
+            text = text_of(event)
+            if text is not None:
+                found += matcher.match(text)
+        if event.trap_oid is not None:
+            found += self._oids.match(event.trap_oid)
+        found.sort()
+        return found
+
+    def deciding(self, event: Event, host: Host) -> int | None:
+        """The rank of the rule that decides, or None."""
+        for rank in self.candidates(event):
+            scope = self._scopes[rank]
+            if scope is None or scope.admits(event, host):
+                return rank
+        return None
+
+    def verdict(self, rank: int, environment: str, severity: int | None) -> Verdict:
+        """The verdict of the rule at ``rank``; one value for all events that share it."""
+        from_event = None if severity is None else MOOG_SEVERITY.get(severity)
+        key = rank, environment, from_event
+        found = self._verdicts.get(key)
+        if found is None:
+            found = self._verdicts[key] = _verdict(self._ranked[rank], environment, from_event)
+        return found
+
+
+class Hosts(dict[str, Host]):
+    """What is known of each host name seen so far, found out on first sight."""
+
+    def __init__(
+        self, scopes: Iterable[str], development: Iterable[str], teams: Mapping[str, str], default_team: str
+    ) -> None:
+        super().__init__()
+        self._teams, self.default_team = dict(teams), default_team
+        self._development, self._team_hosts = HostPatterns(development), HostPatterns(self._teams)
+        self._scopes = HostPatterns(scopes)
+
+    def __missing__(self, hostname: str) -> Host:
+        teams = self._team_hosts.matching(hostname)
+        host = Host(
+            environment=DEVELOPMENT if self._development.matching(hostname) else PRODUCTION,
+            team=self._teams[teams[0]] if teams else self.default_team,
+            scopes=frozenset(self._scopes.matching(hostname)),
+        )
+        if len(self) >= HOSTS_REMEMBERED:
+            self.clear()
+        self[hostname] = host
+        return host
+
+
+def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
+    """What becomes of ``event``, and why. Never raises."""
+    host = ruleset.host(event.hostname)
+    if event.internal:
+        return _meta(event, host)
+    rank = ruleset.deciding(event, host)
+    if rank is not None:
+        return ruleset.verdict(rank, host.environment, event.severity)
+    return Verdict(
+        rule_id=None,
+        handling=UNHANDLED,
+        forward=False,
+        environment=host.environment,
+        team=host.team,
+        moog_severity=None,
+        why="no rule matched",
+        template=template_of(event.message),
+    )
+
+
+def _meta(event: Event, host: Host) -> Verdict:
+    return Verdict(
+        rule_id=None,
+        handling=META,
+        forward=True,
+        environment=host.environment,
+        team=event.team or host.team,
+        moog_severity=META_SEVERITY,
+        why="raised by MUTT itself; no rule is asked",
+        template=event.template,
+    )
+
+
+def _verdict(rule: Rule, environment: str, from_event: int | None) -> Verdict:
+    handling = rule.dev_handling if environment == DEVELOPMENT else rule.prod_handling
+    severity = rule.moog_severity
+    if severity is None:
+        severity = SEVERITY_OF_HANDLING[handling] if from_event is None else from_event
+    forward = handling.forwards
+    return Verdict(
+        rule_id=rule.id,
+        handling=handling.value,
+        forward=forward,
+        environment=environment,
+        team=rule.team_assignment,
+        moog_severity=severity if forward else None,
+        why=f"rule {rule.id} {rule.name} (priority {rule.priority}) {_says(rule)}; {environment}: {handling.value}",
+    )
+
+
+def _says(rule: Rule) -> str:
+    if rule.match_type is MatchType.OID_PREFIX:
+        return f"trap under {rule.trap_oid}"
+    where = "" if rule.field == "message" else f"{rule.field} "
+    text = rule.match_string if len(rule.match_string) <= 60 else rule.match_string[:59] + "…"
+    return f'{where}{rule.match_type.value} "{text}"'
+
+
+def _matchers(ranked: list[Rule]) -> tuple[Matcher, list[tuple[TextOf, Matcher]]]:
+    by_field: dict[str, list[tuple[int, str]]] = {"message": []}
+    for rank, rule in enumerate(ranked):
+        if rule.match_type is not MatchType.OID_PREFIX:
+            by_field.setdefault(rule.field, []).append((rank, expression(rule.match_type, rule.match_string)))
+    message = Matcher(by_field.pop("message"))
+    return message, [(_text_of(field), Matcher(patterns)) for field, patterns in by_field.items()]
+
+
+def _text_of(field: str) -> TextOf:
+    if not field.startswith("tags."):
+        return attrgetter(field)
+    name = field.removeprefix("tags.")
+    return lambda event: event.tags.get(name)
+
+
+def is_field(name: str) -> bool:
+    """May a rule look into the field ``name``?"""
+    return name in FIELDS or (name.startswith("tags.") and len(name) > len("tags."))
+
+
+def _fault(rule: Rule) -> RuleError | None:
+    try:
+        check_matchable(rule)
+    except RuleError as error:
+        return error
+    return None
+
+
+def check_matchable(rule: Rule) -> None:
+    """Raise :class:`RuleError` where ``rule`` can't become part of a ruleset."""
+    if not is_field(rule.field):
+        raise RuleError(
+            "field", f"{rule.field!r} is no field of an event; write one of {', '.join(FIELDS)} or tags.NAME"
+        )
+    if rule.hostname:
+        check_host_pattern(rule.hostname)
+    if rule.match_type is MatchType.OID_PREFIX:
+        if not normal(rule.trap_oid or ""):
+            raise RuleError("trap_oid", "is empty; an oid_prefix rule needs an OID such as 1.3.6.1.4.1.9")
+    elif not rule.match_string:
+        raise RuleError(
+            "match_string", f"is empty; a {rule.match_type.value} rule needs the text to look for"
+        )
+    else:
+        check_expression(expression(rule.match_type, rule.match_string))

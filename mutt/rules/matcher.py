@@ -1,0 +1,148 @@
+"""Matcher: many patterns, one pass over the text, in time linear in its length whatever the patterns are.
+
+The patterns of one field are one set of google-re2. Letters are compared as re2 folds them (Unicode's simple
+case folding: the Kelvin sign is a k, the long s an s; ``ß`` is not ``ss``), ``.`` matches line breaks, ``^`` and
+``$`` are the text's ends unless the pattern says ``(?m)``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import re2
+
+from mutt.errors import NoRuleset, RuleError
+from mutt.rules.rule import MatchType
+
+_MIB = 1 << 20
+
+#: One pattern may take so much: a few ten thousand of re2's instructions.
+_PATTERN_MEMORY = 1 * _MIB
+
+#: The answer of a set whose first pattern, the canary, matches everything, where no other does.
+_CANARY_ALONE = [0]
+
+#: What re2 names at fault, and what to tell people about it.
+_FAULTS = {
+    "(?=": "look-ahead (?=…) can't be matched in linear time; write the rule without it",
+    "(?!": "negative look-ahead (?!…) can't be matched in linear time; give what must not match a rule of its own "
+    "with a lower priority number",
+    "(?<=": "look-behind (?<=…) can't be matched in linear time; match the text before it too",
+    "(?<!": "negative look-behind (?<!…) can't be matched in linear time; write the rule without it",
+    "(?>": "an atomic group (?>…) is not needed here (nothing backtracks); write (?:…)",
+    "(?#": "comments (?#…) are not understood; leave them out",
+    "(?x": "the verbose flag (?x) is not understood; write the pattern on one line",
+    "(?(": "a condition (?(…)…) can't be matched in linear time; make two rules",
+    "\\k": "the back-reference \\k can't be matched in linear time; write the text out",
+    "\\g": "the back-reference \\g can't be matched in linear time; write the text out",
+    "\\Z": "\\Z is not understood; write \\z for the end of the text",
+}
+
+
+def expression(match_type: MatchType, text: str) -> str:
+    """The re2 expression of a rule's ``text``; ``oid_prefix`` has none."""
+    if match_type is MatchType.REGEX:
+        return text
+    literal: str = re2.escape(text)
+    if match_type is MatchType.EQUALS:
+        return rf"\A{literal}\z"
+    if match_type is MatchType.PREFIX:
+        return rf"\A{literal}"
+    return literal
+
+
+def check_expression(text: str, field: str = "match_string") -> None:
+    """Raise :class:`RuleError` naming the part at fault where re2 can't compile ``text``."""
+    try:
+        re2.compile(text, _options(_PATTERN_MEMORY))
+    except re2.error as error:
+        raise RuleError(field, _reason(_said(error), text)) from None
+
+
+class Matcher:
+    """The patterns of one field, compiled once; safe to share between threads.
+
+    Raises :class:`NoRuleset` where re2 can't hold them all, :class:`RuleError` for one it can't compile.
+    """
+
+    def __init__(self, patterns: Iterable[tuple[int, str]], *, memory: int | None = None) -> None:
+        """``patterns`` are (index, re2 expression); an index may come with several. ``memory`` is in bytes."""
+        indices: defaultdict[str, list[int]] = defaultdict(list)
+        for index, text in patterns:
+            indices[text].append(index)
+        self._indices = list(indices.values())
+        self._expressions = list(indices)
+        self._set = _compiled(self._expressions, memory or _memory(len(indices)))
+
+    def match(self, text: str) -> list[int]:
+        """The indices of all patterns that match somewhere in ``text``, in no order."""
+        data = text.encode("utf-8", "replace")
+        found: Sequence[int] = self._set.Match(data) or ()
+        if found == _CANARY_ALONE:  # the common case
+            return []
+        if 0 not in found:
+            return self._one_by_one(data)
+        return [index for number in found if number for index in self._indices[number - 1]]
+
+    def _one_by_one(self, data: bytes) -> list[int]:
+        # re2 gives up on a set, without a word, where its memory can't hold the states that this text needs; a
+        # single pattern never does.
+        options = _options(_PATTERN_MEMORY)
+        found = (n for n, text in enumerate(self._expressions) if re2.search(text.encode(), data, options))
+        return [index for number in found for index in self._indices[number]]
+
+
+def _compiled(expressions: list[str], memory: int) -> Any:
+    built = re2.Set.SearchSet(_options(memory))
+    built.Add("")  # the canary: an answer without it is no answer
+    for text in expressions:
+        try:
+            built.Add(text)
+        except re2.error:
+            check_expression(text)
+            raise
+    try:
+        built.Compile()
+    except re2.error:
+        raise NoRuleset(f"re2 can't hold {len(expressions)} patterns in {memory // _MIB} MiB") from None
+    if built.Match(b"canary") is None:
+        raise NoRuleset(f"the set of {len(expressions)} patterns does not answer in {memory // _MIB} MiB")
+    return built
+
+
+def _memory(patterns: int) -> int:
+    # A bound, not a price: re2 takes it only where the texts need that many states.
+    return min(64 * _MIB + patterns * (_MIB // 16), 1024 * _MIB)
+
+
+def _options(memory: int) -> Any:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.dot_nl = True
+    options.log_errors = False
+    options.max_mem = memory
+    return options
+
+
+def _said(error: Exception) -> str:
+    # The binding hands on re2's own bytes.
+    return " ".join(
+        part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in error.args
+    )
+
+
+def _reason(said: str, text: str) -> str:
+    _, _, part = said.partition(": ")
+    if part in _FAULTS:
+        return _FAULTS[part]
+    if part.startswith("\\") and part[1:].isdigit():
+        return f"the back-reference {part} can't be matched in linear time; write the text out"
+    if part == "(?P" and "(?P=" in text:
+        return "the back-reference (?P=…) can't be matched in linear time; write the text out"
+    if said.startswith("bad repetition") and part in ("++", "*+", "?+"):
+        return f"the possessive {part} is not needed here (nothing backtracks); write {part[0]}"
+    if said.startswith("pattern too large"):
+        return "is too large a pattern: make its counts {n,m} smaller, or more than one rule of it"
+    return f"is no regular expression: {said}"
