@@ -1,0 +1,208 @@
+"""The Moog client: one POST under one permit, inside one deadline; its answer says what must happen next."""
+
+from __future__ import annotations
+
+import base64
+import math
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+import requests.auth
+import urllib3.exceptions
+
+from mutt.alert import Alert
+from mutt.budget.permit import Permit
+from mutt.errors import PermitExpired, SettingsError
+from mutt.moog.connection import Exchange, GatedAdapter
+from mutt.moog.dialects import DIALECTS, Dialect
+from mutt.moog.outcome import Answer, Reason, judge
+from mutt.settings import Settings
+
+#: As much of an answer is read, in bytes.
+ANSWER_MAX = 64 * 1024
+#: Connections kept open; the most recently used is taken first, so that a quiet time keeps few.
+CONNECTIONS = 32
+
+#: The permit of a request that is never sent.
+EXPIRED = Permit("", 0, -math.inf)
+
+# A host name that can't be written in DNS is a UnicodeError.
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
+
+
+class _Headers(requests.auth.AuthBase):
+    """The headers of each request. As "auth", so that no .netrc puts another key in; and no repr shows them."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, _response: requests.Response) -> None:
+        """Redirects are neither followed nor prepared: an alert and its key go to one address."""
+
+
+class MoogClient:
+    """Sends alerts to Moog. Threads may share one: each has its own session, all share the connections.
+
+    ``timeout`` bounds the whole exchange in seconds, from opening the connection to the last byte of the answer;
+    only the look-up of a name can't be cut short, and nothing was sent then.
+    Raises :class:`SettingsError` for an address that holds a user or a key, or a key that no header can carry.
+    """
+
+    def __init__(
+        self, url: str, dialect: Dialect, secret: str, user: str = "", timeout: float = 10.0
+    ) -> None:
+        parts = urlsplit(url)
+        self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        if "@" in parts.netloc:
+            raise SettingsError(
+                "MOOG_URL", self._shown, "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+            )
+        self._url, self._dialect, self._timeout = url, dialect, timeout
+        self._headers = _Headers(dialect.headers(secret, user))
+        self._hidden = _spellings(secret, user) if secret else ()
+        self._adapter = GatedAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
+        self._route = _route(url)
+        self._threads = threading.local()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> MoogClient:
+        """The client that the settings describe. Raises :class:`SettingsError`."""
+        settings.need("moog_url")
+        return cls(
+            settings.moog_url,
+            DIALECTS[settings.moog_dialect],
+            settings.moog_api_key,
+            settings.moog_user,
+            settings.moog_timeout,
+        )
+
+    def __repr__(self) -> str:
+        return f"MoogClient({self._shown}, {self._dialect.name})"
+
+    def send(self, alerts: Sequence[Alert], permit: Permit) -> Answer:
+        """POST ``alerts`` as one request, if ``permit`` still holds when its first byte would go out.
+
+        Never raises for what the network or Moog does. Where opening the connection took longer than the permit
+        lived, nothing is sent and the connection is kept for the next permit.
+        """
+        body = self._dialect.body(alerts)
+        exchange = Exchange(permit, time.monotonic() + self._timeout)
+        with exchange.running():
+            return self._exchange(body, exchange)
+
+    def warm(self) -> Answer:
+        """Open a connection if none is kept, and send nothing.
+
+        Called before a permit is asked for, so that its short life isn't spent on a handshake. Answers ``unsent``
+        where a connection stands open, else what stood against it.
+        """
+        exchange = Exchange(EXPIRED, time.monotonic() + self._timeout)
+        with exchange.running():
+            return self._exchange(b"", exchange)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._adapter.close()
+
+    def _exchange(self, body: bytes, exchange: Exchange) -> Answer:
+        said, error, text = b"", None, ""
+        response: requests.Response | None = None
+        try:
+            response = self._post(body)
+            said = _read(response)
+            error = Reason.TIMEOUT if exchange.timed_out else None
+        except PermitExpired:
+            error = Reason.EXPIRED
+        except _BROKEN as broken:
+            error = Reason.TIMEOUT if exchange.timed_out else classify(broken)
+            text = describe(broken)
+        return judge(
+            None if response is None else response.status_code,
+            said,
+            {} if response is None else response.headers,
+            error,
+            now=time.time(),
+            text=text or self._hide(said),
+            started_at=exchange.started_at,
+        )
+
+    def _post(self, body: bytes) -> requests.Response:
+        return self._session().post(
+            self._url,
+            data=body,
+            auth=self._headers,
+            allow_redirects=False,
+            stream=True,
+            timeout=self._timeout,
+            **self._route,
+        )
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = self._threads.session = _Session()
+            session.trust_env = False
+            session.mount("http://", self._adapter)
+            session.mount("https://", self._adapter)
+        return session
+
+    def _hide(self, said: bytes) -> str:
+        """Moog's words without the key, should it echo it."""
+        text = said.decode(errors="replace")
+        for secret in self._hidden:
+            text = text.replace(secret, "…")
+        return text
+
+
+def classify(error: BaseException) -> Reason:
+    """Which of the closed set of reasons an error of the network is."""
+    chain = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
+        return Reason.CERTIFICATE
+    timeouts = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+    return Reason.TIMEOUT if any(isinstance(cause, timeouts) for cause in chain) else Reason.CONNECTION
+
+
+def describe(error: BaseException) -> str:
+    """An error of the network for people: its first cause, without addresses, headers or bodies."""
+    cause = list(_causes(error))[-1]
+    told = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or ""
+    return f"{type(cause).__name__}: {told}".removesuffix(": ")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _spellings(secret: str, user: str) -> tuple[str, ...]:
+    """The ways in which an answer might show the secret."""
+    basic = base64.b64encode(f"{user}:{secret}".encode()).decode()
+    return secret, orjson.dumps(secret).decode()[1:-1], basic
+
+
+def _route(url: str) -> dict[str, Any]:
+    """The environment's proxy and certificate bundle for ``url``: asked for once, not with each alert."""
+    found = requests.Session().merge_environment_settings(url, {}, None, None, None)
+    if any(str(proxy).startswith("socks") for proxy in found["proxies"].values()):
+        raise SettingsError("ALL_PROXY", "socks…", "an HTTP proxy, or Moog's host in NO_PROXY")
+    return {name: found[name] for name in ("proxies", "verify", "cert")}
+
+
+def _read(response: requests.Response) -> bytes:
+    # Closing gives a connection whose answer was read to its end back to the pool, and ends any other.
+    with response:
+        return bytes(response.raw.read(ANSWER_MAX + 1, decode_content=True)[:ANSWER_MAX])

@@ -1,0 +1,192 @@
+"""Connections that ask the permit last: after connect(), before the first byte of the request.
+
+An :class:`Exchange` is one request, from opening the connection to the last byte of the answer. It is found
+through a context variable, because urllib3 makes the connections: outside an exchange nothing can be sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import requests.adapters
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import BaseHTTPResponse
+
+from mutt.budget.permit import Permit
+from mutt.errors import PermitExpired
+from mutt.moog.deadline import DEADLINES
+
+#: A connection that was idle for longer, in seconds, is not trusted: a firewall may have forgotten it.
+IDLE_MAX = 30.0
+
+
+class Exchange:
+    """One request: its permit, its deadline (monotonic), when its first byte went out."""
+
+    def __init__(self, permit: Permit, deadline: float) -> None:
+        self.permit, self.deadline = permit, deadline
+        self.started_at: float | None = None
+        self.timed_out = False
+        self.connection: GatedConnection | None = None
+        self._handle: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Whatever this thread sends in here belongs to this exchange, and ends at its deadline."""
+        alarm = DEADLINES.at(self.deadline, self._expire)
+        token = CURRENT.set(self)
+        try:
+            yield
+        finally:
+            CURRENT.reset(token)
+            alarm.cancel()
+            self.watch(None)
+
+    def left(self) -> float:
+        """Seconds until the deadline. Raises ``TimeoutError`` where none are left."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            self.timed_out = True
+            raise TimeoutError
+        return left
+
+    def watch(self, sock: socket.socket | None) -> None:
+        """The deadline shuts ``sock`` down; None: nothing any more."""
+        # A handle of our own: TLS takes the socket out of its object, and its shutdown isn't safe from outside.
+        handle = socket.socket(sock.family, sock.type, fileno=socket.dup(sock.fileno())) if sock else None
+        with self._lock:
+            old, self._handle = self._handle, handle
+            if self.timed_out:
+                self._shut()
+        if old:
+            old.close()
+
+    def check(self) -> None:
+        """Raises :class:`PermitExpired`."""
+        if not self.permit.holds(time.monotonic()):
+            raise PermitExpired
+
+    def start(self) -> None:
+        """The first byte goes out now. Raises :class:`PermitExpired`."""
+        now = time.monotonic()
+        if not self.permit.holds(now):
+            raise PermitExpired
+        self.started_at = now
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.timed_out = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._handle:
+            with contextlib.suppress(OSError):
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+
+CURRENT: ContextVar[Exchange] = ContextVar("exchange")
+
+
+class GatedConnection(HTTPConnection):
+    """A connection that sends only what the current exchange may send."""
+
+    used_at = 0.0  #: monotonic
+    _waiting = False  #: a request is written, its first byte is not out yet
+
+    def _new_conn(self) -> socket.socket:
+        exchange = CURRENT.get()
+        # Each address of a name gets the whole timeout: share what is left among them.
+        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        self.timeout = exchange.left() / len(addresses)
+        sock = super()._new_conn()
+        self.timeout = exchange.left()
+        sock.settimeout(self.timeout)
+        exchange.watch(sock)
+        self.used_at = time.monotonic()
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.used_at = time.monotonic()
+        self._waiting = True
+        super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        # Here and not in request(): between that and the first byte another thread may get its turn.
+        if self._waiting:
+            self._waiting = False
+            CURRENT.get().start()
+        super().send(data)
+
+
+class GatedTLSConnection(GatedConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class GatedPool(HTTPConnectionPool):
+    """Opens the connection first, and keeps it if the permit ran out meanwhile: the next permit finds it open."""
+
+    ConnectionCls = GatedConnection
+
+    def urlopen(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
+        exchange = CURRENT.get()
+        connection = self._get_conn()
+        try:
+            self._open(connection, exchange)
+            exchange.check()
+        except BaseException:
+            self._put_conn(connection)
+            raise
+        exchange.connection = connection
+        return super().urlopen(*args, **kwargs)
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        exchange = CURRENT.get()
+        opened, exchange.connection = exchange.connection, None
+        return opened or super()._get_conn(timeout)
+
+    def _open(self, connection: Any, exchange: Exchange) -> None:
+        if not connection.is_closed and time.monotonic() - connection.used_at > IDLE_MAX:
+            connection.close()
+        if not connection.is_closed:
+            exchange.watch(connection.sock)
+            return
+        try:
+            if self.proxy is not None and self.scheme == "https":
+                self._prepare_proxy(connection)
+            else:
+                connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+
+
+class GatedTLSPool(GatedPool, HTTPSConnectionPool):
+    """The same over TLS."""
+
+    ConnectionCls = GatedTLSConnection
+
+
+POOLS = {"http": GatedPool, "https": GatedTLSPool}
+
+
+class GatedAdapter(requests.adapters.HTTPAdapter):
+    """Requests' adapter, each of whose connections is gated; never retries. Threads may share one."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
