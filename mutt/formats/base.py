@@ -1,0 +1,288 @@
+"""What every format shares: the values that go in and out, and what is done around a format's own reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Protocol, TypedDict
+from uuid import UUID, uuid5
+
+import msgspec
+from msgspec import Raw
+
+from mutt.errors import RejectedItem
+from mutt.event import Event, State, Varbind, uuid7
+from mutt.formats import times
+from mutt.formats.body import Broken, split
+from mutt.formats.values import clean, clean_text
+
+#: Senders' ids that are no UUIDs become uuid5(uuid5(this, API key's id), text): no key can name another's events.
+ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
+
+HOSTNAME_MAX = 255
+
+JsonObject = dict[str, Any]
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the request knows and its body does not."""
+
+    received_at: datetime  #: aware, UTC; the stamp of the first item
+    key_id: str  #: which API key
+    max_event: int  #: bytes that one event may have
+    default_host: str  #: the sender's address, for lines that name no host
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """One item that was not taken, and why."""
+
+    index: int  #: its place in the request
+    field: str
+    reason: str
+    raw: str  #: its text, cut to ``max_event``
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """What a body held. Every item is either in ``events`` or in ``rejected``."""
+
+    events: list[Event]
+    rejected: list[Rejected]
+    identified: list[int]  #: positions in ``events`` of those that brought their own event_id
+
+
+class EventFields(TypedDict, total=False):
+    """What a format settles about an event; absent ones keep the defaults of :class:`~mutt.event.Event`."""
+
+    hostname: Any  #: checked here: text, not blank, at most 255 characters
+    message: Any  #: checked here: text, not blank
+    severity: int | None
+    state: State
+    source: str
+    facility: str | None
+    program: str | None
+    trap_oid: str | None
+    varbinds: tuple[Varbind, ...]
+    tags: dict[str, str]
+    clear_key: str | None
+    instance: str | None
+
+
+class Fields(EventFields, total=False):
+    """What a format reads out of one item."""
+
+    time: Any  #: the sender's time as it wrote it
+    own_id: Any  #: the sender's own id for the event, if it has one
+
+
+class Format(Protocol):
+    """A way of writing events into a request's body."""
+
+    @property
+    def name(self) -> str:
+        """As in ``/ingest/<name>``."""
+
+    def sniffs(self, body: bytes, content_type: str) -> bool:
+        """Does this body look like mine? The Content-Type is a hint and often wrong."""
+
+    def parse(self, body: bytes, context: Context) -> Parsed:
+        """Raises :class:`~mutt.errors.RejectedBody` where nothing can be read."""
+
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Collector:
+    """Gathers a request's events: numbers, stamps, checks and names what a format read."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._index = 0
+        self._received_at = context.received_at
+        self._space: UUID | None = None
+        # One random draw a request, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
+        self._next_id = uuid7(context.received_at.timestamp()).int & ~(1 << 61)
+        self.parsed = Parsed([], [], [])
+
+    def add(self, fields: Fields, text: str) -> None:
+        """Take the item that was written as ``text``. Raises :class:`RejectedItem`; its place stays open then."""
+        size = len(text) if text.isascii() else len(text.encode())
+        if size > self._context.max_event:
+            raise RejectedItem("event", f"is {size} bytes; at most {self._context.max_event} are taken")
+        self.parsed.events.append(self._event(fields, text))
+        self._step()
+
+    def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
+        """Note that this item was not taken."""
+        text = fit(bytes(memoryview(raw)[: self._context.max_event]))
+        self.parsed.rejected.append(Rejected(self._index, refusal.field, refusal.reason, text))
+        self._step()
+
+    def _step(self) -> None:
+        self._index += 1
+        self._next_id += 1
+        self._received_at += _MICROSECOND
+
+    def _event(self, fields: Fields, text: str) -> Event:
+        own_id = fields.pop("own_id", None)
+        occurred_at, occurred_text = times.occurred(fields.pop("time", None), self._received_at)
+        fields["hostname"] = _hostname(fields.get("hostname"))
+        _check_message(fields.get("message"))
+        settled: EventFields = fields
+        event = Event(
+            event_id=UUID(int=self._next_id) if own_id is None or own_id == "" else self._own(own_id),
+            received_at=self._received_at,
+            occurred_at=occurred_at,
+            occurred_text=occurred_text,
+            item=self._index,
+            raw=text,
+            **settled,
+        )
+        if own_id is not None and own_id != "":
+            self.parsed.identified.append(len(self.parsed.events))
+        return event
+
+    def _own(self, own_id: Any) -> UUID:
+        if not isinstance(own_id, str | int) or isinstance(own_id, bool):
+            raise RejectedItem("event_id", "must be text or a whole number")
+        text = str(own_id)
+        if len(text) == 36:
+            try:
+                return UUID(text)
+            except ValueError:
+                pass
+        if self._space is None:
+            self._space = uuid5(ID_SPACE, self._context.key_id)
+        return uuid5(self._space, text)
+
+
+def _hostname(value: Any) -> str:
+    if value is None:
+        raise RejectedItem("hostname", "is missing")
+    if not isinstance(value, str):
+        raise RejectedItem("hostname", "must be text")
+    name = value.strip()
+    if not name:
+        raise RejectedItem("hostname", "is empty")
+    if len(name) > HOSTNAME_MAX:
+        raise RejectedItem("hostname", f"is {len(name)} characters long; at most {HOSTNAME_MAX} are taken")
+    return name
+
+
+def _check_message(value: Any) -> None:
+    if value is None:
+        raise RejectedItem("message", "is missing")
+    if not isinstance(value, str):
+        raise RejectedItem("message", "must be text")
+    if not value or value.isspace():
+        raise RejectedItem("message", "is empty")
+
+
+def fit(data: bytes) -> str:
+    """Bytes as text that can be stored: what is no UTF-8 as ``\\xNN``, NUL as U+FFFD."""
+    return data.decode("utf-8", "backslashreplace").replace("\0", "\ufffd")
+
+
+class JsonFormat:
+    """A format whose items are JSON objects. A subclass has a ``name`` and :meth:`read`; the rest has defaults."""
+
+    name: ClassVar[str]
+    #: An object without one of these keys is never this format's: it spares the others the question.
+    marks: ClassVar[frozenset[str]] = frozenset()
+    #: The key whose array holds the events, where an object wraps several (``alerts``, ``records``).
+    inside: ClassVar[str] = ""
+
+    def sniffs(self, body: bytes, content_type: str) -> bool:
+        """JSON at all? Which JSON is asked object by object: see :meth:`claims`."""
+        return looks_like_json(body, content_type)
+
+    def claims(self, item: JsonObject) -> bool:
+        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``."""
+        return not self.marks.isdisjoint(item)
+
+    def read(self, item: JsonObject, context: Context) -> Fields:
+        """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`."""
+        raise NotImplementedError
+
+    def parse(self, body: bytes, context: Context) -> Parsed:
+        return parse_json(body, context, lambda _item: self)
+
+
+Route = Callable[[JsonObject], JsonFormat]
+
+
+def parse_json(body: bytes, context: Context, route: Route) -> Parsed:
+    """Split ``body`` and let ``route`` choose the format of each object."""
+    collector = Collector(context)
+    for piece in split(body):
+        if isinstance(piece, Broken):
+            collector.reject(piece.raw, RejectedItem("event", piece.reason))
+        else:
+            _add(collector, piece, context, route)
+    return collector.parsed
+
+
+def _add(collector: Collector, piece: Raw, context: Context, route: Route, *, wrapped: bool = False) -> None:
+    try:
+        item, text = load(piece)
+        chosen = route(item)
+        if chosen.inside and not wrapped and isinstance(item.get(chosen.inside), list):
+            parts = _parts(piece, chosen.inside)
+        else:
+            collector.add(chosen.read(item, context), text)
+            return
+    except RejectedItem as refusal:
+        collector.reject(piece, refusal)
+        return
+    except RecursionError:
+        collector.reject(piece, RejectedItem("event", "is nested too deeply"))
+        return
+    for part in parts:
+        _add(collector, part, context, lambda _item: chosen, wrapped=True)
+
+
+def _parts(piece: Raw, inside: str) -> list[Raw]:
+    """The slices of the array at ``inside``, each still as it came."""
+    try:
+        return msgspec.json.decode(msgspec.json.decode(piece, type=dict[str, Raw])[inside], type=list[Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RejectedItem(inside, f"is no JSON: {error}") from None
+
+
+_decode = msgspec.json.Decoder().decode
+_lenient = json.JSONDecoder(strict=False, parse_constant=str)
+
+
+def load(piece: Raw) -> tuple[JsonObject, str]:
+    """One item as (object, text as it came). Raises :class:`RejectedItem`.
+
+    Forgives what hand-made JSON often holds: control characters in texts, bytes that are no UTF-8, lone
+    surrogates, NaN.
+    """
+    try:
+        item, text = _decode(piece), str(piece, "utf-8")
+        if "\\u0000" in text:
+            item = clean(item)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        data = bytes(piece)
+        item, text = _forgive(data, error), fit(data)
+    if type(item) is not dict:
+        raise RejectedItem("event", "must be a JSON object")
+    return item, text
+
+
+def _forgive(data: bytes, error: Exception) -> Any:
+    try:
+        return clean(_lenient.decode(data.decode("utf-8", "surrogateescape")))
+    except ValueError:
+        raise RejectedItem("event", f"is no JSON: {clean_text(str(error))}") from None
+
+
+def looks_like_json(body: bytes, content_type: str) -> bool:
+    """An object or an array by its first characters; ``[`` alone also opens lines of kernels, so it needs more."""
+    head = body[:256].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"{"):
+        return True
+    if "json" in content_type.lower():
+        return not head.startswith(b"<")
+    return head.startswith(b"[") and head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]", b"")

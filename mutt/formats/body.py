@@ -1,0 +1,193 @@
+"""A request's body: inflated within a limit, then split into its JSON items."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+
+import msgspec
+import zstandard
+from msgspec import Raw
+
+from mutt.errors import RejectedBody
+
+#: No honest sender puts more into one request; each item costs memory before its first check.
+MAX_ITEMS = 200_000
+
+#: RFC 9659: what a receiver must be able to hold for zstd over HTTP, and all that it needs to.
+_ZSTD_WINDOW = 8 << 20
+
+_BOM = b"\xef\xbb\xbf"
+_BLANK = " \t\r\n"
+
+_array = msgspec.json.Decoder(list[Raw])
+_stream = msgspec.json.Decoder(Raw)  # decode_lines also reads objects that stand back to back
+_lenient = json.JSONDecoder(strict=False)
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A stretch of a body that is no JSON value; its neighbours could be read."""
+
+    raw: bytes
+    reason: str
+
+
+def decompress(data: bytes, encoding: str, limit: int) -> bytes:
+    """``data`` without the codings that ``encoding`` (a Content-Encoding) lists, last one first.
+
+    Never holds more than ``limit`` bytes of the result of a coding. Raises :class:`RejectedBody`: 413 past the
+    limit, 400 for damaged data, 415 for an unknown coding.
+    """
+    codings = [word.strip().lower() for word in encoding.split(",") if word.strip()]
+    for coding in reversed(codings):
+        if coding not in _CODINGS:
+            known = ", ".join(sorted(_CODINGS))
+            raise RejectedBody("Content-Encoding", f"unknown coding {coding[:40]!r}; known are {known}", 415)
+        try:
+            data = _CODINGS[coding](data, limit)
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise RejectedBody("body", f"is not {coding}: {error}") from None
+    if len(data) > limit:
+        raise _too_large(limit)
+    return data
+
+
+def _too_large(limit: int) -> RejectedBody:
+    return RejectedBody("body", f"is larger than {limit} bytes", 413)
+
+
+def _identity(data: bytes, _limit: int) -> bytes:
+    return data
+
+
+def _gzip(data: bytes, limit: int) -> bytes:
+    return _inflate(data, limit, 16 + zlib.MAX_WBITS)
+
+
+def _deflate(data: bytes, limit: int) -> bytes:
+    # RFC 9110 means zlib's wrapper; many senders leave it out.
+    wrapped = len(data) > 1 and data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+    return _inflate(data, limit, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+
+
+def _inflate(data: bytes, limit: int, wbits: int) -> bytes:
+    out: list[bytes] = []
+    room = limit + 1
+    while data:
+        member = zlib.decompressobj(wbits)
+        out.append(member.decompress(data, room))
+        room -= len(out[-1])
+        if room <= 0:
+            raise _too_large(limit)
+        if not member.eof:
+            raise zlib.error("it ends too early")
+        data = member.unused_data
+    return b"".join(out)
+
+
+def _zstd(data: bytes, limit: int) -> bytes:
+    if not data:
+        return b""
+    if zstandard.frame_content_size(data) > limit:
+        raise _too_large(limit)
+    try:
+        return _zstd_reader().decompress(data, max_output_size=limit, allow_extra_data=False)
+    except zstandard.ZstdError:
+        return _zstd_frames(data, limit)
+
+
+def _zstd_frames(data: bytes, limit: int) -> bytes:
+    """Several frames, or one that does not say its size: the first, bounded pass makes the second one safe."""
+    with _zstd_reader().stream_reader(data, read_across_frames=True) as reader:
+        if len(reader.read(limit + 1)) > limit:
+            raise _too_large(limit)
+    out: list[bytes] = []
+    while data:
+        frame = _zstd_reader().decompressobj()
+        out.append(frame.decompress(data))
+        if not frame.eof:
+            raise zstandard.ZstdError("it ends too early")
+        data = frame.unused_data
+    return b"".join(out)
+
+
+def _zstd_reader() -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+
+
+_CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
+    "identity": _identity,
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "zstd": _zstd,
+}
+
+
+def without_bom(body: bytes) -> bytes:
+    """``body`` without a UTF-8 byte order mark."""
+    return body.removeprefix(_BOM)
+
+
+def split(body: bytes) -> list[Raw | Broken]:
+    """The JSON values of ``body``: the items of its array, or its objects (lines, or back to back).
+
+    A line that can't be read is a :class:`Broken` where another can. Raises :class:`RejectedBody` naming the
+    position where nothing can be read, or where an array is broken.
+    """
+    body = without_bom(body).strip()
+    if body.startswith(b"["):
+        return _limited(_items_of(body))
+    try:
+        return _limited(_stream.decode_lines(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        pieces = _salvaged(body)
+        if not any(isinstance(piece, Raw) for piece in pieces):
+            raise RejectedBody("body", f"is no JSON: {_why(error)}") from None
+        return _limited(pieces)
+
+
+def _items_of(body: bytes) -> list[Raw]:
+    try:
+        return _array.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RejectedBody("body", f"is no JSON array: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _limited(pieces: list[Raw] | list[Raw | Broken]) -> list[Raw | Broken]:
+    if len(pieces) > MAX_ITEMS:
+        raise RejectedBody("body", f"holds {len(pieces)} items; send at most {MAX_ITEMS} at once", 413)
+    return pieces  # type: ignore[return-value]  # list is invariant; nobody adds to it
+
+
+def _salvaged(body: bytes) -> list[Raw | Broken]:
+    """What a forgiving decoder finds: in the whole text, else line by line. Each pass is linear."""
+    text = body.decode("utf-8", "surrogateescape")
+    whole = list(_values(text))
+    if not isinstance(whole[-1], Broken):
+        return whole
+    return [piece for line in text.split("\n") if not line.isspace() for piece in _values(line)]
+
+
+def _values(text: str) -> Iterator[Raw | Broken]:
+    """The values that stand in ``text`` one after another; what follows the first fault is one Broken."""
+    at = 0
+    while (at := _after_blanks(text, at)) < len(text):
+        try:
+            _, end = _lenient.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            yield Broken(text[at:].encode("utf-8", "surrogateescape"), f"is no JSON: {_why(error)}")
+            return
+        yield Raw(text[at:end].encode("utf-8", "surrogateescape"))
+        at = end
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _BLANK:
+        at += 1
+    return at

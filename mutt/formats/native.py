@@ -1,0 +1,92 @@
+"""``native``: MUTT's own JSON, a flat object with ``hostname`` and ``message``; every other key is kept as a tag."""
+
+from __future__ import annotations
+
+from mutt.formats import traps, values
+from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+
+
+class Native(JsonFormat):
+    name = "native"
+
+    def read(self, item: JsonObject, _context: Context) -> Fields:
+        take = item.pop
+        metadata = take("metadata", None)
+        fields: Fields = {
+            "hostname": take("hostname", None),
+            "message": take("message", None),
+            "time": take("timestamp", None),
+            "own_id": take("event_id", None),
+            "severity": take_severity(item),
+            "source": _take_source(item),
+        }
+        _take_details(item, fields)
+        if "trap_oid" in item or "variables" in item or "varbinds" in item:
+            _take_trap(item, fields)
+        fields["tags"] = tags = values.tags(item)
+        if metadata is not None:
+            _add_metadata(metadata, tags)
+        return fields
+
+
+def take_severity(item: JsonObject) -> int | None:
+    """``syslog_severity``, else ``severity``. The one that was not read, or can't be, is left in ``item``."""
+    for key in ("syslog_severity", "severity"):
+        value = item.pop(key, None)
+        if value is not None:
+            found = values.severity(value)
+            if found is not None:
+                return found
+            item[key] = value
+    return None
+
+
+def _take_source(item: JsonObject) -> str:
+    for key in ("source", "source_type"):
+        value = item.get(key)
+        if value and isinstance(value, str):
+            del item[key]
+            return value
+    return "native"
+
+
+def _take_details(item: JsonObject, fields: Fields) -> None:
+    """What an event may have or not; a word that says nothing to MUTT is left in ``item``."""
+    if "program" in item:
+        fields["program"] = _text_or_none(item.pop("program"))
+    if "facility" in item and (facility := values.facility(item["facility"])) is not None:
+        fields["facility"] = facility
+        del item["facility"]
+    if "state" in item and (state := values.state(item["state"])) is not None:
+        fields["state"] = state
+        del item["state"]
+    if "clear_key" in item:
+        fields["clear_key"] = _text_or_none(item.pop("clear_key"))
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else values.text(value)
+
+
+def _take_trap(item: JsonObject, fields: Fields) -> None:
+    trap_oid = traps.oid(item.get("trap_oid"))
+    if trap_oid is not None:
+        del item["trap_oid"]
+    key = "variables" if item.get("variables") is not None else "varbinds"
+    binds, whole = traps.varbinds(item.get(key))
+    if whole:
+        item.pop(key, None)
+    message = fields["message"]
+    traps.mark(fields, trap_oid, binds, message if isinstance(message, str) else "")
+
+
+def _add_metadata(metadata: object, tags: dict[str, str]) -> None:
+    """Flattened into ``tags``; where the event has the name itself, as ``metadata.<name>``."""
+    if not isinstance(metadata, dict):
+        tags["metadata"] = values.text(metadata)
+        return
+    for name, value in values.flat(metadata):
+        tags[f"metadata.{name}" if name in tags else name] = value
+
+
+FORMAT = Native()

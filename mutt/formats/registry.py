@@ -1,0 +1,82 @@
+"""Every format by name, and the choice of one where a request names none."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+from mutt import formats
+from mutt.errors import RejectedBody
+from mutt.formats import native, syslog
+from mutt.formats.base import Context, Format, JsonFormat, JsonObject, Parsed, parse_json
+
+#: Asked last: they take whatever nobody else claims.
+_LAST = (native.FORMAT.name, syslog.FORMAT.name)
+
+#: How compressed bytes begin: gzip, zstd. Neither opens any text.
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+def _found() -> Iterator[Format]:
+    for module in pkgutil.iter_modules(formats.__path__):
+        found = getattr(importlib.import_module(f"{formats.__name__}.{module.name}"), "FORMAT", None)
+        if module.name != "registry" and found is not None:
+            yield found
+
+
+#: All formats by name, those that take anything at the end.
+FORMATS: dict[str, Format] = {
+    found.name: found for found in sorted(_found(), key=lambda found: (found.name in _LAST, found.name))
+}
+_TEXT = tuple(found for found in FORMATS.values() if not isinstance(found, JsonFormat))
+_JSON = tuple(
+    found for found in FORMATS.values() if isinstance(found, JsonFormat) and found is not native.FORMAT
+)
+_MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
+
+
+class Mixed(JsonFormat):
+    """JSON that came without a format's name: each object goes to the format that claims it, else to ``native``."""
+
+    name = "json"
+
+    def parse(self, body: bytes, context: Context) -> Parsed:
+        return parse_json(body, context, route)
+
+
+MIXED = Mixed()
+
+
+def route(item: JsonObject) -> JsonFormat:
+    """The format of one JSON object."""
+    if not _MARKS.isdisjoint(item):
+        for found in _JSON:
+            if not found.marks.isdisjoint(item) and found.claims(item):
+                return found
+    return native.FORMAT
+
+
+def get(name: str) -> Format | None:
+    """The format of ``/ingest/<name>``."""
+    return FORMATS.get(name)
+
+
+def sniff(body: bytes, content_type: str) -> Format:
+    """The format that ``body`` looks like. Raises :class:`RejectedBody` for bytes that are no text."""
+    if body.startswith(_COMPRESSED):
+        raise RejectedBody("Content-Encoding", "is missing: the body is compressed", 415)
+    if MIXED.sniffs(body, content_type):
+        return MIXED
+    return next(found for found in _TEXT if found.sniffs(body, content_type))
+
+
+def parse(found: Format, body: bytes, context: Context) -> Parsed:
+    """The events of ``body``, and what of it was refused.
+
+    Raises :class:`RejectedBody` where it can't be read or holds nothing at all.
+    """
+    parsed = found.parse(body, context)
+    if not parsed.events and not parsed.rejected:
+        raise RejectedBody("body", "holds no event")
+    return parsed

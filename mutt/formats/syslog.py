@@ -1,0 +1,141 @@
+"""``syslog``: text, one message a line, as RFC 5424, as RFC 3164 and as network gear writes it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mutt.errors import RejectedBody, RejectedItem
+from mutt.formats import values
+from mutt.formats.base import Collector, Context, Fields, Parsed, fit, looks_like_json
+from mutt.formats.body import MAX_ITEMS, without_bom
+from mutt.formats.times import RFC3164
+
+_PRI = re.compile(r"<(\d{1,3})>", re.ASCII)
+_RFC5424 = re.compile(
+    r"[1-9]\d{0,2} (?P<time>\S+) (?P<host>\S+) (?P<program>\S+) (?P<pid>\S+) (?P<msgid>\S+)(?: |$)", re.ASCII
+)
+_ELEMENT = re.compile(r'\[(?P<id>[^ =\]"]+)(?P<params>(?: [^ =\]"]+="(?:[^"\\]|\\.)*")*) ?\]', re.S)
+_PARAM = re.compile(r' ([^ =\]"]+)="((?:[^"\\]|\\.)*)"', re.S)
+_ESCAPED = re.compile(r'\\(["\\\]])')
+
+#: Cisco puts a running number, and its own name if told to, before the time.
+_CISCO = re.compile(r"(?:\d+: )?(?:(?P<origin>[A-Za-z][\w.-]*): )?(?=[*.]?[A-Za-z]{3} )", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\S+", re.ASCII)
+_HOST = re.compile(r"(?P<host>[^\s\[\]]*[^\s\[\]:]|\S+(?=: %))(?: ?:)? +")
+_TAG = re.compile(r"(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,64})\])?: ?")
+_MNEMONIC = re.compile(r"%[A-Z][\w-]*?-(?P<severity>[0-7])-\w+", re.ASCII)
+
+
+class Head(NamedTuple):
+    """What stands before a line's message."""
+
+    time: str | None = None
+    host: str | None = None
+    program: str | None = None
+    tags: dict[str, str] = {}  # never written to
+
+
+class Syslog:
+    name = "syslog"
+
+    def sniffs(self, body: bytes, content_type: str) -> bool:
+        """Any text: a line that is no syslog is still somebody's message."""
+        return not looks_like_json(body, content_type)
+
+    def parse(self, body: bytes, context: Context) -> Parsed:
+        if body.count(b"\n") > MAX_ITEMS:
+            raise RejectedBody("body", f"holds too many lines; send at most {MAX_ITEMS} at once", 413)
+        collector = Collector(context)
+        for line in without_bom(body).split(b"\n"):
+            if line.strip(b"\r\0 \t"):
+                data = line.rstrip(b"\r\0")  # some senders end a line with NUL
+                text = fit(data)
+                try:
+                    collector.add(_read(text, context), text)
+                except RejectedItem as refusal:
+                    collector.reject(data, refusal)
+        return collector.parsed
+
+
+def _read(line: str, context: Context) -> Fields:
+    priority, rest = _priority(line)
+    head, message = _rfc5424(rest) if priority is not None else None, ""
+    if head is None:
+        parsed, message = _rfc3164(rest, tagged=priority is not None)
+    else:
+        parsed, message = head
+    mnemonic = _MNEMONIC.match(message)
+    severity = None if priority is None else priority & 7
+    return {
+        "hostname": parsed.host or context.default_host,
+        "message": message,
+        "time": parsed.time,
+        "severity": int(mnemonic["severity"]) if severity is None and mnemonic else severity,
+        "facility": None if priority is None else values.FACILITIES[priority >> 3],
+        "program": parsed.program or (mnemonic[0] if mnemonic else None),
+        "source": "syslog",
+        "tags": parsed.tags,
+    }
+
+
+def _priority(line: str) -> tuple[int | None, str]:
+    found = _PRI.match(line)
+    if found is None or int(found[1]) > 191:
+        return None, line
+    return int(found[1]), line[found.end() :]
+
+
+def _rfc5424(rest: str) -> tuple[Head, str] | None:
+    found = _RFC5424.match(rest)
+    if found is None:
+        return None
+    tags = {
+        key: found[group] for key, group in (("procid", "pid"), ("msgid", "msgid")) if found[group] != "-"
+    }
+    at = _structured(rest, found.end(), tags)
+    message = rest[at:].removeprefix(" ").removeprefix("\ufeff")
+    said = {key: None if found[key] == "-" else found[key] for key in ("time", "host", "program")}
+    return Head(said["time"], said["host"], said["program"], tags), message or (
+        found["msgid"] if found["msgid"] != "-" else ""
+    )
+
+
+def _structured(rest: str, at: int, tags: dict[str, str]) -> int:
+    """Read structured data into ``tags`` as ``<id>.<name>``; where it ends. Damaged, it is part of the message."""
+    if rest.startswith("-", at) and rest[at + 1 : at + 2] in ("", " "):
+        return at + 1
+    while element := _ELEMENT.match(rest, at):
+        for name, value in _PARAM.findall(element["params"]):
+            tags[f"{element['id']}.{name}"] = _ESCAPED.sub(r"\1", value)
+        at = element.end()
+    return at
+
+
+def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
+    """``tagged``: a line with neither priority nor time is prose, and has no program at its head."""
+    prefix = _CISCO.match(rest)
+    start = prefix.end() if prefix else 0
+    time = RFC3164.match(rest, start) or _ISO.match(rest)
+    if time is None:
+        return _tag(Head(), rest) if tagged else (Head(), rest)
+    at, host = time.end(), prefix["origin"] if prefix else None
+    if rest.startswith(":", at):  # Cisco: the time ends the header, no host follows
+        return _tag(Head(time[0].rstrip(":"), host), rest[at + 1 :].lstrip(" "))
+    rest = rest[at:].lstrip(" ")
+    named = _HOST.match(rest)
+    if named and host is None:
+        host, rest = named["host"], rest[named.end() :]
+    return _tag(Head(time[0].rstrip(":"), host), rest)
+
+
+def _tag(head: Head, rest: str) -> tuple[Head, str]:
+    """Move ``program[pid]:`` from the message into the head. A Cisco mnemonic stays: rules look for it."""
+    found = _TAG.match(rest)
+    if found is None or rest.startswith("%") or found.end() == len(rest):
+        return head, rest
+    tags = {"procid": found["pid"]} if found["pid"] else {}
+    return head._replace(program=found["program"], tags=tags), rest[found.end() :]
+
+
+FORMAT = Syslog()

@@ -1,0 +1,128 @@
+"""What MUTT knows of SNMP: OIDs without leading dots, varbinds in their spellings, interfaces that go down and up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mutt.event import State, Varbind
+from mutt.formats.base import Fields
+from mutt.formats.values import text
+
+#: RFC 3418's traps, in the order of SNMPv1's generic-trap numbers.
+GENERIC = ("coldStart", "warmStart", "linkDown", "linkUp", "authenticationFailure", "egpNeighborLoss")
+_TRAPS = "1.3.6.1.6.3.1.1.5."
+NAMES = {f"{_TRAPS}{number}": name for number, name in enumerate(GENERIC, start=1)}
+_OIDS = {name.lower(): oid for oid, name in NAMES.items()}
+
+LINK_DOWN, LINK_UP = f"{_TRAPS}3", f"{_TRAPS}4"
+
+#: The varbind that carries a v2 trap's own OID.
+TRAP_OID = "1.3.6.1.6.3.1.1.4.1.0"
+
+_IF_TABLE, _IFX_TABLE = "1.3.6.1.2.1.2.2.1.", "1.3.6.1.2.1.31.1.1.1."
+_COLUMNS = {
+    f"{_IF_TABLE}1": "ifIndex",
+    f"{_IF_TABLE}2": "ifDescr",
+    f"{_IF_TABLE}7": "ifAdminStatus",
+    f"{_IF_TABLE}8": "ifOperStatus",
+    f"{_IFX_TABLE}1": "ifName",
+    f"{_IFX_TABLE}18": "ifAlias",
+}
+_INTERFACE = re.compile(
+    r"(1\.3\.6\.1\.2\.1\.(?:2\.2\.1|31\.1\.1\.1)\.\d+|(?:[\w-]+::)?if[A-Z]\w*)\.(\d+)", re.ASCII
+)
+_IN_TEXT = re.compile(r"\bifIndex(?:\.\d+)?\s*[=:]\s*(?:INTEGER:\s*)?(\d+)", re.ASCII)
+_POWERSHELL = re.compile(r"@\{\s*oid=(?P<oid>[^;}]*);\s*value=(?P<value>.*?)\}\s*(?=[,;]?\s*(?:@\{|$))", re.S)
+
+
+def oid(value: Any) -> str | None:
+    """An OID without leading dots; the names of RFC 3418's traps are known. None for what is no text."""
+    if not isinstance(value, str):
+        return None
+    word = value.strip().lstrip(".")
+    if word.startswith("iso."):
+        word = "1" + word[3:]
+    return _OIDS.get(word.rpartition("::")[2].lower(), word) or None
+
+
+def varbinds(value: Any) -> tuple[tuple[Varbind, ...], bool]:
+    """(varbinds, was everything read) of a list of ``{oid, value}``, of ``{oid: value}``, or of the text
+    ``@{oid=…; value=…}``."""
+    found = tuple(_varbinds(value))
+    whole = tuple(bind for bind in found if bind is not None)
+    return whole, bool(whole or not value) and len(whole) == len(found)
+
+
+def _varbinds(value: Any) -> Iterator[Varbind | None]:
+    if isinstance(value, str):
+        matches = list(_POWERSHELL.finditer(value))
+        yield from (_varbind(match["oid"], match["value"]) for match in matches)
+        if not matches:
+            yield None
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _listed(inner)
+    elif isinstance(value, dict):
+        yield from (_varbind(key, inner) for key, inner in value.items())
+    elif value is not None:
+        yield None
+
+
+def _listed(value: Any) -> Iterator[Varbind | None]:
+    if isinstance(value, dict):
+        name = value.get("oid", value.get("name"))
+        yield _varbind(name, value.get("value")) if name is not None else None
+    elif isinstance(value, str):
+        yield from _varbinds(value)
+    else:
+        yield None
+
+
+def _varbind(name: Any, value: Any) -> Varbind | None:
+    known = oid(name)
+    return None if known is None else Varbind(known, "" if value is None else text(value))
+
+
+def instance(binds: tuple[Varbind, ...], message: str = "") -> str | None:
+    """The ifIndex that a trap speaks of: of its varbinds from ifTable and ifXTable, else of ``ifIndex=N`` in its text.
+
+    No other table is asked: the last number of an OID is often a running number (a log's), and each trap
+    would be an object of its own.
+    """
+    named = [(found[1], found[2], bind.value) for bind in binds if (found := _INTERFACE.fullmatch(bind.oid))]
+    for column, _, value in named:
+        if _column(column) == "ifIndex" and value.strip().isdecimal():
+            return value.strip()
+    indexes = {index for _, index, _ in named}
+    if indexes:
+        return indexes.pop() if len(indexes) == 1 else None
+    found = _IN_TEXT.search(message)
+    return found[1] if found else None
+
+
+def _column(name: str) -> str:
+    return _COLUMNS.get(name) or name.rpartition("::")[2]
+
+
+def describe(trap_oid: str | None, binds: tuple[Varbind, ...]) -> str:
+    """A sentence for a trap that brought none: its name or OID, then its varbinds."""
+    named = NAMES.get(trap_oid or "", trap_oid or "trap")
+    return " ".join(
+        [named, *(f"{_readable(bind.oid)}={bind.value}" for bind in binds if bind.oid != TRAP_OID)]
+    )
+
+
+def _readable(name: str) -> str:
+    found = _INTERFACE.fullmatch(name)
+    return f"{_column(found[1])}.{found[2]}" if found and found[1] in _COLUMNS else name
+
+
+def mark(fields: Fields, trap_oid: str | None, binds: tuple[Varbind, ...], message: str) -> None:
+    """Write what a trap means into ``fields``: its OID and varbinds, whom it speaks of, what it raises or ends."""
+    index = instance(binds, message)
+    fields["trap_oid"], fields["varbinds"], fields["instance"] = trap_oid, binds, index
+    if trap_oid in (LINK_DOWN, LINK_UP):
+        fields["state"] = State.CLEAR if trap_oid == LINK_UP else State.RAISE
+        fields["clear_key"] = None if index is None else f"link:{index}"

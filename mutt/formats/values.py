@@ -1,0 +1,130 @@
+"""The words that senders use, read into the values of an event; what can't be read is None, never an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from mutt.event import SEVERITY_NAMES, State
+
+#: RFC 5424's facilities, by number.
+FACILITIES = (
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    "ntp", "security", "console", "solaris-cron",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+)  # fmt: skip
+
+_STATES = dict.fromkeys(
+    (
+        "raise",
+        "raised",
+        "firing",
+        "alerting",
+        "down",
+        "problem",
+        "fault",
+        "trigger",
+        "triggered",
+        "active",
+        "open",
+    ),
+    State.RAISE,
+) | dict.fromkeys(
+    (
+        "clear",
+        "cleared",
+        "resolved",
+        "resolve",
+        "ok",
+        "up",
+        "recovered",
+        "recovery",
+        "normal",
+        "closed",
+        "reset",
+    ),
+    State.CLEAR,
+)
+
+#: Objects nested deeper than this are kept as one tag of compact JSON.
+_FLATTEN_DEPTH = 4
+
+_unfit = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(value: str) -> str:
+    """``value`` as PostgreSQL and UTF-8 can hold it.
+
+    NUL and lone surrogates become U+FFFD; a surrogate that stands for a byte which was no UTF-8 becomes ``\\xNN``.
+    """
+    return _unfit.sub(lambda found: _fitting(ord(found[0])), value)
+
+
+def _fitting(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else "\ufffd"
+
+
+def clean(value: Any) -> Any:
+    """A decoded JSON value with every text in it, keys too, made fit by :func:`clean_text`."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(key): clean(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [clean(inner) for inner in value]
+    return value
+
+
+def text(value: Any) -> str:
+    """A JSON value as text: a text is itself, anything else its compact JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def severity(value: Any) -> int | None:
+    """syslog's 0 to 7 from a number, a numeric text or a name."""
+    if type(value) is int:
+        return value if 0 <= value <= 7 else None
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if not word.isdecimal() or len(word) > 2:
+            return SEVERITY_NAMES.get(word)
+        value = int(word)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= 7 and value == int(value) else None
+
+
+def facility(value: Any) -> str | None:
+    """A facility's name, from its number (also as text) or its name."""
+    if isinstance(value, str):
+        word = value.strip()
+        if not word.isdecimal() or len(word) > 2:
+            return word or None
+        value = int(word)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return FACILITIES[value] if 0 <= value < len(FACILITIES) else None
+
+
+def state(value: Any) -> State | None:
+    """Does this word report a fault, or its end?"""
+    return _STATES.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def flat(value: Mapping[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
+    """The leaves of nested objects as (dotted name, text)."""
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner and depth < _FLATTEN_DEPTH:
+            yield from flat(inner, f"{prefix}{key}.", depth + 1)
+        else:
+            yield prefix + key, text(inner)
+
+
+def tags(item: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of ``item`` as text; one that is null says nothing and is left out."""
+    return {
+        key: value if type(value) is str else text(value) for key, value in item.items() if value is not None
+    }
