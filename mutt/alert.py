@@ -54,6 +54,7 @@ class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     type: str  #: Moog's type: the rule's name
     clear_key: str | None = None
     raw: str = ""
+    cause: UUID | None = None  #: the event whose entry brought it, where that is another one
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -1,0 +1,133 @@
+-- The gate of Moog's budget, breaker and pause. Runs inside take, settle and release (streams/), so that asking,
+-- granting and noting what came of it are one step with the data they are about. Times are microseconds of Redis'
+-- clock. State: mutt:rate_limit:moog (the log), mutt:breaker:moog (a hash), mutt:lock:moog (the probe's lock).
+local gate = {}
+
+local LOG, BREAKER, LOCK, TRIES = 'mutt:rate_limit:moog', 'mutt:breaker:moog', 'mutt:lock:moog', 'mutt:alerts:tries'
+
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function get(name)
+  return redis.call('HGET', BREAKER, name) or ''
+end
+
+local function number(name)
+  return tonumber(redis.call('HGET', BREAKER, name) or '0')
+end
+
+local function exact(n) return string.format('%.0f', n) end
+
+local function ms(us) return math.max(1, math.ceil(us / 1000)) end
+
+-- After a restart or a failover the log may lack grants that were given: nothing is granted for one window.
+local function fence(o, now)
+  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  if get('run_id') ~= run_id then
+    redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us))
+  end
+  local until_us = number('fence')
+  -- A clock that was set back must not hold the fence for longer than it was meant to stand.
+  return math.min(until_us - now, o.gate.window_us)
+end
+
+local function turn(state, fields)
+  redis.call('HSET', BREAKER, 'state', state, unpack(fields or {}))
+  redis.call('HINCRBY', BREAKER, 'generation', 1)
+end
+
+local function open(o, now, reason)
+  turn('open', {'reason', reason, 'failures', 0, 'opened_at', exact(now), 'until', exact(now + o.gate.timeout_us)})
+  redis.call('DEL', LOCK)
+end
+
+local function close()
+  turn('closed', {'reason', '', 'failures', 0, 'until', 0})
+  redis.call('DEL', LOCK)
+end
+
+-- May a request be started now? nil, or a wait in ms and its reason.
+function gate.ask(o)
+  local now = clock()
+  local fenced = fence(o, now)
+  if fenced > 0 then return ms(fenced), 'restarted' end
+
+  local paused = math.min(number('pause_until') - now, o.gate.pause_max_us)
+  if paused > 0 then return ms(paused), 'paused' end
+
+  local state = get('state')
+  if state == 'open' then
+    local rest = math.min(number('until') - now, o.gate.timeout_us)
+    if rest > 0 then return ms(rest), 'breaker' end
+  end
+  if state == 'open' or state == 'half_open' then
+    local held = redis.call('PTTL', LOCK)
+    if held > 0 then return held, 'probing' end
+  end
+
+  redis.call('ZREMRANGEBYSCORE', LOG, '-inf', '(' .. exact(now - o.gate.window_us))
+  -- A clock that was set back leaves grants in the future: they count as given now, which is the safe side.
+  local ahead = redis.call('ZRANGEBYSCORE', LOG, '(' .. exact(now), '+inf')
+  for _, member in ipairs(ahead) do redis.call('ZADD', LOG, exact(now), member) end
+
+  local used = redis.call('ZCARD', LOG)
+  if used >= o.gate.limit then
+    local oldest = redis.call('ZRANGE', LOG, used - o.gate.limit, used - o.gate.limit, 'WITHSCORES')
+    return ms(tonumber(oldest[2]) + o.gate.window_us - now + 1), 'budget'
+  end
+end
+
+-- Grants one request: a token, and the generation of the breaker that it belongs to.
+function gate.spend(o)
+  local now = clock()
+  local token = exact(redis.call('HINCRBY', BREAKER, 'granted', 1))
+  redis.call('ZADD', LOG, exact(now), token)
+  redis.call('PEXPIRE', LOG, ms(o.gate.window_us) * 2)
+  local state = get('state')
+  if state == 'open' or state == 'half_open' then
+    redis.call('SET', LOCK, token, 'NX', 'PX', o.gate.lock_ms)
+    turn('half_open')
+  end
+  return token, number('generation')
+end
+
+-- What a request came to. A result of an earlier generation says nothing about the present one.
+function gate.report(o, r)
+  local now = clock()
+  redis.call('HINCRBY', BREAKER, 'reported', 1)
+  if r.kind == 'accepted' then redis.call('HINCRBY', BREAKER, 'accepted', 1) end
+  if r.pause_us > 0 then
+    local until_us = math.max(number('pause_until'), now + math.min(r.pause_us, o.gate.pause_max_us))
+    redis.call('HSET', BREAKER, 'pause_until', exact(until_us))
+  end
+  if r.generation ~= number('generation') then return end
+
+  local state = get('state')
+  if r.kind == 'accepted' or r.kind == 'alive' then
+    if state == 'half_open' then close() else redis.call('HSET', BREAKER, 'failures', 0) end
+  elseif r.kind == 'trip' then
+    open(o, now, r.reason)
+  elseif r.kind == 'failed' then
+    if state == 'half_open' or redis.call('HINCRBY', BREAKER, 'failures', 1) >= o.gate.threshold then
+      open(o, now, r.reason)
+    end
+  elseif r.kind == 'unsent' and state == 'half_open' then
+    -- Nothing was learnt: the next one may probe at once.
+    turn('open', {'until', exact(now)})
+    redis.call('DEL', LOCK)
+  end
+end
+
+-- One more attempt for an alert, kept as "attempts:strikes:accepted". It counts against the alert only if Moog
+-- took another since the last one failed. Returns the strikes.
+function gate.strike(o, entry, r)
+  if r.kind ~= 'failed' then return 0 end
+  local accepted = number('accepted')
+  local attempts, strikes, seen = string.match(redis.call('HGET', TRIES, entry.alert) or '', '(%d+):(%d+):(%d+)')
+  attempts, strikes = tonumber(attempts or '0') + 1, tonumber(strikes or '0')
+  if seen and accepted > tonumber(seen) then strikes = strikes + 1 end
+  redis.call('HSET', TRIES, entry.alert, attempts .. ':' .. strikes .. ':' .. exact(accepted))
+  return strikes
+end

@@ -1,0 +1,161 @@
+"""What a stream hands out and takes back: entries, moves, and what follows a move. Values only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from mutt import codec, names
+from mutt.alert import Alert, Outcome
+from mutt.event import Envelope, Event, Segment
+
+#: One thing that a settle does after the acknowledgement; ``op`` names it (streams/settle.lua).
+Follow = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry that this consumer holds."""
+
+    stream: str
+    id: str
+    attempts: int  #: how often it was handed out, this time included
+    fields: dict[bytes, bytes]
+    tries: str = ""  #: what the gate noted of earlier requests: attempts:strikes:accepted
+
+    @property
+    def n(self) -> int:
+        """How many events it holds."""
+        return int(self.fields.get(b"n", b"1"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of its data."""
+        return len(self.fields.get(b"d", b""))
+
+    @property
+    def at(self) -> float:
+        """When it was appended, in seconds of Redis' clock."""
+        return int(self.id.split("-")[0]) / 1000
+
+    @property
+    def requests(self) -> int:
+        """How many requests to Moog it has behind it."""
+        return int(self.tries.split(":")[0] or 0)
+
+    def decode(self, kind: type[codec.T]) -> codec.T:
+        """Raises UndecodableEntry."""
+        return codec.decode(kind, self.fields)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """What a take gave: entries, or a wait in seconds with its reason."""
+
+    entries: list[Entry]
+    wait: float = 0.0
+    reason: str = ""
+    left: int = 0  #: entries that nobody holds yet
+    token: str = ""  #: the gate's permit
+    generation: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Move:
+    """One entry's end: how the books move, and what follows it."""
+
+    entry: Entry
+    counts: Mapping[str, int]
+    follow: Sequence[Follow] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What one request adds to a round: its entries, or the reply that its idempotency key already has."""
+
+    entries: Sequence[tuple[int, list[str | bytes | int], int]]  #: (events, fields, bytes)
+    key: str | None = None
+    reply: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Appended:
+    """``replies`` has, a part, the first reply to its idempotency key, or '' where it was added now."""
+
+    replies: list[str]
+    depth: int
+    refused: str = ""  #: depth or bytes: nothing was added
+
+
+def short_hash(*parts: str) -> str:
+    """A short name for some text; parts are kept apart by their lengths."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.hexdigest()
+
+
+def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:
+    """What ``place`` (streams/prelude.lua) is told of an alert."""
+    fields, _ = codec.encode(alert, about=str(alert.alert_id))
+    told = {
+        "id": str(alert.alert_id),
+        "sig": short_hash(alert.signature),
+        "lane": alert.lane,
+        "max": queue_max,
+        "fields": fields,
+    }
+    return told | {"swept": True} if swept else told
+
+
+def raise_alert(alert: Alert, queue_max: int) -> Follow:
+    """The alert goes to its lane."""
+    return {"op": "alert"} | alert_fields(alert, queue_max)
+
+
+def leave_lane(alert: Alert) -> Follow:
+    """The alert is finished at Moog: the next one of its signature comes in."""
+    return {"op": "leave", "sig": short_hash(alert.signature), "id": str(alert.alert_id)}
+
+
+def deliver(outcome: Outcome) -> Follow:
+    """What became of an alert goes to ``record``."""
+    fields, _ = codec.encode(outcome, about=str(outcome.alert.alert_id))
+    return {"op": "append", "stream": names.DELIVERY_STREAM, "fields": fields, "queue": "delivery_queue"}
+
+
+def recorded(outcome: Outcome) -> Follow:
+    """The outcome stands in PostgreSQL."""
+    return {"op": "recorded", "id": str(outcome.alert.alert_id)}
+
+
+def unhandled(hostname: str, template: str, n: int, meta: Event, *, threshold: int, window: float) -> Follow:
+    """``n`` more events of a host and template that no rule handles; ``meta`` is MUTT's own event, should they be many."""
+    fields, size = codec.encode(Envelope([Segment(str(meta.event_id), str(meta.event_id), [meta])]))
+    return {
+        "op": "unhandled",
+        "key": short_hash(hostname, template),
+        "n": n,
+        "threshold": threshold,
+        "window_ms": round(window * 1000),
+        "stream": names.INGEST_STREAM,
+        "queue": "ingest_queue",
+        "fields": fields,
+        "size": size,
+    }
+
+
+def park(letters: str, entry: Entry, fields: Sequence[Any], why: Mapping[str, Any]) -> Follow:
+    """Data that can't be worked goes to a dead-letter stream, with why (``reason`` at least)."""
+    about = {"attempts": entry.attempts, "entry": entry.id, "stream": entry.stream, **why}
+    return {"op": "append", "stream": letters, "fields": [*fields, "why", orjson.dumps(about)]}
+
+
+def flat(fields: Mapping[bytes, bytes]) -> list[bytes]:
+    """An entry's fields as XADD takes them."""
+    return [one for pair in fields.items() for one in pair]

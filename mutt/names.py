@@ -1,0 +1,68 @@
+"""Names in Redis, each written once: the queues, the books, what stands where."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mutt.alert import LANES
+from mutt.settings import Settings
+
+LEDGER = "mutt:ledger"
+SUSPECTS = "mutt:suspects"
+STANDING = "mutt:alerts:standing"
+HOLDERS = "mutt:alerts:holders"
+OUTSIDE = "mutt:alerts:outside"
+TRIES = "mutt:alerts:tries"
+BEHIND = "mutt:behind:"
+DROPS = "mutt:drops"
+BREAKER = "mutt:breaker:moog"
+BUDGET = "mutt:rate_limit:moog"
+LOCK = "mutt:lock:moog"
+RULES_VERSION = "mutt:rules:version"
+KEYS = "mutt:keys"
+DLQ_INGEST, DLQ_ALERTS, DLQ_MOOG = "mutt:dlq:ingest", "mutt:dlq:alerts", "mutt:dlq:moog"
+DLQS = {"ingest": DLQ_INGEST, "alerts": DLQ_ALERTS, "moog": DLQ_MOOG}
+INGEST_STREAM = "mutt:ingest_queue"
+DELIVERY_STREAM = "mutt:delivery_queue"
+LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)
+
+#: One consumer group each; the name says who reads.
+GROUP = "mutt"
+
+#: A bell that nobody renews falls silent, and the tick rings again. Milliseconds.
+BELL_MS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """One queue: its streams (the most urgent first) and the task that its doorbell calls."""
+
+    name: str
+    streams: tuple[str, ...]
+    task: str
+    celery_queue: str
+    claim: float  #: seconds of silence after which a holder has lost its entries
+
+    @property
+    def bell(self) -> str:
+        return f"mutt:bell:{self.name}"
+
+    @property
+    def tick(self) -> str:
+        return f"mutt:tick:{self.name}"
+
+
+def queues(settings: Settings) -> dict[str, Queue]:
+    """Every queue by name, in the order of the flow."""
+    listed = (
+        Queue("ingest_queue", (INGEST_STREAM,), "mutt.alerts.evaluate", "alerts", settings.evaluate_claim),
+        Queue("alert_queue", LANE_STREAMS, "mutt.moog.forward", "moog", settings.forward_claim),
+        Queue(
+            "delivery_queue",
+            (DELIVERY_STREAM,),
+            "mutt.housekeeping.record",
+            "housekeeping",
+            settings.evaluate_claim,
+        ),
+    )
+    return {queue.name: queue for queue in listed}

@@ -1,0 +1,341 @@
+"""Evaluate: entries of the ingest stream become audit rows and alerts, in one transaction; then they are settled.
+
+The first committed verdict stands. Rows that are already there are read back, not evaluated again: those of the
+same request and item are this entry's own (it was committed and not settled), any other is a duplicate.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mutt import codec, names
+from mutt.alert import Alert, clearing, from_verdict
+from mutt.entry import Entry, Follow, Move, flat, park, raise_alert, unhandled
+from mutt.errors import AlreadyStored, PoisonRow, StoreDown, UndecodableEntry
+from mutt.event import Envelope, Event, Segment, State, uuid7
+from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
+from mutt.rules.evaluate import Ruleset, evaluate
+from mutt.rules.rule import UNHANDLED
+from mutt.rules.template import template_of
+
+#: From this delivery on an entry is worked alone, event by event.
+ALONE_FROM = 3
+
+#: So many workers died while they worked this event alone: it is the event. (One may have died of anything.)
+KILLS = 2
+
+#: Other workers may commit rows of this take while it is under way; each such surprise costs one more try.
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that evaluating needs."""
+
+    alert_queue_max: int
+    unhandled_threshold: int
+    unhandled_window: float
+
+
+@dataclass
+class Result:
+    """What became of one entry."""
+
+    entry: Entry
+    settled: int = 0
+    duplicate: int = 0
+    parked: int = 0
+    alerts: dict[UUID, tuple[Alert, bool]] = field(default_factory=dict)  #: by alert id; does it still wait?
+    strangers: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  #: unhandled events by host and template
+    letters: list[Follow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event in work, and where it came from."""
+
+    result: Result
+    position: int  #: in its entry
+    event: Event
+    batch_id: str
+    correlation_id: str
+
+    @property
+    def key(self) -> Key:
+        return self.event.key
+
+
+@dataclass
+class Counts:
+    """What a drain did; Celery shows it as the task's result."""
+
+    batches: int = 0
+    events: int = 0
+    audited: int = 0
+    duplicates: int = 0
+    alerts: int = 0
+    parked: int = 0
+
+    def add(self, moves: Iterable[Move]) -> None:
+        for move in moves:
+            self.batches += 1
+            self.events += move.entry.n
+            self.audited += move.counts["events.settled"]
+            self.duplicates += move.counts["events.duplicate"]
+            self.parked += move.counts["events.parked"]
+            self.alerts += move.counts["alerts.raised"]
+
+
+class Evaluator:
+    """``evaluate_entries`` with its collaborators: a store, the suspects, a policy and a clock."""
+
+    def __init__(self, store: Store, suspects: Suspects, policy: Policy, now: Callable[[], datetime]) -> None:
+        self._store, self._suspects, self._policy, self._now = store, suspects, policy, now
+
+    def evaluate_entries(self, entries: Sequence[Entry]) -> list[Move]:
+        """Commit what these entries hold, and say how to settle them. Raises StoreDown, NoRuleset: nothing is lost."""
+        results = [Result(entry) for entry in entries]
+        together = [result for result in results if result.entry.attempts < ALONE_FROM]
+        items = [item for result in together for item in _open(result)]
+        self._work(_fold(items), reread=any(result.entry.attempts > 1 for result in together))
+        for result in results:
+            if result.entry.attempts >= ALONE_FROM:
+                self._alone(result)
+        return [self._move(result) for result in results]
+
+    def _alone(self, result: Result) -> None:
+        """An entry that came back too often: event by event, with a note of the one in work."""
+        died_at = self._suspects.read(result.entry)
+        for item in _fold(_open(result)):
+            if died_at.count(item.position) >= KILLS:
+                _park(
+                    item, "killed its worker", f"{KILLS} workers died on it; delivery {result.entry.attempts}"
+                )
+                continue
+            self._suspects.note(result.entry, [*died_at, item.position])
+            self._work([item], reread=True)
+        self._suspects.forget(result.entry)
+
+    def _work(self, items: list[Item], *, reread: bool) -> None:
+        """Commit these items together; halve them until the one that PostgreSQL refuses is alone."""
+        if not items:
+            return
+        try:
+            self._commit_surely(items, reread=reread)
+        except PoisonRow as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                self._work(items[:middle], reread=reread)
+                self._work(items[middle:], reread=reread)
+            elif self._store.control_row():
+                _park(items[0], "refused by PostgreSQL", str(error))
+            else:
+                raise StoreDown(f"a row was refused, and so was an ordinary one: {error}") from error
+
+    def _commit_surely(self, items: list[Item], *, reread: bool) -> None:
+        for _ in range(TRIES):
+            try:
+                return self._commit(items, reread=reread)
+            except AlreadyStored:
+                reread = True
+        raise StoreDown(f"rows of this take were written by others {TRIES} times over")
+
+    def _commit(self, items: list[Item], *, reread: bool) -> None:
+        with self._store.transaction() as tx:
+            ruleset = tx.ruleset()
+            standing = tx.stored([item.key for item in items]) if reread else {}
+            fresh, poison = _verdicts([item for item in items if item.key not in standing], ruleset)
+            alerts, cleared = self._alerts(tx, ruleset, fresh)
+            rows = [row for _, row in fresh]
+            tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
+            own = [item for item in items if item.key in standing and _is_own(item, standing[item.key])]
+            theirs = tx.alerts_of([item.key for item in own]) if own else {}
+        # It is committed: the results only say so, and none of this can fail.
+        for item, row in fresh:
+            item.result.settled += 1
+            if row.verdict.handling == UNHANDLED:
+                item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
+        for item, alert in alerts:
+            item.result.alerts[alert.alert_id] = (alert, True)
+        for item in own:
+            _read_back(item, standing[item.key], theirs.get(item.key, ()))
+        for item in items:
+            if item.key in standing and not _is_own(item, standing[item.key]):
+                item.result.duplicate += 1
+        for item, why in poison:
+            _park(item, "evaluation failed", why)
+
+    @staticmethod
+    def _alerts(
+        tx: Transaction, ruleset: Ruleset, fresh: list[tuple[Item, Written]]
+    ) -> tuple[list[tuple[Item, Alert]], list[tuple[UUID, UUID]]]:
+        """The alerts of new rows in the order of their events, and which of them cleared which."""
+        keyed = [row for _, row in fresh if row.event.clear_key]
+        if not keyed:
+            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], []
+        tx.lock_clear_keys((row.event.hostname, row.event.clear_key or "") for row in keyed)
+        matching = _Clears(tx, ruleset)
+        in_time = sorted(fresh, key=lambda one: one[1].event.received_at)
+        return [(item, alert) for item, row in in_time for alert in matching.alerts(row)], matching.cleared
+
+    def _move(self, result: Result) -> Move:
+        follow = [*result.letters]
+        follow += [
+            raise_alert(a, self._policy.alert_queue_max) for a, waits in result.alerts.values() if waits
+        ]
+        follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
+        n = result.entry.n
+        counts = {
+            "events.queued": -n,
+            "events.settled": result.settled,
+            "events.duplicate": result.duplicate,
+            "events.parked": result.parked,
+            "alerts.raised": len(result.alerts),
+            "alerts.waiting": len(result.alerts),
+            "ingest.bytes": -result.entry.size,
+        }
+        return Move(result.entry, counts, follow)
+
+    def _stranger(self, hostname: str, template: str, n: int) -> Follow:
+        policy, now = self._policy, self._now()
+        meta = Event(
+            event_id=uuid7(now.timestamp()),
+            received_at=now,
+            occurred_at=now,
+            hostname=hostname,
+            message=f"{policy.unhandled_threshold} events within {policy.unhandled_window / 3600:g} h "
+            f"that no rule handles: {template}",
+            source="mutt",
+            template=template,
+        )
+        return unhandled(
+            hostname, template, n, meta, threshold=policy.unhandled_threshold, window=policy.unhandled_window
+        )
+
+
+class _Clears:
+    """Raises and clears of one take find each other, and those that other takes wrote."""
+
+    def __init__(self, tx: Transaction, ruleset: Ruleset) -> None:
+        self._tx, self._ruleset = tx, ruleset
+        self._newest: dict[tuple[str, str], Alert | None] = {}
+        self.cleared: list[tuple[UUID, UUID]] = []  #: (raised, its clear)
+
+    def alerts(self, row: Written) -> list[Alert]:
+        if row.event.state is State.CLEAR:
+            return self._clear(row)
+        if not _raises(row):
+            return []
+        alert = _raised(row, self._ruleset)
+        return [alert, *self._late(alert)] if alert.clear_key else [alert]
+
+    def _clear(self, row: Written) -> list[Alert]:
+        event = row.event
+        if not event.clear_key:
+            return []
+        pair = event.hostname, event.clear_key
+        raised = (
+            self._newest[pair] if pair in self._newest else self._tx.newest_open(*pair, event.received_at)
+        )
+        self._newest[pair] = None
+        if raised is None:
+            self._tx.keep_clear(event, row.correlation_id)
+            return []
+        return [self._end(raised, clearing(event, raised, correlation_id=row.correlation_id))]
+
+    def _late(self, raised: Alert) -> list[Alert]:
+        """The clear that another worker met before this raise was written, if there is one."""
+        pair = raised.hostname, raised.clear_key or ""
+        late = self._tx.clear_after(*pair, raised.received_at)
+        self._newest[pair] = None if late else raised
+        if late is None:
+            return []
+        cleared = clearing(late[0], raised, correlation_id=late[1])
+        return [self._end(raised, msgspec.structs.replace(cleared, cause=raised.event_id))]
+
+    def _end(self, raised: Alert, cleared: Alert) -> Alert:
+        self.cleared.append((raised.alert_id, cleared.alert_id))
+        return cleared
+
+
+def _open(result: Result) -> list[Item]:
+    """The events of an entry; one that can't be decoded is parked whole."""
+    entry = result.entry
+    try:
+        envelope = entry.decode(Envelope)
+    except UndecodableEntry as error:
+        result.parked += entry.n
+        result.letters.append(_letter(entry, flat(entry.fields), "undecodable", str(error)))
+        return []
+    return [
+        Item(result, position, event, segment.batch_id, segment.correlation_id)
+        for position, (segment, event) in enumerate((s, e) for s in envelope.segments for e in s.events)
+    ]
+
+
+def _verdicts(
+    items: list[Item], ruleset: Ruleset
+) -> tuple[list[tuple[Item, Written]], list[tuple[Item, str]]]:
+    fresh: list[tuple[Item, Written]] = []
+    poison: list[tuple[Item, str]] = []
+    for item in items:
+        try:
+            verdict = evaluate(item.event, ruleset)
+        except Exception:  # noqa: BLE001 evaluate is total; should it fail, one event pays for it, not its neighbours
+            poison.append((item, traceback.format_exc(limit=5)))
+        else:
+            fresh.append((item, Written(item.event, verdict, item.batch_id, item.correlation_id)))
+    return fresh, poison
+
+
+def _raises(row: Written) -> bool:
+    return row.verdict.forward and row.event.state is State.RAISE
+
+
+def _raised(row: Written, ruleset: Ruleset) -> Alert:
+    rule_id = row.verdict.rule_id
+    name = "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
+    return from_verdict(row.event, row.verdict, correlation_id=row.correlation_id, rule_name=name)
+
+
+def _read_back(item: Item, row: StoredRow, alerts: Sequence[tuple[Alert, bool]]) -> None:
+    """This very item was committed and not settled: what stands counts, its alerts come from their rows."""
+    item.result.settled += 1
+    if row.handling == UNHANDLED:
+        item.result.strangers[item.event.hostname, template_of(item.event.message)] += 1
+    for alert, waits in alerts:
+        item.result.alerts[alert.alert_id] = (alert, waits)
+
+
+def _fold(items: list[Item]) -> list[Item]:
+    """Equal keys within a take: the first stands, the others are duplicates. In key order, as they are written."""
+    first: dict[Key, Item] = {}
+    for item in items:
+        if first.setdefault(item.key, item) is not item:
+            item.result.duplicate += 1
+    return sorted(first.values(), key=lambda item: item.key)
+
+
+def _is_own(item: Item, row: StoredRow) -> bool:
+    return (row.batch_id, row.item) == (item.batch_id, item.event.item)
+
+
+def _park(item: Item, reason: str, detail: str) -> None:
+    envelope = Envelope([Segment(item.batch_id, item.correlation_id, [item.event])])
+    fields, _ = codec.encode(envelope, about=str(item.event.event_id))
+    item.result.parked += 1
+    item.result.letters.append(_letter(item.result.entry, fields, reason, detail))
+
+
+def _letter(entry: Entry, fields: Sequence[Any], reason: str, detail: str) -> Follow:
+    return park(names.DLQ_ALERTS, entry, fields, {"reason": reason, "detail": detail[:2000]})

@@ -1,0 +1,255 @@
+"""Forward: one turn. Permission and alert in one take, a ring for the successor, POST, settle with the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from mutt import names
+from mutt.alert import Alert, Outcome, Status
+from mutt.budget.permit import Permit
+from mutt.entry import Entry, Move, Taken, deliver, flat, leave_lane, park
+from mutt.errors import UndecodableEntry
+from mutt.pipeline.ports import Answered, Moog, Queue
+
+#: A wait of up to this many seconds is slept through; a longer one ends the turn.
+SLEEP_MOST = 1.0
+
+#: The bell stays silent for at most this many seconds when a turn ends because it has to wait.
+HUSH_MOST = 2.0
+
+#: How often a turn asks again before it leaves the asking to its successor.
+ASKS = 20
+
+#: Failures that count against an alert (Moog took others in between) before it is parked.
+STRIKES = 5
+
+#: Seconds: full jitter over BACKOFF_BASE * 2 ** attempts, at most the claim timeout.
+BACKOFF_BASE = 1.0
+
+#: What an answer tells the breaker (budget/gate.lua). An answer that is neither good nor bad shows Moog alive.
+REPORTS = {"delivered": "accepted", "retry": "failed", "auth": "trip", "config": "trip", "unsent": "unsent"}
+
+#: Seconds that everyone pauses after a 429 that does not say how long.
+PAUSE = 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The settings that forwarding needs. Durations in seconds."""
+
+    turn: int = 1
+    batch: int = 1
+    slack: float = 0.025
+    claim: float = 20.0
+
+
+@dataclass
+class Turn:
+    """What a turn did; Celery shows it as the task's result."""
+
+    requests: int = 0
+    delivered: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    moog_status: int | None = None
+    waited_s: float = 0.0
+    reason: str = ""
+
+
+class Forwarder:
+    """``forward_turn`` with its collaborators: the lanes, Moog, clocks, sleep and dice."""
+
+    def __init__(
+        self,
+        lanes: Queue,
+        moog: Moog,
+        terms: Terms,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+        dice: Callable[[], float],
+        noted: Callable[[Answered], None] = lambda _answer: None,
+    ) -> None:
+        self._lanes, self._moog, self._terms, self._now = lanes, moog, terms, now
+        self._monotonic, self._sleep, self._dice, self._noted = monotonic, sleep, dice, noted
+
+    def forward_turn(self) -> Turn:
+        """Send up to ``turn`` requests, each with its own permit, each starting again at the highest lane."""
+        turn = Turn()
+        while turn.requests < self._terms.turn:
+            before, taken = self._take(turn)
+            if not taken.entries:
+                break
+            if taken.left:
+                # Before the POST: the next turn must not wait for this one's answer.
+                self._lanes.ring()
+            self._send(taken.entries, self._permit(taken, before), turn)
+        return turn
+
+    def _take(self, turn: Turn) -> tuple[float, Taken]:
+        """Take the next alerts; sleep through short waits. Without entries the turn is over, ``reason`` says why."""
+        before = self._monotonic()
+        for _ in range(ASKS):
+            before = self._monotonic()
+            taken = self._lanes.take(self._terms.batch)
+            if taken.entries:
+                turn.reason = ""
+                return before, taken
+            if not taken.wait:
+                return self._look_again(turn)
+            turn.reason = taken.reason
+            if taken.wait > SLEEP_MOST:
+                self._lanes.hush_bell(min(taken.wait, HUSH_MOST))
+                return before, taken
+            self._lanes.keep_bell()
+            self._sleep(taken.wait)
+            turn.waited_s += taken.wait
+        self._lanes.ring()
+        return before, Taken([])
+
+    def _look_again(self, turn: Turn) -> tuple[float, Taken]:
+        # Between an empty read and a silent bell an append may have come and not rung: so look once more.
+        self._lanes.quiet_bell()
+        before = self._monotonic()
+        taken = self._lanes.take(self._terms.batch)
+        if taken.wait:
+            self._lanes.ring()
+        turn.reason = "" if taken.entries else taken.reason or "empty"
+        return before, taken
+
+    def _permit(self, taken: Taken, before: float) -> Permit:
+        return Permit(taken.token, taken.generation, before + self._terms.slack)
+
+    def _send(self, entries: Sequence[Entry], permit: Permit, turn: Turn) -> None:
+        opened = [(entry, self._alert(entry, turn)) for entry in entries]
+        pairs = [(entry, alert) for entry, alert in opened if alert is not None]
+        if not pairs:
+            self._lanes.settle([], report=_report("unsent", permit))
+            return
+        turn.requests += 1
+        answer = self._moog.send([alert for _, alert in pairs], permit)
+        self._noted(answer)
+        turn.moog_status, turn.reason = answer.moog_status, answer.reason
+        if answer.kind == "delivered":
+            self._finish(pairs, answer, permit, turn, Status.DELIVERED)
+        elif answer.kind in ("refused", "too_large"):
+            self._refused(pairs, answer, permit, turn)
+        else:
+            self._hand_back(pairs, answer, permit, turn)
+
+    def _alert(self, entry: Entry, turn: Turn) -> Alert | None:
+        """The alert of an entry; one that can't be decoded is parked. Its signature goes with it, unknown."""
+        try:
+            return entry.decode(Alert)
+        except UndecodableEntry as error:
+            why = {"reason": "undecodable", "detail": str(error)}
+            counts = {"alerts.waiting": -1, "alerts.parked": 1}
+            self._lanes.settle([Move(entry, counts, [park(names.DLQ_MOOG, entry, flat(entry.fields), why)])])
+            turn.parked.append(entry.fields.get(b"id", b"").decode(errors="replace"))
+            return None
+
+    def _finish(
+        self,
+        pairs: Sequence[tuple[Entry, Alert]],
+        answer: Answered,
+        permit: Permit,
+        turn: Turn,
+        status: Status,
+    ) -> None:
+        moves = [self._move(entry, alert, answer, status) for entry, alert in pairs]
+        kind = REPORTS.get(answer.kind, "alive")
+        settled = self._lanes.settle(moves, report=_report(kind, permit, answer))
+        ids = turn.delivered if status is Status.DELIVERED else turn.parked
+        ids += [str(alert.alert_id) for (_, alert), ours in zip(pairs, settled, strict=True) if ours]
+
+    def _move(self, entry: Entry, alert: Alert, answer: Answered, status: Status) -> Move:
+        outcome = Outcome(
+            alert=alert,
+            status=status,
+            attempts=entry.requests + 1,
+            at=self._now(),
+            moog_status=answer.moog_status,
+            moog_answer=answer.text,
+            reason=answer.reason,
+        )
+        follow = [leave_lane(alert), deliver(outcome)]
+        if status is Status.PARKED:
+            why = {
+                "reason": str(answer.reason),
+                "detail": answer.text,
+                "moog_status": answer.moog_status,
+                "requests": outcome.attempts,
+            }
+            follow.append(park(names.DLQ_MOOG, entry, flat(entry.fields), why))
+        return Move(entry, {"alerts.waiting": -1, f"alerts.{status}": 1}, follow)
+
+    def _refused(
+        self, pairs: Sequence[tuple[Entry, Alert]], answer: Answered, permit: Permit, turn: Turn
+    ) -> None:
+        """Moog refuses this request: park the one alert, or halve the batch; each half needs a permit of its own."""
+        if len(pairs) == 1:
+            self._finish(pairs, answer, permit, turn, Status.PARKED)
+            return
+        self._lanes.settle([], report=_report("alive", permit))
+        middle = len(pairs) // 2
+        for half in (pairs[:middle], pairs[middle:]):
+            held = [entry for entry, _ in half]
+            before, taken = self._permit_for(held)
+            if taken.entries:
+                self._send(taken.entries, self._permit(taken, before), turn)
+            else:
+                self._lanes.release(held, 0.0)
+
+    def _permit_for(self, held: Sequence[Entry]) -> tuple[float, Taken]:
+        for _ in range(ASKS):
+            before = self._monotonic()
+            taken = self._lanes.take(len(held), held=held)
+            if taken.entries or not taken.wait or taken.wait > SLEEP_MOST:
+                break
+            self._sleep(taken.wait)
+        return before, taken
+
+    def _hand_back(
+        self, pairs: Sequence[tuple[Entry, Alert]], answer: Answered, permit: Permit, turn: Turn
+    ) -> None:
+        """The same again later; parked only if Moog keeps refusing this one while it takes others."""
+        entries = [entry for entry, _ in pairs]
+        kind = REPORTS.get(answer.kind, "alive")
+        delay = 0.0
+        if kind == "failed":
+            most = min(
+                self._terms.claim, BACKOFF_BASE * 2 ** min(10, max(entry.requests for entry in entries))
+            )
+            delay = most * self._dice()
+        strikes = self._lanes.release(entries, delay, report=_report(kind, permit, answer))
+        struck = [pair for pair, count in zip(pairs, strikes, strict=True) if count >= STRIKES]
+        if struck:
+            moves = [self._move(entry, alert, answer, Status.PARKED) for entry, alert in struck]
+            self._lanes.settle(moves)
+            turn.parked += [str(alert.alert_id) for _, alert in struck]
+        turn.returned += [str(alert.alert_id) for pair in pairs if pair not in struck for alert in pair[1:]]
+
+
+def _report(kind: str, permit: Permit, answer: Answered | None = None) -> dict[str, object]:
+    pause = 0.0
+    if answer is not None:
+        pause = answer.retry_after or (PAUSE if answer.kind == "throttled" else 0.0)
+    return {
+        "kind": kind,
+        "token": permit.token,
+        "generation": permit.generation,
+        "reason": str(answer.reason) if answer else "",
+        "pause_us": round(pause * 1e6),
+    }
+
+
+def result_of(turn: Turn) -> dict[str, object]:
+    """A turn as Celery's result: empty parts left out."""
+    return {
+        name: value for name, value in msgspec.to_builtins(turn).items() if value not in ([], None, "", 0.0)
+    }

@@ -1,0 +1,126 @@
+"""What the use cases need of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from mutt.alert import Alert, Outcome
+from mutt.budget.permit import Permit
+from mutt.entry import Appended, Entry, Move, Part, Taken
+from mutt.event import Event
+from mutt.rules.evaluate import Ruleset
+from mutt.rules.rule import Verdict
+
+Key = tuple[UUID, datetime]
+
+
+class Queue(Protocol):
+    """A durable stream, as a consumer sees it. Raises ``OSError``-like errors of its client, which pass through."""
+
+    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> Taken: ...
+    def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]: ...
+    def release(
+        self, entries: Sequence[Entry], delay: float, *, report: Mapping[str, Any] | None = None
+    ) -> list[int]: ...
+    def ring(self) -> None: ...
+    def keep_bell(self) -> None: ...
+    def quiet_bell(self) -> None: ...
+    def hush_bell(self, seconds: float) -> None: ...
+
+
+class Inlet(Protocol):
+    """The ingest stream, as the web sees it. Raises Unavailable."""
+
+    def first_stamps(self, seen: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        """For each (key, stamp): the stamp that the key already has, or None where it is new."""
+        ...
+
+    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended: ...
+
+
+class Written(NamedTuple):
+    """One event with all that its audit row holds."""
+
+    event: Event
+    verdict: Verdict
+    batch_id: str
+    correlation_id: str
+
+
+class StoredRow(NamedTuple):
+    """What an audit row that is already there says of itself."""
+
+    batch_id: str
+    item: int
+    handling: str
+
+
+class Transaction(Protocol):
+    """One transaction of the store. Raises StoreDown, PoisonRow, AlreadyStored, NoRuleset."""
+
+    def ruleset(self) -> Ruleset: ...
+    def stored(self, keys: Sequence[Key]) -> Mapping[Key, StoredRow]: ...
+    def alerts_of(self, keys: Sequence[Key]) -> Mapping[Key, Sequence[tuple[Alert, bool]]]:
+        """The alerts that these events brought, each with: does it still wait?"""
+        ...
+
+    def lock_clear_keys(self, pairs: Iterable[tuple[str, str]]) -> None: ...
+    def newest_open(self, hostname: str, clear_key: str, before: datetime) -> Alert | None: ...
+    def clear_after(self, hostname: str, clear_key: str, after: datetime) -> tuple[Event, str] | None:
+        """A clear that came before its raise was written: the event and its correlation id."""
+        ...
+
+    def keep_clear(self, event: Event, correlation_id: str) -> None: ...
+    def write(
+        self,
+        rows: Sequence[Written],
+        ruleset_version: int,
+        alerts: Sequence[Alert],
+        cleared: Sequence[tuple[UUID, UUID]],
+    ) -> None:
+        """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger."""
+        ...
+
+
+class Store(Protocol):
+    """PostgreSQL, as the pipeline sees it. Raises StoreDown."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]: ...
+    def control_row(self) -> bool:
+        """Does an ordinary row go in and out right now? Then a refused one is poison, not an outage."""
+        ...
+
+    def record(self, outcomes: Sequence[Outcome]) -> None: ...
+
+
+class Suspects(Protocol):
+    """Which event of an entry was in work when its worker died."""
+
+    def read(self, entry: Entry) -> list[int]: ...
+    def note(self, entry: Entry, positions: Sequence[int]) -> None: ...
+    def forget(self, entry: Entry) -> None: ...
+
+
+class Answered(Protocol):
+    """Moog's answer, judged (moog/outcome)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def moog_status(self) -> int | None: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def retry_after(self) -> float | None: ...
+
+
+class Moog(Protocol):
+    """Moog, as the pipeline sees it: it says what came of a request, and never raises for it."""
+
+    def send(self, alerts: Sequence[Alert], permit: Permit) -> Answered: ...

@@ -1,0 +1,126 @@
+"""Rounds: the group commit of ingest. Requests that arrive together share one append.
+
+The first thread that finds nobody carrying carries all that is queued, one round, and then hands over to the
+first that waits: nobody waits on a timer, nobody carries for ever. An error reaches exactly those of its round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from mutt.errors import Unavailable
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+#: Seconds that a request waits for its round, at most.
+DEADLINE = 1.0
+
+#: Seconds after a failed round in which requests are answered at once, without a try.
+CIRCUIT = 1.0
+
+
+@dataclasses.dataclass(eq=False)
+class _Waiter(Generic[C, R]):
+    contribution: C
+    size: int
+    deadline: float
+    wake: threading.Event = dataclasses.field(default_factory=threading.Event)
+    result: R | None = None
+    error: Exception | None = None
+    done: bool = False
+
+
+class Rounds(Generic[C, R]):
+    """Carries contributions in rounds of at most ``max_bytes``.
+
+    ``carry(contributions, deadline)`` does one round and gives a result each; it raises
+    :class:`~mutt.errors.Unavailable` when nothing of it was taken.
+    """
+
+    def __init__(
+        self,
+        carry: Callable[[Sequence[C], float], Sequence[R]],
+        *,
+        max_bytes: int = 1 << 20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._carry, self._max_bytes, self._clock = carry, max_bytes, clock
+        self._lock = threading.Lock()
+        self._queue: deque[_Waiter[C, R]] = deque()
+        self._carrying = False
+        self._broken_until = 0.0
+
+    def submit(self, contribution: C, size: int) -> R:
+        """Take part in the next round. Raises Unavailable: nothing was taken, or nobody can tell in time."""
+        now = self._clock()
+        waiter: _Waiter[C, R] = _Waiter(contribution, size, now + DEADLINE)
+        with self._lock:
+            if now < self._broken_until:
+                raise Unavailable("the stream can't be reached")
+            self._queue.append(waiter)
+            carries, self._carrying = not self._carrying, True
+        if not carries:
+            carries = self._await_turn(waiter)
+        if carries:
+            self._run_round()
+        if waiter.error:
+            raise waiter.error
+        if not waiter.done:
+            raise Unavailable("the stream did not answer in time")
+        return waiter.result  # type: ignore[return-value]  # done: the round set it
+
+    def _await_turn(self, waiter: _Waiter[C, R]) -> bool:
+        """Wait for the result (False) or for the turn to carry (True)."""
+        waiter.wake.wait(max(0.0, waiter.deadline - self._clock()))
+        with self._lock:
+            if waiter.done or waiter.error:
+                return False
+            if waiter.wake.is_set():
+                return True
+            # Out of time. Still queued: leave, nothing was taken. Otherwise its round is under way.
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+            return False
+
+    def _run_round(self) -> None:
+        waiters = self._next_round()
+        try:
+            if waiters:
+                self._finish(waiters)
+        finally:
+            self._hand_over()
+
+    def _finish(self, waiters: list[_Waiter[C, R]]) -> None:
+        try:
+            results = self._carry([w.contribution for w in waiters], min(w.deadline for w in waiters))
+            for waiter, result in zip(waiters, results, strict=True):
+                waiter.result, waiter.done = result, True
+        except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those of this round, and to no one else
+            if isinstance(error, Unavailable) and error.reason.startswith("the stream"):
+                self._broken_until = self._clock() + CIRCUIT
+            for waiter in waiters:
+                waiter.error = error
+        for waiter in waiters:
+            waiter.wake.set()
+
+    def _next_round(self) -> list[_Waiter[C, R]]:
+        taken: list[_Waiter[C, R]] = []
+        size = 0
+        with self._lock:
+            while self._queue and (not taken or size + self._queue[0].size <= self._max_bytes):
+                taken.append(self._queue.popleft())
+                size += taken[-1].size
+        return taken
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._queue:
+                self._queue[0].wake.set()
+            else:
+                self._carrying = False

@@ -1,0 +1,44 @@
+"""The Lua scripts, put together and registered."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+
+#: What stands in for the budget's gate where a queue has none: always open.
+NO_GATE = """
+local gate = {}
+function gate.ask() end
+function gate.spend() return '', 0 end
+function gate.report() end
+function gate.strike() return 0 end
+"""
+
+
+def source(name: str, gate: str = "") -> str:
+    """The whole text of one script: shebang, prelude, gate, body."""
+    body = (files(__package__) / f"{name}.lua").read_text()
+    shebang = ""
+    if body.startswith("#!"):
+        shebang, body = body.split("\n", 1)
+    prelude = (files(__package__) / "prelude.lua").read_text()
+    return "\n".join((shebang, prelude, gate or NO_GATE, body))
+
+
+class Scripts:
+    """The four scripts on one Redis client; ``gate`` is Lua for the budget, a string."""
+
+    def __init__(self, client: redis.Redis, gate: str = "") -> None:
+        self.client = client
+        self.append = client.register_script(source("append"))
+        self.take = client.register_script(source("take", gate))
+        self.settle = client.register_script(source("settle", gate))
+        self.release = client.register_script(source("release", gate))
+
+
+def call(script: Script, options: bytes, client: Any = None) -> Any:
+    """Run one script with its options (MessagePack). ``redis.RedisError`` passes through."""
+    return script(args=[options], client=client)

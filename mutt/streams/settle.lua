@@ -1,0 +1,62 @@
+#!lua flags=allow-oom
+-- settle: for each move, only if the acknowledgement really removed the entry (a robbed holder gets 0): deletes
+-- it, moves the books, appends what follows. A move without a group is one out of a dead-letter stream.
+local o = cmsgpack.unpack(ARGV[1])
+
+local follow = {}
+
+function follow.append(f)
+  add(f.stream, f.fields)
+  if f.queue then ring(f.queue) end
+end
+
+function follow.alert(f)
+  place(f)
+end
+
+-- An alert is finished at Moog: the next of its signature comes in.
+function follow.leave(f)
+  leave(f.sig)
+  redis.call('HDEL', 'mutt:alerts:tries', f.id)
+end
+
+-- Its outcome stands in PostgreSQL. The mark outlives every settle that could still ask to place it again.
+function follow.recorded(f)
+  redis.call('HDEL', STANDING, f.id)
+  redis.call('SET', 'mutt:alerts:done:' .. f.id, '1', 'PX', 600000)
+end
+
+-- Events of one host and template that no rule handles: the one that crosses the threshold appends MUTT's own.
+function follow.unhandled(f)
+  local key = 'mutt:unhandled:' .. f.key
+  local before = tonumber(redis.call('GET', key) or '0')
+  local after = redis.call('INCRBY', key, f.n)
+  if before == 0 then redis.call('PEXPIRE', key, f.window_ms) end
+  if before < f.threshold and after >= f.threshold then
+    add(f.stream, f.fields)
+    count({['events.accepted'] = 1, ['events.queued'] = 1, ['ingest.bytes'] = f.size})
+    ring(f.queue)
+  end
+end
+
+function follow.drop(f)
+  redis.call('HSET', 'mutt:drops', f.id, f.record)
+end
+
+local settled = {}
+for i, m in ipairs(o.moves) do
+  local removed
+  if m.group then
+    removed = redis.call('XACK', m.stream, m.group, m.id)
+  else
+    removed = redis.call('XDEL', m.stream, m.id)
+  end
+  if removed == 1 then
+    if m.group then redis.call('XDEL', m.stream, m.id) end
+    count(m.counts)
+    for _, f in ipairs(m.follow or {}) do follow[f.op](f) end
+  end
+  settled[i] = removed
+end
+if o.report then gate.report(o, o.report) end
+return {settled, rung}

@@ -1,0 +1,217 @@
+"""Stream: one queue's append, take, settle and release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from mutt import codec
+from mutt.entry import Appended, Entry, Move, Part, Taken
+from mutt.names import BELL_MS, GROUP, Queue
+from mutt.streams.scripts import Scripts, call
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+#: Publishes a doorbell for a queue; losing one is harmless.
+Ring = Callable[[str], None]
+
+#: A consumer that was silent for this long, with nothing pending, is forgotten. Milliseconds.
+TIDY_MS = 3_600_000
+
+#: How long a round's id is remembered, and a request's idempotency key. Milliseconds.
+ROUND_MS = 600_000
+KEY_MS = 86_400_000
+
+
+class Stream:
+    """One queue's durable stream. ``redis.RedisError`` passes through every method.
+
+    ``ring`` publishes doorbells, ``gate`` is the budget's Lua with its options (forward's queue has one).
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        queue: Queue,
+        ring: Ring,
+        *,
+        gate: str = "",
+        gate_options: Mapping[str, int] | None = None,
+        replicas: int = 0,
+    ) -> None:
+        self.client, self.queue, self._ring, self._replicas = client, queue, ring, replicas
+        self._scripts = Scripts(client, gate)
+        self._gate_options = dict(gate_options or {})
+        self._gated = bool(gate)
+
+    def append(self, round_id: str, parts: Sequence[Part], *, max_events: int, max_bytes: int) -> Appended:
+        """Add a round, all or nothing. Safe to repeat with the same ``round_id`` for ten minutes."""
+        options = _pack(
+            {
+                "stream": self.queue.streams[0],
+                "queue": self.queue.name,
+                "round": round_id,
+                "round_ms": ROUND_MS,
+                "key_ms": KEY_MS,
+                "max_events": max_events,
+                "max_bytes": max_bytes,
+                "parts": [_part(part) for part in parts],
+            }
+        )
+        reply = _unpack(self._append(options))
+        if reply.get("refused"):
+            return Appended([], reply["depth"], reply["refused"])
+        self._rings(reply.get("rung", ()))
+        return Appended(list(reply["replies"]), reply["depth"])
+
+    def _append(self, options: bytes) -> bytes:
+        if not self._replicas:
+            return call(self._scripts.append, options)
+        # WAIT speaks of the writes of its own connection, so it has to go down the same one.
+        with self.client.pipeline(transaction=False) as pipe:
+            call(self._scripts.append, options, pipe)
+            pipe.wait(self._replicas, 500)
+            reply, reached = pipe.execute()
+        if reached < self._replicas:
+            raise redis.ConnectionError(f"{reached} of {self._replicas} replicas have it")
+        return reply
+
+    def take(
+        self,
+        consumer: str,
+        want: int,
+        *,
+        held: Sequence[Entry] = (),
+        tidy: bool = False,
+        tries: str = "",
+        turns: str = "",
+    ) -> Taken:
+        """Hand out about ``want`` events' worth of entries, or with ``held`` a permit for those alone."""
+        options: dict[str, Any] = {
+            "streams": self.queue.streams,
+            "queue": self.queue.name,
+            "group": GROUP,
+            "consumer": consumer,
+            "want": want,
+            "claim_ms": round(self.queue.claim * 1000),
+        }
+        if held:
+            options["held"] = [{"stream": entry.stream, "id": entry.id} for entry in held]
+        if tidy:
+            options["tidy_ms"] = TIDY_MS
+        if tries:
+            options["tries"] = tries
+        if turns:
+            options["turns"] = turns
+        taken, wait, reason, left, token, generation = call(self._scripts.take, self._gate(options))
+        entries = [
+            Entry(stream.decode(), id_.decode(), int(attempts), codec.pairs(fields), tried.decode())
+            for stream, id_, attempts, fields, tried in taken
+        ]
+        if held:
+            mine = {entry.id for entry in entries}
+            entries = [entry for entry in held if entry.id in mine]
+        return Taken(entries, wait / 1000, reason.decode(), left, token.decode(), generation)
+
+    def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]:
+        """Finish entries; True for each that was really ours to finish."""
+        packed = [
+            {
+                "stream": m.entry.stream,
+                "group": GROUP,
+                "id": m.entry.id,
+                "counts": dict(m.counts),
+                "follow": list(m.follow),
+            }
+            for m in moves
+        ]
+        return self._settle(packed, report)
+
+    def move_letters(self, moves: Iterable[Move]) -> list[bool]:
+        """Move entries out of a dead-letter stream (replay, drop); True for each that was still there."""
+        packed = [
+            {"stream": m.entry.stream, "id": m.entry.id, "counts": dict(m.counts), "follow": list(m.follow)}
+            for m in moves
+        ]
+        return self._settle(packed, None)
+
+    def _settle(self, moves: list[dict[str, Any]], report: Mapping[str, Any] | None) -> list[bool]:
+        options: dict[str, Any] = {"moves": moves}
+        if report is not None:
+            options["report"] = dict(report)
+        settled, rung = call(self._scripts.settle, self._gate(options))
+        self._rings(name.decode() for name in rung)
+        return [bool(one) for one in settled]
+
+    def release(
+        self,
+        consumer: str,
+        entries: Sequence[Entry],
+        delay: float,
+        *,
+        report: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Hand entries back for ``delay`` seconds (at most the claim timeout). The strikes of each, for alerts."""
+        options: dict[str, Any] = {
+            "group": GROUP,
+            "consumer": consumer,
+            "claim_ms": round(self.queue.claim * 1000),
+            "delay_ms": round(delay * 1000),
+            "entries": [
+                {
+                    "stream": e.stream,
+                    "id": e.id,
+                    "attempts": e.attempts,
+                    "alert": e.fields.get(b"id", b"").decode(),
+                }
+                for e in entries
+            ],
+        }
+        if report is not None:
+            options["report"] = dict(report)
+        return list(call(self._scripts.release, self._gate(options)))
+
+    def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:
+        """The sweep's append: alerts that stand nowhere; ``outside`` are the marks that may go (lane -> count seen)."""
+        reply = _unpack(call(self._scripts.append, _pack({"alerts": list(alerts), "outside": dict(outside)})))
+        self._rings(reply["rung"])
+        return list(reply["results"])
+
+    def keep_bell(self) -> None:
+        """Somebody is at work: appends need not ring."""
+        self.client.set(self.queue.bell, "1", px=BELL_MS)
+
+    def quiet_bell(self) -> None:
+        """Nobody is at work: the next append rings."""
+        self.client.delete(self.queue.bell)
+
+    def hush_bell(self, seconds: float) -> None:
+        """Nothing can be done for a while: ring again after ``seconds``."""
+        self.client.set(self.queue.bell, "1", px=max(1, round(seconds * 1000)))
+
+    def ring(self) -> None:
+        """Publish a doorbell and set the bell for it."""
+        self.keep_bell()
+        self._ring(self.queue.name)
+
+    def size(self) -> int:
+        """Entries that are unfinished, held or not."""
+        return sum(self.client.xlen(stream) for stream in self.queue.streams)
+
+    def _gate(self, options: dict[str, Any]) -> bytes:
+        if self._gated:
+            options["gate"] = self._gate_options
+        return _pack(options)
+
+    def _rings(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._ring(name)
+
+
+def _part(part: Part) -> dict[str, Any]:
+    entries = [{"n": n, "fields": fields, "size": size} for n, fields, size in part.entries]
+    return {"entries": entries, "reply": part.reply} | ({"key": part.key} if part.key else {})

@@ -1,0 +1,110 @@
+#!lua flags=allow-oom
+-- take: asks all that must hold, then hands out entries, lane by lane: first those whose holder has been silent
+-- for longer than the claim timeout, then new ones. Nothing taken: nothing spent.
+local o = cmsgpack.unpack(ARGV[1])
+
+local function pending(stream)
+  return with_group(stream, o.group, 'XPENDING', stream, o.group)[1]
+end
+
+local function left()
+  -- XLEN counts all that is unfinished, and what is pending stands in the stream: the rest is new.
+  local sum = 0
+  for _, stream in ipairs(o.streams) do
+    sum = sum + redis.call('XLEN', stream) - pending(stream)
+  end
+  return sum
+end
+
+local taken, events = {}, 0
+
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+
+local function note(stream, id, fields, attempts)
+  local tries = o.tries and redis.call('HGET', o.tries, field(fields, 'id') or '') or ''
+  taken[#taken + 1] = {stream, id, attempts, fields, tries or ''}
+  events = events + (tonumber(field(fields, 'n')) or 1)
+end
+
+local function claim(stream)
+  if pending(stream) == 0 then return end
+  for _, p in ipairs(redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 100)) do
+    if events >= o.want then return end
+    local got = redis.call('XCLAIM', stream, o.group, o.consumer, o.claim_ms, p[1])
+    if got[1] then note(stream, p[1], got[1][2], p[4] + 1) end
+  end
+end
+
+local function read(stream)
+  -- One at a time: an entry holds from one event to five hundred, and the aim is a number of events.
+  while events < o.want do
+    local got = with_group(stream, o.group, 'XREADGROUP', 'GROUP', o.group, o.consumer, 'COUNT', 1,
+                           'STREAMS', stream, '>')
+    if not got or not got[1] then return end
+    local entry = got[1][2][1]
+    note(stream, entry[1], entry[2], 1)
+  end
+end
+
+local function hold()
+  for _, h in ipairs(o.held) do
+    local p = redis.call('XPENDING', h.stream, o.group, h.id, h.id, 1)
+    if p[1] and p[1][2] == o.consumer then
+      redis.call('XCLAIM', h.stream, o.group, o.consumer, 0, h.id, 'JUSTID')
+      taken[#taken + 1] = {h.stream, h.id, p[1][4], {}, ''}
+    end
+  end
+end
+
+local function waiting()
+  if o.held then return true end
+  for _, stream in ipairs(o.streams) do
+    if redis.call('XLEN', stream) > pending(stream) then return true end
+    if #redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 1) > 0 then return true end
+  end
+  return false
+end
+
+-- A consumer that is long gone is forgotten, but only with nothing pending: its entries would go with it.
+if o.tidy_ms then
+  for _, stream in ipairs(o.streams) do
+    pending(stream)
+    for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', stream, o.group)) do
+      if c[4] == 0 and c[6] > o.tidy_ms and c[2] ~= o.consumer then
+        redis.call('XGROUP', 'DELCONSUMER', stream, o.group, c[2])
+      end
+    end
+  end
+end
+
+if not waiting() then return {{}, 0, '', 0, '', 0} end
+
+local wait, reason = gate.ask(o)
+if wait then return {{}, wait, reason, left(), '', 0} end
+
+if o.held then
+  hold()
+else
+  local first, last, step = 1, #o.streams, 1
+  if o.turns and (tonumber(redis.call('GET', o.turns) or '0') + 1) % 20 == 0 then
+    -- Every 20th turn begins with the lowest lane, so that none starves.
+    first, last, step = #o.streams, 1, -1
+  end
+  for i = first, last, step do
+    claim(o.streams[i])
+    read(o.streams[i])
+    if events >= o.want then break end
+  end
+end
+
+local token, generation = '', 0
+if #taken > 0 then
+  if o.turns then redis.call('INCR', o.turns) end
+  if not o.held then redis.call('SET', 'mutt:bell:' .. o.queue, '1', 'PX', 2000) end
+  token, generation = gate.spend(o)
+end
+return {taken, 0, '', left(), token, generation}
