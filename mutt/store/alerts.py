@@ -1,0 +1,253 @@
+"""The alerts: what Moog is to be told, what became of it, and which clear ended which fault."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Row,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as into
+
+from mutt.alert import Alert, Outcome, Status
+from mutt.event import Event, State
+from mutt.store.audit import Key, key_table
+from mutt.store.tables import alerts, unmatched_clears
+
+_fields = Alert.__struct_fields__
+_columns = [alerts.c[name] for name in _fields]
+_row = alerts.c
+
+
+def insert(conn: Connection, new: Sequence[Alert]) -> None:
+    """Write new alerts, in the transaction of their audit rows. They wait."""
+    if new:
+        conn.execute(into(alerts), [msgspec.structs.asdict(alert) for alert in new])
+
+
+def by_events(conn: Connection, keys: Sequence[Key]) -> dict[Key, list[tuple[Alert, Status]]]:
+    """The alerts that these events brought: their own, and the clear that a late raise found waiting for it."""
+    if not keys:
+        return {}
+    wanted = key_table(keys)
+    own = and_(
+        _row.event_id == wanted.c.event_id, _row.received_at == wanted.c.received_at, _row.cause.is_(None)
+    )
+    found: dict[Key, list[tuple[Alert, Status]]] = defaultdict(list)
+    # Two statements: each walks its own index, an OR would walk neither.
+    for brought in (own, _row.cause == wanted.c.event_id):
+        query = select(wanted.c.event_id, wanted.c.received_at, _row.status, *_columns).join(wanted, brought)
+        for event_id, at, status, *values in conn.execute(query):
+            found[event_id, at].append((_alert(values), Status(status)))
+    return dict(found)
+
+
+def lock_clear_keys(conn: Connection, pairs: Iterable[tuple[str, str]]) -> None:
+    """Until the transaction ends, be the only one who raises or clears these (hostname, clear key) pairs."""
+    numbers = sorted({_number(hostname, clear_key) for hostname, clear_key in pairs})
+    if numbers:
+        # In one order everywhere, so that two drains can't wait for each other.
+        wanted = (
+            func.unnest(cast(numbers, ARRAY(BigInteger)))
+            .table_valued("number", name="wanted")
+            .render_derived()
+        )
+        conn.execute(select(func.pg_advisory_xact_lock(wanted.c.number)))
+
+
+def _number(hostname: str, clear_key: str) -> int:
+    told_apart = f"{len(hostname)}:{hostname}{clear_key}".encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(told_apart, digest_size=8).digest(), "big", signed=True)
+
+
+def newest_open(conn: Connection, hostname: str, clear_key: str, before: datetime) -> Alert | None:
+    """The newest raise of this pair, received at ``before`` at the latest, that nothing has cleared."""
+    query = (
+        select(*_columns)
+        .where(*_open(hostname, clear_key), _row.received_at <= before)
+        .order_by(_row.received_at.desc(), _row.alert_id.desc())
+        .limit(1)
+    )
+    found = conn.execute(query).first()
+    return None if found is None else _alert(found)
+
+
+def mark_cleared(conn: Connection, alert_id: UUID, by: UUID) -> None:
+    """Alert ``by`` ends ``alert_id``, and all older open ones of the same pair."""
+    ended = (
+        select(_row.hostname, _row.clear_key, _row.received_at).where(_row.alert_id == alert_id).subquery()
+    )
+    older = _row.received_at <= ended.c.received_at
+    same = _open(ended.c.hostname, ended.c.clear_key)
+    conn.execute(update(alerts).where(*same, older).values(cleared_by=by))
+
+
+def _open(hostname: Any, clear_key: Any) -> tuple[Any, ...]:
+    # Spelled as the index ix_alerts_open spells it.
+    pair = _row.hostname == hostname, _row.clear_key == clear_key
+    return *pair, _row.clear_key.is_not(None), _row.state == State.RAISE.value, _row.cleared_by.is_(None)
+
+
+def keep_unmatched_clear(conn: Connection, event: Event, correlation_id: str) -> None:
+    """Keep a clear that ends nothing yet, in case its raise is still on the way."""
+    values = {
+        "event_id": event.event_id,
+        "received_at": event.received_at,
+        "hostname": event.hostname,
+        "clear_key": event.clear_key,
+        "correlation_id": correlation_id,
+        "event": msgspec.msgpack.encode(event),
+    }
+    conn.execute(into(unmatched_clears).values(values).on_conflict_do_nothing())
+
+
+def unmatched_clear_after(
+    conn: Connection, hostname: str, clear_key: str, after: datetime
+) -> tuple[Event, str] | None:
+    """Take out the first clear of this pair received at ``after`` or later: the event and its correlation id."""
+    kept = unmatched_clears.c
+    first = (
+        select(kept.event_id, kept.received_at)
+        .where(kept.hostname == hostname, kept.clear_key == clear_key, kept.received_at >= after)
+        .order_by(kept.received_at, kept.event_id)
+        .limit(1)
+    )
+    taken = delete(unmatched_clears).where(tuple_(kept.event_id, kept.received_at).in_(first))
+    found = conn.execute(taken.returning(kept.event, kept.correlation_id)).first()
+    return None if found is None else (msgspec.msgpack.decode(found.event, type=Event), found.correlation_id)
+
+
+def prune_unmatched_clears(conn: Connection, before: datetime) -> int:
+    """Give up clears received before this time. How many went."""
+    return conn.execute(delete(unmatched_clears).where(unmatched_clears.c.received_at < before)).rowcount
+
+
+def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    """Write what became of alerts, whole rows, so that it does not matter whether the row is there.
+
+    Delivered is final; any end outweighs a late word that the alert waits.
+    """
+    if not outcomes:
+        return
+    statement = into(alerts)
+    new, old = statement.excluded, _row
+    counts = or_(
+        new.status == Status.DELIVERED.value, and_(old.status != Status.DELIVERED.value, _no_relapse(new))
+    )
+    statement = statement.on_conflict_do_update(
+        index_elements=["alert_id"],
+        set_={
+            **{
+                name: new[name]
+                for name in ("status", "attempts", "updated_at", "moog_status", "moog_answer", "reason")
+            },
+            "delivered_at": func.coalesce(old.delivered_at, new.delivered_at),
+        },
+        where=counts,
+    )
+    # In the order in which the sweep locks rows, so that the two can't wait for each other.
+    ordered = sorted(
+        _last_words(outcomes), key=lambda outcome: (outcome.alert.received_at, outcome.alert.alert_id)
+    )
+    conn.execute(statement, [_outcome_row(outcome) for outcome in ordered])
+
+
+def _no_relapse(new: Any) -> Any:
+    waits = Status.WAITING.value
+    return or_(new.status != waits, and_(_row.status == waits, new.attempts >= _row.attempts))
+
+
+def _last_words(outcomes: Iterable[Outcome]) -> Iterable[Outcome]:
+    """One outcome an alert: delivered before all others, then the one with more attempts, then the later."""
+    last: dict[UUID, Outcome] = {}
+    for outcome in sorted(outcomes, key=lambda one: (one.status is Status.DELIVERED, one.attempts, one.at)):
+        last[outcome.alert.alert_id] = outcome
+    return last.values()
+
+
+def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        **msgspec.structs.asdict(outcome.alert),
+        "status": outcome.status.value,
+        "attempts": outcome.attempts,
+        "updated_at": outcome.at,
+        "delivered_at": outcome.at if outcome.status is Status.DELIVERED else None,
+        "moog_status": outcome.moog_status,
+        # Another system's bytes: what PostgreSQL can't hold is no reason to lose the outcome.
+        "moog_answer": outcome.moog_answer.replace("\0", "\ufffd").encode(errors="replace").decode(),
+        "reason": outcome.reason,
+    }
+
+
+def lock_waiting(
+    conn: Connection,
+    older_than: datetime,
+    limit: int,
+    lane: str | None = None,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[Alert]:
+    """Alerts that wait and have not changed since ``older_than``, the oldest first, locked until the transaction ends.
+
+    ``after`` (received_at, alert_id) goes on behind an earlier answer's last.
+    """
+    # Plain FOR UPDATE: where `record` is writing an outcome at this moment, we wait and see what it committed.
+    # Skipping the row would call the lane emptied while a rolled back outcome leaves it waiting; reading without a
+    # lock would append an alert again that has just been delivered and forgotten in Redis.
+    query = (
+        select(*_columns)
+        .where(_row.status == Status.WAITING.value, _row.updated_at < older_than)
+        .order_by(_row.received_at, _row.alert_id)
+        .limit(limit)
+        .with_for_update()
+    )
+    if lane is not None:
+        query = query.where(_row.lane == lane)
+    if after is not None:
+        query = query.where(tuple_(_row.received_at, _row.alert_id) > after)
+    return [_alert(found) for found in conn.execute(query)]
+
+
+def counts(conn: Connection) -> dict[Status, int]:
+    """How many alerts stand at each status; all statuses are named."""
+    query = select(_row.status, func.count()).group_by(_row.status)
+    return dict.fromkeys(Status, 0) | {Status(status): n for status, n in conn.execute(query)}
+
+
+def set_status(conn: Connection, alert_ids: Sequence[UUID], status: Status, reason: str) -> int:
+    """Replay, cancel or drop alerts by hand; what is delivered stays so. How many changed."""
+    # Replayed, an alert begins anew: outcomes count from its first attempt again.
+    attempts = (
+        case((_row.status == status.value, _row.attempts), else_=0)
+        if status is Status.WAITING
+        else _row.attempts
+    )
+    changed = conn.execute(
+        update(alerts)
+        .where(_row.alert_id.in_(alert_ids), _row.status != Status.DELIVERED.value)
+        .values(status=status.value, attempts=attempts, reason=reason, updated_at=func.now())
+    )
+    return changed.rowcount
+
+
+def _alert(values: Row[Any] | Sequence[Any]) -> Alert:
+    known = dict(zip(_fields, values, strict=True))
+    known["state"] = State(known["state"])
+    return Alert(**known)

@@ -1,0 +1,112 @@
+"""Connections to PostgreSQL, and its errors as MUTT's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg2
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
+from mutt.settings import Settings
+
+CONNECT_TIMEOUT = 5  # seconds
+STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain never outlives its claim
+IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
+
+_UNIQUE_VIOLATION = "23505"
+_CHECK_VIOLATION = "23514"
+_BAD_TEXT = "22021"
+
+
+def make_engine(settings: Settings, *, role: str, url: str = "") -> Engine:
+    """A pool of ``db_pool_min`` to ``db_pool_max`` connections for one process.
+
+    ``role`` names the process in ``pg_stat_activity``. ``url`` replaces ``database_url`` (a replica's, say).
+    Make it after fork. Nothing is connected yet.
+    """
+    address = _address(url or settings.database_url)
+    kept = max(1, min(settings.db_pool_min, settings.db_pool_max))
+    return create_engine(
+        address,
+        pool_size=kept,
+        max_overflow=settings.db_pool_max - kept,
+        pool_timeout=CONNECT_TIMEOUT,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        connect_args=_connect_args(role) | {"options": _session_options(address.query.get("options", ""))},
+    )
+
+
+def one_shot_engine(url: str, *, role: str) -> Engine:
+    """Without a pool and without time limits, for what runs once: a migration."""
+    return create_engine(_address(url), poolclass=NullPool, connect_args=_connect_args(role))
+
+
+def _address(url: str) -> URL:
+    return make_url(url).set(drivername="postgresql+psycopg2")
+
+
+def _connect_args(role: str) -> dict[str, str | int]:
+    return {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": f"mutt-{role}",
+        "client_encoding": "utf8",
+        "keepalives": 1,
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+
+
+def _session_options(given: str | tuple[str, ...]) -> str:
+    # The address' own options come last: they win.
+    theirs = given if isinstance(given, str) else " ".join(given)
+    ours = (
+        f"-c statement_timeout={STATEMENT_TIMEOUT}s"
+        f" -c idle_in_transaction_session_timeout={IDLE_TIMEOUT}s"
+        " -c timezone=UTC"
+    )
+    return f"{ours} {theirs}".rstrip()
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end, rolled back on an error, which is translated."""
+    with translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what SQLAlchemy and psycopg2 raise into :class:`StoreDown`, :class:`PoisonRow` or :class:`AlreadyStored`.
+
+    Hold it around the whole transaction: COMMIT fails too. What the client itself refuses to send (NUL, a lone
+    surrogate) is poison as well.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, psycopg2.Error) as error:
+        raise fault(error) from error
+    except UnicodeEncodeError as error:
+        raise PoisonRow(str(error), _BAD_TEXT) from error
+    except ValueError as error:
+        if "NUL" not in str(error):
+            raise
+        raise PoisonRow(str(error), _BAD_TEXT) from error
+
+
+def fault(error: Exception) -> MuttError:
+    """What an error of SQLAlchemy or psycopg2 means. Whatever isn't surely about the rows is an outage."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(cause, "pgcode", None) or ""
+    said = str(cause).strip().partition("\n")[0]
+    if state == _UNIQUE_VIOLATION:
+        return AlreadyStored(said)
+    if state == _CHECK_VIOLATION and cause.diag.constraint_name is None:  # type: ignore[union-attr]
+        return StoreDown(f"{state} {said}")  # no partition for the row: the table is at fault, not the row
+    if state[:2] in ("22", "23", "54"):
+        return PoisonRow(said, state)
+    return StoreDown(f"{state} {said}".strip())

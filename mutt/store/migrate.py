@@ -1,0 +1,37 @@
+"""From any older schema to this one: the migrations, then the months, then the rules to start with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import text
+
+import mutt
+from alembic import command, config
+from mutt.store import partitions, rulebook
+from mutt.store.engine import one_shot_engine, transaction, translated
+
+#: MUTT is installed editable, or runs in a checkout: ``alembic/`` stands beside the package.
+ROOT = Path(mutt.__file__).resolve().parent.parent
+
+
+def upgrade(database_url: str) -> None:
+    """Bring a database up to date. May run any number of times, and twice at once.
+
+    Raises :class:`StoreDown` when PostgreSQL is away, or a table is busy for longer than a few seconds.
+    """
+    with translated():
+        command.upgrade(alembic_config(database_url), "head")
+    with transaction(one_shot_engine(database_url, role="migrate")) as conn:
+        now: datetime = conn.execute(text("SELECT now()")).scalar_one()
+        conn.execute(text("SET LOCAL timezone = 'UTC'"))
+        partitions.ensure(conn, now)
+        rulebook.seed(conn)
+
+
+def alembic_config(database_url: str) -> config.Config:
+    """Alembic's configuration for one database."""
+    found = config.Config(ROOT / "alembic.ini")
+    found.attributes["database_url"] = database_url
+    return found

@@ -1,0 +1,182 @@
+"""The months of ``event_audit_log``: made ahead, listed, and retired once archived."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from mutt.errors import StoreDown
+from mutt.store import archive
+
+PARENT = "event_audit_log"
+DEFAULT = "event_audit_log_default"
+
+_LOCK_NOT_AVAILABLE = "55P03"
+_LOCK_WAIT = 2  # seconds: whoever writes the audit waits as long behind us
+_ATTEMPTS = 5
+_MAKERS = 7_165_840_002  # two processes that make months at once queue on this number
+_RETIRERS = 7_165_840_003
+T = TypeVar("T")
+
+_BOUND = re.compile(r"FROM \('([^']+)'\) TO \('([^']+)'\)")
+
+
+class Partition(NamedTuple):
+    """One month: from ``start`` up to, not including, ``end``."""
+
+    name: str
+    start: datetime
+    end: datetime
+    rows_estimate: int
+    bytes: int
+
+
+def ensure(conn: Connection, now: datetime, months_ahead: int = 3) -> list[str]:
+    """Make the months from ``now``'s on, and those that rows of the default partition wait for. Names what was made.
+
+    Raises :class:`StoreDown` if the table stays busy.
+    """
+    _prepare(conn)
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
+    there = {partition.name for partition in listing(conn)}
+    wanted = dict.fromkeys([*_months(now, months_ahead + 1), *_months_in_default(conn)])
+    made = [month for month in wanted if name_of(month) not in there]
+    for month in made:
+        _patiently(conn, _make, month)
+    return [name_of(month) for month in made]
+
+
+def listing(conn: Connection) -> list[Partition]:
+    """The months there are, the oldest first; the default partition is none of them."""
+    found = conn.execute(
+        text(
+            """
+            SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bound,
+                   greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::bigint AS rows_estimate,
+                   pg_total_relation_size(c.oid) AS bytes
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = CAST(:parent AS regclass)
+            """
+        ),
+        {"parent": PARENT},
+    )
+    months = [
+        Partition(row.name, *_bounds(row.bound), row.rows_estimate, row.bytes)
+        for row in found
+        if row.bound != "DEFAULT"
+    ]
+    return sorted(months, key=lambda month: month.start)
+
+
+def default_rows(conn: Connection) -> int:
+    """How many rows stand in the default partition; anything but 0 means that a month is missing."""
+    return conn.execute(text(f"SELECT count(*) FROM {DEFAULT}")).scalar_one()  # noqa: S608 - a constant
+
+
+def retire(conn: Connection, now: datetime, retention_days: int, archive_dir: Path) -> list[str]:
+    """Archive each month that lies wholly before the retention, then drop it. Names what went.
+
+    The archives are on disk, read back and counted, before the first month is touched; they stay if the
+    transaction fails. Raises :class:`StoreDown` if the table stays busy, ``OSError`` if an archive can't be written.
+    """
+    if not conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RETIRERS}).scalar_one():
+        return []  # another process is at it
+    kept_from = now - timedelta(days=retention_days)
+    old = [month.name for month in listing(conn) if month.end <= kept_from]
+    if not old:
+        return []
+    _prepare(conn)
+    conn.execute(text("SET LOCAL statement_timeout = 0"))  # a month may take long to read
+    archive_dir.mkdir(parents=True, exist_ok=True)
+    for name in old:
+        _patiently(conn, _freeze, name)
+        archive.write(conn, name, archive_dir)
+    for name in old:
+        _patiently(conn, _drop, name)
+    return old
+
+
+def name_of(month: datetime) -> str:
+    return f"{PARENT}_{month:%Y_%m}"
+
+
+def _prepare(conn: Connection) -> None:
+    conn.execute(text("SET LOCAL timezone = 'UTC'"))
+    conn.execute(text("SET LOCAL statement_timeout = '5min'"))
+
+
+def _months(now: datetime, count: int) -> Iterator[datetime]:
+    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(count):
+        yield month
+        month = _next(month)
+
+
+def _next(month: datetime) -> datetime:
+    return (month + timedelta(days=32)).replace(day=1)
+
+
+def _months_in_default(conn: Connection) -> list[datetime]:
+    query = f"SELECT DISTINCT date_trunc('month', received_at, 'UTC') FROM {DEFAULT} ORDER BY 1"  # noqa: S608
+    return [month.astimezone(UTC) for month in conn.execute(text(query)).scalars()]
+
+
+def _make(conn: Connection, month: datetime) -> None:
+    # CREATE … PARTITION OF would lock the whole audit, and fail where the default partition holds rows of the month.
+    name, start, end = name_of(month), month.isoformat(), _next(month).isoformat()
+    within = f"received_at >= '{start}' AND received_at < '{end}'"
+    conn.execute(text(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE"))
+    conn.execute(
+        text(
+            f"CREATE TABLE {name} (LIKE {PARENT} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
+        )
+    )
+    conn.execute(
+        text(
+            f"WITH moved AS (DELETE FROM {DEFAULT} WHERE {within} RETURNING *) INSERT INTO {name} SELECT * FROM moved"  # noqa: S608
+        )
+    )
+    # The check says what ATTACH wants to know, so that it need not read the rows.
+    conn.execute(text(f"ALTER TABLE {name} ADD CONSTRAINT within CHECK ({within})"))
+    conn.execute(
+        text(f"ALTER TABLE {PARENT} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')")
+    )
+    conn.execute(text(f"ALTER TABLE {name} DROP CONSTRAINT within"))
+
+
+def _freeze(conn: Connection, name: str) -> None:
+    # Read by anyone, written by no one until it is gone: no row slips in behind the archive.
+    conn.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _drop(conn: Connection, name: str) -> None:
+    conn.execute(text(f"ALTER TABLE {PARENT} DETACH PARTITION {name}"))
+    conn.execute(text(f"DROP TABLE {name}"))
+
+
+def _bounds(bound: str) -> tuple[datetime, datetime]:
+    found = _BOUND.search(bound)
+    if found is None:
+        raise StoreDown(f"{PARENT} has a partition that is no month: {bound}")
+    start, end = (datetime.fromisoformat(edge) for edge in found.groups())
+    return start, end
+
+
+def _patiently(conn: Connection, work: Callable[[Connection, T], None], on: T) -> None:
+    """Do ``work``, waiting for a lock only briefly at a time: all who come later queue behind one who waits."""
+    conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}s'"))
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with conn.begin_nested():
+                work(conn, on)
+            break
+        except OperationalError as error:
+            if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE or attempt == _ATTEMPTS:
+                raise
+    conn.execute(text("SET LOCAL lock_timeout = DEFAULT"))
