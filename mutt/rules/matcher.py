@@ -8,7 +8,7 @@ case folding: the Kelvin sign is a k, the long s an s; ``ß`` is not ``ss``), ``
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import re2
@@ -21,8 +21,9 @@ _MIB = 1 << 20
 #: One pattern may take so much: a few ten thousand of re2's instructions.
 _PATTERN_MEMORY = 1 * _MIB
 
-#: The answer of a set whose first pattern, the canary, matches everything, where no other does.
-_CANARY_ALONE = [0]
+#: A pattern of every set, looked for once it is compiled: re2 answers nothing, and says nothing, where a set has run
+#: out of memory.
+_CANARY = "\0canary\0"
 
 #: What re2 names at fault, and what to tell people about it.
 _FAULTS = {
@@ -72,43 +73,32 @@ class Matcher:
         indices: defaultdict[str, list[int]] = defaultdict(list)
         for index, text in patterns:
             indices[text].append(index)
-        self._indices = list(indices.values())
-        self._expressions = list(indices)
-        self._set = _compiled(self._expressions, memory or _memory(len(indices)))
+        self._indices = [*indices.values(), []]  # the last is the canary's
+        self._set = _compiled([*indices, rf"\A{re2.escape(_CANARY)}\z"], memory or _memory(len(indices)))
 
     def match(self, text: str) -> list[int]:
         """The indices of all patterns that match somewhere in ``text``, in no order."""
-        data = text.encode("utf-8", "replace")
-        found: Sequence[int] = self._set.Match(data) or ()
-        if found == _CANARY_ALONE:  # the common case
+        found = self._set.Match(text.encode("utf-8", "replace"))
+        if found is None:
             return []
-        if 0 not in found:
-            return self._one_by_one(data)
-        return [index for number in found if number for index in self._indices[number - 1]]
-
-    def _one_by_one(self, data: bytes) -> list[int]:
-        # re2 gives up on a set, without a word, where its memory can't hold the states that this text needs; a
-        # single pattern never does.
-        options = _options(_PATTERN_MEMORY)
-        found = (n for n, text in enumerate(self._expressions) if re2.search(text.encode(), data, options))
         return [index for number in found for index in self._indices[number]]
 
 
 def _compiled(expressions: list[str], memory: int) -> Any:
     built = re2.Set.SearchSet(_options(memory))
-    built.Add("")  # the canary: an answer without it is no answer
     for text in expressions:
         try:
             built.Add(text)
         except re2.error:
             check_expression(text)
             raise
+    full = f"re2 can't hold {len(expressions)} patterns in {memory >> 20} MiB"
     try:
         built.Compile()
     except re2.error:
-        raise NoRuleset(f"re2 can't hold {len(expressions)} patterns in {memory // _MIB} MiB") from None
-    if built.Match(b"canary") is None:
-        raise NoRuleset(f"the set of {len(expressions)} patterns does not answer in {memory // _MIB} MiB")
+        raise NoRuleset(full) from None
+    if len(expressions) - 1 not in (built.Match(_CANARY.encode()) or ()):
+        raise NoRuleset(f"{full}: the canary was not found")
     return built
 
 
@@ -145,4 +135,4 @@ def _reason(said: str, text: str) -> str:
         return f"the possessive {part} is not needed here (nothing backtracks); write {part[0]}"
     if said.startswith("pattern too large"):
         return "is too large a pattern: make its counts {n,m} smaller, or more than one rule of it"
-    return f"is no regular expression: {said}"
+    return f"can't be compiled: {said}"
