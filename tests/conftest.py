@@ -1,0 +1,150 @@
+"""What every test may ask for: real servers, a fresh database, a clean environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker.errors
+import psycopg2
+import pytest
+import redis
+
+import docker
+from mutt.settings import Settings
+from tests.servers import Live, live_postgres, live_redis, scratch
+
+TEMPLATE = "mutt_template"
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a Docker engine skip where none answers; nothing else asks for it."""
+    need_docker = [item for item in items if item.get_closest_marker("docker")]
+    reason = _no_docker() if need_docker else ""
+    for item in need_docker if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_docker() -> str:
+    try:
+        docker.from_env(timeout=3).ping()
+    except docker.errors.DockerException as error:
+        return f"no Docker engine answers: {error}"
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting leaks in from the shell, and nothing reaches the real MUTT_HOME."""
+    settings = {field.metadata["env"] or field.name.upper() for field in dataclasses.fields(Settings)}
+    for name in list(os.environ):
+        if name.startswith(("MUTT_", "CELERY_", "PG")) or name.removesuffix("_FILE") in settings:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MUTT_HOME", str(tmp_path_factory.getbasetemp() / f"home-{next(_numbers)}"))
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Where the session's servers keep their data and logs."""
+    with scratch() as directory:
+        yield directory
+
+
+@pytest.fixture
+def own_directory() -> Iterator[Path]:
+    """One test's directory that PostgreSQL can reach, also as root."""
+    with scratch() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_directory: Path) -> Iterator[Live]:
+    """The session's Redis. A test that kills it takes ``own_redis`` instead."""
+    with live_redis(server_directory) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Live) -> str:
+    """The address of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.script_flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis(own_directory: Path) -> Iterator[Live]:
+    """A Redis of this test's own, to kill and restart."""
+    with live_redis(own_directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[Live]:
+    """The session's PostgreSQL; its commits don't wait for the disk."""
+    with live_postgres(server_directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: Live) -> str:
+    """The address of the session's PostgreSQL, in a database that nobody migrates."""
+    return postgres_server.url
+
+
+@pytest.fixture
+def own_postgres(own_directory: Path) -> Iterator[Live]:
+    """A PostgreSQL of this test's own, durable, to kill and restart. Its database is empty."""
+    with live_postgres(own_directory, durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_url: str) -> str:
+    """The name of a migrated database to clone."""
+    _execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+    # Late, so that a test without a database needs nothing of the store.
+    importlib.import_module("mutt.store.migrate").upgrade(_named(postgres_url, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_url: str, database_template: str) -> Iterator[str]:
+    """The address of this test's own migrated database."""
+    yield from _database(postgres_url, f"TEMPLATE {database_template} STRATEGY file_copy")
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """The address of this test's own database without a schema."""
+    yield from _database(postgres_url, "")
+
+
+def _database(postgres_url: str, options: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    _execute(postgres_url, f"CREATE DATABASE {name} {options}")
+    try:
+        yield _named(postgres_url, name)
+    finally:
+        _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _named(url: str, database: str) -> str:
+    return f"{url.rpartition('/')[0]}/{database}"
+
+
+def _execute(url: str, statement: str) -> None:
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
