@@ -89,8 +89,11 @@ def _inflate(data: bytes, limit: int, wbits: int) -> bytes:
 def _zstd(data: bytes, limit: int) -> bytes:
     if not data:
         return b""
-    if zstandard.frame_content_size(data) > limit:
+    said = zstandard.frame_content_size(data)
+    if said > limit:
         raise _too_large(limit)
+    if said < 0:
+        return _zstd_frames(data, limit)
     try:
         return _zstd_reader().decompress(data, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError:
@@ -171,6 +174,8 @@ def _salvaged(body: bytes) -> list[Raw | Broken]:
     whole = list(_values(text))
     if not isinstance(whole[-1], Broken):
         return whole
+    if text.count("\n") > MAX_ITEMS:
+        raise RejectedBody("body", f"holds broken JSON in more than {MAX_ITEMS} lines", 413)
     return [piece for line in text.split("\n") if not line.isspace() for piece in _values(line)]
 
 

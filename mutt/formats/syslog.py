@@ -52,6 +52,7 @@ class Syslog:
                 data = line.rstrip(b"\r\0")  # some senders end a line with NUL
                 text = fit(data)
                 try:
+                    collector.check_size(text)
                     collector.add(_read(text, context), text)
                 except RejectedItem as refusal:
                     collector.reject(data, refusal)
@@ -75,7 +76,7 @@ def _read(line: str, context: Context) -> Fields:
         "facility": None if priority is None else values.FACILITIES[priority >> 3],
         "program": parsed.program or (mnemonic[0] if mnemonic else None),
         "source": "syslog",
-        "tags": parsed.tags,
+        "tags": dict(parsed.tags),
     }
 
 

@@ -69,7 +69,7 @@ def _read(value: Any, received_at: datetime) -> datetime | None:
 
 
 def _iso(word: str) -> datetime:
-    found = datetime.fromisoformat(word)
+    found = datetime.fromisoformat(word.upper())
     if found.tzinfo is UTC:
         return found
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -34,7 +34,7 @@ _INTERFACE = re.compile(
     r"(1\.3\.6\.1\.2\.1\.(?:2\.2\.1|31\.1\.1\.1)\.\d+|(?:[\w-]+::)?if[A-Z]\w*)\.(\d+)", re.ASCII
 )
 _IN_TEXT = re.compile(r"\bifIndex(?:\.\d+)?\s*[=:]\s*(?:INTEGER:\s*)?(\d+)", re.ASCII)
-_POWERSHELL = re.compile(r"@\{\s*oid=(?P<oid>[^;}]*);\s*value=(?P<value>.*?)\}\s*(?=[,;]?\s*(?:@\{|$))", re.S)
+_POWERSHELL = re.compile(r"\s*oid=(?P<oid>[^;]*);\s*value=(?P<value>.*)\}", re.S)
 
 
 def oid(value: Any) -> str | None:
@@ -57,10 +57,9 @@ def varbinds(value: Any) -> tuple[tuple[Varbind, ...], bool]:
 
 def _varbinds(value: Any) -> Iterator[Varbind | None]:
     if isinstance(value, str):
-        matches = list(_POWERSHELL.finditer(value))
-        yield from (_varbind(match["oid"], match["value"]) for match in matches)
-        if not matches:
-            yield None
+        for written in value.split("@{")[1:] or [""]:
+            found = _POWERSHELL.fullmatch(written.rstrip(" \t\r\n,;"))
+            yield _varbind(found["oid"], found["value"]) if found else None
     elif isinstance(value, list):
         for inner in value:
             yield from _listed(inner)

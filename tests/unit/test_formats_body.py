@@ -1,0 +1,145 @@
+"""A body is inflated within its limit and split into items, whatever a sender makes of JSON."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutt.errors import RejectedBody
+from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
+
+TEXT = b'{"hostname":"a","message":"b"}' * 100
+LIMIT = 1 << 20
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+def streamed_zstd(data: bytes) -> bytes:
+    packer = zstandard.ZstdCompressor().compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+PACKERS = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    " DEFLATE ": raw_deflate,
+    "zstd": zstandard.compress,
+    "Zstd": streamed_zstd,
+}
+
+
+@pytest.mark.parametrize("coding", PACKERS)
+def test_each_coding_is_undone(coding: str) -> None:
+    assert decompress(PACKERS[coding](TEXT), coding, LIMIT) == TEXT
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, zstandard.compress, streamed_zstd])
+def test_members_that_follow_one_another_are_all_read(packer) -> None:
+    coding = "gzip" if packer is gzip.compress else "zstd"
+    assert decompress(packer(TEXT) + packer(b"more"), coding, LIMIT) == TEXT + b"more"
+
+
+def test_stacked_codings_are_undone_last_first() -> None:
+    assert decompress(zstandard.compress(gzip.compress(TEXT)), "gzip, zstd", LIMIT) == TEXT
+
+
+@pytest.mark.parametrize("coding", PACKERS)
+def test_a_body_that_grows_past_the_limit_is_413(coding: str) -> None:
+    bomb = PACKERS[coding](bytes(LIMIT + 1))
+    with pytest.raises(RejectedBody) as refusal:
+        decompress(bomb, coding, LIMIT)
+    assert refusal.value.status == 413
+    assert len(decompress(PACKERS[coding](bytes(LIMIT)), coding, LIMIT)) == LIMIT
+
+
+@pytest.mark.parametrize("coding", [name for name in PACKERS if name != "identity"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-5], lambda data: b"\xff" + data[1:], lambda data: data + b"x", lambda _: b"no"],
+)
+def test_damaged_data_is_400(coding: str, damage) -> None:
+    with pytest.raises(RejectedBody) as refusal:
+        decompress(damage(PACKERS[coding](TEXT)), coding, LIMIT)
+    assert refusal.value.status == 400
+
+
+def test_an_unknown_coding_is_415_and_named() -> None:
+    with pytest.raises(RejectedBody, match="'br'") as refusal:
+        decompress(TEXT, "br", LIMIT)
+    assert refusal.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "items"),
+    [
+        (b'{"a":1}', [b'{"a":1}']),
+        (b'\xef\xbb\xbf [ {"a":1} , 2 ]\r\n', [b'{"a":1}', b"2"]),
+        (b'{"a":1}\r\n\r\n{"b":2}\r\n', [b'{"a":1}', b'{"b":2}']),
+        (b'{"a":1}{"b":"}{"}', [b'{"a":1}', b'{"b":"}{"}']),
+        (b'{\n "a": 1\n}\n{"b":2}', [b'{\n "a": 1\n}', b'{"b":2}']),
+        (b'{"a":"\xff"}', [b'{"a":"\xff"}']),
+        (b'{"a":"line\nbreak"}', [b'{"a":"line\nbreak"}']),  # hand-made JSON of one object
+        (b"[]", []),
+        (b"", []),
+    ],
+)
+def test_items_are_the_bytes_as_they_came(body: bytes, items: list[bytes]) -> None:
+    assert [bytes(piece) for piece in split(body)] == items
+
+
+def test_a_broken_line_stands_alone_between_its_neighbours() -> None:
+    first, broken, last = split(b'{"a":1}\n{"b":,}\n{"c":3}\n')
+    assert isinstance(broken, Broken)
+    assert (bytes(first), broken.raw, bytes(last)) == (b'{"a":1}', b'{"b":,}', b'{"c":3}')
+
+
+def test_what_stands_before_a_fault_in_a_stream_without_separators_is_read() -> None:
+    first, broken = split(b'{"a":1}{"b":}{"c":3}')
+    assert bytes(first) == b'{"a":1}'
+    assert broken.raw == b'{"b":}{"c":3}'
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"a":1},{"b":}]', b'[{"a":1}', b'{"a":', b"nonsense", b"[" * 100_000, b'{"a":' * 100_000]
+)
+def test_a_body_of_which_nothing_can_be_read_is_400(body: bytes) -> None:
+    with pytest.raises(RejectedBody) as refusal:
+        split(body)
+    assert refusal.value.status == 400
+
+
+def test_a_broken_array_names_the_position() -> None:
+    with pytest.raises(RejectedBody, match="byte 14"):
+        split(b'[{"a":1},{"b":}]')
+
+
+def test_too_many_items_are_413() -> None:
+    with pytest.raises(RejectedBody) as refusal:
+        split(b"[" + b"0," * MAX_ITEMS + b"0]")
+    assert refusal.value.status == 413
+
+
+def test_a_flood_of_broken_lines_is_not_read_line_by_line() -> None:
+    with pytest.raises(RejectedBody) as refusal:
+        split(b'{"a":\n' * (MAX_ITEMS + 1))
+    assert refusal.value.status == 413
+
+
+@given(st.binary(max_size=200), st.sampled_from([*PACKERS, "gzip, zstd", "nothing"]))
+def test_any_bytes_are_a_body_or_a_refusal(data: bytes, coding: str) -> None:
+    try:
+        pieces = split(decompress(data, coding, 1000))
+    except RejectedBody as refusal:
+        assert refusal.status in (400, 413, 415)
+    else:
+        assert all(len(bytes(getattr(piece, "raw", piece))) <= 1000 for piece in pieces)

@@ -1,0 +1,174 @@
+"""Syslog: one event a line, in the dialects that gear speaks; and no body of any format raises by surprise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutt.errors import RejectedBody
+from mutt.event import Event
+from mutt.formats import registry
+from mutt.formats.base import Context, Parsed
+
+NOW = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
+CONTEXT = Context(NOW, "key-1", 2000, "192.0.2.1")
+SYSLOG = registry.FORMATS["syslog"]
+
+
+def line(data: bytes) -> Event:
+    (found,) = registry.parse(SYSLOG, data, CONTEXT).events
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (b"<34>Oct 11 22:14:15 mymachine su: failed", ("mymachine", "su", "failed", 2, "auth")),
+        (b"<0>Mar 4 09:00:00 fe80::1 a/b[7]: x", ("fe80::1", "a/b", "x", 0, "kern")),
+        (b"<13>Mar  4 09:00:00 sshd[1]: no host", (None, "sshd", "no host", 5, "user")),
+        (b"<13>app: no time", (None, "app", "no time", 5, "user")),
+        (b"<13>Mar  4 09:00:00 h su:", ("h", None, "su:", 5, "user")),
+        (b"Mar  4 09:00:00 h su: x", ("h", "su", "x", None, None)),
+        (b"note: no syslog", (None, None, "note: no syslog", None, None)),
+        (b"<192>x", (None, None, "<192>x", None, None)),
+        (b"[12.5] kernel", (None, None, "[12.5] kernel", None, None)),
+        (b"<189>7: r1: *Mar  4 09:00:00.123 UTC: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"%LINK-3-UPDOWN: x", (None, "%LINK-3-UPDOWN", "%LINK-3-UPDOWN: x", 3, None)),
+        (b"<187>Mar  4 09:00:00 r1: %A-1-B: x", ("r1", "%A-1-B", "%A-1-B: x", 3, "local7")),
+        (b"<165>1 2026-03-04T09:00:00Z h app 1 ID - \xef\xbb\xbftext", ("h", "app", "text", 5, "local4")),
+        (b"<165>1 - - - - ID -", (None, None, "ID", 5, "local4")),
+        (b"<165>1 - h app - - [broken text", ("h", "app", "[broken text", 5, "local4")),
+        (b"\xef\xbb\xbf<13>app: bom\r\n\r\n \n", (None, "app", "bom", 5, "user")),
+        (b"<13>app: caf\xe9 \x01\0\n", (None, "app", "caf\\xe9 \x01", 5, "user")),
+    ],
+)  # fmt: skip
+def test_lines(data: bytes, fields: tuple[str | None, str | None, str, int | None, str | None]) -> None:
+    found = line(data)
+    host = fields[0] or "192.0.2.1"
+    assert (found.hostname, found.program, found.message, found.severity, found.facility) == (
+        host,
+        *fields[1:],
+    )
+
+
+def test_structured_data_becomes_tags() -> None:
+    found = line(rb'<165>1 - h app 81 ID [a@1 x="1" y="\"\\\]"][b z=""] [not data]')
+    assert found.tags == {"procid": "81", "msgid": "ID", "a@1.x": "1", "a@1.y": '"\\]', "b.z": ""}
+    assert found.message == "[not data]"
+
+
+def test_events_do_not_share_their_tags() -> None:
+    first, second = registry.parse(SYSLOG, b"a\nb", CONTEXT).events
+    assert first.tags == second.tags == {}
+    assert first.tags is not second.tags
+
+
+def test_raw_is_the_line_and_a_long_one_is_refused_alone() -> None:
+    parsed = registry.parse(SYSLOG, b"<13>a: b \r\n" + b"x" * 2001 + b"\nlast", CONTEXT)
+    assert [(found.item, found.raw) for found in parsed.events] == [(0, "<13>a: b "), (2, "last")]
+    assert [(found.index, found.field, len(found.raw)) for found in parsed.rejected] == [(1, "event", 2000)]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "name"),
+    [
+        (b'{"a":1}', "application/x-www-form-urlencoded", "json"),
+        (b' [{"a":1}]', "text/plain", "json"),
+        (b"[]", "", "json"),
+        (b"<13>x", "application/json", "syslog"),
+        (b"[12] kernel", "text/plain", "syslog"),
+        (b"[1,2]", "application/json; charset=utf-8", "json"),
+        (
+            b"hello",
+            "application/json",
+            "json",
+        ),  # said to be JSON, so it is refused rather than taken as a line
+        (b"hello", "text/plain", "syslog"),
+    ],
+)
+def test_the_body_is_sniffed_and_the_content_type_is_a_hint(
+    body: bytes, content_type: str, name: str
+) -> None:
+    assert registry.sniff(body, content_type).name == name
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = [
+    "hostname", "message", "timestamp", "event_id", "severity", "syslog_severity", "facility", "source",
+    "program", "state", "trap_oid",
+    "variables", "varbinds", "metadata", "oid", "source_ip", "generic_trap", "specific_trap", "enterprise", "clear_key",
+]  # fmt: skip
+items = st.dictionaries(st.sampled_from(KEYS), json_values, max_size=8) | json_values
+likely = st.fixed_dictionaries(
+    {"hostname": st.text(min_size=1), "message": st.text(min_size=1)},
+    optional=dict.fromkeys(KEYS[2:], json_values),
+)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in [*value.keys(), *value.values()] if isinstance(value, dict) else value:
+            yield from texts(inner)
+
+
+def check(parsed: Parsed, count: int) -> None:
+    """All items are accounted for, and every event can be stored and sent on."""
+    assert sorted([e.item for e in parsed.events] + [r.index for r in parsed.rejected]) == list(range(count))
+    for text in texts(msgspec.to_builtins([parsed.events, parsed.rejected])):
+        assert "\0" not in text
+        assert text.encode().decode() == text
+    assert all(
+        e.received_at.tzinfo is not None and 0 < len(e.hostname) <= 255 and e.message.strip()
+        for e in parsed.events
+    )
+
+
+@given(st.lists(items | likely, min_size=1, max_size=6), st.booleans())
+def test_any_json_is_events_or_refused_items_and_the_count_adds_up(found: list[Any], lines: bool) -> None:
+    texts = [json.dumps(item) for item in found]
+    body = (
+        "\n".join(texts) if lines and isinstance(found[0], dict) else "[" + ",".join(texts) + "]"
+    ).encode()
+    try:
+        parsed = registry.parse(registry.sniff(body, "application/json"), body, CONTEXT)
+    except RejectedBody:
+        assert (
+            "NaN" in body.decode() or "Infinity" in body.decode()
+        )  # Python writes them, JSON has no such words
+    else:
+        check(parsed, len(found))
+
+
+@given(
+    st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")),
+    st.sampled_from(["", *registry.FORMATS]),
+)
+def test_any_bytes_are_read_or_refused_by_every_format(body: bytes, name: str) -> None:
+    try:
+        parsed = registry.parse(registry.get(name) or registry.sniff(body, ""), body, CONTEXT)
+    except RejectedBody as refusal:
+        assert refusal.status in (400, 413, 415)
+    else:
+        check(parsed, len(parsed.events) + len(parsed.rejected))
+
+
+@given(st.from_regex(r"(<\d{1,3}>)?(1 )?[A-Za-z0-9:\[\]\"=%*. -]{0,120}", fullmatch=True))
+def test_any_line_that_begins_like_syslog_is_one_item(text: str) -> None:
+    try:
+        check(registry.parse(SYSLOG, text.encode(), CONTEXT), 1)
+    except RejectedBody:
+        assert not text.strip()
