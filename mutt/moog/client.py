@@ -56,12 +56,20 @@ class MoogClient:
     """Sends alerts to Moog. Threads may share one: each has its own session, all share the connections.
 
     ``timeout`` bounds the whole exchange in seconds, from opening the connection to the last byte of the answer;
-    only the look-up of a name can't be cut short, and nothing was sent then.
+    only the look-up of a name can't be cut short, and nothing was sent then. ``idle`` is how many seconds a
+    connection may have been unused.
     Raises :class:`SettingsError` for an address that holds a user or a key, or a key that no header can carry.
     """
 
     def __init__(
-        self, url: str, dialect: Dialect, secret: str, user: str = "", timeout: float = 10.0
+        self,
+        url: str,
+        dialect: Dialect,
+        secret: str,
+        user: str = "",
+        timeout: float = 10.0,
+        *,
+        idle: float = 30.0,
     ) -> None:
         parts = urlsplit(url)
         self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -69,7 +77,8 @@ class MoogClient:
             raise SettingsError(
                 "MOOG_URL", self._shown, "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
             )
-        self._url, self._dialect, self._timeout = url, dialect, timeout
+        self._url, self._dialect = url, dialect
+        self._timeout, self._idle = timeout, idle
         self._headers = _Headers(dialect.headers(secret, user))
         self._hidden = _spellings(secret, user) if secret else ()
         self._adapter = GatedAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
@@ -97,10 +106,7 @@ class MoogClient:
         Never raises for what the network or Moog does. Where opening the connection took longer than the permit
         lived, nothing is sent and the connection is kept for the next permit.
         """
-        body = self._dialect.body(alerts)
-        exchange = Exchange(permit, time.monotonic() + self._timeout)
-        with exchange.running():
-            return self._exchange(body, exchange)
+        return self._exchange(self._dialect.body(alerts), permit)
 
     def warm(self) -> Answer:
         """Open a connection if none is kept, and send nothing.
@@ -108,20 +114,20 @@ class MoogClient:
         Called before a permit is asked for, so that its short life isn't spent on a handshake. Answers ``unsent``
         where a connection stands open, else what stood against it.
         """
-        exchange = Exchange(EXPIRED, time.monotonic() + self._timeout)
-        with exchange.running():
-            return self._exchange(b"", exchange)
+        return self._exchange(b"", EXPIRED)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._adapter.close()
 
-    def _exchange(self, body: bytes, exchange: Exchange) -> Answer:
+    def _exchange(self, body: bytes, permit: Permit) -> Answer:
+        exchange = Exchange(permit, time.monotonic() + self._timeout, self._idle)
         said, error, text = b"", None, ""
         response: requests.Response | None = None
         try:
-            response = self._post(body)
-            said = _read(response)
+            with exchange.running():
+                response = self._post(body)
+                said = _read(response)
             error = Reason.TIMEOUT if exchange.timed_out else None
         except PermitExpired:
             error = Reason.EXPIRED
@@ -171,8 +177,8 @@ def classify(error: BaseException) -> Reason:
     chain = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return Reason.CERTIFICATE
-    timeouts = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
-    return Reason.TIMEOUT if any(isinstance(cause, timeouts) for cause in chain) else Reason.CONNECTION
+    # The libraries' own timeouts won't do: urllib3 counts a refused connection among them.
+    return Reason.TIMEOUT if any(isinstance(cause, TimeoutError) for cause in chain) else Reason.CONNECTION
 
 
 def describe(error: BaseException) -> str:

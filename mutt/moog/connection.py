@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -23,15 +24,15 @@ from mutt.budget.permit import Permit
 from mutt.errors import PermitExpired
 from mutt.moog.deadline import DEADLINES
 
-#: A connection that was idle for longer, in seconds, is not trusted: a firewall may have forgotten it.
-IDLE_MAX = 30.0
-
 
 class Exchange:
-    """One request: its permit, its deadline (monotonic), when its first byte went out."""
+    """One request: its permit, its deadline (monotonic), when its first byte went out.
 
-    def __init__(self, permit: Permit, deadline: float) -> None:
-        self.permit, self.deadline = permit, deadline
+    A connection that was idle for more than ``idle`` seconds is not used: a firewall may have forgotten it.
+    """
+
+    def __init__(self, permit: Permit, deadline: float, idle: float) -> None:
+        self.permit, self.deadline, self.idle = permit, deadline, idle
         self.started_at: float | None = None
         self.timed_out = False
         self.connection: GatedConnection | None = None
@@ -131,6 +132,23 @@ class GatedConnection(HTTPConnection):
 class GatedTLSConnection(GatedConnection, HTTPSConnection):
     """The same over TLS."""
 
+    @property
+    def is_connected(self) -> bool:
+        if self.sock is None or super().is_connected:
+            return self.sock is not None
+        # Something came unasked. After TLS 1.3's handshake that is a session ticket, which reading swallows.
+        timeout = self.sock.gettimeout()
+        self.sock.settimeout(0)
+        try:
+            self.sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self.sock.settimeout(timeout)
+        return False
+
 
 class GatedPool(HTTPConnectionPool):
     """Opens the connection first, and keeps it if the permit ran out meanwhile: the next permit finds it open."""
@@ -155,7 +173,7 @@ class GatedPool(HTTPConnectionPool):
         return opened or super()._get_conn(timeout)
 
     def _open(self, connection: Any, exchange: Exchange) -> None:
-        if not connection.is_closed and time.monotonic() - connection.used_at > IDLE_MAX:
+        if not connection.is_closed and time.monotonic() - connection.used_at > exchange.idle:
             connection.close()
         if not connection.is_closed:
             exchange.watch(connection.sock)
