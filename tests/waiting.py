@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 10.0, what: str = "", every: float = 0.02) -> T:
-    """The first true value of ``condition()``; after ``timeout`` seconds an AssertionError names ``what`` is missing."""
+    """The first true value of ``condition()``; after ``timeout`` seconds an AssertionError names what is missing."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

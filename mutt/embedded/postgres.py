@@ -17,7 +17,7 @@ import psycopg2
 
 from mutt.embedded.account import SHARED, Account, Unreachable, can_reach, shared_directory
 from mutt.embedded.pgbinaries import Binaries, as_account
-from mutt.embedded.process import Process
+from mutt.embedded.process import Process, tied_to
 from mutt.errors import MuttError
 
 USER = "mutt"
@@ -156,9 +156,18 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str, stdin: str = "") -> None:
         done = subprocess.run(
             [self.binaries.directory / program, *arguments],
-            input=stdin, capture_output=True, text=True, env=_ENV, cwd="/", check=False, timeout=120, umask=0o077,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=_ENV,
+            cwd="/",
+            check=False,
+            timeout=120,
+            umask=0o077,
+            start_new_session=True,  # a Ctrl-C in the terminal is the supervisor's to act on
+            preexec_fn=tied_to(os.getpid(), signal.SIGKILL),
             **as_account(self.account),
-        )  # fmt: skip
+        )
         if done.returncode or " FATAL: " in done.stderr or " ERROR: " in done.stderr:
             raise PostgresFailed(f"{program} failed: {done.stderr.strip() or done.stdout.strip()}")
 

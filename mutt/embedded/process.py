@@ -168,11 +168,12 @@ def _spawn(process: Process, log: BinaryIO) -> subprocess.Popen[bytes]:
         group=account.gid if account else None,
         extra_groups=[] if account else None,
         umask=0o077,
-        preexec_fn=_tied_to(os.getpid(), process.death_signal),
+        preexec_fn=tied_to(os.getpid(), process.death_signal),
     )
 
 
-def _tied_to(parent: int, death_signal: int) -> Callable[[], None] | None:
+def tied_to(parent: int, death_signal: int) -> Callable[[], None] | None:
+    """A ``preexec_fn``: the kernel ends the child by ``death_signal`` when ``parent`` is gone (Linux; else None)."""
     if _libc is None:
         return None
     libc = _libc
