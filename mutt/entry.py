@@ -135,7 +135,7 @@ def recorded(outcome: Outcome) -> Follow:
 
 
 def unhandled(hostname: str, template: str, n: int, meta: Event, *, threshold: int, window: float) -> Follow:
-    """``n`` more events of a host and template that no rule handles; ``meta`` is MUTT's own event, should they be many."""
+    """``n`` more events of a host and template that no rule handles; ``meta`` is the event that many of them make."""
     fields, size = codec.encode(Envelope([Segment(str(meta.event_id), str(meta.event_id), [meta])]))
     return {
         "op": "unhandled",

@@ -105,5 +105,5 @@ def uuid7(at: float | None = None) -> UUID:
     """A UUIDv7 (RFC 9562): ``at`` seconds since the epoch, then randomness. Sorts by time."""
     ms = int((time.time() if at is None else at) * 1000)
     rand = int.from_bytes(os.urandom(10), "big")
-    value = (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (rand >> 68 & 0xFFF) << 64 | 0b10 << 62 | rand & 0x3FFFFFFFFFFFFFFF
-    return UUID(int=value)
+    high = (ms & 0xFFFFFFFFFFFF) << 16 | 0x7 << 12 | rand >> 68
+    return UUID(int=high << 64 | 0b10 << 62 | rand & 0x3FFFFFFFFFFFFFFF)

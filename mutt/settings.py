@@ -112,7 +112,8 @@ def path(_name: str, value: str) -> Path:
 
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
     # The default is written as the environment would write it, and goes through the same reader.
-    return dataclasses.field(metadata={"default": default, "reader": reader, "secret": secret, "env": env}, repr=not secret)
+    told = {"default": default, "reader": reader, "secret": secret, "env": env}
+    return dataclasses.field(metadata=told, repr=not secret)
 
 
 _redis = url("redis", "rediss", "sentinel", "unix")

@@ -51,12 +51,15 @@ class Written(NamedTuple):
     correlation_id: str
 
 
-class StoredRow(NamedTuple):
+class StoredRow(Protocol):
     """What an audit row that is already there says of itself."""
 
-    batch_id: str
-    item: int
-    handling: str
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def item(self) -> int: ...
+    @property
+    def handling(self) -> str: ...
 
 
 class Transaction(Protocol):

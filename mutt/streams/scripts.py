@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-import redis
 from redis.commands.core import Script
+
+from mutt.streams.connect import Client
 
 #: What stands in for the budget's gate where a queue has none: always open.
 NO_GATE = """
@@ -31,7 +32,7 @@ def source(name: str, gate: str = "") -> str:
 class Scripts:
     """The four scripts on one Redis client; ``gate`` is Lua for the budget, a string."""
 
-    def __init__(self, client: redis.Redis, gate: str = "") -> None:
+    def __init__(self, client: Client, gate: str = "") -> None:
         self.client = client
         self.append = client.register_script(source("append"))
         self.take = client.register_script(source("take", gate))

@@ -14,6 +14,13 @@ function follow.alert(f)
   place(f)
 end
 
+-- A dead letter is sent again: whatever was noted of its end is taken back.
+function follow.replay(f)
+  redis.call('DEL', 'mutt:alerts:done:' .. f.id)
+  redis.call('HDEL', STANDING, f.id)
+  place(f)
+end
+
 -- An alert is finished at Moog: the next of its signature comes in.
 function follow.leave(f)
   leave(f.sig)

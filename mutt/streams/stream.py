@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgpack
 import msgspec
 import redis
 
 from mutt import codec
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.names import BELL_MS, GROUP, Queue
+from mutt.streams.connect import Client
 from mutt.streams.scripts import Scripts, call
 
-_pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
+
+
+def _pack(options: Mapping[str, Any]) -> bytes:
+    # Redis' cmsgpack knows no "bin" type: bytes have to travel as the old raw strings, which msgspec does not write.
+    return msgpack.packb(options, use_bin_type=False)
+
 
 #: Publishes a doorbell for a queue; losing one is harmless.
 Ring = Callable[[str], None]
@@ -35,7 +42,7 @@ class Stream:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         queue: Queue,
         ring: Ring,
         *,

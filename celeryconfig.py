@@ -1,0 +1,85 @@
+"""Celery's settings, and nothing else. Why each is as it is: docs/architecture.md, "Celery"."""
+
+from kombu import Exchange, Queue
+
+from mutt.budget.arithmetic import celery_rate
+from mutt.settings import Settings
+from mutt.streams.connect import kombu_url
+
+_settings = Settings.from_env()
+_url, _transport = kombu_url(_settings.broker_url or "redis://127.0.0.1:6379/0")
+
+broker_url = _url
+broker_transport_options = {
+    "visibility_timeout": 180,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "unacked_restore_limit": 200,
+    "priority_steps": [0],
+    **_transport,
+}
+if _url.startswith("rediss://"):
+    # Without this kombu does not verify the certificate.
+    broker_use_ssl = {"ssl_cert_reqs": "required"}
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+broker_channel_error_retry = True
+
+# The data stands in streams: a doorbell carries labels, and nobody asks for its result.
+result_backend = None
+task_ignore_result = True
+task_serializer = "json"
+accept_content = ["json"]
+timezone = "UTC"
+
+# The anonymous exchange needs no binding, so no binding can be lost.
+_exchange = Exchange("", type="direct")
+task_queues = [
+    Queue(name, _exchange, routing_key=name) for name in ("alerts", "moog", "housekeeping", "maintenance")
+]
+task_default_queue = "maintenance"
+task_default_exchange = ""
+task_default_routing_key = "maintenance"
+task_create_missing_queues = False
+task_routes = {
+    "mutt.alerts.*": {"queue": "alerts"},
+    "mutt.moog.*": {"queue": "moog"},
+    "mutt.housekeeping.*": {"queue": "housekeeping"},
+    "mutt.maintenance.*": {"queue": "maintenance"},
+}
+task_acks_late = True
+task_reject_on_worker_lost = True
+task_annotations = {
+    # The second guard, per worker; the budget decides (mutt/budget).
+    "mutt.moog.forward": {
+        "rate_limit": celery_rate(_settings.moog_rate_limit, _settings.moog_rate_period, _settings.moog_turn)
+    },
+}
+# A drain works for about a second and its statements are limited to 20: these never hit work that is alive.
+task_soft_time_limit = 90
+task_time_limit = 120
+# Flower shows every doorbell with its counts.
+worker_send_task_events = True
+task_send_sent_event = True
+task_track_started = True
+
+imports = tuple(f"mutt.tasks.{name}" for name in ("worker", "alerts", "moog", "housekeeping", "maintenance"))
+    "mutt.tasks.worker",
+    "mutt.tasks.alerts",
+    "mutt.tasks.moog",
+    "mutt.tasks.housekeeping",
+    "mutt.tasks.maintenance",
+)
+worker_prefetch_multiplier = 1
+worker_consumer = "mutt.celery:Consumer"
+worker_hijack_root_logger = False
+worker_redirect_stdouts = False
+worker_max_tasks_per_child = 10_000
+worker_cancel_long_running_tasks_on_connection_loss = True
+
+beat_schedule = {
+    "partitions": {"task": "mutt.maintenance.partitions", "schedule": 3600.0},
+    "retention": {"task": "mutt.maintenance.retention", "schedule": 6 * 3600.0},
+}

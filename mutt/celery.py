@@ -1,0 +1,89 @@
+"""The Celery application: ``celery -A mutt worker -Q alerts``.
+
+A message is a doorbell. Its kwargs are labels for people (what rang, how much); the task works whatever stands in
+the stream. A lost, doubled or late doorbell harms nothing: the tick (``tasks/tick``) rings again within a second.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.exceptions import OperationalError
+
+from mutt import names
+from mutt.settings import Settings
+
+log = logging.getLogger(__name__)
+
+app = Celery("mutt")
+app.config_from_object("celeryconfig")
+
+
+class Consumer(CeleryConsumer):
+    """Celery's consumer without gossip and mingle, also for a worker that somebody starts by hand.
+
+    Gossip sends every heartbeat to every worker, and mingle makes each start wait a second; neither serves us.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        options = {
+            **(kwargs.pop("worker_options", None) or {}),
+            "without_gossip": True,
+            "without_mingle": True,
+        }
+        super().__init__(*args, worker_options=options, **kwargs)
+
+
+@functools.cache
+def settings() -> Settings:
+    """This process' settings, read once."""
+    return Settings.from_env()
+
+
+def ring(queue: str, **labels: Any) -> None:
+    """Publish a queue's doorbell. kombu's and Redis' errors pass through."""
+    known = names.queues(settings())[queue]
+    kwargs = {"stream": f"mutt:{queue}", **labels}
+    app.send_task(known.task, kwargs=kwargs, queue=known.celery_queue, retry=False)
+
+
+class BackgroundRing:
+    """Rings from a thread of its own, so that no request waits for the broker.
+
+    Rings of one queue that come while it is busy are one ring. What can't be rung is left to the tick: the events
+    are safe in the stream.
+    """
+
+    def __init__(self, ring: Callable[[str], None] = ring) -> None:
+        self._ring = ring
+        self._wanted: set[str] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, queue: str) -> None:
+        with self._changed:
+            self._wanted.add(queue)
+            if self._thread is None:
+                # Not before the first ring: the process may still fork.
+                self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._wanted:
+                    self._changed.wait()
+                wanted, self._wanted = self._wanted, set()
+            for queue in wanted:
+                try:
+                    self._ring(queue)
+                except (OperationalError, redis.RedisError, OSError) as error:
+                    log.warning("doorbell of %s not rung, the tick will: %s", queue, error)

@@ -1,0 +1,69 @@
+"""Metrics: what this process counts, by the names that dashboards rely on.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set, processes of one machine add up in that directory, and any of them can show
+the sum. Queue depths and the like are read from Redis when they are asked for (``web/health``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import prometheus_client as prometheus
+from prometheus_client import multiprocess
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """One process' counters. ``directory`` is where processes add up, or empty."""
+
+    def __init__(self, directory: str = "") -> None:
+        self.directory = directory
+        self.registry = prometheus.CollectorRegistry()
+        if directory:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+        on: Mapping[str, Any] = {"registry": self.registry}
+        counter, histogram = prometheus.Counter, prometheus.Histogram
+        self.requests = counter("mutt_ingest_requests", "Requests to ingest", ["status", "format"], **on)
+        self.accepted = counter("mutt_events_accepted", "Events accepted", **on)
+        self.rejected = counter("mutt_events_rejected", "Items rejected", **on)
+        self.evaluated = counter("mutt_events_evaluated", "Events evaluated", **on)
+        self.duplicates = counter("mutt_events_duplicate", "Events that were there already", **on)
+        self.parked = counter("mutt_events_parked", "Events parked in the dead letters", **on)
+        self.alerts = counter("mutt_alerts", "Alerts raised", **on)
+        self.audit_rows = counter("mutt_audit_rows", "Audit rows written", **on)
+        self.recorded = counter("mutt_outcomes_recorded", "Outcomes written", **on)
+        self.moog = counter("mutt_moog_requests", "Requests to Moog", ["status", "reason"], **on)
+        self.budget_wait = histogram(
+            "mutt_budget_wait_seconds", "Waited for the budget, a turn", buckets=BUCKETS, **on
+        )
+        self.seconds = histogram("mutt_step_seconds", "Time a step took", ["step"], buckets=BUCKETS, **on)
+        self.lag = histogram("mutt_lag_seconds", "From acceptance to here", ["step"], buckets=BUCKETS, **on)
+
+    def moog_answer(self, answer: Any) -> None:
+        """One request to Moog and its answer."""
+        self.moog.labels(str(answer.moog_status or "none"), str(answer.reason)).inc()
+
+    def evaluated_batch(self, counts: Mapping[str, int], seconds: float) -> None:
+        """One commit of evaluate."""
+        self.evaluated.inc(counts["events"])
+        self.audit_rows.inc(counts["audited"])
+        self.duplicates.inc(counts["duplicates"])
+        self.parked.inc(counts["parked"])
+        self.alerts.inc(counts["alerts"])
+        self.seconds.labels("evaluate").observe(seconds)
+
+    def exposition(self, *collectors: Any) -> bytes:
+        """All that is known, in Prometheus' text format."""
+        registry = prometheus.CollectorRegistry()
+        if self.directory:
+            multiprocess.MultiProcessCollector(registry, path=self.directory)  # type: ignore[no-untyped-call]
+            text = prometheus.generate_latest(registry)
+        else:
+            text = prometheus.generate_latest(self.registry)
+        extra = prometheus.CollectorRegistry()
+        for collector in collectors:
+            extra.register(collector)
+        return text + prometheus.generate_latest(extra)

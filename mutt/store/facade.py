@@ -1,0 +1,117 @@
+"""The store as the pipeline sees it: one transaction at a time, errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from mutt.alert import Alert, Outcome, Status
+from mutt.event import Event
+from mutt.rules.evaluate import Ruleset
+from mutt.rules.rule import Verdict
+from mutt.store import alerts, audit
+from mutt.store.audit import Key, Stored
+from mutt.store.engine import transaction
+from mutt.store.rulebook import Rulebook
+
+
+class Judged(Protocol):
+    """An event with its verdict and where it came from."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str: ...
+
+
+class Evaluation:
+    """One transaction of evaluate, on one connection."""
+
+    def __init__(self, conn: Connection, rulebook: Rulebook) -> None:
+        self._conn, self._rulebook = conn, rulebook
+
+    def ruleset(self) -> Ruleset:
+        return self._rulebook.current(self._conn)
+
+    def stored(self, keys: Sequence[Key]) -> Mapping[Key, Stored]:
+        return audit.stored(self._conn, keys)
+
+    def alerts_of(self, keys: Sequence[Key]) -> Mapping[Key, list[tuple[Alert, bool]]]:
+        found = alerts.by_events(self._conn, keys)
+        return {
+            key: [(alert, status is Status.WAITING) for alert, status in ours] for key, ours in found.items()
+        }
+
+    def lock_clear_keys(self, pairs: Iterable[tuple[str, str]]) -> None:
+        alerts.lock_clear_keys(self._conn, pairs)
+
+    def newest_open(self, hostname: str, clear_key: str, before: datetime) -> Alert | None:
+        return alerts.newest_open(self._conn, hostname, clear_key, before)
+
+    def clear_after(self, hostname: str, clear_key: str, after: datetime) -> tuple[Event, str] | None:
+        return alerts.unmatched_clear_after(self._conn, hostname, clear_key, after)
+
+    def keep_clear(self, event: Event, correlation_id: str) -> None:
+        alerts.keep_unmatched_clear(self._conn, event, correlation_id)
+
+    def write(
+        self,
+        rows: Sequence[Judged],
+        ruleset_version: int,
+        new: Sequence[Alert],
+        cleared: Sequence[tuple[UUID, UUID]],
+    ) -> None:
+        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line."""
+        if not rows:
+            return
+        audit.copy_rows(self._conn, [_row(row, ruleset_version) for row in rows])
+        alerts.insert(self._conn, new)
+        for raised, by in cleared:
+            alerts.mark_cleared(self._conn, raised, by)
+        audit.write_ledger(self._conn, len(rows), len(new))
+
+
+def _row(row: Judged, ruleset_version: int) -> audit.AuditRow:
+    return audit.audit_row(
+        row.event,
+        row.verdict,
+        ruleset_version=ruleset_version,
+        batch_id=row.batch_id,
+        correlation_id=row.correlation_id,
+    )
+
+
+class AuditStore:
+    """PostgreSQL behind the pipeline. Raises StoreDown, PoisonRow, AlreadyStored, NoRuleset."""
+
+    def __init__(self, engine: Engine, rulebook: Rulebook) -> None:
+        self.engine, self._rulebook = engine, rulebook
+
+    @contextmanager
+    def transaction(self) -> Iterator[Evaluation]:
+        with transaction(self.engine) as conn:
+            yield Evaluation(conn, self._rulebook)
+
+    def control_row(self) -> bool:
+        return audit.control_row(self.engine)
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        with transaction(self.engine) as conn:
+            alerts.record(conn, outcomes)
+
+    @contextmanager
+    def waiting(
+        self, lane: str, before: datetime, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Iterator[Sequence[Alert]]:
+        """A page of waiting rows, oldest first, locked until the block ends."""
+        with transaction(self.engine) as conn:
+            yield alerts.lock_waiting(conn, before, limit, lane, after=after)

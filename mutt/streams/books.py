@@ -1,0 +1,120 @@
+"""The books: the ledger as it stands, and the same counted by walking (P6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import redis
+
+from mutt import codec, names
+from mutt.streams.connect import Client
+
+EVENTS = ("accepted", "settled", "duplicate", "parked", "dropped", "queued")
+ALERTS = ("raised", "delivered", "waiting", "parked", "cancelled", "dropped")
+
+#: Entries read at a time when the streams are walked.
+PAGE = 200
+
+
+class Books(msgspec.Struct, frozen=True):
+    """One side of the books: the sum that came in, and where it went."""
+
+    events: dict[str, int]
+    alerts: dict[str, int]
+
+    @property
+    def off_events(self) -> int:
+        """accepted − (settled + duplicate + parked + dropped + queued): nought when the books balance."""
+        return self.events["accepted"] - sum(self.events[name] for name in EVENTS[1:])
+
+    @property
+    def off_alerts(self) -> int:
+        """raised − (delivered + waiting + parked + cancelled + dropped)."""
+        return self.alerts["raised"] - sum(self.alerts[name] for name in ALERTS[1:])
+
+
+def read(client: Client) -> Books:
+    """The ledger, in one read: exact at this moment."""
+    found = {name.decode(): int(value) for name, value in client.hgetall(names.LEDGER).items()}
+    return Books(
+        {name: found.get(f"events.{name}", 0) for name in EVENTS},
+        {name: found.get(f"alerts.{name}", 0) for name in ALERTS},
+    )
+
+
+class Walked(msgspec.Struct, frozen=True):
+    """What stands in the streams, counted one by one."""
+
+    queued: int
+    parked: int
+    waiting: int  #: in the lanes, behind others of their signature, and outside of full lanes
+    alerts_parked: int
+    dropped: int
+    undelivered: int  #: outcomes that PostgreSQL has not heard of yet
+
+
+def walk(client: Client) -> Walked:
+    """Count by walking. Exact when nothing moves."""
+    behind = sum(client.llen(key) for key in client.scan_iter(match=names.BEHIND + "*", count=1000))
+    lanes = sum(client.xlen(lane) for lane in names.LANE_STREAMS)
+    outside = sum(int(count) for count in client.hvals(names.OUTSIDE))
+    return Walked(
+        queued=_events(client, names.INGEST_STREAM),
+        parked=_events(client, names.DLQ_ALERTS),
+        waiting=lanes + behind + outside,
+        alerts_parked=sum(
+            b'"what":"outcome"' not in fields.get(b"why", b"")
+            for _, fields in entries(client, names.DLQ_MOOG)
+        ),
+        dropped=client.hlen(names.DROPS),
+        undelivered=client.xlen(names.DELIVERY_STREAM),
+    )
+
+
+def _events(client: Client, stream: str) -> int:
+    return sum(int(fields.get(b"n", b"1")) for _, fields in entries(client, stream))
+
+
+def entries(client: Client, stream: str) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+    """Every entry of a stream, page by page: (id, fields)."""
+    start = "-"
+    while True:
+        page = client.xrange(stream, start, "+", count=PAGE)
+        for entry_id, fields in page:
+            yield entry_id.decode(), fields if isinstance(fields, dict) else codec.pairs(fields)
+        if len(page) < PAGE:
+            return
+        start = "(" + page[-1][0].decode()
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """One queue for people: how much stands in it, and since when."""
+
+    queue: str
+    entries: int
+    held: int  #: with a consumer
+    oldest_s: float
+    doorbell: bool  #: is its bell set?
+
+
+def depths(client: Client, queues: dict[str, names.Queue], now: float) -> list[Depth]:
+    """Every queue and lane, and every dead-letter queue."""
+    found = []
+    for queue in queues.values():
+        bell = bool(client.exists(queue.bell))
+        found += [_depth(client, stream, bell, now) for stream in queue.streams]
+    return found + [_depth(client, stream, False, now, held=False) for stream in names.DLQS.values()]
+
+
+def _depth(client: Client, stream: str, bell: bool, now: float, *, held: bool = True) -> Depth:
+    count = client.xlen(stream)
+    first = client.xrange(stream, count=1) if count else []
+    oldest = max(0.0, now - int(first[0][0].decode().split("-")[0]) / 1000) if first else 0.0
+    pending = 0
+    if held and count:
+        try:
+            pending = int(client.xpending(stream, names.GROUP)["pending"])
+        except redis.ResponseError:  # no group yet: nobody ever took from it
+            pending = 0
+    return Depth(stream.removeprefix("mutt:"), count, pending, oldest, bell)

@@ -1,0 +1,149 @@
+"""What the pipeline is given of the streams: a queue with its consumer, the inlet of ingest, suspects, lanes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis
+
+from mutt import names
+from mutt.alert import Alert
+from mutt.entry import Appended, Entry, Move, Part, Taken
+from mutt.errors import Unavailable
+from mutt.streams.connect import Client
+from mutt.streams.stream import Stream
+
+#: Ingest refuses at this share of Redis' ``maxmemory``: what comes out of the queues needs room too.
+MEMORY_SHARE = 0.8
+
+#: Seconds between two looks at Redis' memory.
+MEMORY_EVERY = 1.0
+
+
+class Held:
+    """A stream with the consumer that takes from it. ``budgeted``: alerts, with their tries and turns."""
+
+    def __init__(self, stream: Stream, consumer: str, *, budgeted: bool = False) -> None:
+        self._stream, self._consumer = stream, consumer
+        self._extra = {"tries": names.TRIES, "turns": names.TURNS} if budgeted else {}
+
+    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> Taken:
+        return self._stream.take(self._consumer, want, held=held, tidy=tidy, **self._extra)
+
+    def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]:
+        return self._stream.settle(moves, report=report)
+
+    def release(
+        self, entries: Sequence[Entry], delay: float, *, report: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        return self._stream.release(self._consumer, entries, delay, report=report)
+
+    def ring(self) -> None:
+        self._stream.ring()
+
+    def keep_bell(self) -> None:
+        self._stream.keep_bell()
+
+    def quiet_bell(self) -> None:
+        self._stream.quiet_bell()
+
+    def hush_bell(self, seconds: float) -> None:
+        self._stream.hush_bell(seconds)
+
+
+class Inlet:
+    """The ingest stream as the web sees it: within a deadline, and with limits. Raises Unavailable."""
+
+    def __init__(self, stream: Stream, *, max_events: int, max_bytes: int, dedup_window: float) -> None:
+        self._stream, self._client = stream, stream.client
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._window_ms = round(dedup_window * 1000)
+        self._lock = threading.Lock()
+        self._looked_at, self._nearly_full = 0.0, False
+
+    def first_stamps(self, seen: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        """For each (key, stamp): the stamp that the key already has, or None where it is new."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for key, stamp in seen:
+                pipe.set(key, stamp.isoformat(), nx=True, get=True, px=self._window_ms)
+            try:
+                found = pipe.execute()
+            except redis.RedisError as error:
+                raise Unavailable("the stream can't be reached") from error
+        return [datetime.fromisoformat(text.decode()).astimezone(UTC) if text else None for text in found]
+
+    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
+        """Append a round; asks again until ``deadline`` (monotonic), which is safe: the round's id is remembered."""
+        self._check_memory()
+        while True:
+            try:
+                return self._stream.append(
+                    round_id, parts, max_events=self._max_events, max_bytes=self._max_bytes
+                )
+            except redis.ResponseError as error:
+                if str(error).startswith("OOM"):
+                    raise Unavailable("Redis is out of memory", retry_after=5) from error
+                raise Unavailable("the stream refuses writes", retry_after=5) from error
+            except redis.RedisError as error:
+                if time.monotonic() >= deadline - 0.05:
+                    raise Unavailable("the stream can't be reached") from error
+                time.sleep(0.02)
+
+    def _check_memory(self) -> None:
+        with self._lock:
+            due = time.monotonic() - self._looked_at >= MEMORY_EVERY
+            if due:
+                self._looked_at = time.monotonic()
+        if due:
+            try:
+                info = self._client.info("memory")
+            except redis.RedisError as error:
+                raise Unavailable("the stream can't be reached") from error
+            most = int(info.get("maxmemory") or 0)
+            self._nearly_full = bool(most) and int(info["used_memory"]) >= most * MEMORY_SHARE
+        if self._nearly_full:
+            raise Unavailable("Redis is nearly full", retry_after=5)
+
+
+class Suspects:
+    """Which events of an entry were in work when a worker died."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def read(self, entry: Entry) -> list[int]:
+        found = self._client.hget(names.SUSPECTS, entry.id)
+        return msgspec.json.decode(found, type=list[int]) if found else []
+
+    def note(self, entry: Entry, positions: Sequence[int]) -> None:
+        self._client.hset(names.SUSPECTS, entry.id, msgspec.json.encode(list(positions)))
+
+    def forget(self, entry: Entry) -> None:
+        self._client.hdel(names.SUSPECTS, entry.id)
+
+
+class Lanes:
+    """Where alerts stand, as the sweep sees it."""
+
+    def __init__(self, stream: Stream, queue_max: int) -> None:
+        self._stream, self._client, self._queue_max = stream, stream.client, queue_max
+
+    def outside(self) -> dict[str, str]:
+        return {lane.decode(): count.decode() for lane, count in self._client.hgetall(names.OUTSIDE).items()}
+
+    def room(self, lane: str) -> int:
+        return self._queue_max - self._client.xlen(f"mutt:alert_queue:{lane}")
+
+    def standing(self, alerts: Sequence[Alert]) -> list[bool]:
+        if not alerts:
+            return []
+        found = self._client.hmget(names.STANDING, [str(alert.alert_id) for alert in alerts])
+        return [place is not None for place in found]
+
+    def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:
+        return self._stream.place(alerts, outside)

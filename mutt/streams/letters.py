@@ -1,0 +1,158 @@
+"""Dead letters: what could not be worked, why, and the ways out: replay and drop. Every way out is a settle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from mutt import codec, names
+from mutt.alert import Alert, Outcome
+from mutt.entry import Entry, Move, alert_fields, flat
+from mutt.errors import MuttError, UndecodableEntry
+from mutt.event import Envelope
+from mutt.streams.books import entries
+from mutt.streams.connect import Client
+from mutt.streams.stream import Stream
+
+KINDS: dict[str, Any] = {"alerts": Envelope, "moog": Alert}
+
+REJECTED_BYTES, REJECTED_LOST = "mutt:dlq:ingest:bytes", "mutt:dlq:ingest:dropped"
+
+
+class NotReplayable(MuttError):
+    """What a sender sent wrong is the sender's to send again; MUTT can't make an event of it."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """One dead letter, for people."""
+
+    queue: str
+    id: str
+    events: int
+    reason: str
+    detail: str
+    attempts: int
+    at: str  #: when it was parked, RFC 3339
+    about: str  #: the id of the event or alert
+    payload: Any = None  #: the decoded event or alert, where it can be decoded
+
+
+class Letters:
+    """The dead-letter queues ``ingest``, ``alerts`` and ``moog``."""
+
+    def __init__(self, client: Client, stream: Stream, queue_max: int) -> None:
+        self._client, self._stream, self._queue_max = client, stream, queue_max
+
+    def listed(self, queue: str, *, payload: bool = False) -> Iterator[Letter]:
+        """Every letter of a queue, the oldest first."""
+        for entry in self._entries(queue):
+            yield _letter(queue, entry, payload)
+
+    def replay(self, queue: str, ids: Sequence[str] = ()) -> list[Entry]:
+        """Send letters through again: all, or those named. The ones that were still there."""
+        if queue == "ingest":
+            raise NotReplayable("an item that was rejected can't be replayed: mend it and send it again")
+        return self._moved(queue, ids, lambda entry: self._replayed(queue, entry))
+
+    def drop(self, queue: str, ids: Sequence[str], *, reason: str, who: str) -> list[Entry]:
+        """Give letters up, for a reason that is kept."""
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        return self._moved(
+            queue, ids, lambda entry: _dropped(queue, entry, {"reason": reason, "who": who, "at": at})
+        )
+
+    def keep_rejected(self, key_id: str, rejected: Iterable[msgspec.Struct], *, most_bytes: int) -> None:
+        """Keep items that ingest refused, up to ``most_bytes`` a key; beyond that they are only counted."""
+        for item in rejected:
+            data = msgspec.json.encode(item)
+            kept = int(self._client.hincrby(REJECTED_BYTES, key_id, len(data)))
+            if kept > most_bytes:
+                self._client.hincrby(REJECTED_BYTES, key_id, -len(data))
+                self._client.hincrby(REJECTED_LOST, key_id, 1)
+                continue
+            why = orjson.dumps(
+                {"reason": f"{getattr(item, 'field', '')}: {getattr(item, 'reason', '')}", "key": key_id}
+            )
+            fields: dict[Any, Any] = {"v": "json", "n": 1, "id": key_id, "d": data, "why": why}
+            self._client.xadd(names.DLQ_INGEST, fields)
+
+    def _entries(self, queue: str) -> Iterator[Entry]:
+        stream = names.DLQS[queue]
+        return (Entry(stream, id_, 1, fields) for id_, fields in entries(self._client, stream))
+
+    def _moved(self, queue: str, ids: Sequence[str], move: Any) -> list[Entry]:
+        wanted = set(ids)
+        chosen = [entry for entry in self._entries(queue) if not wanted or entry.id in wanted]
+        settled = self._stream.move_letters([move(entry) for entry in chosen])
+        gone = [entry for entry, ours in zip(chosen, settled, strict=True) if ours]
+        if queue == "ingest":
+            for entry in gone:
+                self._client.hincrby(REJECTED_BYTES, entry.fields[b"id"].decode(), -entry.size)
+        return gone
+
+    def _replayed(self, queue: str, entry: Entry) -> Move:
+        fields = {name: value for name, value in entry.fields.items() if name != b"why"}
+        if queue == "alerts":
+            counts = {"events.parked": -entry.n, "events.queued": entry.n, "ingest.bytes": entry.size}
+            target = {"stream": names.INGEST_STREAM, "queue": "ingest_queue"}
+            return Move(entry, counts, [{"op": "append", "fields": flat(fields), **target}])
+        if _why(entry).get("what") == "outcome":
+            target = {"stream": names.DELIVERY_STREAM, "queue": "delivery_queue"}
+            return Move(entry, {}, [{"op": "append", "fields": flat(fields), **target}])
+        alert = codec.decode(Alert, entry.fields)
+        counts = {"alerts.parked": -1, "alerts.waiting": 1}
+        return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, self._queue_max, swept=True)])
+
+
+def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
+    follow = [{"op": "drop", "id": f"{queue}:{entry.id}", "record": orjson.dumps({**record, "n": entry.n})}]
+    if queue == "alerts":
+        return Move(entry, {"events.parked": -entry.n, "events.dropped": entry.n}, follow)
+    if queue == "moog" and _why(entry).get("what") != "outcome":
+        return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow)
+    return Move(entry, {}, [])
+
+
+def _why(entry: Entry) -> dict[str, Any]:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return dict(orjson.loads(entry.fields.get(b"why", b"{}")))
+    return {}
+
+
+def _letter(queue: str, entry: Entry, payload: bool) -> Letter:
+    why = _why(entry)
+    return Letter(
+        queue=queue,
+        id=entry.id,
+        events=entry.n,
+        reason=str(why.get("reason", "")),
+        detail=str(why.get("detail", "")),
+        attempts=int(why.get("attempts", 1)),
+        at=datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="seconds"),
+        about=entry.fields.get(b"id", b"").decode(errors="replace"),
+        payload=_payload(queue, entry, why) if payload else None,
+    )
+
+
+def _payload(queue: str, entry: Entry, why: dict[str, Any]) -> Any:
+    if queue == "ingest":
+        return orjson.loads(entry.fields.get(b"d", b"null"))
+    kind = Outcome if why.get("what") == "outcome" else KINDS[queue]
+    try:
+        return msgspec.to_builtins(_named(entry.decode(kind)))
+    except UndecodableEntry as error:
+        return str(error)
+
+
+def _named(value: Any) -> Any:
+    """A struct as a dict by name: on the wire they are arrays."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _named(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, list | tuple):
+        return [_named(one) for one in value]
+    return value

@@ -1,0 +1,37 @@
+"""mutt.alerts.*: evaluate what stands in ``mutt:ingest_queue``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mutt.celery import app
+from mutt.entry import Entry, Move
+from mutt.pipeline.evaluate import Counts
+from mutt.tasks.base import MuttTask, drain_queue, services
+
+
+def evaluate_queue() -> dict[str, Any]:
+    """One drain: events become audit rows and alerts."""
+    counts = Counts()
+    metrics = services().metrics
+
+    def work(entries: Sequence[Entry]) -> list[Move]:
+        started, before = time.monotonic(), asdict(counts)
+        moves = services().evaluator.evaluate_entries(entries)
+        counts.add(moves)
+        did = {name: value - before[name] for name, value in asdict(counts).items()}
+        metrics.evaluated_batch(did, time.monotonic() - started)
+        metrics.lag.labels("evaluate").observe(max(0.0, time.time() - min(entry.at for entry in entries)))
+        return moves
+
+    ended = drain_queue("ingest_queue", work)
+    return {**asdict(counts), **ended} if counts.batches else ended
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.alerts.evaluate")
+def evaluate(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """A doorbell of ``mutt:ingest_queue`` rang."""
+    return self.work(evaluate_queue)

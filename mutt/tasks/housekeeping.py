@@ -1,0 +1,31 @@
+"""mutt.housekeeping.*: record what became of alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mutt.celery import app
+from mutt.entry import Entry, Move
+from mutt.tasks.base import MuttTask, drain_queue, services
+
+
+def record_queue() -> dict[str, Any]:
+    """One drain: outcomes become the alerts' status."""
+    recorded = 0
+
+    def work(entries: Sequence[Entry]) -> list[Move]:
+        nonlocal recorded
+        moves = services().recorder.record_outcomes(entries)
+        recorded += len(moves)
+        services().metrics.recorded.inc(len(moves))
+        return moves
+
+    ended = drain_queue("delivery_queue", work)
+    return {"recorded": recorded, **ended} if recorded else ended
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.housekeeping.record")
+def record(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """A doorbell of ``mutt:delivery_queue`` rang."""
+    return self.work(record_queue)

@@ -1,0 +1,57 @@
+"""mutt.maintenance.*: the sweep, the calendar of partitions, retention."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mutt.celery import app
+from mutt.pipeline.record import sweep as sweep_rows
+from mutt.store import alerts, archive, history, partitions
+from mutt.store.engine import transaction
+from mutt.tasks.base import MuttTask, services
+
+#: A clear that no raise came for within a day ended nothing that MUTT knew of.
+CLEARS_KEPT = timedelta(days=1)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.sweep")
+def sweep(self: MuttTask, lost: bool = True, **_labels: Any) -> dict[str, Any]:
+    """Bring in alerts whose rows wait and that stand nowhere."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        now = datetime.now(UTC)
+        return dict(sweep_rows(s.store, s.lanes, now, s.settings.alert_queue_max, lost=lost))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.partitions")
+def make_partitions(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Make the months to come."""
+
+    def work() -> dict[str, Any]:
+        with transaction(services().engine) as conn:
+            return {"made": partitions.ensure(conn, datetime.now(UTC))}
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.retention")
+def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Archive and drop months that are wholly past the retention; forget old configuration history."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        now = datetime.now(UTC)
+        directory = s.settings.mutt_home / "archive"
+        with transaction(s.engine) as conn:
+            retired = partitions.retire(conn, now, s.settings.audit_retention_days, directory)
+        with transaction(s.engine) as conn:
+            forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
+            alerts.prune_unmatched_clears(conn, now - CLEARS_KEPT)
+        expired = archive.expire(directory, now, s.settings.audit_archive_years)
+        return {"retired": retired, "history": forgotten, "expired": expired}
+
+    return self.work(work)

@@ -1,0 +1,131 @@
+"""The tick: once a second for the whole fleet it rings for work that nobody rang for. It needs no beat.
+
+A thread with a Redis connection of its own in every worker's main process. A lost doorbell, a released entry, the
+entries of a dead worker: all stand in their stream (XLEN counts what is unfinished), and the bell falls silent
+after two seconds, so the next tick rings. The same thread asks for the sweep, and is the watchdog.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+from kombu.exceptions import OperationalError
+
+from mutt import names
+from mutt.celery import app, ring
+from mutt.streams.connect import Client, connect
+
+log = logging.getLogger("mutt.tick")
+
+#: Seconds between two ticks, and between two sweeps.
+EVERY = 1.0
+SWEEP_EVERY = 60.0
+
+#: A worker that finished nothing for so long while a doorbell waited is stuck: it ends, to be started again.
+STUCK_AFTER = 60.0
+
+SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
+RUN_ID = "mutt:tick:run_id"
+
+Run = Callable[[str], None]
+
+
+class Tick:
+    """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell."""
+
+    def __init__(
+        self,
+        client: Client,
+        queues: dict[str, names.Queue],
+        *,
+        own_queues: frozenset[str],
+        progress: Callable[[], int],
+        run_here: Run,
+        rings: Run = ring,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._queues, self._own = client, queues, own_queues
+        self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
+        self._seen, self._since = -1, monotonic()
+
+    def once(self) -> None:
+        """One tick. ``redis.RedisError`` passes through."""
+        for queue in self._queues.values():
+            if self._client.set(queue.tick, "1", nx=True, px=round(EVERY * 1000)):
+                self._ring_if_needed(queue)
+        self._sweep_if_due()
+
+    def _ring_if_needed(self, queue: names.Queue) -> None:
+        if not any(self._client.xlen(stream) for stream in queue.streams):
+            return
+        if not self._client.exists(queue.bell):
+            self._ring(queue.name)
+
+    def _ring(self, name: str) -> None:
+        """Ring; where even that is refused (out of memory), work in a child of this worker: a full Redis drains."""
+        queue = self._queues[name]
+        try:
+            self._client.set(queue.bell, "1", nx=True, px=names.BELL_MS)
+            self._rings(name)
+        except (OperationalError, redis.ResponseError) as error:
+            if queue.celery_queue in self._own:
+                log.warning("the doorbell of %s is refused, working without: %s", name, error)
+                self._run_here(name)
+
+    def _sweep_if_due(self) -> None:
+        lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or self._restarted()
+        outside = self._client.exists(names.OUTSIDE) and self._client.set(SWEEP_TICK, "1", nx=True, px=1000)
+        if lost or outside:
+            app.send_task(
+                "mutt.maintenance.sweep", kwargs={"lost": bool(lost)}, queue="maintenance", retry=False
+            )
+
+    def _restarted(self) -> bool:
+        """Is this another run of Redis than the last one that the fleet saw?"""
+        run_id = str(self._client.info("server")["run_id"])
+        before = self._client.set(RUN_ID, run_id, get=True)
+        return before is not None and before.decode() != run_id
+
+    def stuck(self) -> bool:
+        """Has a doorbell waited for a minute in which this worker finished nothing?"""
+        finished = self._progress()
+        waiting = any(self._client.llen(queue) for queue in self._own)
+        if finished != self._seen or not waiting:
+            self._seen, self._since = finished, self._monotonic()
+        return self._monotonic() - self._since > STUCK_AFTER
+
+
+def start(tick: Tick, stopping: threading.Event) -> threading.Thread:
+    """Tick from a thread until ``stopping``."""
+    thread = threading.Thread(target=_run, args=(tick, stopping), name="tick", daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(tick: Tick, stopping: threading.Event) -> None:
+    failing = False
+    while not stopping.wait(EVERY):
+        try:
+            tick.once()
+            failing = False
+            if tick.stuck():
+                log.error(
+                    "a doorbell waited for %d s and no task was finished: this worker ends", STUCK_AFTER
+                )
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+        except (redis.RedisError, OperationalError, OSError) as error:
+            if not failing:
+                log.warning("tick: %s", error)
+            failing = True
+
+
+def connection(url: str) -> Client:
+    """The tick's own connection."""
+    return connect(url, timeout=2.0, max_connections=4)

@@ -1,0 +1,86 @@
+"""What a worker process does around its tasks: logs, the tick, its own /metrics, a tidy end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import prometheus_client
+from celery import signals
+from celery.worker import state
+from prometheus_client import multiprocess
+
+from mutt import names
+from mutt.celery import settings
+from mutt.logs import configure
+from mutt.streams.connect import check_server
+from mutt.tasks import tick
+from mutt.tasks.alerts import evaluate_queue
+from mutt.tasks.housekeeping import record_queue
+from mutt.tasks.moog import forward_queue
+
+log = logging.getLogger("mutt.worker")
+
+#: How each queue is worked without a doorbell.
+WORK = {"ingest_queue": evaluate_queue, "alert_queue": forward_queue, "delivery_queue": record_queue}
+
+_stopping = threading.Event()
+
+
+@signals.setup_logging.connect
+def _logs(**_kwargs: Any) -> None:
+    configure(settings(), settings().mutt_role or "worker")
+
+
+@signals.worker_init.connect
+def _check(**_kwargs: Any) -> None:
+    settings().need("redis_url")
+
+
+@signals.worker_ready.connect
+def _ready(sender: Any, **_kwargs: Any) -> None:
+    """The worker takes tasks: start its tick, and its /metrics where a port is set."""
+    client = tick.connection(settings().redis_url)
+    check_server(client)
+    known = names.queues(settings())
+    own = frozenset(queue.name for queue in sender.task_consumer.queues)
+    _stopping.clear()
+    tick.start(
+        tick.Tick(
+            client,
+            known,
+            own_queues=own,
+            progress=lambda: sum(state.total_count.values()),
+            run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
+        ),
+        _stopping,
+    )
+    if settings().metrics_port:
+        _serve_metrics(settings().metrics_port)
+
+
+def work_here(name: str) -> None:
+    """In a pool's child: drain a queue without a doorbell."""
+    result = WORK[name]()
+    log.info("worked without a doorbell", extra={"queue": name, "did": result})
+
+
+def _serve_metrics(port: int) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    if settings().metrics_dir:
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry = prometheus_client.REGISTRY
+    prometheus_client.start_http_server(port, registry=registry)
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_kwargs: Any) -> None:
+    _stopping.set()
+
+
+@signals.worker_process_shutdown.connect
+def _child_gone(pid: int = 0, **_kwargs: Any) -> None:
+    if settings().metrics_dir and pid:
+        multiprocess.mark_process_dead(pid, path=settings().metrics_dir)  # type: ignore[no-untyped-call]

@@ -1,0 +1,5 @@
+"""HTTP's addresses: thin views over the pipeline.
+
+``ingest``  events come in      ``health``  is this process well, what it needs, its metrics
+``keys``    who may send        ``admin/``  rules, hosts and teams, behind the login in ``auth``
+"""

@@ -1,0 +1,106 @@
+"""Health: is this process well, does it have what it needs, and what has it counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+import redis
+from flask import Blueprint, Response
+from prometheus_client import core
+
+from mutt import __version__, names
+from mutt.services import Services
+from mutt.streams import books
+
+#: One need of a process: raises if it is not met, says in a word how it stands.
+Need = Callable[[], str]
+
+BREAKER_STATES = {"": 0, "closed": 0, "half_open": 1, "open": 2}
+
+
+def redis_need(services: Services) -> Need:
+    """Redis answers, and takes writes."""
+
+    def ask() -> str:
+        services.redis.ping()
+        return "ok"
+
+    return ask
+
+
+def health(services: Services, needs: dict[str, Need]) -> Blueprint:
+    """``/healthz``, ``/readyz`` and ``/metrics``."""
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/healthz")
+    def healthz() -> Response:
+        return _json({"status": "ok", "version": __version__, "role": services.role})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        states = {name: _state(need) for name, need in needs.items()}
+        ready = all(state == "ok" for state in states.values())
+        return _json({"status": "ok" if ready else "not ready", "needs": states}, 200 if ready else 503)
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        return Response(
+            services.metrics.exposition(RedisGauges(services)), mimetype="text/plain; version=0.0.4"
+        )
+
+    return blueprint
+
+
+def _state(need: Need) -> str:
+    try:
+        return need()
+    except Exception as error:  # noqa: BLE001 a probe's edge: whatever is wrong with a need is its state, never a 500
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, mimetype="application/json")
+
+
+class RedisGauges:
+    """What stands in Redis, read when it is asked for: depths, ages, the books, the breaker."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[core.Metric]:
+        try:
+            depths = books.depths(self._services.redis, self._services.queues, time.time())
+            ledger = books.read(self._services.redis)
+            state = self._services.redis.hget(names.BREAKER, "state") or b""
+        except redis.RedisError:
+            return
+        yield from _queues(depths)
+        number = BREAKER_STATES.get(state.decode(), 0)
+        yield _gauge("mutt_breaker_state", "Moog's breaker: 0 closed, 1 half open, 2 open", {(): number})
+        sums = {("events", name): n for name, n in ledger.events.items()}
+        sums |= {("alerts", name): n for name, n in ledger.alerts.items()}
+        yield _gauge("mutt_ledger", "The books", sums, ["of", "what"])
+
+
+def _queues(depths: list[books.Depth]) -> Iterator[core.Metric]:
+    live = [d for d in depths if not d.queue.startswith("dlq:")]
+    dead = [d for d in depths if d.queue.startswith("dlq:")]
+    yield _gauge("mutt_queue_depth", "Entries in a queue", {(d.queue,): d.entries for d in live}, ["queue"])
+    yield _gauge(
+        "mutt_queue_oldest_seconds", "Age of its oldest", {(d.queue,): d.oldest_s for d in live}, ["queue"]
+    )
+    parked = {(d.queue.removeprefix("dlq:"),): d.entries for d in dead}
+    yield _gauge("mutt_dlq_depth", "Dead letters", parked, ["queue"])
+
+
+def _gauge(
+    name: str, help_: str, values: Mapping[Any, float], labels: list[str] | None = None
+) -> core.Metric:
+    metric = core.GaugeMetricFamily(name, help_, labels=labels)
+    for key, value in values.items():
+        metric.add_metric(list(key), value)
+    return metric

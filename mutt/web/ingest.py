@@ -1,0 +1,171 @@
+"""Ingest: events come in. A 2xx means that they stand in Redis' append-only file (P1)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from datetime import UTC, datetime
+
+import orjson
+import redis
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from mutt.errors import RejectedBody, Unavailable
+from mutt.event import uuid7
+from mutt.formats import body as bodies
+from mutt.formats import registry
+from mutt.formats.base import Context, Parsed
+from mutt.pipeline.accept import Contribution, Reply, Request, check_some, idempotency, size_of
+from mutt.services import Services
+from mutt.web.keys import Keys, presented
+from mutt.web.problem import problem
+
+log = logging.getLogger("mutt.ingest")
+
+blueprint = Blueprint("ingest", __name__)
+
+PATHS = ("/ingest", "/api/v1/ingest", "/api/v2/ingest")
+
+#: What a correlation id may be made of: it goes to logs and headers.
+CORRELATION = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
+
+
+class Ingest:
+    """What the views need: services, keys and their own settings."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.settings = services.settings
+        self.keys = Keys(services.redis, self.settings.ingest_api_key)
+
+    def accept(self, parsed: Parsed, about: Request) -> Reply:
+        """Join a round. Raises Unavailable."""
+        reply = self.services.rounds.submit(Contribution(about, parsed), size_of(parsed))
+        if parsed.rejected:
+            self._keep_rejected(parsed, about)
+        return reply
+
+    def _keep_rejected(self, parsed: Parsed, about: Request) -> None:
+        self.services.metrics.rejected.inc(len(parsed.rejected))
+        try:
+            self.services.letters.keep_rejected(
+                about.key_id, parsed.rejected, most_bytes=self.settings.ingest_dlq_bytes
+            )
+        except redis.RedisError as error:
+            # The sender was told which items are bad; what we keep of them is for convenience only.
+            log.warning("rejected items not kept: %s", error)
+
+
+def make_ingest(services: Services) -> Flask:
+    """The WSGI application of ingest."""
+    app = Flask("mutt.ingest", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
+    app.extensions["ingest"] = Ingest(services)
+    app.register_blueprint(blueprint)
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        return _counted(_too_large(), "unknown")
+    return problem(error.code or 500, error.description or error.name)
+
+
+def _ingest() -> Ingest:
+    found: Ingest = current_app.extensions["ingest"]
+    return found
+
+
+@blueprint.route(PATHS[0], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+@blueprint.route(PATHS[1], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+@blueprint.route(PATHS[2], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+@blueprint.route("/ingest/<_format>", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+def alive(_format: str = "") -> Response:
+    """Senders' health checks."""
+    return Response(
+        b'{"status":"ok"}', mimetype="application/json", headers={"Allow": "GET, HEAD, OPTIONS, POST"}
+    )
+
+
+@blueprint.post(PATHS[0])
+@blueprint.post(PATHS[1])
+@blueprint.post(PATHS[2])
+@blueprint.post("/ingest/<format_>")
+def ingest(format_: str = "") -> Response:
+    """Events in any known format, one or many."""
+    started = time.monotonic()
+    response = _counted(_answer(format_), format_ or "sniffed")
+    _ingest().services.metrics.seconds.labels("ingest").observe(time.monotonic() - started)
+    return response
+
+
+def _counted(response: Response, format_: str) -> Response:
+    known = format_ if format_ in ("sniffed", *registry.FORMATS) else "unknown"
+    _ingest().services.metrics.requests.labels(str(response.status_code), known).inc()
+    return response
+
+
+def _answer(format_: str) -> Response:
+    correlation_id = _correlation_id()
+    key = presented(request.headers)
+    key_id = _ingest().keys.identify(key) if key is not None else None
+    if key_id is None:
+        return problem(401, "X-API-KEY is missing or not known", correlation_id=correlation_id)
+    if format_ and registry.get(format_) is None:
+        known = ", ".join(sorted(registry.FORMATS))
+        return problem(404, f"no format is called so; there are: {known}", correlation_id=correlation_id)
+    try:
+        body = _body()
+        parsed = _parsed(format_, body, key_id)
+        about = Request(str(uuid7()), correlation_id, key_id, _idempotency(key_id, body))
+        check_some(parsed)
+        reply = _ingest().accept(parsed, about)
+    except RejectedBody as error:
+        return _rejected(error, correlation_id)
+    except Unavailable as error:
+        return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
+    _ingest().services.metrics.accepted.inc(len(parsed.events))
+    headers = {"X-Correlation-ID": correlation_id}
+    return Response(orjson.dumps(reply.body), 202, mimetype="application/json", headers=headers)
+
+
+def _correlation_id() -> str:
+    given = request.headers.get("X-Correlation-ID", "")
+    return given if CORRELATION.fullmatch(given) else str(uuid7())
+
+
+def _body() -> bytes:
+    most = _ingest().settings.ingest_max_body
+    return bodies.decompress(request.get_data(cache=False), request.headers.get("Content-Encoding", ""), most)
+
+
+def _parsed(format_: str, body: bytes, key_id: str) -> Parsed:
+    context = Context(
+        received_at=datetime.now(UTC),
+        key_id=key_id,
+        max_event=_ingest().settings.ingest_max_event,
+        default_host=request.remote_addr or "unknown",
+    )
+    found = registry.get(format_) or registry.sniff(body, request.content_type or "")
+    return registry.parse(found, body, context)
+
+
+def _idempotency(key_id: str, body: bytes) -> str:
+    given = request.headers.get("Idempotency-Key", "")
+    return idempotency(key_id, given, body) if given else ""
+
+
+def _rejected(error: RejectedBody, correlation_id: str) -> Response:
+    if error.status == 413:
+        return _too_large()
+    return problem(
+        error.status, str(error), correlation_id=correlation_id, field=error.field, reason=error.reason
+    )
+
+
+def _too_large() -> Response:
+    most = _ingest().settings.ingest_max_body
+    return problem(413, f"the body is larger than {most} bytes: send it in parts", field="body")

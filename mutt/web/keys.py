@@ -1,0 +1,71 @@
+"""API keys: who may send. Kept as SHA-256; read from a copy in Redis, with the last good one in the process."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import threading
+import time
+
+import redis
+from werkzeug.datastructures import Headers
+
+from mutt import names
+from mutt.streams.connect import Client
+
+#: Seconds that the process' copy is used before Redis is asked again.
+FRESH = 2.0
+
+#: The id of the key that the environment brings.
+BOOTSTRAP = "bootstrap"
+
+
+def presented(headers: Headers) -> bytes | None:
+    """The key that a request shows: X-API-KEY, Bearer, Splunk, or the password of Basic. None: it shows none."""
+    if headers.get("X-API-KEY"):
+        return headers["X-API-KEY"].encode("utf-8", "surrogateescape")
+    scheme, _, value = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "splunk") and value:
+        return value.strip().encode("utf-8", "surrogateescape")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return None
+
+
+class Keys:
+    """The known keys: SHA-256 (hex) -> id."""
+
+    def __init__(self, client: Client, bootstrap: str) -> None:
+        self._client = client
+        self._own = {hashlib.sha256(bootstrap.encode()).hexdigest(): BOOTSTRAP} if bootstrap else {}
+        self._known: dict[str, str] = dict(self._own)
+        self._read_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def identify(self, key: bytes) -> str | None:
+        """The id of ``key``, or None. Takes the same time for every key, whatever bytes it holds."""
+        digest = hashlib.sha256(key).hexdigest()
+        found = None
+        for known, key_id in self._current().items():
+            if hmac.compare_digest(known, digest):
+                found = key_id
+        return found
+
+    def _current(self) -> dict[str, str]:
+        with self._lock:
+            if time.monotonic() - self._read_at < FRESH:
+                return self._known
+            self._read_at = time.monotonic()
+        try:
+            found = {
+                digest.decode(): name.decode() for digest, name in self._client.hgetall(names.KEYS).items()
+            }
+        except redis.RedisError:
+            return self._known  # the last good copy; whether Redis takes events is the append's to say
+        self._known = {**found, **self._own}
+        return self._known

@@ -1,0 +1,43 @@
+"""The two WSGI applications, made when asked for: ``mutt.wsgi:ingest`` (8080) and ``mutt.wsgi:admin`` (8081)."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from mutt.celery import BackgroundRing
+from mutt.logs import configure
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.web.admin.app import make_admin
+from mutt.web.health import health, redis_need
+from mutt.web.ingest import make_ingest
+
+
+def _ingest() -> Flask:
+    """Where events come in. Needs Redis, not PostgreSQL."""
+    settings = Settings.from_env()
+    settings.need("redis_url", "ingest_api_key")
+    configure(settings, "ingest")
+    services = Services(settings, BackgroundRing(), role="ingest", web=True)
+    app = make_ingest(services)
+    app.register_blueprint(health(services, {"redis": redis_need(services)}))
+    return app
+
+
+def _admin() -> Flask:
+    """Where rules are kept."""
+    settings = Settings.from_env()
+    settings.need("database_url")
+    configure(settings, "admin")
+    return make_admin(settings)
+
+
+_MAKERS = {"ingest": _ingest, "admin": _admin}
+
+
+def __getattr__(name: str) -> Flask:
+    """Each process makes the one application that it serves, and needs only what that one needs."""
+    if name not in _MAKERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    app = globals()[name] = _MAKERS[name]()
+    return app
