@@ -88,14 +88,14 @@ def live_redis(
 
 @contextlib.contextmanager
 def live_postgres(
-    directory: Path, *, durable: bool = False, extra: Mapping[str, str] | None = None
+    directory: Path, *, password: str = "", durable: bool = False, extra: Mapping[str, str] | None = None
 ) -> Iterator[Live]:
     """A private PostgreSQL with an empty database ``mutt``; ``durable`` for tests that pull its plug."""
     account = postgres_account()
     with _or_skip():
         binaries = find_postgres(PG_BIN, account=account)
     server = PostgresServer(
-        binaries, directory / "postgres", free_port(0), account=account, durable=durable, extra=extra or {}
+        binaries, directory / "postgres", free_port(0), password, account, durable, extra=extra or {}
     )
     yield from _while(Live(server.url, server.process(directory / "postgres.log")))
 

@@ -1,0 +1,40 @@
+"""A port: the one asked for, or the next free one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mutt.embedded.ports import NoFreePort, free_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_free_port_is_given_as_asked() -> None:
+    port = free_port(0)
+    assert free_port(port) == port
+
+
+def test_a_taken_port_gives_the_next_free_one(taken: int) -> None:
+    assert taken < free_port(taken) < taken + 50
+
+
+def test_a_promised_port_is_not_given_twice(taken: int) -> None:
+    first = free_port(taken)
+    assert free_port(taken, avoid={first}) > first
+
+
+def test_a_port_taken_on_all_addresses_is_taken() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        assert free_port(server.getsockname()[1]) != server.getsockname()[1]
+
+
+def test_no_free_port_is_said() -> None:
+    with pytest.raises(NoFreePort, match="from 65535 to 65535"):
+        free_port(65535, avoid={65535})
