@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mutt.embedded.account import Account
+
+#: Bytes.
+LOG_LIMIT = 64 << 20
 
 _PR_SET_PDEATHSIG = 1
 # Loaded here and not in the child: between fork and exec as little as possible may run.
@@ -118,6 +122,15 @@ class Running:
     def log_tail(self, lines: int = 15) -> str:
         """The last lines that this run wrote."""
         return "\n".join(self._log().splitlines()[-lines:])
+
+    def trim_log(self, limit: int = LOG_LIMIT) -> None:
+        """Keep a log from filling the disk: past ``limit`` bytes it becomes the one old log, ``<name>.log.1``."""
+        path = self.process.log
+        if path.stat().st_size > limit:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            # The process goes on writing at the end of the same file, wherever that is.
+            os.truncate(path, 0)
+            self._log_start = 0
 
     def _log(self) -> str:
         with self.process.log.open("rb") as log:

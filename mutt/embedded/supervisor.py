@@ -52,6 +52,7 @@ class Kept:
             self._bury(self.running, now)
             return True
         if self.ready:
+            self.running.trim_log()
             return False
         self.ready = self.running.is_ready()
         if not self.ready and now - self.running.started > self.process.ready_timeout:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +21,10 @@ import psycopg2
 import pytest
 import redis
 
+from mutt.embedded.guard import Guard
 from mutt.embedded.home import AlreadyRunning, Home
-from mutt.embedded.process import Process
-from mutt.embedded.supervisor import NotStarted, Supervisor
+from mutt.embedded.process import Process, Running, answers
+from mutt.embedded.supervisor import Kept, NotStarted, Supervisor
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +44,9 @@ class Stack:
                 cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return wait_until(
-            lambda: self.process.poll() is not None or self.up(ready=1), 30, f"the stack; see {self.home.parent}"
+            lambda: self.process.poll() is not None or self.up(ready=1),
+            30,
+            f"the stack; see {self.home.parent}",
         )
 
     def up(self, **wanted: Any) -> dict[str, Any]:
@@ -291,3 +296,92 @@ def test_asked_twice_it_hastens(supervisor: Supervisor, tmp_path: Path) -> None:
     began = time.monotonic()
     supervisor.stop()
     assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
+def test_one_that_keeps_dying_is_started_ever_more_rarely_until_it_has_lived(
+    guard: Guard, reports: list[str], tmp_path: Path
+) -> None:
+    kept = Kept(shell(tmp_path, "sick", "exit 4"), guard, reports.append)
+    now = 0.0
+    for _ in range(7):
+        now = next_death(kept, now)
+    assert [float(line.split()[-2]) for line in reports] == [0.5, 1, 2, 4, 8, 15, 15]
+    assert reports[0] == "sick ended (exit code 4), starts again in 0.5 s"
+    next_death(kept, now, lived=30.0)
+    assert reports[-1].endswith("in 0.5 s")
+
+
+def next_death(kept: Kept, now: float, lived: float = 0.0) -> float:
+    """Start it, let it die ``lived`` seconds later by the clock it is told; the time when it may start again."""
+    while kept.running is None:
+        kept.tick(now)
+        now += 0.5
+    run = kept.running
+    wait_until(lambda: run.exit_code() is not None, 5, "its death")
+    kept.tick(run.started + lived)
+    return run.started + lived
+
+
+def test_one_that_cannot_start_again_is_tried_again(guard: Guard, reports: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    kept = Kept(Process(name="late", argv=(str(program),), log=tmp_path / "late.log"), guard, reports.append)
+    assert not kept.tick(0.0)
+    assert "late can't start" in reports[0]
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    program.chmod(0o755)
+    assert not kept.tick(0.4)
+    assert kept.tick(0.5)
+    assert kept.running
+    kept.running.kill()
+
+
+def test_a_long_log_is_set_aside_and_written_on(tmp_path: Path) -> None:
+    run = Running(shell(tmp_path, "chatty", "echo first; sleep 0.3; echo second; exec sleep 100"))
+    wait_until(lambda: run.log_tail() == "first", 5, "a line")
+    run.trim_log(limit=3)
+    wait_until(lambda: run.log_tail() == "second", 5, "the next line, at the start of an empty file")
+    run.kill()
+    assert (tmp_path / "chatty.log.1").read_text() == "first\n"
+
+
+def test_readiness_is_not_taken_from_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "slow.log").write_text("ready.\n")
+    run = Running(shell(tmp_path, "slow", "exec sleep 100", ready_line="ready."))
+    assert not run.is_ready()
+    run.kill()
+
+
+def test_an_address_that_answers_is_ready_and_one_that_fails_is_not() -> None:
+    with http_server(204) as url:
+        assert answers(url)()
+    with http_server(401) as url:
+        assert answers(url)()
+    with http_server(503) as url:
+        assert not answers(url)()
+    assert not answers(url)(), "nobody listens any more"
+
+
+@contextlib.contextmanager
+def http_server(status: int) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
