@@ -21,10 +21,11 @@ _CHECK_VIOLATION = "23514"
 _BAD_TEXT = "22021"
 
 
-def make_engine(settings: Settings, *, role: str, url: str = "") -> Engine:
+def make_engine(settings: Settings, *, role: str, url: str = "", patience: float = CONNECT_TIMEOUT) -> Engine:
     """A pool of ``db_pool_min`` to ``db_pool_max`` connections for one process.
 
     ``role`` names the process in ``pg_stat_activity``. ``url`` replaces ``database_url`` (a replica's, say).
+    ``patience`` is how many seconds a caller waits for a connection that others use.
     Make it after fork. Nothing is connected yet.
     """
     address = _address(url or settings.database_url)
@@ -33,7 +34,7 @@ def make_engine(settings: Settings, *, role: str, url: str = "") -> Engine:
         address,
         pool_size=kept,
         max_overflow=settings.db_pool_max - kept,
-        pool_timeout=CONNECT_TIMEOUT,
+        pool_timeout=patience,
         pool_pre_ping=True,
         pool_use_lifo=True,
         connect_args=_connect_args(role) | {"options": _session_options(address.query.get("options", ""))},

@@ -18,7 +18,7 @@ PARENT = "event_audit_log"
 DEFAULT = "event_audit_log_default"
 
 _LOCK_NOT_AVAILABLE = "55P03"
-_LOCK_WAIT = 2  # seconds: whoever writes the audit waits as long behind us
+LOCK_WAIT = 2.0  # seconds: whoever writes the audit waits as long behind us
 _ATTEMPTS = 5
 _MAKERS = 7_165_840_002  # two processes that make months at once queue on this number
 _RETIRERS = 7_165_840_003
@@ -37,7 +37,9 @@ class Partition(NamedTuple):
     bytes: int
 
 
-def ensure(conn: Connection, now: datetime, months_ahead: int = 3) -> list[str]:
+def ensure(
+    conn: Connection, now: datetime, months_ahead: int = 3, *, lock_wait: float = LOCK_WAIT
+) -> list[str]:
     """Make the months from ``now``'s on, and those that rows of the default partition wait for. Names what was made.
 
     Raises :class:`StoreDown` if the table stays busy.
@@ -48,7 +50,7 @@ def ensure(conn: Connection, now: datetime, months_ahead: int = 3) -> list[str]:
     wanted = dict.fromkeys([*_months(now, months_ahead + 1), *_months_in_default(conn)])
     made = [month for month in wanted if name_of(month) not in there]
     for month in made:
-        _patiently(conn, _make, month)
+        _patiently(conn, _make, month, lock_wait)
     return [name_of(month) for month in made]
 
 
@@ -168,9 +170,11 @@ def _bounds(bound: str) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _patiently(conn: Connection, work: Callable[[Connection, T], None], on: T) -> None:
+def _patiently(
+    conn: Connection, work: Callable[[Connection, T], None], on: T, lock_wait: float = LOCK_WAIT
+) -> None:
     """Do ``work``, waiting for a lock only briefly at a time: all who come later queue behind one who waits."""
-    conn.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}s'"))
+    conn.execute(text(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'"))
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with conn.begin_nested():
