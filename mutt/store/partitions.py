@@ -94,7 +94,9 @@ def retire(conn: Connection, now: datetime, retention_days: int, archive_dir: Pa
     if not old:
         return []
     _prepare(conn)
-    conn.execute(text("SET LOCAL statement_timeout = 0"))  # a month may take long to read
+    # A month takes long to write, and long to read back, with the transaction idle.
+    conn.execute(text("SET LOCAL statement_timeout = 0"))
+    conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     archive_dir.mkdir(parents=True, exist_ok=True)
     for name in old:
         _patiently(conn, _freeze, name)

@@ -160,6 +160,14 @@ def test_a_month_that_fails_to_be_archived_stays(engine: Engine, tmp_path: Path)
         assert rows_in(conn, "event_audit_log_2031_05") == 1
 
 
+def test_archiving_may_take_longer_than_any_time_limit(conn: Connection, tmp_path: Path) -> None:
+    """Neither the COPY nor the reading back, with the transaction idle, is cut off by the server."""
+    partitions.ensure(conn, NOW, months_ahead=0)
+    partitions.retire(conn, NOW + timedelta(days=200), 90, tmp_path)
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    assert [conn.execute(text(f"SHOW {limit}")).scalar_one() for limit in limits] == ["0", "0"]
+
+
 def test_an_archive_is_never_overwritten(conn: Connection, tmp_path: Path) -> None:
     """A row that comes after its month went makes a second archive of that month."""
     for _ in range(2):
