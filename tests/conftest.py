@@ -16,7 +16,7 @@ import redis
 
 import docker
 from mutt.settings import Settings
-from tests.servers import Live, live_postgres, live_redis, scratch
+from tests.servers import Live, live_postgres, live_redis, memory, scratch
 
 TEMPLATE = "mutt_template"
 
@@ -52,7 +52,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Where the session's servers keep their data and logs."""
-    with scratch() as directory:
+    with scratch(memory()) as directory:
         yield directory
 
 

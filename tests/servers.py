@@ -25,6 +25,9 @@ REDIS_BIN = os.environ.get("MUTT_TEST_REDIS_BIN")
 PG_BIN = os.environ.get("MUTT_TEST_PG_BIN")
 IN_CI = bool(os.environ.get("CI"))
 
+#: Bytes that the session's servers may need.
+ROOM = 2 << 30
+
 
 class Live:
     """A server that a test may kill and start again: same port, same data."""
@@ -65,14 +68,21 @@ class Live:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def scratch(below: Path | None = None) -> Iterator[Path]:
     """A directory that PostgreSQL's own account can reach; pytest's are closed to it."""
-    path = Path(tempfile.mkdtemp(prefix="mutt-tests-"))
+    path = Path(tempfile.mkdtemp(prefix="mutt-tests-", dir=below))
     path.chmod(0o711)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def memory() -> Path | None:
+    """Where files are quickest, if there is room: a database is cloned for each test."""
+    shm = Path("/dev/shm")
+    roomy = shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > ROOM
+    return shm if roomy else None
 
 
 @contextlib.contextmanager

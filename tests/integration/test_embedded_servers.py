@@ -12,6 +12,8 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from mutt.embedded.account import Unreachable, can_reach, postgres_account, shared_directory
 from mutt.embedded.home import Home
@@ -59,7 +61,7 @@ test_redis_is_empty_for_the_next_test = test_redis_is_empty_for_each_test
 def test_a_random_password_is_asked_for(own_directory: Path) -> None:
     with live_redis(own_directory, password="s3cret") as server:
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=urlsplit(server.url).port or 0).ping()
+            redis.Redis(port=urlsplit(server.url).port or 0, retry=Retry(NoBackoff(), 0)).ping()
     with live_postgres(own_directory, password="s3cret") as server:
         with pytest.raises(psycopg2.OperationalError, match="no password"):
             psycopg2.connect(server.url.replace(":s3cret", ""))
