@@ -66,12 +66,6 @@ task_send_sent_event = True
 task_track_started = True
 
 imports = tuple(f"mutt.tasks.{name}" for name in ("worker", "alerts", "moog", "housekeeping", "maintenance"))
-    "mutt.tasks.worker",
-    "mutt.tasks.alerts",
-    "mutt.tasks.moog",
-    "mutt.tasks.housekeeping",
-    "mutt.tasks.maintenance",
-)
 worker_prefetch_multiplier = 1
 worker_consumer = "mutt.celery:Consumer"
 worker_hijack_root_logger = False

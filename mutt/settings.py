@@ -207,6 +207,11 @@ class Settings:
                 raise SettingsError(name.upper(), "", "a value: set it, or start `mutt up` first")
 
 
+def inherited() -> dict[str, str]:
+    """This process' environment, for the processes that it starts."""
+    return dict(os.environ)
+
+
 def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
     if secret and env.get(name + "_FILE"):
         file = Path(env[name + "_FILE"])

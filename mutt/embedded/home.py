@@ -111,6 +111,10 @@ class Home:
         """Replace ``up.json`` in one step, with mode 0600."""
         self._write("up.json", up)
 
+    def read_up(self) -> dict[str, Any]:
+        """What runs here, as ``up.json`` says; empty: nothing does."""
+        return self._read("up.json")
+
     def clear_up(self) -> None:
         """Remove ``up.json``: nothing runs here any more."""
         (self.path / "up.json").unlink(missing_ok=True)

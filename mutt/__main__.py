@@ -1,0 +1,5 @@
+"""``python -m mutt`` is ``mutt``."""
+
+from mutt.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""What the commands share: this shell's services, and tables."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from mutt.celery import ring
+from mutt.services import Services
+from mutt.settings import Settings
+
+console = Console(highlight=False)
+
+
+@functools.cache
+def services() -> Services:
+    """The services of the stack that the environment, or ``up.json``, names."""
+    return Services(Settings.from_env(), ring, role="cli")
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()
+) -> None:
+    """Print one table; ``numbers`` are the columns aligned to the right."""
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    console.print(made)

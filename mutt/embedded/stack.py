@@ -1,0 +1,222 @@
+"""The whole of MUTT on one machine: which processes, in which order, with which settings."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mutt.embedded.account import postgres_account
+from mutt.embedded.home import Home, Secrets
+from mutt.embedded.pgbinaries import find_postgres
+from mutt.embedded.ports import free_port
+from mutt.embedded.postgres import PostgresServer, data_version, place_for
+from mutt.embedded.process import Process, answers
+from mutt.embedded.redis import RedisServer, find_redis
+from mutt.settings import Settings
+
+HOST = "127.0.0.1"
+
+#: Where each thing listens if nobody else does.
+PORTS = {"ingest": 8080, "admin": 8081, "flower": 5555, "moogsim": 8888, "redis": 16379, "postgres": 15432}
+
+#: Threads that forward: at least twice rate times latency.
+MOOG_THREADS = 32
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many workers of each kind."""
+
+    alerts: int = 2
+    moog: int = 1
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One machine's MUTT: ports chosen, secrets known. ``environ`` is what the children inherit."""
+
+    home: Home
+    secrets: Secrets = field(repr=False)
+    settings: Settings = field(repr=False)
+    environ: Mapping[str, str] = field(repr=False)
+    sizes: Sizes
+    ports: Mapping[str, int]
+
+    @classmethod
+    def plan(cls, home: Home, settings: Settings, environ: Mapping[str, str], sizes: Sizes) -> Stack:
+        """Choose ports: the usual ones, or the next that are free."""
+        ports: dict[str, int] = {}
+        for name, preferred in PORTS.items():
+            ports[name] = free_port(preferred, HOST, avoid=ports.values())
+        return cls(home, home.secrets(), settings, environ, sizes, ports)
+
+    def url(self, name: str) -> str:
+        return f"http://{HOST}:{self.ports[name]}"
+
+    def redis(self) -> RedisServer | None:
+        """The private Redis; None: one was given."""
+        if self.settings.redis_url:
+            return None
+        directory = self.home.directory("redis")
+        return RedisServer(
+            find_redis(directory=directory), directory, self.ports["redis"], self.secrets.redis_password
+        )
+
+    def postgres(self) -> PostgresServer | None:
+        """The private PostgreSQL; None: one was given."""
+        if self.settings.database_url:
+            return None
+        account = postgres_account()
+        place = place_for(self.home.path, account)
+        binaries = find_postgres(account=account, major=data_version(place))
+        return PostgresServer(
+            binaries, place, self.ports["postgres"], self.secrets.postgres_password, account
+        )
+
+    def up(self, redis: RedisServer | None, postgres: PostgresServer | None) -> dict[str, object]:
+        """What ``up.json`` says: where everything is, and how to get in."""
+        s, secrets = self.settings, self.secrets
+        return {
+            "ingest": self.url("ingest"),
+            "admin": self.url("admin"),
+            "flower": self.url("flower"),
+            "moogsim": "" if s.moog_url else self.url("moogsim"),
+            "moog_url": s.moog_url or self._moogsim_url(),
+            "redis_url": redis.url if redis else s.redis_url,
+            "database_url": postgres.url if postgres else s.database_url,
+            "api_key": s.ingest_api_key or secrets.api_key,
+            "admin_user": s.admin_user,
+            "admin_password": s.admin_password or secrets.admin_password,
+            "metrics_dir": str(self.metrics_dir),
+        }
+
+    def _moogsim_url(self) -> str:
+        path = (
+            "/v1/integrations/events" if self.settings.moog_dialect == "cloud" else "/events/webhook_webhook1"
+        )
+        return self.url("moogsim") + path
+
+    @property
+    def metrics_dir(self) -> Path:
+        return self.home.path / "metrics"
+
+    def environment(self, up: Mapping[str, object], role: str) -> dict[str, str]:
+        """What a process of MUTT's own is started with. Secrets travel in the environment, never in arguments."""
+        s = self.settings
+        env = {
+            **self.environ,
+            "MUTT_HOME": str(self.home.path),
+            "MUTT_ROLE": role,
+            "APP": "mutt",
+            "REDIS_URL": str(up["redis_url"]),
+            "DATABASE_URL": str(up["database_url"]),
+            "INGEST_API_KEY": str(up["api_key"]),
+            "ADMIN_USER": str(up["admin_user"]),
+            "ADMIN_PASSWORD": str(up["admin_password"]),
+            "SECRET_KEY": s.secret_key or self.secrets.secret_key,
+            "MOOG_URL": str(up["moog_url"]),
+            "MOOG_API_KEY": s.moog_api_key or self.secrets.moog_key,
+            "FLOWER_URL": self.url("flower"),
+            "PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir),
+        }
+        if role == "flower":
+            env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
+        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
+        return {name: value for name, value in env.items() if name != "METRICS_PORT"}
+
+    def simulator(self, up: Mapping[str, object]) -> Process | None:
+        """A Moog that answers as told, where no real one is given."""
+        if self.settings.moog_url:
+            return None
+        port = str(self.ports["moogsim"])
+        argv = ("-m", "mutt.moogsim", "--host", HOST, "--port", port)
+        return self._python("moogsim", up, *argv, ready_url=self.url("moogsim") + "/stats")
+
+    def workers(self, up: Mapping[str, object]) -> list[Process]:
+        """Those who work: started before those who let work in."""
+        pool = ("-P", "prefork") if has_semaphores() else ("-P", "threads")
+        made = [
+            self._worker(f"alerts{i}", up, "alerts", *pool, "-c", "1") for i in _from_one(self.sizes.alerts)
+        ]
+        threads = ("-P", "threads", "-c", str(MOOG_THREADS))
+        made += [self._worker(f"moog{i}", up, "moog", *threads) for i in _from_one(self.sizes.moog)]
+        made.append(self._worker("housekeeping", up, "housekeeping,maintenance", "-P", "threads", "-c", "2"))
+        return made
+
+    def doors(self, up: Mapping[str, object]) -> list[Process]:
+        """Those who let people and events in, and the calendar."""
+        schedule = str(self.home.directory("beat") / "schedule")
+        flower = ("flower", f"--address={HOST}", f"--port={self.ports['flower']}")
+        return [
+            self._python("beat", up, "-m", "celery", "-A", "mutt", "beat", "--pidfile=", "-s", schedule),
+            self._python(
+                "flower",
+                up,
+                "-m",
+                "celery",
+                "-A",
+                "mutt",
+                *flower,
+                ready_url=self.url("flower") + "/healthcheck",
+            ),
+            self._gunicorn("admin", up, "--threads", "8"),
+            self._gunicorn("ingest", up),
+        ]
+
+    def _gunicorn(self, name: str, up: Mapping[str, object], *more: str) -> Process:
+        bind = f"{HOST}:{self.ports[name]}"
+        argv = (
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:mutt.web.gunicorn",
+            "--bind",
+            bind,
+            *more,
+            f"mutt.wsgi:{name}",
+        )
+        return self._python(name, up, *argv, ready_url=self.url(name) + "/healthz")
+
+    def _worker(self, name: str, up: Mapping[str, object], queues: str, *pool: str) -> Process:
+        argv = ("-m", "celery", "-A", "mutt", "worker", "-Q", queues, "-n", f"{name}@%h", "-l", "INFO", *pool)
+        return self._python(name, up, *argv, ready_line=" ready.", stop_grace=20.0)
+
+    def _python(
+        self,
+        name: str,
+        up: Mapping[str, object],
+        *argv: str,
+        ready_url: str = "",
+        ready_line: str = "",
+        stop_grace: float = 15.0,
+    ) -> Process:
+        return Process(
+            name=name,
+            argv=(sys.executable, *argv),
+            log=self.home.log(name),
+            env=self.environment(up, name.rstrip("0123456789")),
+            ready=answers(ready_url) if ready_url else _at_once,
+            ready_line=ready_line,
+            ready_timeout=60.0,
+            stop_grace=stop_grace,
+        )
+
+
+def _at_once() -> bool:
+    return True
+
+
+def _from_one(count: int) -> range:
+    return range(1, count + 1)
+
+
+def has_semaphores() -> bool:
+    """Can this machine make the semaphores that prefork needs? A read-only /dev/shm says no."""
+    try:
+        multiprocessing.Semaphore()
+    except OSError:
+        return False
+    return True

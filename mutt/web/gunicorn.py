@@ -1,0 +1,27 @@
+"""gunicorn's settings for both applications: ``gunicorn -c python:mutt.web.gunicorn mutt.wsgi:ingest``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import multiprocess
+
+from mutt.settings import Settings
+
+worker_class = "gthread"
+workers = 1
+threads = 32
+keepalive = 75
+timeout = 60
+graceful_timeout = 15
+# Ours say more: metrics count every request, and errors are logged where they happen.
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """A worker is gone: its gauges go with it."""
+    directory = Settings.from_env().metrics_dir
+    if directory:
+        multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]
