@@ -80,6 +80,7 @@ class Part:
     entries: Sequence[tuple[int, list[str | bytes | int], int]]  #: (events, fields, bytes)
     key: str | None = None
     reply: str = ""
+    batch_id: str = ""  #: of its first request; a label for people
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

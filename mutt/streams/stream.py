@@ -23,8 +23,8 @@ def _pack(options: Mapping[str, Any]) -> bytes:
     return msgpack.packb(options, use_bin_type=False)
 
 
-#: Publishes a doorbell for a queue; losing one is harmless.
-Ring = Callable[[str], None]
+#: Publishes a doorbell for a queue, with labels for people; losing one is harmless.
+Ring = Callable[..., None]
 
 #: A consumer that was silent for this long, with nothing pending, is forgotten. Milliseconds.
 TIDY_MS = 3_600_000
@@ -72,7 +72,8 @@ class Stream:
         reply = _unpack(self._append(options))
         if reply.get("refused"):
             return Appended([], reply["depth"], reply["refused"])
-        self._rings(reply.get("rung", ()))
+        events = sum(n for part in parts for n, _, _ in part.entries)
+        self._rings(reply.get("rung", ()), batch_id=parts[0].batch_id, events=events)
         return Appended(list(reply["replies"]), reply["depth"])
 
     def _append(self, options: bytes) -> bytes:
@@ -151,7 +152,7 @@ class Stream:
         if report is not None:
             options["report"] = dict(report)
         settled, rung = call(self._scripts.settle, self._gate(options))
-        self._rings(name.decode() for name in rung)
+        self._rings((name.decode() for name in rung), entries=len(moves))
         return [bool(one) for one in settled]
 
     def release(
@@ -185,7 +186,7 @@ class Stream:
     def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:
         """The sweep's append: alerts that stand nowhere; ``outside`` are the marks that may go (lane -> count seen)."""
         reply = _unpack(call(self._scripts.append, _pack({"alerts": list(alerts), "outside": dict(outside)})))
-        self._rings(reply["rung"])
+        self._rings(reply["rung"], why="sweep")
         return list(reply["results"])
 
     def keep_bell(self) -> None:
@@ -201,9 +202,9 @@ class Stream:
         self.client.set(self.queue.bell, "1", px=max(1, round(seconds * 1000)))
 
     def ring(self) -> None:
-        """Publish a doorbell and set the bell for it."""
+        """Pass the baton: publish a doorbell and set the bell for it."""
         self.keep_bell()
-        self._ring(self.queue.name)
+        self._ring(self.queue.name, why="baton")
 
     def size(self) -> int:
         """Entries that are unfinished, held or not."""
@@ -214,9 +215,9 @@ class Stream:
             options["gate"] = self._gate_options
         return _pack(options)
 
-    def _rings(self, names: Iterable[str]) -> None:
+    def _rings(self, names: Iterable[str], **labels: Any) -> None:
         for name in names:
-            self._ring(name)
+            self._ring(name, **labels)
 
 
 def _part(part: Part) -> dict[str, Any]:
