@@ -61,15 +61,15 @@ class BackgroundRing:
     are safe in the stream.
     """
 
-    def __init__(self, ring: Callable[[str], None] = ring) -> None:
+    def __init__(self, ring: Callable[..., None] = ring) -> None:
         self._ring = ring
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def __call__(self, queue: str) -> None:
+    def __call__(self, queue: str, **labels: Any) -> None:
         with self._changed:
-            self._wanted.add(queue)
+            self._wanted[queue] = labels
             if self._thread is None:
                 # Not before the first ring: the process may still fork.
                 self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
@@ -81,9 +81,9 @@ class BackgroundRing:
             with self._changed:
                 while not self._wanted:
                     self._changed.wait()
-                wanted, self._wanted = self._wanted, set()
-            for queue in wanted:
+                wanted, self._wanted = self._wanted, {}
+            for queue, labels in wanted.items():
                 try:
-                    self._ring(queue)
+                    self._ring(queue, **labels)
                 except (OperationalError, redis.RedisError, OSError) as error:
                     log.warning("doorbell of %s not rung, the tick will: %s", queue, error)

@@ -124,14 +124,13 @@ def _parts(
         request = contribution.request
         segment = Segment(request.batch_id, request.correlation_id, events[i])
         if request.idempotency_key:
-            parts.append(
-                Part(_entries([segment]), request.idempotency_key, orjson.dumps(replies[i]).decode())
-            )
+            reply = orjson.dumps(replies[i]).decode()
+            parts.append(Part(_entries([segment]), request.idempotency_key, reply, request.batch_id))
             owners.append(i)
         else:
             shared.append(segment)
     if shared:
-        parts.append(Part(_entries(shared)))
+        parts.append(Part(_entries(shared), batch_id=shared[0].batch_id))
         owners.append(None)
     return parts, owners
 

@@ -47,7 +47,7 @@ class Tick:
         own_queues: frozenset[str],
         progress: Callable[[], int],
         run_here: Run,
-        rings: Run = ring,
+        rings: Callable[..., None] = ring,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._queues, self._own = client, queues, own_queues
@@ -72,7 +72,7 @@ class Tick:
         queue = self._queues[name]
         try:
             self._client.set(queue.bell, "1", nx=True, px=names.BELL_MS)
-            self._rings(name)
+            self._rings(name, why="tick")
         except (OperationalError, redis.ResponseError) as error:
             if queue.celery_queue in self._own:
                 log.warning("the doorbell of %s is refused, working without: %s", name, error)

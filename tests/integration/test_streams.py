@@ -25,7 +25,7 @@ class Bell:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def __call__(self, queue: str) -> None:
+    def __call__(self, queue: str, **labels) -> None:
         self.rung.append(queue)
 
 
