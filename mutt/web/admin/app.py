@@ -1,0 +1,134 @@
+"""The admin's WSGI application."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from flask import Flask, Response, render_template, request
+from flask_admin import Admin
+from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
+from sqlalchemy import Engine
+from werkzeug.exceptions import HTTPException
+
+from mutt.errors import PoisonRow, StoreDown
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.store import rulebook
+from mutt.store.engine import transaction
+from mutt.web.admin.devices import Hosts, Teams
+from mutt.web.admin.home import Home
+from mutt.web.admin.records import Alerts, Audit, History
+from mutt.web.admin.rules import Rules
+from mutt.web.auth import add_login
+from mutt.web.health import Need, health
+
+log = logging.getLogger("mutt.admin")
+
+#: Bytes of a form.
+FORM_MAX = 1 << 20
+
+HEADERS = {
+    # Our own pages hold no inline script or style, and none of Flask-Admin's are shown: nothing needs unsafe-inline.
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: over HTTPS the CSRF check asks for the form's own address.
+    "Referrer-Policy": "same-origin",
+}
+
+_QUERY_CANCELED = "57014"
+
+
+def make_admin(settings: Settings, engine: Engine | None = None) -> Flask:
+    """The admin over ``settings``; ``engine`` stands in for the one that they describe.
+
+    More blueprints may be registered on it; one that has its own keys instead of sessions first goes through
+    ``app.extensions["csrf"].exempt``.
+    """
+    services = Services(settings, lambda _queue: None, role="admin", web=True)
+    if engine is not None:
+        services.engine = engine
+    app = Flask("mutt.web")
+    # A token lives as long as its session: a rule may take longer than an hour to write.
+    app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
+    CSRFProtect(app)
+    add_login(app, settings)
+    _add_pages(app, services)
+    _add_errors(app)
+    app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
+    app.after_request(_guard)
+    app.add_template_filter(utc)
+    app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
+    return app
+
+
+def postgresql_need(services: Services) -> Need:
+    """PostgreSQL answers, and is migrated."""
+
+    def ask() -> str:
+        with transaction(services.engine) as conn:
+            rulebook.current_version(conn)
+        return "ok"
+
+    return ask
+
+
+def utc(time: datetime | None) -> str:
+    """A time for people, in UTC."""
+    return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _add_pages(app: Flask, services: Services) -> None:
+    pages = Admin(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
+    pages.add_views(
+        Rules(services, "Rules", "rules"),
+        Hosts(services, "Development hosts", "hosts"),
+        Teams(services, "Device teams", "teams"),
+        Audit(services, "Audit", "audit"),
+        Alerts(services, "Alerts", "alerts"),
+        History(services, "History", "history"),
+    )
+    app.context_processor(lambda: {"menu": pages.menu})
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        return _sorry(error.code or 500, error.name, error.description or "")
+
+    @app.errorhandler(CSRFError)
+    def forged(error: CSRFError) -> Response:
+        remedy = "Nothing was changed. Go back, load the page again, and send the form once more."
+        return _sorry(400, "This form can't be trusted", f"{error.description} {remedy}")
+
+    @app.errorhandler(StoreDown)
+    def store_down(error: StoreDown) -> Response:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        if str(error).startswith(_QUERY_CANCELED):
+            return _sorry(
+                503, "That took too long", "PostgreSQL was stopped: ask for a shorter time, or for one host."
+            )
+        return _sorry(503, "PostgreSQL does not answer", "Nothing was changed. Try again in a moment.")
+
+    @app.errorhandler(PoisonRow)
+    def poison(error: PoisonRow) -> Response:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        return _sorry(
+            400, "That can't be stored", "Nothing was changed: the text holds what PostgreSQL refuses."
+        )
+
+
+def _sorry(status: int, title: str, sentence: str) -> Response:
+    return Response(render_template("error.html", status=status, title=title, sentence=sentence), status)
+
+
+def _guard(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.endpoint not in ("static", "favicon"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,177 @@
+"""What is filled in. A form only carries text: what may be saved is for the rules and the store to say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from flask_wtf import FlaskForm
+from wtforms import (
+    BooleanField,
+    DateTimeLocalField,
+    HiddenField,
+    IntegerField,
+    SearchField,
+    SelectField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import NumberRange, Optional
+
+from mutt.alert import Status
+from mutt.errors import Refused, RuleError
+from mutt.rules.rule import FIELDS, Handling, MatchType, Rule
+from mutt.store.lookup import AuditSearch
+
+SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
+MOOG = ("clear", "indeterminate", "warning", "minor", "major", "critical")
+
+LIMITS = ("100", "500")
+
+#: PostgreSQL's integer.
+_INTEGER = 2**31 - 1
+
+
+class Refusable(FlaskForm):
+    """A form that can show why it was refused, at the field at fault."""
+
+    def refuse(self, error: Refused) -> None:
+        field = self._fields.get(error.field)
+        if field is None:
+            self.form_errors.append(" ".join((error.field, error.reason)).strip())
+        else:
+            field.errors = [*field.errors, f"{field.label.text} {error.reason}"]
+
+
+def _choice(label: str, words: Any, **more: Any) -> SelectField:
+    # Not checked here: the rule's own check says what is wrong and what would be right.
+    return SelectField(label, choices=[str(word) for word in words], validate_choice=False, **more)
+
+
+def _numbered(label: str, empty: str, words: tuple[str, ...], **more: Any) -> SelectField:
+    choices = [SelectChoice("", empty)]
+    choices += [SelectChoice(str(number), f"{number} {word}") for number, word in enumerate(words)]
+    return SelectField(label, choices=choices, validate_choice=False, **more)
+
+
+def _lines(text: str | None) -> str:
+    # Browsers send CR LF for each line end of a text area.
+    return (text or "").replace("\r\n", "\n")
+
+
+class RuleForm(Refusable):
+    """The fields of :class:`Rule`, as text."""
+
+    name = StringField("Name", description="Left empty: the text it looks for.")
+    match_type = _choice("Match type", MatchType)
+    match_string = TextAreaField("Text", filters=[_lines], render_kw={"rows": 2, "spellcheck": "false"})
+    field = StringField("Field", description="Where the text is looked for.", render_kw={"list": "fields"})
+    trap_oid = StringField("Trap OID", description="For oid_prefix; else only traps with this OID.")
+    syslog_severity = _numbered("Severity", "any", SYSLOG, description="This one and all that are worse.")
+    hostname = StringField(
+        "Host", description="A name, a glob such as core-*, or a network such as 10.0.0.0/8."
+    )
+    source = StringField("Source")
+    program = StringField("Program")
+    tags = TextAreaField("Tags", filters=[_lines], description="One a line: site=lon1", render_kw={"rows": 2})
+    priority = StringField(
+        "Priority", description="The lowest number wins.", render_kw={"inputmode": "numeric"}
+    )
+    prod_handling = _choice("Production", Handling)
+    dev_handling = _choice("Development", Handling)
+    team_assignment = StringField("Team")
+    moog_severity = _numbered("Moog severity", "from the event", MOOG)
+    is_active = BooleanField("Active")
+    reason = StringField(
+        "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
+    )
+    seen = HiddenField()
+
+    field_names = FIELDS
+
+    @classmethod
+    def of(cls, rule: Rule, seen: datetime | None = None) -> RuleForm:
+        """The form filled in with a rule that was last changed at ``seen``; what was sent comes first."""
+        values: dict[str, Any] = msgspec.to_builtins(rule)
+        values["tags"] = "\n".join(f"{name}={value}" for name, value in rule.tags.items())
+        for name in ("syslog_severity", "moog_severity"):
+            values[name] = "" if values[name] is None else str(values[name])
+        return cls(data={**values, "seen": seen.isoformat() if seen else ""})
+
+    def rule(self) -> dict[str, Any]:
+        """What ``save_rule`` takes. Raises :class:`RuleError`."""
+        values = {name: self._fields[name].data for name in Rule.__struct_fields__ if name != "id"}
+        return {**values, "tags": read_tags(values["tags"] or "")}
+
+
+def read_tags(text: str) -> dict[str, str]:
+    """Tags, one ``name=value`` a line. Raises :class:`RuleError`."""
+    tags = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise RuleError("tags", f"line {number} has no =; write name=value")
+        if name.strip() in tags:
+            raise RuleError("tags", f"line {number} names {name.strip()} a second time")
+        tags[name.strip()] = value
+    return tags
+
+
+class SeenForm(FlaskForm):
+    """A button that acts on what its page showed."""
+
+    seen = HiddenField()
+    hostname = HiddenField()
+    active = HiddenField()
+
+
+class HostForm(Refusable):
+    hostname = StringField(
+        "Host", description="A name, a glob such as lab-*, or a network such as 10.9.0.0/16."
+    )
+
+
+class TeamForm(Refusable):
+    hostname = StringField(
+        "Host", description="A name, a glob such as core-*, or a network such as 10.0.0.0/8."
+    )
+    team_assignment = StringField("Team")
+    seen = HiddenField()
+
+
+class Search(FlaskForm):
+    """A search: it changes nothing, so it is a GET without a token."""
+
+    class Meta:
+        csrf = False
+
+
+class AuditForm(Search):
+    hostname = SearchField("Host")
+    rule_id = IntegerField("Rule", [Optional(), NumberRange(0, _INTEGER)])
+    since = DateTimeLocalField("From (UTC)", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    until = DateTimeLocalField("To (UTC)", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    limit = SelectField("Rows", coerce=int, choices=LIMITS, default=int(LIMITS[0]))
+
+    def asked(self) -> AuditSearch:
+        return AuditSearch(
+            hostname=(self.hostname.data or "").strip(),
+            rule_id=self.rule_id.data,
+            since=_utc(self.since.data),
+            until=_utc(self.until.data),
+            limit=self.limit.data,
+        )
+
+
+class AlertsForm(Search):
+    hostname = SearchField("Host")
+    status = SelectField("Status", choices=[SelectChoice("", "any"), *map(str, Status)], default="")
+    limit = SelectField("Rows", coerce=int, choices=LIMITS, default=int(LIMITS[0]))
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return time if time is None else time.replace(tzinfo=UTC)

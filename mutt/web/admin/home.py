@@ -1,0 +1,79 @@
+"""The first page: what waits where, whether the books balance, and how Moog is."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis
+from flask_admin import expose
+
+from mutt import names
+from mutt.errors import NoRuleset, SettingsError, StoreDown
+from mutt.store import lookup, rulebook
+from mutt.streams import books
+from mutt.web.admin.page import Page
+
+
+class Breaker(msgspec.Struct, frozen=True):
+    """Moog's breaker for people."""
+
+    state: str
+    reason: str
+    until: datetime | None
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """What Redis knows."""
+
+    depths: list[books.Depth]
+    books: books.Books
+    breaker: Breaker
+
+
+class Home(Page):
+    @expose("/")
+    def index(self) -> str:
+        flow, redis_says = self._flow()
+        rules, store_says = self._rules()
+        flower = self.services.settings.flower_url
+        return self.render(
+            "home.html",
+            flow=flow,
+            rules=rules,
+            outages=[sentence for sentence in (redis_says, store_says) if sentence],
+            flower_url=flower if flower.startswith(("http://", "https://")) else "",
+        )
+
+    def _flow(self) -> tuple[Flow | None, str]:
+        try:
+            client = self.services.redis
+            found = client.hgetall(names.BREAKER)
+            depths = books.depths(client, self.services.queues, time.time())
+            return Flow(depths, books.read(client), read_breaker(found)), ""
+        except SettingsError:
+            return None, "REDIS_URL is not set: queues, books and breaker can't be shown."
+        except redis.RedisError:
+            return None, "Redis does not answer: queues, books and breaker can't be shown."
+
+    def _rules(self) -> tuple[dict[str, Any] | None, str]:
+        try:
+            with lookup.reading(self.engine) as conn:
+                rules = rulebook.list_rules(conn)
+                version = rulebook.current_version(conn)
+        except (StoreDown, NoRuleset):
+            return None, "PostgreSQL does not answer: rules, audit and alerts can't be shown."
+        return {"version": version, "all": len(rules), "active": sum(rule.is_active for rule in rules)}, ""
+
+
+def read_breaker(found: dict[bytes, bytes]) -> Breaker:
+    """The breaker from its hash in Redis; times there are microseconds."""
+    values = {name.decode(): value.decode() for name, value in found.items()}
+    until = int(float(values.get("until") or 0)) / 1e6
+    return Breaker(
+        state=(values.get("state") or "closed").replace("_", " "),
+        reason=values.get("reason", ""),
+        until=datetime.fromtimestamp(until, UTC) if until else None,
+    )
