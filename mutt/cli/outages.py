@@ -1,0 +1,34 @@
+"""What an outage says to somebody at a shell: a sentence that names the server, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from mutt.errors import MuttError, StoreDown
+from mutt.store.engine import fault
+
+
+class Away(MuttError):
+    """A server that the command needs does not answer."""
+
+
+@contextlib.contextmanager
+def spoken() -> Iterator[None]:
+    """Around a command: Redis' and PostgreSQL's errors become :class:`Away`. Also a decorator."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Away(f"Redis can't be asked: {first_line(error)}") from error
+    except StoreDown as error:
+        raise Away(f"PostgreSQL can't be asked: {first_line(error)}") from error
+    except SQLAlchemyError as error:
+        raise Away(f"PostgreSQL can't be asked: {first_line(fault(error))}") from error
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line; of a class that says nothing, its name."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,140 @@
+"""``mutt queues``: what waits where, since when, and whether Moog may be asked."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import click
+import msgspec
+import orjson
+
+from mutt import names
+from mutt.budget.arithmetic import window
+from mutt.cli.common import console, services, table
+from mutt.cli.outages import spoken
+from mutt.services import Services
+from mutt.streams import books
+from mutt.streams.connect import Client, connect
+
+#: The Celery queues; each holds doorbells, not data.
+CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
+
+#: Seconds between two looks of ``--watch``.
+EVERY = 1.0
+
+
+class Breaker(msgspec.Struct, frozen=True):
+    """Moog's breaker as it stands."""
+
+    state: str  #: closed, half_open or open
+    reason: str
+    failures: int  #: in a row
+    asks_again_s: float  #: seconds until the next probe
+    paused_s: float  #: seconds for which Moog asked to be left alone
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """How much of Moog's budget the present window has used."""
+
+    used: int
+    limit: int
+    window_s: float
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One look at everything that waits."""
+
+    queues: list[books.Depth]
+    doorbells: dict[str, int]
+    breaker: Breaker
+    budget: Spent
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one a line.")
+@click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
+@spoken()
+def queues(as_json: bool, watch: bool) -> None:
+    """Show every queue: entries, who holds them, the oldest's age; doorbells; breaker and budget."""
+    s = services()
+    with connect(s.settings.broker_url) as broker, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            seen = look(s, broker)
+            if watch and not as_json:
+                console.clear()
+            _show(seen, as_json=as_json, indent=not watch)
+            if not watch:
+                return
+            time.sleep(EVERY)
+
+
+def look(services: Services, broker: Client) -> Seen:
+    """Everything that waits, now. ``redis.RedisError`` passes through."""
+    client = services.redis
+    seconds, micros = client.time()
+    now = seconds + micros / 1e6
+    found = {name.decode(): value.decode() for name, value in client.hgetall(names.BREAKER).items()}
+    span = window(services.settings.moog_rate_period)
+    used = int(client.zcount(names.BUDGET, round((now - span) * 1e6), "+inf"))
+    return Seen(
+        queues=books.depths(client, services.queues, now),
+        doorbells={queue: int(broker.llen(queue)) for queue in CELERY_QUEUES},
+        breaker=breaker(found, now),
+        budget=Spent(used, services.settings.moog_rate_limit, span),
+    )
+
+
+def breaker(found: dict[str, str], now: float) -> Breaker:
+    """The breaker of its hash in Redis; ``now`` in seconds of Redis' clock. Pure."""
+
+    def ahead(name: str) -> float:
+        return max(0.0, int(found.get(name) or 0) / 1e6 - now)
+
+    state = found.get("state") or "closed"
+    return Breaker(
+        state=state,
+        reason=found.get("reason", ""),
+        failures=int(found.get("failures") or 0),
+        asks_again_s=ahead("until") if state == "open" else 0.0,
+        paused_s=ahead("pause_until"),
+    )
+
+
+def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
+    if as_json:
+        builtins: Any = msgspec.to_builtins(seen)
+        click.echo(orjson.dumps(builtins, option=orjson.OPT_INDENT_2 if indent else 0))
+        return
+    rows = [
+        (depth.queue, depth.entries, depth.held, age(depth.oldest_s), "set" if depth.doorbell else "")
+        for depth in seen.queues
+    ]
+    table("", ["queue", "entries", "held", "oldest", "bell"], rows, numbers=(1, 2, 3))
+    bells = ", ".join(f"{queue} {n}" for queue, n in seen.doorbells.items())
+    console.print(f"\ndoorbells  {bells}   [dim](Celery messages: they say that there is work)[/]")
+    console.print(f"breaker    {says(seen.breaker)}")
+    budget = seen.budget
+    console.print(f"budget     {budget.used} of {budget.limit} in the last {budget.window_s:g} s")
+
+
+def says(breaker: Breaker) -> str:
+    """The breaker in one line."""
+    words = [breaker.state.replace("_", " ")]
+    if breaker.reason:
+        words.append(f"({breaker.reason})")
+    if breaker.asks_again_s:
+        words.append(f"asks again in {age(breaker.asks_again_s)}")
+    if breaker.paused_s:
+        words.append(f"paused by Moog for {age(breaker.paused_s)}")
+    return " ".join(words)
+
+
+def age(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 12 s, 7 min, 3.1 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,153 @@
+"""``mutt rules``: check a file of rules, bring it in, take it out."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, NamedTuple
+
+import click
+import msgspec
+import orjson
+
+from mutt.cli.common import services, table
+from mutt.cli.outages import spoken
+from mutt.errors import MuttError, RejectedBody, RuleError
+from mutt.event import Event
+from mutt.formats import registry
+from mutt.formats.base import Context
+from mutt.rules.check import check_rule
+from mutt.rules.evaluate import Ruleset, evaluate
+from mutt.rules.rule import Rule
+from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
+from mutt.store import rulebook
+from mutt.store.engine import transaction
+
+#: As large as one event of a file may be.
+EVENT_MAX = 1 << 20
+
+Item = Mapping[str, Any]
+
+
+class Fault(NamedTuple):
+    """A rule that can't stay as it is."""
+
+    rule: str  #: its name, else its place in the file
+    field: str
+    reason: str
+
+
+class NotRules(MuttError):
+    """A file that holds no list of rules."""
+
+
+class NotAllGood(MuttError):
+    """Rules of a file can't be brought in."""
+
+
+@click.group()
+def rules() -> None:
+    """The rules: which events matter, and what becomes of them."""
+
+
+@rules.command()
+@click.argument("files", type=click.File("rb"), nargs=-1, required=True)
+@click.option(
+    "--event", "events", type=click.File("rb"), help="Events in any known format: show each one's verdict."
+)
+@click.option("--development-host", "development", multiple=True, help="A host that counts as development.")
+def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tuple[str, ...]) -> None:
+    """Check rules in JSON FILES, without any server. Exit 1 if one can't stay, naming rule, field and reason."""
+    good: list[Rule] = []
+    faults: list[tuple[str, Fault]] = []
+    for file in files:
+        checked, found = check_items(items_of(file.name, file.read()))
+        good += checked
+        faults += [(file.name, fault) for fault in found]
+    if faults:
+        table("", ["file", "rule", "field", "reason"], [(name, *fault) for name, fault in faults])
+        sys.exit(1)
+    click.echo(f"{len(good)} rules, all of them good")
+    if events is not None:
+        _verdicts(good, events_of(events.read()), development or STARTING_DEVELOPMENT_HOSTS)
+
+
+@rules.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--replace", is_flag=True, help="Delete the rules that FILE does not name.")
+@click.option("--who", help="Who changes them.  [default: you]")
+@click.option("--reason", required=True, help="Why; kept in the history.")
+@spoken()
+def import_(file: BinaryIO, replace: bool, who: str | None, reason: str) -> None:
+    """Create or change rules by their names, all of FILE (JSON) or none."""
+    items = list(items_of(file.name, file.read()))
+    _, faults = check_items(items)
+    if faults:
+        raise NotAllGood("; ".join(f"rule {rule}: {field}: {why}" for rule, field, why in faults[:5]))
+    with transaction(services().engine) as conn:
+        before = len(rulebook.list_rules(conn))
+        written = rulebook.import_rules(
+            conn, items, replace=replace, changed_by=who or getpass.getuser(), reason=reason
+        )
+        after = len(rulebook.list_rules(conn))
+    click.echo(f"{len(written)} rules brought in; there were {before}, there are {after}")
+
+
+@rules.command()
+@spoken()
+def export() -> None:
+    """Print every rule as JSON, in the order in which they are tried: what `import` takes."""
+    with transaction(services().engine) as conn:
+        found = rulebook.export(conn)
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+def items_of(name: str, data: bytes) -> list[Item]:
+    """The rules of a file: a JSON array, one object, or ``{"rules": [...]}``. Raises :class:`NotRules`."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotRules(f"{name} is no JSON: {error}") from None
+    if isinstance(found, dict):
+        found = found["rules"] if isinstance(found.get("rules"), list) else [found]
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise NotRules(f"{name} holds no list of rules")
+    return found
+
+
+def check_items(items: Iterable[Item]) -> tuple[list[Rule], list[Fault]]:
+    """The rules that are good, numbered as they stand, and what is wrong with the others."""
+    good: list[Rule] = []
+    faults: list[Fault] = []
+    for number, item in enumerate(items, 1):
+        try:
+            good.append(check_rule(item, rule_id=number))
+        except RuleError as error:
+            faults.append(Fault(str(item.get("name") or f"#{number}"), error.field, error.reason))
+    return good, faults
+
+
+def events_of(data: bytes) -> Iterator[Event]:
+    """The events of a file, read as ingest would read them. Raises :class:`~mutt.errors.MuttError`."""
+    context = Context(datetime.now(UTC), "check", EVENT_MAX, "unknown")
+    try:
+        parsed = registry.parse(registry.sniff(data, ""), data, context)
+    except RejectedBody as error:
+        raise NotRules(f"--event: {error}") from None
+    if parsed.rejected:
+        first = parsed.rejected[0]
+        raise NotRules(f"--event: item {first.index}: {first.field}: {first.reason}")
+    return iter(parsed.events)
+
+
+def _verdicts(good: list[Rule], events: Iterable[Event], development: Iterable[str]) -> None:
+    ruleset = Ruleset.compile(0, good, development, {})
+    rows = []
+    for event in events:
+        told = msgspec.structs.asdict(evaluate(event, ruleset))
+        rows.append(
+            (event.hostname, event.message[:60], told["handling"], told["moog_severity"], told["why"])
+        )
+    table("", ["host", "message", "handling", "Moog", "why"], rows)

@@ -1,0 +1,119 @@
+"""Gathers what the checks are told. A server that does not answer is a finding; its neighbours are asked too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import redis
+from sqlalchemy import Connection
+
+from mutt import names
+from mutt.doctor import flow, postgres
+from mutt.doctor import redis as redis_checks
+from mutt.doctor.finding import Finding, bad, ok
+from mutt.errors import SettingsError, StoreDown
+from mutt.moog.client import MoogClient
+from mutt.moog.outcome import Kind
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.store.engine import transaction
+from mutt.store.vitals import clock, vitals
+from mutt.streams import books
+from mutt.streams.connect import Client
+
+
+def examine(services: Services) -> list[Finding]:
+    """Every check, in the order of an event's way."""
+    return [*_redis(services), *_postgres(services), *_moog(services.settings)]
+
+
+def _redis(services: Services) -> Iterator[Finding]:
+    try:
+        # All of it before the first word: a server that dies meanwhile is one finding, not half of them.
+        found = list(_ask_redis(services.redis, services))
+    except redis.RedisError as error:
+        yield bad("Redis", f"can't be asked: {_line(error)}", "start it, and see REDIS_URL")
+    except SettingsError as error:
+        yield bad("Redis", str(error), "set REDIS_URL, or start `mutt up`")
+    else:
+        yield from found
+
+
+def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
+    s = services.settings
+    sentinel = s.redis_url.startswith("sentinel://")
+    yield from redis_checks.check(
+        client.info(), _config(client), wait_replicas=s.ingest_wait_replicas, sentinel=sentinel
+    )
+    yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
+    yield from flow.queues(books.depths(client, services.queues, _redis_time(client)))
+    yield flow.ledger(books.read(client))
+    state, reason = client.hmget(names.BREAKER, "state", "reason")
+    yield flow.breaker((state or b"").decode(), (reason or b"").decode())
+
+
+def _config(client: Client) -> dict[str, str] | None:
+    wanted = ("appendfsync", "no-appendfsync-on-rewrite", "min-replicas-to-write")
+    try:
+        found = [client.config_get(name) for name in wanted]
+    except redis.ResponseError:  # a service that is rented out seldom allows it
+        return None
+    return {_text(name): _text(value) for one in found for name, value in one.items()}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _redis_time(client: Client) -> float:
+    seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
+
+
+def _postgres(services: Services) -> Iterator[Finding]:
+    try:
+        with transaction(services.engine) as conn:
+            found = list(_ask_postgres(conn, services.settings))
+    except StoreDown as error:
+        yield bad("PostgreSQL", f"can't be asked: {_line(error)}", "start it, and see DATABASE_URL")
+    except SettingsError as error:
+        yield bad("PostgreSQL", str(error), "set DATABASE_URL, or start `mutt up`")
+    else:
+        yield from found
+
+
+def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
+    yield from postgres.check(vitals(conn), pool_max=settings.db_pool_max, now=datetime.now(UTC))
+    yield from flow.clocks({"PostgreSQL": _skew(lambda: clock(conn).timestamp())})
+
+
+def _skew(ask: Callable[[], float]) -> float:
+    """Seconds that a server's clock is ahead of ours, as if it was read half way between question and answer."""
+    before = time.time()
+    theirs = ask()
+    return theirs - (before + time.time()) / 2
+
+
+def _moog(settings: Settings) -> Iterator[Finding]:
+    # No request: each is one unit of the budget that alerts live on. An open connection tells enough.
+    try:
+        client = MoogClient.from_settings(settings)
+    except SettingsError as error:
+        yield bad("Moog", str(error), "set MOOG_URL (and MOOG_API_KEY)")
+        return
+    answer = client.warm()
+    client.close()
+    if answer.kind is Kind.UNSENT:
+        yield ok("Moog, connection", "opens; nothing was sent")
+    else:
+        yield bad(
+            "Moog, connection",
+            f"{answer.reason}: {answer.text}".removesuffix(": "),
+            "see MOOG_URL, the way there and its certificate",
+        )
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,85 @@
+"""What the clocks, the queues, the books and the breaker mean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from mutt.doctor.finding import Finding, bad, ok, warn
+from mutt.streams.books import Books, Depth
+
+#: Seconds that two clocks may differ.
+SKEW = 1.0
+
+#: Seconds that a queue's oldest entry may wait: longer, and nobody works it, or too few do.
+OLD = 60.0
+
+_WORKERS = {
+    "ingest_queue": "alerts",
+    "delivery_queue": "housekeeping",
+    "alert_queue": "moog",
+}
+
+
+def clocks(skews: Mapping[str, float]) -> Iterator[Finding]:
+    """Each server's clock against this host's: seconds it is ahead."""
+    for server, skew in skews.items():
+        what = f"clock of {server}"
+        if abs(skew) > SKEW:
+            says = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this host's"
+            yield warn(what, says, "run chrony or ntpd on both")
+        else:
+            yield ok(what, f"within {SKEW:g} s of this host's")
+
+
+def queues(depths: Sequence[Depth]) -> Iterator[Finding]:
+    """Whether what waits is worked, and whether something died."""
+    for depth in depths:
+        dead, what = depth.queue.startswith("dlq:"), f"queue {depth.queue}"
+        if not depth.entries:
+            yield ok(what, "empty")
+        elif dead:
+            yield warn(
+                what,
+                f"{depth.entries} dead letters",
+                f"see `mutt dlq show {depth.queue.removeprefix('dlq:')}`",
+            )
+        elif depth.oldest_s > OLD:
+            yield warn(
+                what, f"{depth.entries} entries, the oldest waits {depth.oldest_s:.0f} s", _more(depth.queue)
+            )
+        else:
+            yield ok(what, f"{depth.entries} entries, the oldest waits {depth.oldest_s:.1f} s")
+
+
+def _more(queue: str) -> str:
+    worker = f"`celery -A mutt worker -Q {_WORKERS[queue.partition(':')[0]]}`"
+    if queue.startswith("alert_queue"):
+        return f"see the breaker and the budget (`mutt queues`); if they are well, start {worker}"
+    return f"start one more {worker}; see the log of those that run"
+
+
+def ledger(now: Books) -> Finding:
+    """Whether the two equations hold."""
+    if now.off_events or now.off_alerts:
+        says = f"events are off by {now.off_events}, alerts by {now.off_alerts}"
+        return bad("books", says, "see `mutt ledger --deep`; was Redis flushed, or restored from a copy?")
+    return ok("books", "the equations hold")
+
+
+def breaker(state: str, reason: str) -> Finding:
+    """Moog's breaker: ``state`` as in Redis, '' where nothing was ever sent."""
+    if state == "open":
+        return bad(
+            "Moog, breaker",
+            f"open: {reason or 'too many failures'}",
+            _REMEDY.get(reason, "see that Moog is up"),
+        )
+    if state == "half_open":
+        return warn("Moog, breaker", "half open: the next request is a probe", "wait for its answer")
+    return ok("Moog, breaker", "closed")
+
+
+_REMEDY = {
+    "auth": "MOOG_API_KEY (and MOOG_USER) are not what Moog knows",
+    "config": "MOOG_URL and MOOG_DIALECT do not fit this Moog",
+}
