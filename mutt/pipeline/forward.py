@@ -57,6 +57,7 @@ class Turn:
     returned: list[str] = field(default_factory=list)
     moog_status: int | None = None
     waited_s: float = 0.0
+    first_bytes: list[float] = field(default_factory=list)  #: monotonic seconds: when each request really started
     reason: str = ""
 
 
@@ -134,6 +135,8 @@ class Forwarder:
         turn.requests += 1
         answer = self._moog.send([alert for _, alert in pairs], permit)
         self._noted(answer)
+        if answer.started_at is not None:
+            turn.first_bytes.append(round(answer.started_at, 6))
         turn.moog_status, turn.reason = answer.moog_status, answer.reason
         if answer.kind == "delivered":
             self._finish(pairs, answer, permit, turn, Status.DELIVERED)

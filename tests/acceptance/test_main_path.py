@@ -1,0 +1,142 @@
+"""The main path as its users meet it: a webhook in, a Moog alert out, and where to see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+import psutil
+import requests
+
+from tests.stack import ROLES, Stack
+from tests.waiting import wait_until
+
+
+def flower(stack: Stack, path: str, **arguments: str):
+    up = stack.up
+    login = (up["admin_user"], up["admin_password"])
+    return requests.get(up["flower"] + path, params=arguments, auth=login, timeout=10)
+
+
+def metric(stack: Stack, name: str) -> float:
+    text = requests.get(stack.up["ingest"] + "/metrics", timeout=10).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_a_critical_event_is_at_moog_within_two_seconds_and_everywhere_that_people_look(stack):
+    host = f"core-{uuid.uuid4().hex[:8]}"
+    before = metric(stack, "mutt_events_accepted_total")
+    posted = time.monotonic()
+    reply = stack.post({"hostname": host, "message": "CRITICAL fan tray failed", "severity": 2})
+    assert reply.status_code == 202, reply.text
+    assert reply.json() | {"batch_id": "", "correlation_id": "", "queue_depth": 0} == {
+        "status": "queued",
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": [],
+        "batch_id": "",
+        "correlation_id": "",
+        "queue_depth": 0,
+    }
+
+    def at_moog():
+        return [one for one in stack.moog("/received", limit=500) if one["came"]["source"] == host]
+
+    wait_until(at_moog, 10, "the event at Moog")
+    assert time.monotonic() - posted < 2.0
+
+    [row] = stack.sql("SELECT * FROM event_audit_log WHERE hostname = :host", host=host)
+    assert (row.batch_id, row.handling, row.severity) == (reply.json()["batch_id"], "Page_and_ticket", 2)
+    wait_until(
+        lambda: stack.sql("SELECT 1 FROM alerts WHERE hostname = :host AND status = 'delivered'", host=host),
+        10,
+        "the alert to be recorded as delivered",
+    )
+    assert metric(stack, "mutt_events_accepted_total") == before + 1
+    assert metric(stack, "mutt_audit_rows_total") >= 1
+    assert metric(stack, 'mutt_moog_requests_total{reason="ok"') >= 1
+    batch = reply.json()["batch_id"]
+    assert batch
+
+    def in_flower():
+        tasks = flower(stack, "/api/tasks", taskname="mutt.alerts.evaluate", limit="20").json()
+        return [t for t in tasks.values() if t["state"] == "SUCCESS" and "'audited'" in str(t["result"])]
+
+    wait_until(in_flower, 15, "the task in Flower with its counts")
+
+
+def test_a_worker_started_by_hand_takes_its_share_and_flower_shows_it(stack):
+    environ = {**os.environ, "MUTT_HOME": str(stack.home), "APP": "mutt"}
+    name = f"hand{uuid.uuid4().hex[:6]}"
+    log = (stack.home / f"{name}.log").open("wb")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "worker", "-Q", "alerts", "-c", "1", "-n", f"{name}@%h"],
+        env=environ,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        wait_until(
+            lambda: b" ready." in (stack.home / f"{name}.log").read_bytes(), 30, "the worker to be ready"
+        )
+
+        def shares():
+            sent = stack.mutt("send", "--json", "--count", "20000", "--batch", "100")
+            assert sent.returncode == 0, sent.stderr
+            tasks = flower(stack, "/api/tasks", taskname="mutt.alerts.evaluate", limit="300").json()
+            mine = [t for t in tasks.values() if t["worker"] and t["worker"].startswith(name)]
+            return [t for t in mine if t["state"] == "SUCCESS" and "'events'" in str(t["result"])]
+
+        wait_until(shares, 60, "the worker's tasks, with counts, in Flower")
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    stack.balanced()
+
+
+def test_up_json_is_private_and_names_every_process(stack):
+    assert (stack.home / "up.json").stat().st_mode & 0o777 == 0o600
+    up = stack.up
+    assert {"ingest", "admin", "flower", "moogsim", "redis_url", "database_url", "api_key"} <= set(up)
+    assert {"admin_user", "admin_password"} <= set(up)
+    for role in (*ROLES, "alerts2"):
+        assert psutil.pid_exists(up["processes"][role]), role
+
+
+def test_a_second_start_is_refused_with_a_sentence(stack):
+    again = stack.mutt("up", "--no-samples", timeout=60)
+    assert again.returncode == 2
+    assert "already runs" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_env_lets_another_shell_find_the_stack(stack):
+    printed = stack.mutt("env", check=True).stdout
+    assert f"export REDIS_URL={stack.up['redis_url']}" in printed
+    assert "export APP=mutt" in printed
+    assert os.environ.get("MUTT_HOME", "") not in ("", str(stack.home)), "the test's own shell is another one"
+
+
+def test_a_saved_rule_acts_within_five_seconds(stack):
+    word = f"ZEBRA{uuid.uuid4().hex[:8]}"
+    rule = {"name": word, "match_string": word, "priority": 1, "team_assignment": "Zoo"}
+    (stack.home / "zebra.json").write_text(json.dumps([rule]))
+    saved = stack.mutt(
+        "rules", "import", str(stack.home / "zebra.json"), "--who", "test", "--reason", "a test"
+    )
+    assert saved.returncode == 0, saved.stderr
+    since = time.monotonic()
+    stack.post({"hostname": "zoo-1", "message": f"{word} is loose"})
+    wait_until(
+        lambda: stack.sql(
+            "SELECT 1 FROM event_audit_log WHERE message LIKE :m AND team = 'Zoo'", m=f"{word}%"
+        ),
+        5,
+        "the new rule to decide",
+    )
+    assert time.monotonic() - since < 5

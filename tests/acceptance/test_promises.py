@@ -1,0 +1,193 @@
+"""P3, P4, P5 and the secrets, on the whole stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from tests.acceptance.conftest import QUICK
+from tests.servers import scratch
+from tests.stack import Stack, running
+from tests.waiting import wait_until
+
+LIMIT = 20
+
+
+def most_in_window(times: list[float], window: float) -> int:
+    """The largest number of ``times`` in any half-open window."""
+    times, most, first = sorted(times), 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] >= window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Stack]:
+    """Three forwarders under one small budget, and secrets that can be searched for."""
+    settings = {
+        **QUICK,
+        "MOOG_RATE_LIMIT": str(LIMIT),
+        "MOOG_API_KEY": "moog-secret-5e1f",
+        "INGEST_API_KEY": "ingest-secret-77aa",
+    }
+    with scratch() as directory, running(directory / "home", settings, "--moog", "3") as stack:
+        yield stack
+
+
+def first_bytes(home: Path) -> list[float]:
+    """When each request's first byte left, by the forwarders' own logs (one monotonic clock on one machine)."""
+    found = []
+    for log in (home / "logs").glob("moog[0-9].log"):
+        for line in log.read_text().splitlines():
+            if '"first_bytes"' in line:
+                found += json.loads(line)["did"]["first_bytes"]
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_three_forwarders_never_start_more_than_the_budget_and_use_it(limited):
+    alerts = 400
+    events = [{"hostname": f"h{i}", "message": f"CRITICAL burst {i}"} for i in range(alerts)]
+    assert limited.post(events).status_code == 202
+    limited.balanced(alerts)
+    starts = first_bytes(limited.home)
+    assert len(starts) == alerts
+    assert most_in_window(starts, 1.0) <= LIMIT, "by the forwarders' first bytes, over the full period"
+    reads = [one["at"] for one in limited.moog("/received", limit=10_000)]
+    assert most_in_window(reads, 0.990) <= LIMIT, "by the simulator's first reads, over the period less 10 ms"
+    used = (alerts - LIMIT) / (max(starts) - min(starts)) / LIMIT
+    assert used >= 0.95, f"{used:.1%} of the budget was used under backlog"
+
+
+@pytest.mark.timeout(300)
+def test_a_critical_alert_waits_for_at_most_a_turn_behind_minor_ones(limited):
+    limited.post([{"hostname": f"m{i}", "message": f"ERROR minor {i}", "severity": 3} for i in range(200)])
+    wait_until(lambda: limited.ledger()["alerts"]["waiting"] >= 100, 30, "a backlog of minor alerts")
+    host = f"crit-{uuid.uuid4().hex[:6]}"
+    limited.post({"hostname": host, "message": "CRITICAL now", "severity": 0})
+
+    def delivered():
+        return [one for one in limited.moog("/received", limit=10_000) if one["came"]["source"] == host]
+
+    posted = time.monotonic()
+    wait_until(delivered, 10, "the critical alert at Moog")
+    assert time.monotonic() - posted < 2.5
+    assert limited.ledger()["alerts"]["waiting"] > 50, "the minor ones still wait"
+    limited.balanced()
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_killed_between_commit_and_settle_costs_one_row_one_alert_one_signature(stack):
+    host, word = f"p5-{uuid.uuid4().hex[:6]}", f"QUAGGA{uuid.uuid4().hex[:6]}"
+    rules = stack.home / "p5.json"
+    rules.write_text(json.dumps([{"name": word, "match_string": word, "priority": 1}]))
+    stack.mutt("rules", "import", str(rules), "--who", "test", "--reason", "p5", check=True)
+    stack.balanced()
+    pids = stack.pids
+    lock = psycopg2.connect(stack.up["database_url"])
+    with lock.cursor() as cursor:
+        # Whoever evaluates now waits for this lock, inside its transaction.
+        cursor.execute("LOCK TABLE audit_ledger IN ACCESS EXCLUSIVE MODE")
+        stack.post({"hostname": host, "message": f"{word} escaped"})
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'mutt-%%'"
+        wait_until(lambda: stack.sql(waiting.replace("%%", "%")), 10, "a worker to be inside its transaction")
+        os.kill(pids["redis"], signal.SIGSTOP)
+        try:
+            lock.commit()
+            row = "SELECT 1 FROM event_audit_log WHERE hostname = :host"
+            wait_until(lambda: stack.sql(row, host=host), 4, "the row to be committed")
+            for worker in ("alerts1", "alerts2"):
+                os.killpg(pids[worker], signal.SIGKILL)
+        finally:
+            os.kill(pids["redis"], signal.SIGCONT)
+    lock.close()
+    rules.write_text(
+        json.dumps(
+            [
+                {
+                    "name": word,
+                    "match_string": word,
+                    "priority": 1,
+                    "team_assignment": "Other",
+                    "prod_handling": "Ignore",
+                }
+            ]
+        )
+    )
+    stack.mutt("rules", "import", str(rules), "--who", "test", "--reason", "p5 changed", check=True)
+    found = stack.balanced()
+    assert (found["lost"], found["double"]) == (0, 0)
+    rows = stack.sql("SELECT handling, team FROM event_audit_log WHERE hostname = :host", host=host)
+    assert [tuple(row) for row in rows] == [("Page_and_ticket", "NETO")], "the first committed verdict stands"
+    [alert] = stack.sql("SELECT signature, status FROM alerts WHERE hostname = :host", host=host)
+    assert alert.status == "delivered"
+    at_moog = [e["came"] for e in stack.moog("/received", limit=10_000) if e["came"]["source"] == host]
+    assert {e["signature"] for e in at_moog} == {alert.signature}
+
+
+def test_no_secret_is_in_a_stream_a_row_a_log_an_argument_or_a_page(limited):
+    limited.post([{"hostname": "s1", "message": "CRITICAL secret search"}, {"hostname": "s2", "message": ""}])
+    limited.post({"hostname": "s3", "message": "CRITICAL x"}, **{"X-API-KEY": "wrong-secret-0001"})
+    limited.balanced()
+    up = limited.up
+    secrets = {
+        "the Moog key": "moog-secret-5e1f",
+        "the ingest key": "ingest-secret-77aa",
+        "a wrong key": "wrong-secret-0001",
+        "the admin's password": up["admin_password"],
+        "Redis' password": up["redis_url"].split(":")[2].split("@")[0],
+        "PostgreSQL's password": up["database_url"].split(":")[2].split("@")[0],
+    }
+    places = {f"log {log.name}": log.read_text(errors="replace") for log in (limited.home / "logs").iterdir()}
+    places["the screen"] = _without_logins((limited.home / "up.log").read_text())
+    places["Redis"] = _everything_in_redis(up["redis_url"])
+    places["PostgreSQL"] = _everything_in_postgres(limited)
+    places["arguments"] = "\n".join(" ".join(process.cmdline()) for process in limited.tree())
+    places["metrics"] = (
+        limited.mutt("queues").stdout + limited.mutt("ledger").stdout + limited.mutt("doctor").stdout
+    )
+    found = [
+        f"{name} in {place}"
+        for place, text in places.items()
+        for name, secret in secrets.items()
+        if secret in text
+    ]
+    assert not found
+
+
+def _without_logins(screen: str) -> str:
+    # `mutt up` prints the addresses with their logins on purpose: that is how its user gets in.
+    return "\n".join(line for line in screen.splitlines() if not line.startswith("  "))
+
+
+def _everything_in_redis(url: str) -> str:
+    client = redis.Redis.from_url(url)
+    readers = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
+    }
+    return "\n".join(
+        f"{key} {readers[client.type(key)](key)}" for key in client.scan_iter() if client.type(key) in readers
+    )
+
+
+def _everything_in_postgres(stack: Stack) -> str:
+    tables = stack.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    return "\n".join(
+        str(row) for table in tables for row in stack.sql(f'SELECT t::text FROM "{table.table_name}" t')
+    )

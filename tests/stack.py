@@ -1,0 +1,196 @@
+"""A whole MUTT for tests: the real ``mutt up`` in a process of its own, asked only what a user could ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+import sqlalchemy as sa
+
+from tests.waiting import wait_until
+
+ROLES = (
+    "ingest",
+    "admin",
+    "alerts1",
+    "moog1",
+    "housekeeping",
+    "beat",
+    "flower",
+    "moogsim",
+    "redis",
+    "postgres",
+)
+
+
+class Stack:
+    """``mutt up`` in ``home``, with ``settings`` in its environment."""
+
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
+        self.home, self.options = home, options
+        self.environ = {**os.environ, "MUTT_HOME": str(home), **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Stack:
+        """Start it, and wait until every role is there and ingest is ready."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "up.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mutt", "up", "--no-samples", *self.options],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self._is_up, 90, f"mutt up; see {self.home}/up.log", every=0.1)
+        return self
+
+    def _is_up(self) -> bool:
+        assert self._process
+        if self._process.poll() is not None:
+            raise AssertionError((self.home / "up.log").read_text()[-3000:])
+        return self.ready()
+
+    def ready(self) -> bool:
+        """Is every role running, and does ingest say that it is ready?"""
+        try:
+            up = self.up
+            return set(ROLES) <= set(up["processes"]) and requests.get(up["ingest"] + "/readyz", timeout=2).ok
+        except (OSError, ValueError, KeyError):
+            return False
+
+    @property
+    def up(self) -> dict[str, Any]:
+        """What ``up.json`` says now."""
+        return json.loads((self.home / "up.json").read_text())
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return self.up["processes"]
+
+    def tree(self) -> list[psutil.Process]:
+        """Every process of the stack."""
+        assert self._process
+        with contextlib.suppress(psutil.NoSuchProcess):
+            supervisor = psutil.Process(self._process.pid)
+            return [supervisor, *supervisor.children(recursive=True)]
+        return []
+
+    def kill(self, name: str) -> int:
+        """SIGKILL one process by its name in ``up.json``; its pid."""
+        pid = self.pids[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def back(self, name: str, old: int) -> None:
+        """Wait until the supervisor has it running again."""
+        wait_until(
+            lambda: self.pids.get(name, old) != old and self.ready(), 60, f"{name} to be back", every=0.1
+        )
+
+    def wait_for_end(self, timeout: float = 60) -> int:
+        assert self._process
+        return self._process.wait(timeout)
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit code."""
+        assert self._process
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def mutt(
+        self, *arguments: str, timeout: float = 240, check: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the ``mutt`` command as a user beside the stack would."""
+        return subprocess.run(
+            [sys.executable, "-m", "mutt", *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=check,
+        )
+
+    def sending(self, *arguments: str) -> subprocess.Popen[str]:
+        """``mutt send --json`` in the background."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mutt", "send", "--json", *arguments],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def post(self, events: Any, path: str = "/ingest", **headers: str) -> requests.Response:
+        up = self.up
+        return requests.post(
+            up["ingest"] + path, json=events, headers={"X-API-KEY": up["api_key"], **headers}, timeout=10
+        )
+
+    def ledger(self, *arguments: str) -> dict[str, Any]:
+        """``mutt ledger --json``."""
+        done = self.mutt("ledger", "--json", *arguments)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    def balanced(self, accepted: int | None = None, timeout: float = 180) -> dict[str, Any]:
+        """Wait until all is at rest and the books balance, without any new traffic; the ledger."""
+
+        def settled() -> dict[str, Any] | None:
+            done = self.mutt("ledger", "--json", "--deep")
+            if not done.stdout:
+                return None
+            found = json.loads(done.stdout)
+            enough = accepted is None or found["events"]["accepted"] >= accepted
+            return found if found["at_rest"] and found["balanced"] and enough else None
+
+        try:
+            return wait_until(settled, timeout, "the books to balance at rest", every=1.0)
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}\n{self.mutt('ledger', '--deep').stdout}\n{self.mutt('queues').stdout}"
+            ) from error
+
+    def sql(self, query: str, **values: Any) -> list[Any]:
+        """Rows of the stack's PostgreSQL."""
+        url = str(self.up["database_url"]).replace("postgresql://", "postgresql+psycopg2://")
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as conn:
+            return list(conn.execute(sa.text(query), values))
+
+    def moog(self, path: str, **arguments: Any) -> Any:
+        """Ask the simulator."""
+        return requests.get(f"{self.up['moogsim']}{path}", params=arguments, timeout=10).json()
+
+    def script_moog(self, **behaviour: Any) -> None:
+        """Tell the simulator how to behave."""
+        requests.post(f"{self.up['moogsim']}/script", json=behaviour, timeout=10).raise_for_status()
+
+
+@contextlib.contextmanager
+def running(home: Path, settings: Mapping[str, str] | None = None, *options: str) -> Iterator[Stack]:
+    """A stack that is stopped at the end, whatever happens; nothing of it may be left."""
+    stack = Stack(home, settings, *options)
+    try:
+        yield stack.start()
+    finally:
+        tree = stack.tree()
+        stack.stop()
+        gone, alive = psutil.wait_procs(tree, 15)
+        for process in alive:
+            process.kill()
+        assert not alive, f"left behind: {alive}"
