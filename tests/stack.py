@@ -190,7 +190,7 @@ def running(home: Path, settings: Mapping[str, str] | None = None, *options: str
     finally:
         tree = stack.tree()
         stack.stop()
-        gone, alive = psutil.wait_procs(tree, 15)
+        _, alive = psutil.wait_procs(tree, 15)
         for process in alive:
             process.kill()
         assert not alive, f"left behind: {alive}"

@@ -107,7 +107,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(StoreDown)
     def store_down(error: StoreDown) -> Response:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, request.endpoint, error)
         if str(error).startswith(_QUERY_CANCELED):
             return _sorry(
                 503, "That took too long", "PostgreSQL was stopped: ask for a shorter time, or for one host."
@@ -116,7 +116,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(PoisonRow)
     def poison(error: PoisonRow) -> Response:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, request.endpoint, error)
         return _sorry(
             400, "That can't be stored", "Nothing was changed: the text holds what PostgreSQL refuses."
         )
