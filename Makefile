@@ -1,0 +1,76 @@
+# What there is to type; `make help` lists it. ARGS is passed on: make run ARGS=--once, make test ARGS="-k streams".
+.DEFAULT_GOAL := help
+.PHONY: help run test check static format chaos fuzz bench bench-quick test-streams lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# Mine first, then what a machine may have; the first that is new enough makes .venv.
+PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## Run all of MUTT on this machine, with sample events; Ctrl-C stops it (ARGS=--once: end by itself)
+	@exec $(BIN)/mutt up $(ARGS)
+
+test: static ## Everything that is tested: the checks, then every test
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests
+	@exec $(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+static: $(VENV)/.installed
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timings > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@echo "format, lint, types and imports are in order"
+
+format: $(VENV)/.installed ## Mend what can be mended by machine
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+chaos: $(VENV)/.installed ## Kill and cut off, for long; the books must balance after
+	@exec $(BIN)/python -m pytest tests/chaos $(ARGS)
+
+fuzz: $(VENV)/.installed ## The properties, with many more examples than a test run has time for
+	@exec $(BIN)/python -m pytest tests/unit -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(ARGS)
+
+bench: $(VENV)/.installed ## Measure
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.installed ## Measure in a few minutes, less surely
+	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
+
+test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server
+	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or budget" $(ARGS)
+
+lock: ## Choose versions anew and write them down, with hashes (needs uv)
+	@command -v uv > /dev/null || { echo "make lock needs uv on PATH"; exit 1; }
+	uv pip compile --quiet $(LOCK) requirements.in -o requirements.txt
+	uv pip compile --quiet $(LOCK) -c requirements.txt docker/requirements.in -o docker/requirements.txt
+
+LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+
+clean: ## Remove what make made (not what `mutt up` keeps: that is in MUTT_HOME)
+	rm -rf $(VENV) mutt.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The environment, made anew when what it holds has changed.
+$(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
+	@new_enough='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(BIN)/python -c "$$new_enough" 2> /dev/null; then \
+	  for python in $(PYTHONS); do \
+	    $$python -c "$$new_enough" 2> /dev/null && break; python=; \
+	  done; \
+	  [ "$$python" ] || { echo "MUTT needs Python 3.11 or newer; none of these is: $(PYTHONS)"; exit 1; }; \
+	  $$python -c 'import venv, ensurepip' 2> /dev/null || { \
+	    echo "$$python can't make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)"; \
+	    exit 1; }; \
+	  echo "making $(VENV) with $$($$python --version)"; \
+	  $$python -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "installing what requirements.txt names into $(VENV) (the first time takes a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+	@touch $@
