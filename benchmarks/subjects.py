@@ -1,0 +1,132 @@
+"""Who is measured: MUTT as ``mutt up`` starts it, and the two designs that it is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+import mutt
+from benchmarks import list_and_row, plain_celery
+from benchmarks.site import API_KEY, Site
+from mutt.embedded.home import Home
+from mutt.embedded.ports import free_port
+from mutt.embedded.process import Process, answers
+from mutt.embedded.stack import HOST, Sizes, Stack
+from mutt.settings import Settings, inherited
+from mutt.streams import books
+
+ROOT = Path(mutt.__file__).resolve().parent.parent
+
+#: Nobody listens there, and nobody asks: no worker of the benchmark forwards.
+_NO_MOOG = "http://127.0.0.1:9/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Processes to start, the address of their ingest, and whether they have finished what they accepted."""
+
+    name: str
+    processes: tuple[Process, ...]
+    url: str
+    idle: Callable[[], bool]
+
+
+def mutt_itself(site: Site, *, alerts: int = 2, pool: str = "") -> Subject:
+    """Ingest and ``alerts`` evaluating workers, exactly as ``mutt up`` starts them; ``pool`` replaces their pool."""
+    home = Home(site.directory / "home").make()
+    environ = _environment(site)
+    settings = Settings.from_env(environ)
+    stack = Stack.plan(home, settings, environ, Sizes(alerts=alerts, moog=0))
+    up = stack.up(None, None)
+    home.directory(stack.metrics_dir.name)
+    workers = [process for process in stack.workers(up) if process.name.startswith("alerts")]
+    doors = [process for process in stack.doors(up) if process.name == "ingest"]
+    client = redis.Redis.from_url(site.redis_url)
+    made = [*doors, *(_with_pool(process, pool) for process in workers)]
+    return Subject(
+        "mutt",
+        tuple(dataclasses.replace(process, cwd=ROOT) for process in made),
+        stack.url("ingest") + "/ingest",
+        lambda: books.read(client).events["queued"] == 0,
+    )
+
+
+def _with_pool(process: Process, pool: str) -> Process:
+    argv = list(process.argv)
+    if pool:
+        argv[argv.index("-P") + 1] = pool
+    return dataclasses.replace(process, argv=tuple(argv))
+
+
+def lists_and_rows(site: Site, consumers: int) -> Subject:
+    """Baseline (a) with so many consumers."""
+    names = [str(number) for number in range(1, consumers + 1)]
+    workers = [
+        _process(site, f"consumer{name}", ("-m", "benchmarks.list_and_row", name), ready_line="ready.")
+        for name in names
+    ]
+    keys = [list_and_row.QUEUE, *(list_and_row.PROCESSING + name for name in names)]
+    return _baseline(
+        site, f"list-and-row, {consumers} consumer{'s' * (consumers > 1)}", "list_and_row", workers, keys
+    )
+
+
+def plainly_celery(site: Site) -> Subject:
+    """Baseline (b): one worker with two processes."""
+    argv = (
+        "-m",
+        "celery",
+        "-A",
+        "benchmarks.plain_celery",
+        "worker",
+        "-P",
+        "prefork",
+        "-c",
+        "2",
+        "-l",
+        "INFO",
+    )
+    worker = _process(site, "worker", (*argv, "--without-gossip", "--without-mingle"), ready_line=" ready.")
+    return _baseline(site, "plain Celery", "plain_celery", [worker], [plain_celery.QUEUE])
+
+
+def _baseline(site: Site, name: str, module: str, workers: list[Process], lists: list[str]) -> Subject:
+    port = free_port(0, HOST)
+    argv = ("-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "--bind", f"{HOST}:{port}")
+    ready = f"http://{HOST}:{port}/healthz"
+    door = _process(site, "ingest", (*argv, f"benchmarks.{module}:door()"), ready_url=ready)
+    client = redis.Redis.from_url(site.redis_url)
+
+    def idle() -> bool:
+        return not client.hlen("unacked") and not any(client.llen(key) for key in lists)
+
+    return Subject(name, (door, *workers), f"http://{HOST}:{port}/ingest", idle)
+
+
+def _process(
+    site: Site, name: str, argv: tuple[str, ...], *, ready_line: str = "", ready_url: str = ""
+) -> Process:
+    return Process(
+        name=name,
+        argv=(sys.executable, *argv),
+        log=site.directory / f"{name}.log",
+        env=_environment(site),
+        cwd=ROOT,
+        ready=answers(ready_url) if ready_url else lambda: True,
+        ready_line=ready_line,
+    )
+
+
+def _environment(site: Site) -> dict[str, str]:
+    return {
+        **inherited(),
+        "MUTT_HOME": str(site.directory / "home"),
+        "REDIS_URL": site.redis_url,
+        "DATABASE_URL": site.database_url,
+        "INGEST_API_KEY": API_KEY,
+        "MOOG_URL": _NO_MOOG,
+    }
