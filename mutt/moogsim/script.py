@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-#: An event whose description holds this is what ``bad_marked`` refuses.
+#: An event whose description holds this is the bad one of ``bad_marked``, ``fail_marked`` and ``false_marked``.
 MARKER = "MOOG-REFUSES"
 
 
@@ -20,6 +20,8 @@ class Behaviour(enum.StrEnum):
     SUCCESS_FALSE = "success_false"  #: 200, and a body that says it failed
     ACCEPTED = "202"
     BAD_MARKED = "bad_marked"  #: 400 if an event holds the marker, else ok
+    FAIL_MARKED = "fail_marked"  #: likewise, 500
+    FALSE_MARKED = "false_marked"  #: likewise, 200 and a body that says it failed
     UNAUTHORIZED = "401"
     FORBIDDEN = "403"
     NOT_FOUND = "404"

@@ -115,11 +115,16 @@ def failure(status: int, message: str) -> Reply:
 
 def reply(step: Step, dialect: str, events: list[Came]) -> Reply:
     """What Moog says to ``events`` under ``step``."""
+    marked = any(MARKER in event.description for event in events)
     match step.behaviour:
         case Behaviour.SUCCESS_FALSE:
             return failure(200, "the events could not be processed")
-        case Behaviour.BAD_MARKED if any(MARKER in event.description for event in events):
+        case Behaviour.BAD_MARKED if marked:
             return failure(400, f"an event holds {MARKER}")
+        case Behaviour.FAIL_MARKED if marked:
+            return failure(500, f"an event holds {MARKER}")
+        case Behaviour.FALSE_MARKED if marked:
+            return failure(200, f"an event holds {MARKER}")
         case Behaviour.TOO_LARGE if len(events) > step.max_events:
             return failure(413, f"more than {step.max_events} events")
         case Behaviour.REDIRECT:
