@@ -16,6 +16,12 @@ def used(roles: Roles) -> dict[str, float]:
     return {role: sum(_tree(pid) for pid in pids) for role, pids in roles.items()}
 
 
+def busy() -> float:
+    """Seconds of CPU that the whole machine has used so far."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
 def _tree(pid: int) -> float:
     head = psutil.Process(pid)
     seconds = 0.0

@@ -13,11 +13,18 @@ MUTT, LIST_AND_ROW, PLAIN_CELERY = "mutt", "list-and-row", "plain Celery"
 #: What every other figure of the way from end to end is compared with.
 END_TO_END, SINGLE = "end to end", "single"
 
+#: Cores that may be busy with other work before a line says so.
+QUIET = 0.2
+
 BASELINES = (LIST_AND_ROW, PLAIN_CELERY)
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One thing measured several times. ``cpu`` is microseconds of CPU an event, by role, in the median run."""
+    """One thing measured several times.
+
+    ``cpu`` is microseconds of CPU an event, by role, in the median run; ``others`` the cores that strangers kept
+    busy in the worst one: a figure taken beside other work says little.
+    """
 
     name: str
     subject: str
@@ -25,6 +32,7 @@ class Figure(msgspec.Struct, frozen=True):
     runs: list[float]
     cpu: dict[str, float] = {}
     note: str = ""
+    others: float = 0.0
 
     @property
     def median(self) -> float:
@@ -66,7 +74,10 @@ class Report(msgspec.Struct):
         value = f"{shown(figure.median)} {figure.unit}"
         spread = f"[{shown(min(figure.runs))} .. {shown(max(figure.runs))}]" if len(figure.runs) > 1 else ""
         ratios = "  ".join(f"{ratio:.1f}x {name}" for name, ratio in self.ratios(figure).items())
-        return "  ".join(part for part in (f"{figure.title:36}", f"{value:>18}", ratios, spread) if part)
+        busy = f"({figure.others:.1f} cores busy elsewhere)" if figure.others > QUIET else ""
+        return "  ".join(
+            part for part in (f"{figure.title:36}", f"{value:>18}", ratios, spread, busy) if part
+        )
 
     def to_json(self) -> bytes:
         """Everything, with medians, extremes and ratios worked out."""
@@ -85,7 +96,16 @@ class Report(msgspec.Struct):
 
     def to_markdown(self) -> str:
         """The table, and under it where it was measured."""
-        head = ("figure", "median", "min .. max", "unit", *BASELINES, "CPU µs an event", "note")
+        head = (
+            "figure",
+            "median",
+            "min .. max",
+            "unit",
+            *BASELINES,
+            "CPU µs an event",
+            "cores elsewhere",
+            "note",
+        )
         rows = [head, ("---",) * len(head), *(self._row(figure) for figure in self.figures)]
         table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         about = [_listed("Machine", self.machine), _listed("Versions", self.versions)]
@@ -100,6 +120,7 @@ class Report(msgspec.Struct):
             figure.unit,
             *(f"{ratios[name]:.1f}x" if name in ratios else "" for name in BASELINES),
             ", ".join(f"{role} {cost:.3g}" for role, cost in figure.cpu.items()),
+            f"{figure.others:.1f}",
             figure.note,
         )
 

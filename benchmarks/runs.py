@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.cpu import Roles, used
+from benchmarks.cpu import Roles, busy, used
 from benchmarks.load import Loader, Order, Sent
 from benchmarks.site import API_KEY, Failed, Site, started
 from benchmarks.subjects import Subject
@@ -22,12 +22,13 @@ CONNECTIONS, BATCH_CONNECTIONS = 16, 4
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took. ``cpu`` is seconds, by role."""
+    """What one run took. ``cpu`` is seconds, by role; ``others`` the cores that strangers kept busy meanwhile."""
 
     events: int
     seconds: float
     cpu: dict[str, float]
     sent: Sent
+    others: float
 
     @property
     def rate(self) -> float:
@@ -58,13 +59,15 @@ class Alive:
 
     def _run(self, order: Order, finished: Callable[[Order, Sent], float]) -> Run:
         self.site.reset()
-        before = used(self.roles)
+        before, busy_before = used(self.roles), busy()
         sent = self.loader.send(order)
         if sent.statuses != {"202": order.requests}:
             raise Failed(f"{self.subject.name}: {order.requests} requests got {sent.statuses}")
         ended = finished(order, sent)
         cpu = {role: seconds - before[role] for role, seconds in used(self.roles).items()}
-        return Run(order.requests * order.size, ended - sent.started, {**cpu, "load": sent.cpu}, sent)
+        cpu["load"] = sent.cpu
+        others = (busy() - busy_before - sum(cpu.values())) / (time.monotonic() - sent.started)
+        return Run(order.requests * order.size, ended - sent.started, cpu, sent, max(0.0, others))
 
     def _stored(self, order: Order, _sent: Sent) -> float:
         return stored(self.site, self.subject, order.requests * order.size)

@@ -89,9 +89,12 @@ def end_to_end(bench: Bench, running: Alive) -> None:
 
 def _end_to_end(bench: Bench, running: Alive, size: int) -> None:
     runs = _repeated(bench, size, lambda requests: running.end_to_end(size, requests))
-    cpu = middle(runs).cpu_each()
-    name = f"{END_TO_END} {name_of(size)}"
-    bench.report.add(Figure(name, running.subject.name, "events/s", [run.rate for run in runs], cpu))
+    bench.report.add(_figure(f"{END_TO_END} {name_of(size)}", running.subject.name, runs))
+
+
+def _figure(name: str, subject: str, runs: Sequence[Run]) -> Figure:
+    cpu, others = middle(runs).cpu_each(), max(run.others for run in runs)
+    return Figure(name, subject, "events/s", [run.rate for run in runs], cpu, others=others)
 
 
 def latency(bench: Bench, running: Alive) -> None:
@@ -106,12 +109,13 @@ def latency(bench: Bench, running: Alive) -> None:
     running.end_to_end(1, round(rate), rate)
     runs = [running.end_to_end(1, requests, rate) for _ in range(bench.plan.times)]
     note = f"at {rate:,.0f} events/s, half of capacity; sent late (p99) {max(r.sent.late_p99 for r in runs):.2g} ms"
+    others = max(run.others for run in runs)
     for name, values in (
         ("p50", [run.sent.p50 for run in runs]),
         ("p99", [run.sent.p99 for run in runs]),
         ("p999", [run.sent.p999 for run in runs]),
     ):
-        bench.report.add(Figure(f"latency {name} {SINGLE}", MUTT, "ms", values, note=note))
+        bench.report.add(Figure(f"latency {name} {SINGLE}", MUTT, "ms", values, note=note, others=others))
 
 
 def ingest(bench: Bench) -> None:
@@ -132,9 +136,7 @@ def _ingest(bench: Bench, subject: Subject, size: int, count: Callable[[Site], i
 
     with alive(bench.site, bench.loader, subject) as running:
         runs = _repeated(bench, size, once)
-    cpu = middle(runs).cpu_each()
-    rates = [run.rate for run in runs]
-    bench.report.add(Figure(f"ingest {name_of(size)}", subject.name, "events/s", rates, cpu))
+    bench.report.add(_figure(f"ingest {name_of(size)}", subject.name, runs))
 
 
 def _booked(site: Site) -> int:
