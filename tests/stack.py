@@ -156,6 +156,7 @@ class Stack:
                 return None
             found = json.loads(done.stdout)
             enough = accepted is None or found["events"]["accepted"] >= accepted
+            enough = enough and not found["alerts"]["waiting"]
             return found if found["at_rest"] and found["balanced"] and enough else None
 
         try:

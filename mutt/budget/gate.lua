@@ -22,15 +22,24 @@ local function exact(n) return string.format('%.0f', n) end
 
 local function ms(us) return math.max(1, math.ceil(us / 1000)) end
 
+-- Microseconds until the time that is noted under name, at most as many as were meant: a clock that was set back
+-- leaves it too far ahead, so it is noted anew.
+local function rest(name, now, most)
+  local left = number(name) - now
+  if left > most then
+    redis.call('HSET', BREAKER, name, exact(now + most))
+    return most
+  end
+  return left
+end
+
 -- After a restart or a failover the log may lack grants that were given: nothing is granted for one window.
 local function fence(o, now)
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   if get('run_id') ~= run_id then
     redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us))
   end
-  local until_us = number('fence')
-  -- A clock that was set back must not hold the fence for longer than it was meant to stand.
-  return math.min(until_us - now, o.gate.window_us)
+  return rest('fence', now, o.gate.window_us)
 end
 
 local function turn(state, fields)
@@ -54,17 +63,18 @@ function gate.ask(o)
   local fenced = fence(o, now)
   if fenced > 0 then return ms(fenced), 'restarted' end
 
-  local paused = math.min(number('pause_until') - now, o.gate.pause_max_us)
+  local paused = rest('pause_until', now, o.gate.pause_max_us)
   if paused > 0 then return ms(paused), 'paused' end
 
   local state = get('state')
   if state == 'open' then
-    local rest = math.min(number('until') - now, o.gate.timeout_us)
-    if rest > 0 then return ms(rest), 'breaker' end
+    local broken = rest('until', now, o.gate.timeout_us)
+    if broken > 0 then return ms(broken), 'breaker' end
   end
   if state == 'open' or state == 'half_open' then
     local held = redis.call('PTTL', LOCK)
-    if held > 0 then return held, 'probing' end
+    if held > o.gate.lock_ms then redis.call('PEXPIRE', LOCK, o.gate.lock_ms) end
+    if held > 0 then return math.min(held, o.gate.lock_ms), 'probing' end
   end
 
   redis.call('ZREMRANGEBYSCORE', LOG, '-inf', '(' .. exact(now - o.gate.window_us))
@@ -98,6 +108,8 @@ function gate.report(o, r)
   local now = clock()
   redis.call('HINCRBY', BREAKER, 'reported', 1)
   if r.kind == 'accepted' then redis.call('HINCRBY', BREAKER, 'accepted', 1) end
+  -- Nothing was sent under this permit, and nothing ever will be: the grant goes back.
+  if r.kind == 'unsent' then redis.call('ZREM', LOG, r.token) end
   if r.pause_us > 0 then
     local until_us = math.max(number('pause_until'), now + math.min(r.pause_us, o.gate.pause_max_us))
     redis.call('HSET', BREAKER, 'pause_until', exact(until_us))

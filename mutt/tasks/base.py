@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from celery import Task
 
-from mutt.celery import ring, settings
+from mutt.celery import BackgroundRing, settings
 from mutt.entry import Entry, Move
 from mutt.errors import NoRuleset, StoreDown
 from mutt.pipeline.drain import drain
@@ -26,7 +26,8 @@ OUTAGE_REST = 2.0
 
 @functools.cache
 def _services(_pid: int) -> Services:
-    return Services(settings(), ring)
+    # A forwarder's permit is good for some milliseconds: they are not spent on publishing.
+    return Services(settings(), BackgroundRing())
 
 
 def services() -> Services:
