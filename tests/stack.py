@@ -32,6 +32,10 @@ ROLES = (
 )
 
 
+#: Short timeouts, so that a takeover takes seconds. Everything else is as users have it.
+QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "3s"}
+
+
 class Stack:
     """``mutt up`` in ``home``, with ``settings`` in its environment."""
 

@@ -104,7 +104,15 @@ end
 local token, generation = '', 0
 if #taken > 0 then
   if o.turns then redis.call('INCR', o.turns) end
-  if not o.held then redis.call('SET', 'mutt:bell:' .. o.queue, '1', 'PX', 2000) end
+  if not o.held then
+    -- Somebody is at work, and appends need not ring; but a turn that took the last entry does not look again, so
+    -- whatever comes after it has to ring.
+    if o.turns and left() == 0 then
+      redis.call('DEL', 'mutt:bell:' .. o.queue)
+    else
+      redis.call('SET', 'mutt:bell:' .. o.queue, '1', 'PX', 2000)
+    end
+  end
   token, generation = gate.spend(o)
 end
 return {taken, 0, '', left(), token, generation}

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import scratch
-from tests.stack import Stack, running
-
-#: Short timeouts, so that a takeover takes seconds. Everything else is as users have it.
-QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "3s"}
+from tests.stack import QUICK, Stack, running
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ import psycopg2
 import pytest
 import redis
 
-from tests.acceptance.conftest import QUICK
 from tests.servers import scratch
-from tests.stack import Stack, running
+from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
 LIMIT = 20

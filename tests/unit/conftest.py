@@ -1,5 +1,7 @@
-"""Hypothesis for the unit tests: ``make fuzz`` takes the profile ``fuzz``, every other run Hypothesis' own."""
+"""Hypothesis' profiles: no deadline an example on a busy machine; ``fuzz`` (``make fuzz``) tries many more."""
 
 from hypothesis import settings
 
-settings.register_profile("fuzz", max_examples=20_000, deadline=None, print_blob=True)
+settings.register_profile("house", settings.default, deadline=None)
+settings.register_profile("fuzz", settings.default, max_examples=20_000, deadline=None, print_blob=True)
+settings.load_profile("house")

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.acceptance.conftest import QUICK
 from tests.servers import scratch
-from tests.stack import Stack, running
+from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """One stack for all kills of this module: what survives one kill must survive the next."""
-    with scratch() as directory, running(directory / "home", QUICK) as stack:
+    with scratch() as directory, running(directory / "home", {**QUICK, "MOOG_RATE_LIMIT": "500"}) as stack:
         yield stack
 
 
