@@ -1,8 +1,8 @@
 """Runs the migrations: one transaction, one migrator at a time, never long in anyone's way."""
 
+from alembic import context
 from sqlalchemy import text
 
-from alembic import context
 from mutt.settings import Settings
 from mutt.store.engine import one_shot_engine
 from mutt.store.tables import is_ours, metadata

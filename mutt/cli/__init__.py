@@ -7,7 +7,17 @@ import sys
 import click
 
 from mutt import __version__
-from mutt.cli import dlq, doctor, ledger, partitions, queues, rules, send, simulator, up
+from mutt.cli.dlq import dlq as dlq_command
+from mutt.cli.doctor import doctor as doctor_command
+from mutt.cli.ledger import ledger as ledger_command
+from mutt.cli.partitions import partitions as partitions_command
+from mutt.cli.queues import queues as queues_command
+from mutt.cli.rules import rules as rules_command
+from mutt.cli.send import send as send_command
+from mutt.cli.simulator import moogsim as moogsim_command
+from mutt.cli.up import env as env_command
+from mutt.cli.up import migrate as migrate_command
+from mutt.cli.up import up as up_command
 from mutt.errors import MuttError
 
 
@@ -18,17 +28,17 @@ def cli() -> None:
 
 
 for command in (
-    up.up,
-    up.env,
-    up.migrate,
-    send.send,
-    queues.queues,
-    rules.rules,
-    dlq.dlq,
-    partitions.partitions,
-    ledger.ledger,
-    doctor.doctor,
-    simulator.moogsim,
+    up_command,
+    env_command,
+    migrate_command,
+    send_command,
+    queues_command,
+    rules_command,
+    dlq_command,
+    partitions_command,
+    ledger_command,
+    doctor_command,
+    moogsim_command,
 ):
     cli.add_command(command)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from alembic import command, config
 from sqlalchemy import text
 
 import mutt
-from alembic import command, config
 from mutt.store import partitions, rulebook
 from mutt.store.engine import one_shot_engine, transaction, translated
 

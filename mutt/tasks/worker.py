@@ -7,12 +7,14 @@ import threading
 from typing import Any
 
 import prometheus_client
+import redis
 from celery import signals
 from celery.worker import state
 from prometheus_client import multiprocess
 
 from mutt import names
 from mutt.celery import settings
+from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.streams.connect import check_server
 from mutt.tasks import tick
@@ -35,14 +37,20 @@ def _logs(**_kwargs: Any) -> None:
 
 @signals.worker_init.connect
 def _check(**_kwargs: Any) -> None:
-    settings().need("redis_url")
+    """Refuse to start on what MUTT can't work with. Only SystemExit gets out of a signal's handler."""
+    try:
+        settings().need("redis_url", "database_url")
+        check_server(tick.connection(settings().redis_url))
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
+    except redis.RedisError as error:
+        log.warning("Redis can't be asked yet: %s", error)
 
 
 @signals.worker_ready.connect
 def _ready(sender: Any, **_kwargs: Any) -> None:
     """The worker takes tasks: start its tick, and its /metrics where a port is set."""
     client = tick.connection(settings().redis_url)
-    check_server(client)
     known = names.queues(settings())
     own = frozenset(queue.name for queue in sender.task_consumer.queues)
     _stopping.clear()

@@ -12,6 +12,7 @@ from flask import Blueprint, Response
 from prometheus_client import core
 
 from mutt import __version__, names
+from mutt.errors import SettingsError
 from mutt.services import Services
 from mutt.streams import books
 
@@ -76,8 +77,8 @@ class RedisGauges:
             depths = books.depths(self._services.redis, self._services.queues, time.time())
             ledger = books.read(self._services.redis)
             state = self._services.redis.hget(names.BREAKER, "state") or b""
-        except redis.RedisError:
-            return
+        except (redis.RedisError, SettingsError):
+            return  # nothing is said of what can't be asked; the counters go out all the same
         yield from _queues(depths)
         number = BREAKER_STATES.get(state.decode(), 0)
         yield _gauge("mutt_breaker_state", "Moog's breaker: 0 closed, 1 half open, 2 open", {(): number})

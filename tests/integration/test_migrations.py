@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import autogenerate, command, migration
 from sqlalchemy import Connection, text
 
-from alembic import autogenerate, command, migration
 from mutt.embedded.account import postgres_account
 from mutt.embedded.pgbinaries import NoPostgres, find_postgres
 from mutt.embedded.ports import free_port
