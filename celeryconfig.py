@@ -1,6 +1,6 @@
 """Celery's settings, and nothing else. Why each is as it is: docs/architecture.md, "Celery"."""
 
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 from mutt.budget.arithmetic import celery_rate
 from mutt.settings import Settings
