@@ -76,8 +76,10 @@ def _at_rest(services: Services, patience: float, deep: bool) -> tuple[Report, s
         late = time.monotonic() >= deadline
         try:
             report, why = observe(services, deep=False)
+            if deep and (late or report.at_rest):
+                report, why = observe(services, deep=True)
             if late or (report.at_rest and report.postgres is not None):
-                return observe(services, deep=True) if deep else (report, why)
+                return report, why
         except redis.RedisError:
             # Who waits for rest may wait for a restart, too.
             if late:
