@@ -19,6 +19,11 @@ BATCH = 500
 #: Seconds that one drain works before it lets others have the worker.
 SLICE = 1.0
 
+#: After a take of fewer events than this, a drain rests for so many seconds: what trickles in is worked in
+#: batches, and the commits of ones and twos do not eat the processor that ingest needs.
+SMALL = 100
+REST = 0.02
+
 
 @dataclass
 class Drained:
@@ -35,6 +40,7 @@ def drain(
     *,
     monotonic: Callable[[], float],
     now: Callable[[], float],
+    sleep: Callable[[float], None],
     batch: int = BATCH,
     slice_: float = SLICE,
 ) -> Drained:
@@ -60,6 +66,8 @@ def drain(
             done.ended = "slice"
             return done
         queue.keep_bell()
+        if sum(entry.n for entry in taken.entries) < SMALL:
+            sleep(REST)
 
 
 def _look_again(queue: Queue, batch: int) -> Taken:

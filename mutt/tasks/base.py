@@ -72,5 +72,5 @@ def drain_queue(name: str, work: Callable[[Sequence[Entry]], list[Move]]) -> dic
             raise
         held.settle(moves)
 
-    done = drain(held, work_and_settle, monotonic=time.monotonic, now=time.time)
+    done = drain(held, work_and_settle, monotonic=time.monotonic, now=time.time, sleep=time.sleep)
     return {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
