@@ -48,7 +48,7 @@ def _switches(now: datetime, dice: random.Random) -> Sample:
         else:
             peer = f"192.0.2.{dice.randint(1, 254)}"
             lines.append(f"<190>{at} {switch} %SYS-6-LOGGINGHOST_STARTSTOP: Logging to host {peer} started")
-    return _lines("syslog RFC 3164, access switches", lines)
+    return _lines("syslog 3164, switches", lines)
 
 
 def _servers(now: datetime, dice: random.Random) -> Sample:
@@ -70,7 +70,7 @@ def _servers(now: datetime, dice: random.Random) -> Sample:
             lines.append(
                 f"<86>1 {at} {host} sshd {pid} - - Accepted publickey for {user} from 10.20.{i}.7 port {pid}"
             )
-    return _lines("syslog RFC 5424, database servers", lines)
+    return _lines("syslog 5424, databases", lines)
 
 
 def _traps(now: datetime, dice: random.Random) -> Sample:
@@ -97,7 +97,7 @@ def _traps(now: datetime, dice: random.Random) -> Sample:
         "trap_oid": ".1.3.6.1.4.1.9.9.41.2.0.1",
         "varbinds": [{"oid": "1.3.6.1.4.1.9.9.41.1.2.3.1.5.1", "type": "STRING", "value": "FAN 2 failed"}],
     }
-    title = "SNMP traps, routers (links down and up)"
+    title = "traps, links down and up"
     return Sample(title, "snmptrap", "application/json", orjson.dumps([*traps, cisco]), len(traps) + 1)
 
 
@@ -120,7 +120,7 @@ def _application(now: datetime, dice: random.Random) -> Sample:
         for host, message, severity in said
     ]
     return Sample(
-        "native JSON, applications", "native", "application/json", orjson.dumps(events), len(events)
+        "JSON, applications", "native", "application/json", orjson.dumps(events), len(events)
     )
 
 
@@ -130,4 +130,4 @@ def _storm(now: datetime, dice: random.Random) -> Sample:
         f"backend api-{dice.randint(1, 9)} has no server available, {dice.randint(1, 4000)} requests queued"
         for i in range(240)
     ]
-    return _lines("a storm of one kind that no rule knows", lines)
+    return _lines("a storm without a rule", lines)

@@ -99,7 +99,7 @@ def _print(services: Services, sent: list[Sent], before: books.Books, after: boo
     mutts_own = after.events["accepted"] - before.events["accepted"] - sum(one.accepted for one in sent)
     raised = after.alerts["raised"] - before.alerts["raised"] - sum(row[3] for row in rows)
     delivered = after.alerts["delivered"] - before.alerts["delivered"] - sum(row[4] for row in rows)
-    own = ("MUTT's own: a host is noisy", mutts_own, mutts_own, raised, delivered, 0)
+    own = ("MUTT's own, of the storm", mutts_own, mutts_own, raised, delivered, 0)
     listed = [*rows, own] if mutts_own else rows
     total = ("all", *(sum(int(row[i]) for row in listed) for i in range(1, 5)), dead)
     columns = ["what was sent", "accepted", "audited", "alerted", "delivered", "dead letters"]
