@@ -22,6 +22,9 @@ HOST = "127.0.0.1"
 #: Where each thing listens if nobody else does.
 PORTS = {"ingest": 8080, "admin": 8081, "flower": 5555, "moogsim": 8888, "redis": 16379, "postgres": 15432}
 
+#: The private Redis' share of the machine: ingest refuses at four fifths of it, long before the system would.
+MEMORY = "2gb"
+
 #: Threads that forward: at least twice rate times latency.
 MOOG_THREADS = 32
 
@@ -61,9 +64,8 @@ class Stack:
         if self.settings.redis_url:
             return None
         directory = self.home.directory("redis")
-        return RedisServer(
-            find_redis(directory=directory), directory, self.ports["redis"], self.secrets.redis_password
-        )
+        binary, port = find_redis(directory=directory), self.ports["redis"]
+        return RedisServer(binary, directory, port, self.secrets.redis_password, extra={"maxmemory": MEMORY})
 
     def postgres(self) -> PostgresServer | None:
         """The private PostgreSQL; None: one was given."""
