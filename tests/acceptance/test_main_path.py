@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import uuid
 import psutil
 import requests
 
+from tests.admin_client import filled_in
 from tests.stack import ROLES, Stack
 from tests.waiting import wait_until
 
@@ -86,7 +86,9 @@ def test_a_worker_started_by_hand_takes_its_share_and_flower_shows_it(stack):
         )
 
         def shares():
-            sent = stack.mutt("send", "--json", "--count", "20000", "--batch", "100")
+            sent = stack.mutt(
+                "send", "--json", "--generator", "unmatched", "--count", "20000", "--batch", "100"
+            )
             assert sent.returncode == 0, sent.stderr
             tasks = flower(stack, "/api/tasks", taskname="mutt.alerts.evaluate", limit="300").json()
             mine = [t for t in tasks.values() if t["worker"] and t["worker"].startswith(name)]
@@ -122,21 +124,24 @@ def test_env_lets_another_shell_find_the_stack(stack):
     assert os.environ.get("MUTT_HOME", "") not in ("", str(stack.home)), "the test's own shell is another one"
 
 
-def test_a_saved_rule_acts_within_five_seconds(stack):
+def test_a_rule_saved_in_the_admin_acts_within_five_seconds_and_a_bad_one_is_refused(stack):
     word = f"ZEBRA{uuid.uuid4().hex[:8]}"
-    rule = {"name": word, "match_string": word, "priority": 1, "team_assignment": "Zoo"}
-    (stack.home / "zebra.json").write_text(json.dumps([rule]))
-    saved = stack.mutt(
-        "rules", "import", str(stack.home / "zebra.json"), "--who", "test", "--reason", "a test"
-    )
-    assert saved.returncode == 0, saved.stderr
+    up, browser = stack.up, requests.Session()
+    browser.headers["Referer"] = up["admin"]
+
+    def send(page: str, **fields: str) -> requests.Response:
+        given = filled_in(browser.get(up["admin"] + page, timeout=10).text)
+        return browser.post(up["admin"] + page, data={**given, **fields}, timeout=10)
+
+    assert send("/login", name=up["admin_user"], password=up["admin_password"]).ok
+    bad = send("/rules/new", name=word, match_type="regex", match_string=f"{word}(?=x)")
+    assert bad.status_code == 422
+    assert "look-ahead" in bad.text or "look-around" in bad.text
+
+    assert send("/rules/new", name=word, match_string=word, priority="1", team_assignment="Zoo").ok
     since = time.monotonic()
     stack.post({"hostname": "zoo-1", "message": f"{word} is loose"})
-    wait_until(
-        lambda: stack.sql(
-            "SELECT 1 FROM event_audit_log WHERE message LIKE :m AND team = 'Zoo'", m=f"{word}%"
-        ),
-        5,
-        "the new rule to decide",
-    )
+    decided = "SELECT team FROM event_audit_log WHERE message LIKE :m"
+    [row] = wait_until(lambda: stack.sql(decided, m=f"{word}%"), 5, "the event to be audited")
+    assert row.team == "Zoo"
     assert time.monotonic() - since < 5
