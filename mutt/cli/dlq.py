@@ -6,11 +6,14 @@ import contextlib
 import getpass
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import click
 import orjson
+import redis
 from kombu.exceptions import OperationalError
+from rich.markup import escape
 from sqlalchemy import Connection, select
 
 from mutt import names
@@ -50,7 +53,7 @@ def list_(queue: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
-    rows = [(name, reason, n) for name, reasons in found.items() for reason, n in reasons.items()]
+    rows = [(name, escape(why), n) for name, reasons in found.items() for why, n in reasons.items()]
     if not rows:
         click.echo("no dead letters")
         return
@@ -109,9 +112,9 @@ def letters(services: Services) -> Letters:
     return Letters(services.redis, stream, services.settings.alert_queue_max)
 
 
-def _ring_if_possible(queue: str) -> None:
-    with contextlib.suppress(OperationalError):
-        ring(queue)
+def _ring_if_possible(queue: str, **labels: Any) -> None:
+    with contextlib.suppress(OperationalError, redis.RedisError, OSError):
+        ring(queue, **labels)
 
 
 def replayed(services: Services, queue: str, ids: Sequence[str]) -> list[Entry]:
@@ -172,7 +175,7 @@ def _list(queue: str, limit: int, *, as_json: bool) -> None:
         for letter in shown:
             click.echo(_json(letter))
         return
-    rows = [(one.id, one.at, one.events, one.attempts, one.about, _short(one)) for one in shown]
+    rows = [(one.id, one.at, one.events, one.attempts, one.about, escape(_short(one))) for one in shown]
     table("", ["id", "parked", "events", "attempts", "about", "reason"], rows, numbers=(2, 3))
     if len(shown) == limit:
         console.print(f"[dim]the oldest {limit}; --limit shows more[/]")

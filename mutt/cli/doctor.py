@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 import orjson
+from rich.markup import escape
 
 from mutt.cli.common import services, table
 from mutt.doctor.ask import examine
@@ -29,5 +30,5 @@ def doctor(as_json: bool) -> None:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    rows = [(_SHOWN[found.level], found.what, found.says, found.fix) for found in findings]
+    rows = [(_SHOWN[found.level], found.what, escape(found.says), escape(found.fix)) for found in findings]
     table("", ["", "what", "says", "fix"], rows)

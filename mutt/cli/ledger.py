@@ -10,6 +10,7 @@ import click
 import msgspec
 import orjson
 import redis
+from rich.markup import escape
 
 from mutt import names
 from mutt.cli.common import console, services, table
@@ -197,7 +198,7 @@ def _print(report: Report, why: str) -> None:
     _side("events", EVENTS, report.events, report.off_events, of_events)
     _side("alerts", ALERTS, report.alerts, report.off_alerts, rows["alerts"])
     if why:
-        console.print(f"[yellow]PostgreSQL can't be asked[/], so this is Redis' side alone: {why}")
+        console.print(f"[yellow]PostgreSQL can't be asked[/], so this is Redis' side alone: {escape(why)}")
     if report.walked is not msgspec.UNSET:
         table("counted one by one", ["what", "n"], report.walked.items(), numbers=(1,))
     for name, n in report.disagree.items():

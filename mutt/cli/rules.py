@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import click
 import msgspec
 import orjson
+from rich.markup import escape
 
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
@@ -67,7 +68,9 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
         good += checked
         faults += [(file.name, fault) for fault in found]
     if faults:
-        table("", ["file", "rule", "field", "reason"], [(name, *fault) for name, fault in faults])
+        table(
+            "", ["file", "rule", "field", "reason"], [(name, *map(escape, fault)) for name, fault in faults]
+        )
         sys.exit(1)
     click.echo(f"{len(good)} rules, all of them good")
     if events is not None:
