@@ -19,7 +19,7 @@ import msgspec
 from mutt import codec, names
 from mutt.alert import Alert, clearing, from_verdict
 from mutt.entry import Entry, Follow, Move, flat, park, raise_alert, unhandled
-from mutt.errors import AlreadyStored, PoisonRow, StoreDown, UndecodableEntry
+from mutt.errors import AlreadyStored, NoRuleset, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
 from mutt.rules.evaluate import Ruleset, evaluate
@@ -69,6 +69,7 @@ class Item:
     event: Event
     batch_id: str
     correlation_id: str
+    twins: list[Item] = field(default_factory=list)  #: others of this take with the same key
 
     @property
     def key(self) -> Key:
@@ -117,14 +118,22 @@ class Evaluator:
         """An entry that came back too often: event by event, with a note of the one in work."""
         died_at = self._suspects.read(result.entry)
         for item in _fold(_open(result)):
-            if died_at.count(item.position) >= KILLS:
-                _park(
-                    item, "killed its worker", f"{KILLS} workers died on it; delivery {result.entry.attempts}"
-                )
+            if died_at.count(item.position) >= KILLS and not self._stands(item):
+                why = f"{KILLS} workers died on it; delivery {result.entry.attempts}"
+                _park(item, "killed its worker", why)
                 continue
             self._suspects.note(result.entry, [*died_at, item.position])
-            self._work([item], reread=True)
+            try:
+                self._work([item], reread=True)
+            except (StoreDown, NoRuleset):
+                self._suspects.note(result.entry, died_at)  # an outage is no death
+                raise
         self._suspects.forget(result.entry)
+
+    def _stands(self, item: Item) -> bool:
+        """Is its row there? Then its worker died after the commit, of whatever it was."""
+        with self._store.transaction() as tx:
+            return item.key in tx.stored([item.key])
 
     def _work(self, items: list[Item], *, reread: bool) -> None:
         """Commit these items together; halve them until the one that PostgreSQL refuses is alone."""
@@ -158,20 +167,23 @@ class Evaluator:
             alerts, cleared = self._alerts(tx, ruleset, fresh)
             rows = [row for _, row in fresh]
             tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
-            own = [item for item in items if item.key in standing and _is_own(item, standing[item.key])]
-            theirs = tx.alerts_of([item.key for item in own]) if own else {}
+            owners = {key: _owner(item, standing[key]) for item in items if (key := item.key) in standing}
+            own = [key for key, owner in owners.items() if owner]
+            theirs = tx.alerts_of(own) if own else {}
         # It is committed: the results only say so, and none of this can fail.
         for item, row in fresh:
             item.result.settled += 1
+            _duplicates(item, but=item)
             if row.verdict.handling == UNHANDLED:
                 item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
         for item, alert in alerts:
             item.result.alerts[alert.alert_id] = (alert, True)
-        for item in own:
-            _read_back(item, standing[item.key], theirs.get(item.key, ()))
         for item in items:
-            if item.key in standing and not _is_own(item, standing[item.key]):
-                item.result.duplicate += 1
+            if item.key in standing:
+                owner = owners[item.key]
+                _duplicates(item, but=owner)
+                if owner:
+                    _read_back(owner, standing[item.key], theirs.get(item.key, ()))
         for item, why in poison:
             _park(item, "evaluation failed", why)
 
@@ -190,9 +202,9 @@ class Evaluator:
 
     def _move(self, result: Result) -> Move:
         follow = [*result.letters]
-        follow += [
-            raise_alert(a, self._policy.alert_queue_max) for a, waits in result.alerts.values() if waits
-        ]
+        # Items stand in key order; alerts of one signature go to Moog in the order of their events.
+        waiting = sorted((a for a, waits in result.alerts.values() if waits), key=lambda a: a.received_at)
+        follow += [raise_alert(alert, self._policy.alert_queue_max) for alert in waiting]
         follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
         n = result.entry.n
         counts = {
@@ -318,22 +330,35 @@ def _read_back(item: Item, row: StoredRow, alerts: Sequence[tuple[Alert, bool]])
 
 
 def _fold(items: list[Item]) -> list[Item]:
-    """Equal keys within a take: the first stands, the others are duplicates. In key order, as they are written."""
+    """Equal keys within a take: the first is written, the others are its twins. In key order, as they are written."""
     first: dict[Key, Item] = {}
     for item in items:
-        if first.setdefault(item.key, item) is not item:
-            item.result.duplicate += 1
+        kept = first.setdefault(item.key, item)
+        if kept is not item:
+            kept.twins.append(item)
     return sorted(first.values(), key=lambda item: item.key)
 
 
-def _is_own(item: Item, row: StoredRow) -> bool:
-    return (row.batch_id, row.item) == (item.batch_id, item.event.item)
+def _owner(item: Item, row: StoredRow) -> Item | None:
+    """Whose row it is that stands: the item's own, one of its twins', or another take's."""
+    return next(
+        (one for one in (item, *item.twins) if (row.batch_id, row.item) == (one.batch_id, one.event.item)),
+        None,
+    )
+
+
+def _duplicates(item: Item, *, but: Item | None) -> None:
+    """The item and its twins are duplicates, ``but`` the one that counts."""
+    for one in (item, *item.twins):
+        if one is not but:
+            one.result.duplicate += 1
 
 
 def _park(item: Item, reason: str, detail: str) -> None:
     envelope = Envelope([Segment(item.batch_id, item.correlation_id, [item.event])])
     fields, _ = codec.encode(envelope, about=str(item.event.event_id))
     item.result.parked += 1
+    _duplicates(item, but=item)
     item.result.letters.append(_letter(item.result.entry, fields, reason, detail))
 
 

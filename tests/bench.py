@@ -1,0 +1,176 @@
+"""The evaluate side of the pipeline on a bench: real servers, no Celery; a test makes each move itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import msgpack
+import orjson
+from sqlalchemy import Connection, Row, func, select, text, update
+
+from mutt import codec, names
+from mutt.alert import Alert
+from mutt.entry import Entry, Move, Part, short_hash
+from mutt.event import Envelope, Event, Segment, State
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.store import rulebook
+from mutt.store.engine import transaction
+from mutt.store.tables import alert_rules, alerts, audit_ledger, event_audit_log
+from mutt.streams import books
+from tests.waiting import wait_until
+
+#: Claim timeout on the bench: short enough to wait for, long enough to work in.
+CLAIM = 0.3
+
+#: Every event of a test run has its own stamp.
+_started = datetime.now(UTC)
+_ticks = itertools.count()
+
+
+def event(message: str = "CRITICAL disk", hostname: str = "core-1", **fields: Any) -> Event:
+    """An event; ``CRITICAL``, ``ERROR`` and ``LINK-DOWN`` have rules, the rest has none."""
+    at = fields.pop("received_at", None) or _started + timedelta(microseconds=next(_ticks))
+    plain = {"event_id": uuid4(), "received_at": at, "occurred_at": at, "raw": message}
+    return Event(hostname=hostname, message=message, **(plain | fields))
+
+
+def clear(message: str = "up again", hostname: str = "core-1", **fields: Any) -> Event:
+    """The end of a fault."""
+    return event(message, hostname, state=State.CLEAR, **fields)
+
+
+class Bench:
+    """One process' services on real servers. Several benches on the same servers are several workers."""
+
+    def __init__(self, redis_url: str, database_url: str, **settings: Any) -> None:
+        self.rung: list[str] = []
+        told = {"evaluate_claim": CLAIM} | settings
+        self.settings = Settings.from_env({}, redis_url=redis_url, database_url=database_url, **told)
+        self.services = Services(self.settings, lambda queue, **_: self.rung.append(queue), role="test")
+        self.held = self.services.held("ingest_queue")
+        self.redis = self.services.redis
+
+    def close(self) -> None:
+        self.services.engine.dispose()
+        self.redis.close()
+
+    @contextmanager
+    def sql(self) -> Iterator[Connection]:
+        with transaction(self.services.engine) as conn:
+            yield conn
+
+    def append(self, *events: Event, batch: str = "") -> None:
+        """One request's events, as one entry."""
+        envelope = Envelope([Segment(batch or str(uuid4()), "corr", list(events))])
+        fields, size = codec.encode(envelope, n=len(events))
+        self.append_fields(fields, len(events), size)
+
+    def append_fields(self, fields: Sequence[Any], n: int, size: int) -> None:
+        part = Part([(n, list(fields), size)])
+        self.services.ingest_stream.append(str(uuid4()), [part], max_events=10**6, max_bytes=1 << 30)
+
+    def take(self, want: int = 500) -> list[Entry]:
+        return self.held.take(want).entries
+
+    def take_over(self, want: int = 500) -> list[Entry]:
+        """What a silent holder had, once its time is up."""
+        return wait_until(lambda: self.take(want), 5, "entries to take over")
+
+    def evaluate(self, entries: Sequence[Entry]) -> list[Move]:
+        """Commit; nothing is settled."""
+        return self.services.evaluator.evaluate_entries(entries)
+
+    def run(self) -> None:
+        """Work until the stream has nothing to hand out."""
+        while entries := self.take():
+            self.held.settle(self.evaluate(entries))
+
+    def rows(self) -> list[Row[Any]]:
+        with self.sql() as conn:
+            return list(conn.execute(select(event_audit_log).order_by(event_audit_log.c.received_at)))
+
+    def alerts(self) -> list[Row[Any]]:
+        with self.sql() as conn:
+            return list(conn.execute(select(alerts).order_by(alerts.c.received_at)))
+
+    def change_rules(self, **values: Any) -> None:
+        with self.sql() as conn:
+            conn.execute(update(alert_rules).values(values))
+
+    def lane(self, name: str) -> list[Alert]:
+        """The alerts that stand in a lane, the first to go first."""
+        found = books.entries(self.redis, f"mutt:alert_queue:{name}")
+        return [codec.decode(Alert, fields) for _, fields in found]
+
+    def behind(self, alert: Alert) -> list[Alert]:
+        """Those that wait behind an alert of their signature."""
+        packed = self.redis.lrange(names.BEHIND + short_hash(alert.signature), 0, -1)
+        told = [msgpack.unpackb(one, raw=True)[b"fields"] for one in packed]
+        return [codec.decode(Alert, codec.pairs([one if isinstance(one, bytes) else b"%d" % one for one in fields]))
+                for fields in told]  # fmt: skip
+
+    def letters(self, queue: str = "alerts") -> list[dict[str, Any]]:
+        """What the dead letters say of themselves."""
+        found = books.entries(self.redis, names.DLQS[queue])
+        return [{"n": Entry("", id_, 1, fields).n, **orjson.loads(fields[b"why"])} for id_, fields in found]
+
+    @property
+    def events(self) -> dict[str, int]:
+        """The books of events, without noughts."""
+        return {name: n for name, n in books.read(self.redis).events.items() if n}
+
+    def check(self) -> None:
+        """P6 at rest: the books balance, and both servers tell the same."""
+        ledger = books.read(self.redis)
+        assert (ledger.off_events, ledger.off_alerts) == (0, 0), ledger
+        walked = books.walk(self.redis)
+        stands = (walked.queued, walked.parked, walked.waiting, walked.alerts_parked)
+        told = (
+            ledger.events["queued"],
+            ledger.events["parked"],
+            ledger.alerts["waiting"],
+            ledger.alerts["parked"],
+        )
+        assert stands == told, (walked, ledger)
+        bytes_ = int(self.redis.hget(names.LEDGER, "ingest.bytes") or 0)
+        assert bytes_ >= 0 and (ledger.events["queued"] or not bytes_), (
+            f"{bytes_} bytes are still counted as queued"
+        )
+        with self.sql() as conn:
+            sums = conn.execute(select(func.sum(audit_ledger.c.rows), func.sum(audit_ledger.c.alerts))).one()
+            rows = conn.execute(select(func.count()).select_from(event_audit_log)).scalar_one()
+            raised = conn.execute(select(func.count()).select_from(alerts)).scalar_one()
+        assert (sums[0] or 0, rows) == (ledger.events["settled"],) * 2, ledger
+        assert (sums[1] or 0, raised) == (ledger.alerts["raised"],) * 2, ledger
+
+
+@contextmanager
+def benches(redis_url: str, database_url: str, count: int = 1, **settings: Any) -> Iterator[list[Bench]]:
+    """So many workers on the same servers, with the starting rules."""
+    made = [Bench(redis_url, database_url, **settings) for _ in range(count)]
+    try:
+        with made[0].sql() as conn:
+            rulebook.seed(conn)
+        yield made
+    finally:
+        for bench in made:
+            bench.close()
+
+
+def wait_for_rows(bench: Bench, state: str) -> None:
+    """Until another session of this database is in ``state`` (``active`` and waiting for a lock, say)."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = :s"
+    )
+
+    def blocked() -> bool:
+        with bench.sql() as conn:
+            return bool(conn.execute(query, {"s": state}).scalar_one())
+
+    wait_until(blocked, 5, f"a session that waits for {state}")
