@@ -43,6 +43,9 @@ def _compress(data: bytes) -> bytes:
 def _decompress(data: bytes) -> bytes:
     if not hasattr(_local, "decompressor"):
         _local.decompressor = zstandard.ZstdDecompressor()
+    # The library heeds max_output_size only where the frame does not say its size (then -1).
+    if zstandard.frame_content_size(data) > UNPACKED_MAX:
+        raise UndecodableEntry(f"an entry unpacks to more than {UNPACKED_MAX} bytes")
     return _local.decompressor.decompress(data, max_output_size=UNPACKED_MAX)
 
 

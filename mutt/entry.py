@@ -29,8 +29,9 @@ class Entry:
 
     @property
     def n(self) -> int:
-        """How many events it holds."""
-        return int(self.fields.get(b"n", b"1"))
+        """How many events it holds; one, where it does not say so."""
+        told = self.fields.get(b"n", b"1")
+        return int(told) if told.isdigit() else 1
 
     @property
     def size(self) -> int:
