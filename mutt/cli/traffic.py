@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
-from mutt.errors import MuttError
+from mutt.errors import MuttError, RejectedBody
 from mutt.formats.base import looks_like_json
 from mutt.formats.body import Broken, split
 
@@ -167,11 +167,15 @@ def _texts(lines: Iterable[bytes]) -> Iterator[bytes]:
     return (stripped for line in lines if (stripped := line.rstrip(b"\r\n")).strip())
 
 
-def _items(data: bytes) -> Iterator[bytes]:
-    for number, piece in enumerate(split(data)):
+def _items(data: bytes) -> list[bytes]:
+    try:
+        pieces = split(data)
+    except RejectedBody as error:
+        raise NotReadable(f"the file {error.reason}") from None
+    for number, piece in enumerate(pieces):
         if isinstance(piece, Broken):
             raise NotReadable(f"item {number} of the file is no JSON: {piece.reason}")
-        yield bytes(piece)
+    return [bytes(piece) for piece in pieces if not isinstance(piece, Broken)]
 
 
 def _cut(

@@ -1,0 +1,386 @@
+"""The shell's commands on a real Redis, PostgreSQL, ingest and Moog simulator."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from mutt.cli import cli, common
+from mutt.errors import MuttError
+from mutt.moogsim.script import Behaviour, Step
+from mutt.moogsim.server import Simulator
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.store.tables import alerts, audit_ledger, config_audit_log
+from mutt.web.ingest import make_ingest
+
+KEY = "test-key"
+NOWHERE_REDIS, NOWHERE_POSTGRES = "redis://:sekret@127.0.0.1:9/0", "postgresql://mutt:sekret@127.0.0.1:9/mutt"
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def silent(_queue: str, **_labels: Any) -> None:
+    """Nobody listens for doorbells here: the tests work the queues themselves."""
+
+
+class Shell:
+    """Runs commands as typed beside a stack, and works its queues when told to."""
+
+    def __init__(self, environ: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+        self.environ = environ
+        self.set(**settings)
+        self.services = Services(Settings.from_env(), silent)
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.environ.setenv(name, value)
+        common.services.cache_clear()
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(cli, list(arguments), input=stdin)
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        result = self(*arguments, "--json")
+        assert result.exit_code == code, (result.output, result.exception)
+        return json.loads(result.stdout)
+
+    def evaluate(self) -> None:
+        self._drain("ingest_queue", self.services.evaluator.evaluate_entries)
+
+    def forward(self) -> None:
+        """Until no alert waits in a lane."""
+        ends = time.monotonic() + 20
+        while self.services.alert_stream.size():
+            assert time.monotonic() < ends, "alerts still wait"
+            self.services.forwarder.forward_turn()
+        self._drain("delivery_queue", self.services.recorder.record_outcomes)
+
+    def _drain(self, queue: str, work: Callable[..., Any]) -> None:
+        held = self.services.held(queue)
+        while entries := held.take(500).entries:
+            held.settle(work(entries))
+
+    def sql(self, statement: sa.Executable) -> Any:
+        with self.services.engine.begin() as conn:
+            result = conn.execute(statement)
+            return result.all() if result.returns_rows else None
+
+
+@pytest.fixture
+def moog() -> Iterator[Simulator]:
+    simulator = Simulator().start()
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def shell(
+    redis_url: str, database_url: str, moog: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shell]:
+    settings = {
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": database_url,
+        "INGEST_API_KEY": KEY,
+        "MOOG_URL": moog.enterprise_url,
+        "MOOG_API_KEY": "moog-key",
+    }
+    made = Shell(monkeypatch, settings)
+    yield made
+    made.services.engine.dispose()
+    made.services.redis.close()
+    common.services.cache_clear()
+
+
+@contextlib.contextmanager
+def listening(app: Wsgi) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def ingest(shell: Shell) -> Iterator[str]:
+    with listening(make_ingest(Services(Settings.from_env(), silent, web=True))) as url:
+        yield url
+
+
+class Flaky:
+    """In front of ingest: refuses each batch once, then takes it and loses the answer, then is well."""
+
+    def __init__(self, app: Wsgi) -> None:
+        self._app, self.attempts = app, dict[str, int]()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        key = environ["HTTP_IDEMPOTENCY_KEY"]
+        attempt = self.attempts[key] = self.attempts.get(key, 0) + 1
+        if attempt == 1:
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            start_response("503 Service Unavailable", [("Retry-After", "0")])
+            return [b""]
+        if attempt == 2:
+            list(self._app(environ, lambda *_: None))
+            start_response("500 Internal Server Error", [])
+            return [b""]
+        return self._app(environ, start_response)
+
+
+# ---- send
+
+
+def test_what_is_sent_is_accepted_and_the_books_balance(shell, ingest):
+    sent = shell.json("send", "--url", ingest, "--count", "250", "--rate", "5000")
+    assert (sent["accepted"], sent["batches"], sent["errors"], sent["retries"]) == (250, 3, 0, 0)
+    shell.evaluate()
+    books = shell.json("ledger", "--deep")
+    assert (
+        books["events"]["settled"] == books["postgres"]["audit_rows"] == books["walked"]["audit_keys"] == 250
+    )
+    assert (books["state"], books["lost"], books["double"]) == ("balanced", 0, 0)
+
+
+def test_a_batch_that_is_refused_or_whose_answer_is_lost_is_taken_once(shell):
+    flaky = Flaky(make_ingest(Services(Settings.from_env(), silent, web=True)))
+    with listening(flaky) as url:
+        sent = shell.json("send", "--url", url, "--count", "50", "--batch", "10")
+    assert (sent["accepted"], sent["retries"], sent["errors"]) == (50, 10, 0)
+    assert set(flaky.attempts.values()) == {3}
+    assert shell.json("ledger")["events"]["accepted"] == 50
+
+
+def test_without_retry_a_refusal_is_an_error_and_the_exit_code_says_so(shell):
+    flaky = Flaky(make_ingest(Services(Settings.from_env(), silent, web=True)))
+    with listening(flaky) as url:
+        sent = shell.json("send", "--url", url, "--count", "20", "--batch", "10", "--no-retry", code=1)
+    assert (sent["accepted"], sent["errors"]) == (0, 2)
+
+
+def test_a_wrong_key_ends_it_at_once_and_says_why(shell, ingest):
+    arguments = ("--url", ingest, "--count", "1000", "--batch", "1", "--connections", "1", "--key", "wrong")
+    sent = shell.json("send", *arguments, code=1)
+    assert (sent["accepted"], sent["errors"]) == (0, 1)
+    assert any(reason.startswith("401") for reason in sent["reasons"])
+
+
+def test_nobody_listening_is_given_up_after_the_patience(shell):
+    sent = shell.json("send", "--url", "http://127.0.0.1:9", "--count", "1", "--patience", "0.3", code=1)
+    assert sent["errors"] == 1
+    assert sent["retries"] >= 1
+
+
+def test_lines_from_a_pipe_and_a_bad_item_among_good_ones(shell, ingest):
+    lines = '{"hostname":"a","message":"m"}\n{"hostname":"","message":"m"}\n'
+    result = shell("send", "-", "--url", ingest, "--json", stdin=lines)
+    sent = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (sent["accepted"], sent["rejected"]) == (1, 1)
+    assert sent["reasons"] == {"hostname: is empty": 1}
+
+
+def test_send_without_an_address_says_what_to_do(shell):
+    result = shell("send")
+    assert isinstance(result.exception, MuttError)
+    assert "--url" in str(result.exception)
+
+
+# ---- ledger, queues
+
+
+def balanced_at(shell: Shell, ingest: str, count: int = 10) -> None:
+    shell.json("send", "--url", ingest, "--count", str(count), "--generator", "unmatched")
+    shell.evaluate()
+
+
+def test_a_row_that_is_missing_is_lost_and_one_too_many_is_double(shell, ingest):
+    balanced_at(shell, ingest)
+    shell.sql(sa.update(audit_ledger).values(rows=audit_ledger.c.rows - 1))
+    assert shell.json("ledger", code=1)["lost"] == 1
+    shell.sql(sa.update(audit_ledger).values(rows=audit_ledger.c.rows + 2))
+    assert shell.json("ledger", code=1)["double"] == 1
+
+
+def test_what_is_queued_is_in_flight_and_waiting_for_it_has_an_end(shell, ingest):
+    shell.json("send", "--url", ingest, "--count", "5")
+    assert shell.json("ledger")["state"] == "in flight"
+    assert shell.json("ledger", "--wait", "0.3", code=1)["at_rest"] is False
+
+
+def test_waiting_ends_when_the_events_are_settled(shell, ingest):
+    shell.json("send", "--url", ingest, "--count", "5", "--generator", "unmatched")
+    worker = threading.Thread(target=shell.evaluate)
+    worker.start()
+    assert shell.json("ledger", "--wait", "20", "--deep")["state"] == "balanced"
+    worker.join()
+
+
+def test_with_postgresql_away_redis_side_is_still_shown(shell, ingest):
+    balanced_at(shell, ingest)
+    shell.set(DATABASE_URL=NOWHERE_POSTGRES)
+    books = shell.json("ledger")
+    assert (books["postgres"], books["lost"], books["balanced"]) == (None, None, True)
+    assert "PostgreSQL can't be asked" in shell("ledger").output
+
+
+@pytest.mark.parametrize("command", [("ledger",), ("queues",), ("dlq", "list")])
+def test_with_redis_away_a_sentence_says_so_without_the_password(shell, command):
+    shell.set(REDIS_URL=NOWHERE_REDIS)
+    result = shell(*command)
+    assert isinstance(result.exception, MuttError)
+    assert str(result.exception).startswith("Redis can't be asked")
+    assert "sekret" not in str(result.exception) + result.output
+
+
+@pytest.mark.parametrize("command", [("partitions", "list"), ("rules", "export")])
+def test_with_postgresql_away_a_sentence_says_so_without_the_password(shell, command):
+    shell.set(DATABASE_URL=NOWHERE_POSTGRES)
+    result = shell(*command)
+    assert isinstance(result.exception, MuttError)
+    assert str(result.exception).startswith("PostgreSQL can't be asked")
+    assert "sekret" not in str(result.exception) + result.output
+
+
+def test_queues_show_depth_doorbells_breaker_and_budget(shell, ingest):
+    shell.json("send", "--url", ingest, "--count", "7")
+    seen = shell.json("queues")
+    depths = {queue["queue"]: queue["entries"] for queue in seen["queues"]}
+    assert depths["ingest_queue"] == 1
+    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance"}
+    assert (seen["breaker"]["state"], seen["budget"]["used"], seen["budget"]["limit"]) == ("closed", 0, 50)
+    assert "ingest_queue" in shell("queues").output
+
+
+# ---- dead letters
+
+
+@pytest.fixture
+def refused(shell: Shell, ingest: str, moog: Simulator) -> list[str]:
+    """Two alerts that Moog refused; the ids of their letters."""
+    moog.script.set(Step(Behaviour.BAD_MARKED))
+    event = '{"hostname":"h%d","message":"CRITICAL MOOG-REFUSES","severity":1}\n'
+    assert shell("send", "-", "--url", ingest, stdin=event % 1 + event % 2).exit_code == 0
+    shell.evaluate()
+    shell.forward()
+    return [json.loads(line)["id"] for line in shell("dlq", "show", "moog", "--json").stdout.splitlines()]
+
+
+def statuses(shell: Shell) -> list[str]:
+    return sorted(row.status for row in shell.sql(sa.select(alerts.c.status)))
+
+
+def test_letters_are_counted_by_reason_and_shown_whole(shell, refused):
+    assert shell.json("dlq", "list") == {"ingest": {}, "alerts": {}, "moog": {"refused": 2}}
+    letter = json.loads(shell("dlq", "show", "moog", refused[0]).stdout)
+    assert letter["payload"]["hostname"] == "h1"
+    assert shell.json("ledger")["postgres"]["alerts"]["parked"] == 2
+
+
+def test_a_replayed_alert_waits_again_is_delivered_and_the_books_balance(shell, refused, moog):
+    moog.script.set()
+    assert shell("dlq", "replay", "moog", "--all").exit_code == 0
+    assert statuses(shell) == ["waiting", "waiting"]
+    assert shell.json("ledger", "--deep")["alerts"]["waiting"] == 2
+    shell.forward()
+    assert statuses(shell) == ["delivered", "delivered"]
+    assert shell.json("ledger", "--deep")["balanced"]
+
+
+def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, refused):
+    assert shell("dlq", "drop", "moog", refused[0], "--reason", "a test").exit_code == 0
+    assert statuses(shell) == ["dropped", "parked"]
+    assert shell.json("ledger", "--deep")["alerts"]["dropped"] == 1
+    record = json.loads(shell.services.redis.hget("mutt:drops", f"moog:{refused[0]}"))
+    assert (record["reason"], bool(record["who"])) == ("a test", True)
+
+
+def test_a_letter_that_is_gone_is_named(shell, refused):
+    shell("dlq", "drop", "moog", refused[0], "--reason", "a test")
+    result = shell("dlq", "drop", "moog", refused[0], "--reason", "a test")
+    assert refused[0] in str(result.exception)
+
+
+def test_with_postgresql_away_no_alert_is_moved(shell, refused):
+    shell.set(DATABASE_URL=NOWHERE_POSTGRES)
+    assert isinstance(shell("dlq", "replay", "moog", "--all").exception, MuttError)
+    assert shell.json("dlq", "list", "moog") == {"moog": {"refused": 2}}
+
+
+def test_replay_wants_names_or_all_and_never_moves_everything_by_accident(shell, refused):
+    assert shell("dlq", "replay", "moog").exit_code == 2
+    assert shell("dlq", "drop", "moog", "--reason", "x").exit_code == 2
+    assert shell.json("dlq", "list", "moog") == {"moog": {"refused": 2}}
+
+
+# ---- rules, partitions, doctor
+
+
+def test_what_is_exported_can_be_brought_in_and_the_history_says_by_whom(shell, tmp_path):
+    file = tmp_path / "rules.json"
+    rules = json.loads(shell("rules", "export").stdout)
+    file.write_text(json.dumps([{**rules[0], "priority": 99}]))
+    arguments = ("--replace", "--who", "ann", "--reason", "fewer")
+    assert shell("rules", "import", str(file), *arguments).exit_code == 0
+    after = json.loads(shell("rules", "export").stdout)
+    assert [(rule["name"], rule["priority"]) for rule in after] == [(rules[0]["name"], 99)]
+    noted = shell.sql(sa.select(config_audit_log).where(config_audit_log.c.changed_by == "ann"))
+    assert {(row.operation, row.reason) for row in noted} == {("UPDATE", "fewer"), ("DELETE", "fewer")}
+
+
+def test_a_file_with_one_bad_rule_changes_nothing(shell, tmp_path):
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps([{"match_string": "good"}, {"match_string": "bad", "priority": "?"}]))
+    before = shell("rules", "export").stdout
+    result = shell("rules", "import", str(file), "--reason", "x")
+    assert "rule #2: priority" in str(result.exception)
+    assert shell("rules", "export").stdout == before
+
+
+def test_partitions_are_made_and_listed(shell):
+    assert "made event_audit_log_" in shell("partitions", "ensure", "--ahead", "6").output
+    assert shell("partitions", "ensure", "--ahead", "6").output == "every month is there\n"
+    listed = shell.json("partitions", "list")
+    assert len(listed["partitions"]) == 7
+    assert listed["default_rows"] == 0
+
+
+def levels(findings: list[dict[str, str]]) -> dict[str, str]:
+    return {found["what"]: found["level"] for found in findings}
+
+
+def test_the_doctor_finds_a_fresh_stack_well_and_asks_moog_for_nothing(shell, moog):
+    # The suite's PostgreSQL does not wait for its disk, which the doctor must not like.
+    found = levels(shell.json("doctor", code=1))
+    assert {what for what, level in found.items() if level == "bad"} <= {
+        f"PostgreSQL {name}" for name in ("fsync", "full_page_writes", "synchronous_commit")
+    }
+    assert found["Moog, connection"] == found["books"] == found["PostgreSQL schema"] == "ok"
+    assert found["Redis appendfsync"] == "ok"
+    assert moog.received == []
+
+
+def test_the_doctor_looks_on_when_a_server_is_away_and_tells_no_password(shell):
+    shell.set(REDIS_URL=NOWHERE_REDIS, DATABASE_URL=NOWHERE_POSTGRES, MOOG_URL="http://127.0.0.1:9/")
+    result = shell("doctor", "--json")
+    assert result.exit_code == 1
+    found = levels(json.loads(result.stdout))
+    assert found == {"Redis": "bad", "PostgreSQL": "bad", "Moog, connection": "bad"}
+    assert "sekret" not in result.output
+
+
+def test_the_doctor_compares_the_clocks(shell):
+    found = levels(shell.json("doctor", code=1))
+    assert (found["clock of Redis"], found["clock of PostgreSQL"]) == ("ok", "ok")

@@ -1,0 +1,163 @@
+"""What the doctor makes of what it is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mutt.doctor import flow, postgres
+from mutt.doctor import redis as redis_checks
+from mutt.doctor.finding import Finding, Level
+from mutt.store.vitals import Vitals
+from mutt.streams.books import ALERTS, EVENTS, Books, Depth
+
+INFO = {
+    "redis_version": "7.2.4",
+    "aof_enabled": 1,
+    "maxmemory_policy": "noeviction",
+    "used_memory": 1 << 20,
+    "maxmemory": 1 << 30,
+    "role": "master",
+    "connected_slaves": 0,
+}
+CONFIG = {"appendfsync": "always", "no-appendfsync-on-rewrite": "no", "min-replicas-to-write": "0"}
+
+
+def of_redis(config: dict[str, str] | None = CONFIG, wait: int = 0, **info: Any) -> dict[str, Finding]:
+    found = redis_checks.check({**INFO, **info}, config, wait_replicas=wait, sentinel=False)
+    return {one.what: one for one in found}
+
+
+def test_a_redis_as_mutt_up_starts_it_is_well():
+    assert {one.level for one in of_redis().values()} == {Level.OK}
+
+
+@pytest.mark.parametrize(
+    ("what", "level", "info"),
+    [
+        ("Redis version", Level.BAD, {"redis_version": "6.2.14"}),
+        ("Redis cluster", Level.BAD, {"cluster_enabled": 1}),
+        ("Redis appendonly", Level.BAD, {"aof_enabled": 0}),
+        ("Redis writing", Level.BAD, {"aof_last_write_status": "err"}),
+        ("Redis maxmemory-policy", Level.BAD, {"maxmemory_policy": "allkeys-lru"}),
+        ("Redis memory", Level.WARN, {"maxmemory": 0}),
+        ("Redis memory", Level.WARN, {"used_memory": 700 << 20}),
+        ("Redis memory", Level.BAD, {"used_memory": 900 << 20}),
+        ("Redis replicas", Level.BAD, {"role": "slave"}),
+        ("Redis replicas", Level.WARN, {"connected_slaves": 1}),
+    ],
+)
+def test_each_fault_of_redis_has_a_fix(what, level, info):
+    found = of_redis(**info)[what]
+    assert found.level is level
+    assert found.fix
+
+
+def test_everysec_names_its_bound():
+    found = of_redis({**CONFIG, "appendfsync": "everysec"})["Redis appendfsync"]
+    assert found.level is Level.WARN
+    assert "about a second" in found.says
+
+
+def test_no_sync_at_all_is_bad():
+    assert of_redis({**CONFIG, "appendfsync": "no"})["Redis appendfsync"].level is Level.BAD
+
+
+def test_a_redis_that_hides_its_configuration_is_a_warning():
+    assert of_redis(None)["Redis appendfsync"].level is Level.WARN
+
+
+def test_waiting_for_replicas_that_are_not_there_is_bad():
+    assert of_redis(wait=1)["Redis replicas"].level is Level.BAD
+
+
+def test_a_replica_that_is_waited_for_is_well_once_the_master_wants_one_too():
+    assert of_redis(wait=1, connected_slaves=1)["Redis replicas"].level is Level.WARN
+    wanted = {**CONFIG, "min-replicas-to-write": "1"}
+    assert of_redis(wanted, wait=1, connected_slaves=1)["Redis replicas"].level is Level.OK
+
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+MONTHS = [f"event_audit_log_{month}" for month in ("2026_11", "2026_12", "2027_01")]
+VITALS = Vitals(
+    settings={
+        "server_version_num": "150018",
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "max_connections": "100",
+        "superuser_reserved_connections": "3",
+    },
+    connections=6,
+    ours={"mutt-alerts": 4},
+    migrated_to="0001",
+    head="0001",
+    default_rows=0,
+    months=MONTHS,
+)
+
+
+def of_postgres(settings: dict[str, str] | None = None, **changed: Any) -> dict[str, Finding]:
+    vitals = VITALS._replace(**changed, settings={**VITALS.settings, **(settings or {})})
+    return {one.what: one for one in postgres.check(vitals, pool_max=10, now=NOW)}
+
+
+def test_an_ordinary_postgresql_is_well():
+    assert {one.level for one in of_postgres().values()} == {Level.OK}
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes", "synchronous_commit"])
+def test_a_postgresql_that_may_forget_is_bad(name):
+    assert of_postgres({name: "off"})[f"PostgreSQL {name}"].level is Level.BAD
+
+
+@pytest.mark.parametrize(
+    ("what", "level", "changed"),
+    [
+        ("PostgreSQL schema", Level.BAD, {"migrated_to": ""}),
+        ("PostgreSQL schema", Level.BAD, {"migrated_to": "0000"}),
+        ("PostgreSQL connections", Level.BAD, {"connections": 90}),
+        ("PostgreSQL connections", Level.WARN, {"connections": 20, "ours": {"mutt-alerts": 12}}),
+        ("audit, default partition", Level.WARN, {"default_rows": 3}),
+        ("audit, months ahead", Level.WARN, {"months": MONTHS[:2]}),
+        ("audit, months ahead", Level.BAD, {"months": MONTHS[1:]}),
+    ],
+)
+def test_each_fault_of_postgresql_has_a_fix(what, level, changed):
+    found = of_postgres(**changed)[what]
+    assert found.level is level
+    assert found.fix
+
+
+def test_an_old_postgresql_is_bad():
+    assert of_postgres({"server_version_num": "140012"})["PostgreSQL version"].level is Level.BAD
+
+
+def test_clocks_may_differ_by_a_second():
+    levels = [one.level for one in flow.clocks({"Redis": 0.9, "PostgreSQL": -1.1})]
+    assert levels == [Level.OK, Level.WARN]
+
+
+def test_an_old_entry_and_a_dead_letter_are_warnings_with_the_command_to_type():
+    old = Depth("alert_queue:critical", 3, 0, 61.0, True)
+    young = Depth("ingest_queue", 3, 0, 1.0, True)
+    dead = Depth("dlq:moog", 2, 0, 1.0, False)
+    found = list(flow.queues([old, young, dead]))
+    assert [one.level for one in found] == [Level.WARN, Level.OK, Level.WARN]
+    assert "-Q moog" in found[0].fix
+    assert "mutt dlq show moog" in found[2].fix
+
+
+def test_books_that_are_off_are_bad():
+    empty = Books(dict.fromkeys(EVENTS, 0), dict.fromkeys(ALERTS, 0))
+    off = Books({**empty.events, "accepted": 1}, empty.alerts)
+    assert [flow.ledger(one).level for one in (empty, off)] == [Level.OK, Level.BAD]
+
+
+@pytest.mark.parametrize(
+    ("state", "level"), [("", Level.OK), ("closed", Level.OK), ("half_open", Level.WARN), ("open", Level.BAD)]
+)
+def test_the_breaker_is_reported(state, level):
+    assert flow.breaker(state, "auth").level is level
