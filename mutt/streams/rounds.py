@@ -18,6 +18,8 @@ from mutt.errors import Unavailable
 C = TypeVar("C")
 R = TypeVar("R")
 
+UNREACHABLE = "the stream can't be reached"
+
 #: Seconds that a request waits for its round, at most.
 DEADLINE = 1.0
 
@@ -56,13 +58,15 @@ class Rounds(Generic[C, R]):
         self._carrying = False
         self._broken_until = 0.0
 
-    def submit(self, contribution: C, size: int) -> R:
-        """Take part in the next round. Raises Unavailable: nothing was taken, or nobody can tell in time."""
+    def submit(self, contribution: C, size: int, *, since: float | None = None) -> R:
+        """Take part in the next round. Raises Unavailable: nothing was taken, or nobody can tell in time.
+
+        ``since`` is when the request began (of the same clock): its deadline counts from there.
+        """
         now = self._clock()
-        waiter: _Waiter[C, R] = _Waiter(contribution, size, now + DEADLINE)
+        waiter: _Waiter[C, R] = _Waiter(contribution, size, (now if since is None else since) + DEADLINE)
         with self._lock:
-            if now < self._broken_until:
-                raise Unavailable("the stream can't be reached")
+            self._check_circuit(now)
             self._queue.append(waiter)
             carries, self._carrying = not self._carrying, True
         if not carries:
@@ -74,6 +78,10 @@ class Rounds(Generic[C, R]):
         if not waiter.done:
             raise Unavailable("the stream did not answer in time")
         return waiter.result  # type: ignore[return-value]  # done: the round set it
+
+    def _check_circuit(self, now: float) -> None:
+        if now < self._broken_until:
+            raise Unavailable(UNREACHABLE)
 
     def _await_turn(self, waiter: _Waiter[C, R]) -> bool:
         """Wait for the result (False) or for the turn to carry (True)."""
@@ -98,16 +106,21 @@ class Rounds(Generic[C, R]):
 
     def _finish(self, waiters: list[_Waiter[C, R]]) -> None:
         try:
+            self._check_circuit(self._clock())  # it may have opened while these waited
             results = self._carry([w.contribution for w in waiters], min(w.deadline for w in waiters))
             for waiter, result in zip(waiters, results, strict=True):
                 waiter.result, waiter.done = result, True
         except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those of this round, and to no one else
-            if isinstance(error, Unavailable) and error.reason.startswith("the stream"):
-                self._broken_until = self._clock() + CIRCUIT
+            self._note(error)
             for waiter in waiters:
                 waiter.error = error
         for waiter in waiters:
             waiter.wake.set()
+
+    def _note(self, error: Exception) -> None:
+        failed = isinstance(error, Unavailable) and error.reason.startswith("the stream")
+        if failed and self._clock() >= self._broken_until:
+            self._broken_until = self._clock() + CIRCUIT
 
     def _next_round(self) -> list[_Waiter[C, R]]:
         taken: list[_Waiter[C, R]] = []

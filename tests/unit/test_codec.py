@@ -100,7 +100,7 @@ def test_a_naive_time_is_no_event() -> None:
 def test_a_bomb_is_not_unpacked(declared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "UNPACKED_MAX", 1 << 16)
     bomb = zstandard.ZstdCompressor(write_content_size=declared).compress(b"\xc0" * (1 << 20))
-    with pytest.raises(UndecodableEntry, match="unpacks|full frame"):
+    with pytest.raises(UndecodableEntry, match=r"unpacks|full frame"):
         codec.decode(Envelope, {b"v": b"2", b"d": bomb})
 
 
