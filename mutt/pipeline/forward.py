@@ -57,7 +57,8 @@ class Turn:
     returned: list[str] = field(default_factory=list)
     moog_status: int | None = None
     waited_s: float = 0.0
-    first_bytes: list[float] = field(default_factory=list)  #: monotonic seconds: when each request really started
+    #: Monotonic seconds: when each request really started.
+    first_bytes: list[float] = field(default_factory=list)
     reason: str = ""
 
 
@@ -229,12 +230,14 @@ class Forwarder:
                 self._terms.claim, BACKOFF_BASE * 2 ** min(10, max(entry.requests for entry in entries))
             )
             delay = most * self._dice()
-        strikes = self._lanes.release(entries, delay, report=_report(kind, permit, answer))
+        strikes = self._lanes.release(entries, delay, report=_report(kind, permit, answer), strikes=STRIKES)
         struck = [pair for pair, count in zip(pairs, strikes, strict=True) if count >= STRIKES]
         if struck:
             moves = [self._move(entry, alert, answer, Status.PARKED) for entry, alert in struck]
-            self._lanes.settle(moves)
-            turn.parked += [str(alert.alert_id) for _, alert in struck]
+            settled = self._lanes.settle(moves)
+            turn.parked += [
+                str(alert.alert_id) for (_, alert), ours in zip(struck, settled, strict=True) if ours
+            ]
         turn.returned += [str(alert.alert_id) for pair in pairs if pair not in struck for alert in pair[1:]]
 
 

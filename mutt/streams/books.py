@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from mutt import codec, names
+from mutt.entry import Entry
 from mutt.streams.connect import Client
 
 EVENTS = ("accepted", "settled", "duplicate", "parked", "dropped", "queued")
@@ -73,7 +74,7 @@ def walk(client: Client) -> Walked:
 
 
 def _events(client: Client, stream: str) -> int:
-    return sum(int(fields.get(b"n", b"1")) for _, fields in entries(client, stream))
+    return sum(Entry(stream, id_, 1, fields).n for id_, fields in entries(client, stream))
 
 
 def entries(client: Client, stream: str) -> Iterator[tuple[str, dict[bytes, bytes]]]:

@@ -31,17 +31,23 @@ class Held:
     def __init__(self, stream: Stream, consumer: str, *, budgeted: bool = False) -> None:
         self._stream, self._consumer = stream, consumer
         self._extra = {"tries": names.TRIES, "turns": names.TURNS} if budgeted else {}
+        self._owner = consumer if budgeted else ""
 
     def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> Taken:
         return self._stream.take(self._consumer, want, held=held, tidy=tidy, **self._extra)
 
     def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]:
-        return self._stream.settle(moves, report=report)
+        return self._stream.settle(moves, report=report, consumer=self._owner)
 
     def release(
-        self, entries: Sequence[Entry], delay: float, *, report: Mapping[str, Any] | None = None
+        self,
+        entries: Sequence[Entry],
+        delay: float,
+        *,
+        report: Mapping[str, Any] | None = None,
+        strikes: int = 0,
     ) -> list[int]:
-        return self._stream.release(self._consumer, entries, delay, report=report)
+        return self._stream.release(self._consumer, entries, delay, report=report, strikes=strikes)
 
     def ring(self) -> None:
         self._stream.ring()
@@ -81,6 +87,7 @@ class Inlet:
         """Append a round; asks again until ``deadline`` (monotonic), which is safe: the round's id is remembered."""
         self._check_memory()
         while True:
+            asked = time.monotonic()
             try:
                 return self._stream.append(
                     round_id, parts, max_events=self._max_events, max_bytes=self._max_bytes
@@ -90,7 +97,9 @@ class Inlet:
                     raise Unavailable("Redis is out of memory", retry_after=5) from error
                 raise Unavailable("the stream refuses writes", retry_after=5) from error
             except redis.RedisError as error:
-                if time.monotonic() >= deadline - 0.05:
+                # Who waited in vain for an answer once has to be able to wait as long again.
+                took = time.monotonic() - asked
+                if time.monotonic() + took >= deadline - 0.05:
                     raise Unavailable("the stream can't be reached") from error
                 time.sleep(0.02)
 

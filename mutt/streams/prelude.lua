@@ -77,3 +77,10 @@ local function with_group(stream, group, ...)
   end
   return reply
 end
+
+-- Does this consumer hold the entry as it was handed out to it? Threads of one worker share a consumer's name; a
+-- take-over counts the attempts on, so that an earlier holder is told from a later one.
+local function holds(consumer, group, e)
+  local p = redis.pcall('XPENDING', e.stream, group, e.id, e.id, 1)
+  return p[1] ~= nil and p[1][2] == consumer and p[1][4] == e.attempts
+end

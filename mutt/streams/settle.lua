@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- settle: for each move, only if the acknowledgement really removed the entry (a robbed holder gets 0): deletes
--- it, moves the books, appends what follows. A move without a group is one out of a dead-letter stream.
+-- it, moves the books, appends what follows. A move without a group is one out of a dead-letter stream. With a
+-- consumer a robbed holder gets 0 even while the new one is still at work: else the next alert of a signature came in
+-- beside the one that is being sent once more.
 local o = cmsgpack.unpack(ARGV[1])
 
 local follow = {}
@@ -52,11 +54,11 @@ end
 
 local settled = {}
 for i, m in ipairs(o.moves) do
-  local removed
-  if m.group then
-    removed = redis.call('XACK', m.stream, m.group, m.id)
-  else
+  local removed = 0
+  if not m.group then
     removed = redis.call('XDEL', m.stream, m.id)
+  elseif not o.consumer or holds(o.consumer, m.group, m) then
+    removed = redis.call('XACK', m.stream, m.group, m.id)
   end
   if removed == 1 then
     if m.group then redis.call('XDEL', m.stream, m.id) end

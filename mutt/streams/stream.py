@@ -108,7 +108,9 @@ class Stream:
             "claim_ms": round(self.queue.claim * 1000),
         }
         if held:
-            options["held"] = [{"stream": entry.stream, "id": entry.id} for entry in held]
+            options["held"] = [
+                {"stream": entry.stream, "id": entry.id, "attempts": entry.attempts} for entry in held
+            ]
         if tidy:
             options["tidy_ms"] = TIDY_MS
         if tries:
@@ -125,19 +127,25 @@ class Stream:
             entries = [entry for entry in held if entry.id in mine]
         return Taken(entries, wait / 1000, reason.decode(), left, token.decode(), generation)
 
-    def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]:
-        """Finish entries; True for each that was really ours to finish."""
+    def settle(
+        self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None, consumer: str = ""
+    ) -> list[bool]:
+        """Finish entries; True for each that was really ours to finish.
+
+        With ``consumer`` only what it still holds is; without, whoever settles first finishes an entry.
+        """
         packed = [
             {
                 "stream": m.entry.stream,
                 "group": GROUP,
                 "id": m.entry.id,
+                "attempts": m.entry.attempts,
                 "counts": dict(m.counts),
                 "follow": list(m.follow),
             }
             for m in moves
         ]
-        return self._settle(packed, report)
+        return self._settle(packed, report, consumer)
 
     def move_letters(self, moves: Iterable[Move]) -> list[bool]:
         """Move entries out of a dead-letter stream (replay, drop); True for each that was still there."""
@@ -147,8 +155,10 @@ class Stream:
         ]
         return self._settle(packed, None)
 
-    def _settle(self, moves: list[dict[str, Any]], report: Mapping[str, Any] | None) -> list[bool]:
-        options: dict[str, Any] = {"moves": moves}
+    def _settle(
+        self, moves: list[dict[str, Any]], report: Mapping[str, Any] | None, consumer: str = ""
+    ) -> list[bool]:
+        options: dict[str, Any] = {"moves": moves} | ({"consumer": consumer} if consumer else {})
         if report is not None:
             options["report"] = dict(report)
         settled, rung = call(self._scripts.settle, self._gate(options))
@@ -162,8 +172,12 @@ class Stream:
         delay: float,
         *,
         report: Mapping[str, Any] | None = None,
+        strikes: int = 0,
     ) -> list[int]:
-        """Hand entries back for ``delay`` seconds (at most the claim timeout). The strikes of each, for alerts."""
+        """Hand entries back for ``delay`` seconds (at most the claim timeout). The strikes of each, for alerts.
+
+        An alert with as many as ``strikes`` (0: any number) is not handed back: its holder parks it.
+        """
         options: dict[str, Any] = {
             "group": GROUP,
             "consumer": consumer,
@@ -174,13 +188,15 @@ class Stream:
                     "stream": e.stream,
                     "id": e.id,
                     "attempts": e.attempts,
-                    "alert": e.fields.get(b"id", b"").decode(),
+                    "alert": e.fields.get(b"id", b"").decode(errors="replace"),
                 }
                 for e in entries
             ],
         }
         if report is not None:
             options["report"] = dict(report)
+        if strikes:
+            options["strikes"] = strikes
         return list(call(self._scripts.release, self._gate(options)))
 
     def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:

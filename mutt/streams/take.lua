@@ -22,10 +22,11 @@ local function field(fields, name)
   for i = 1, #fields, 2 do
     if fields[i] == name then return fields[i + 1] end
   end
+  return ''
 end
 
 local function note(stream, id, fields, attempts)
-  local tries = o.tries and redis.call('HGET', o.tries, field(fields, 'id') or '') or ''
+  local tries = o.tries and redis.call('HGET', o.tries, field(fields, 'id')) or ''
   taken[#taken + 1] = {stream, id, attempts, fields, tries or ''}
   events = events + (tonumber(field(fields, 'n')) or 1)
 end
@@ -52,10 +53,9 @@ end
 
 local function hold()
   for _, h in ipairs(o.held) do
-    local p = redis.call('XPENDING', h.stream, o.group, h.id, h.id, 1)
-    if p[1] and p[1][2] == o.consumer then
+    if holds(o.consumer, o.group, h) then
       redis.call('XCLAIM', h.stream, o.group, o.consumer, 0, h.id, 'JUSTID')
-      taken[#taken + 1] = {h.stream, h.id, p[1][4], {}, ''}
+      taken[#taken + 1] = {h.stream, h.id, h.attempts, {}, ''}
     end
   end
 end
