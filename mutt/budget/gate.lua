@@ -4,6 +4,8 @@
 local gate = {}
 
 local LOG, BREAKER, LOCK, TRIES = 'mutt:rate_limit:moog', 'mutt:breaker:moog', 'mutt:lock:moog', 'mutt:alerts:tries'
+-- The entries that probed in vain since the breaker opened.
+local PROBED = 'mutt:breaker:probed'
 
 local function clock()
   local t = redis.call('TIME')
@@ -54,7 +56,23 @@ end
 
 local function close()
   turn('closed', {'reason', '', 'failures', 0, 'until', 0})
-  redis.call('DEL', LOCK)
+  redis.call('DEL', LOCK, PROBED)
+end
+
+local function probing()
+  local state = get('state')
+  return state == 'open' or state == 'half_open'
+end
+
+-- A probe that failed may have failed because of its alert: another one probes next, or one bad alert at the head of
+-- the highest lane would keep Moog from all the others.
+function gate.shuns(id)
+  return probing() and redis.call('SISMEMBER', PROBED, id) == 1
+end
+
+-- All that waits has probed: from the beginning.
+function gate.relent()
+  redis.call('DEL', PROBED)
 end
 
 -- May a request be started now? nil, or a wait in ms and its reason.
@@ -71,7 +89,7 @@ function gate.ask(o)
     local broken = rest('until', now, o.gate.timeout_us)
     if broken > 0 then return ms(broken), 'breaker' end
   end
-  if state == 'open' or state == 'half_open' then
+  if probing() then
     local held = redis.call('PTTL', LOCK)
     if held > o.gate.lock_ms then redis.call('PEXPIRE', LOCK, o.gate.lock_ms) end
     if held > 0 then return math.min(held, o.gate.lock_ms), 'probing' end
@@ -90,14 +108,14 @@ function gate.ask(o)
 end
 
 -- Grants one request: a token, and the generation of the breaker that it belongs to.
-function gate.spend(o)
+function gate.spend(o, taken)
   local now = clock()
   local token = exact(redis.call('HINCRBY', BREAKER, 'granted', 1))
   redis.call('ZADD', LOG, exact(now), token)
   redis.call('PEXPIRE', LOG, ms(o.gate.window_us) * 2)
-  local state = get('state')
-  if state == 'open' or state == 'half_open' then
+  if probing() then
     redis.call('SET', LOCK, token, 'NX', 'PX', o.gate.lock_ms)
+    for _, entry in ipairs(taken) do redis.call('SADD', PROBED, entry[2]) end
     turn('half_open')
   end
   return token, number('generation')
@@ -132,14 +150,17 @@ function gate.report(o, r)
   end
 end
 
--- One more attempt for an alert, kept as "attempts:strikes:accepted". It counts against the alert only if Moog
--- took another since the last one failed. Returns the strikes.
+-- One more request for an alert, kept as "requests:strikes:accepted". A failure counts against the alert only if
+-- Moog took another since the last one. Returns the strikes that this one brought it to.
 function gate.strike(o, entry, r)
-  if r.kind ~= 'failed' then return 0 end
+  if r.kind == 'unsent' then return 0 end
   local accepted = number('accepted')
-  local attempts, strikes, seen = string.match(redis.call('HGET', TRIES, entry.alert) or '', '(%d+):(%d+):(%d+)')
-  attempts, strikes = tonumber(attempts or '0') + 1, tonumber(strikes or '0')
-  if seen and accepted > tonumber(seen) then strikes = strikes + 1 end
-  redis.call('HSET', TRIES, entry.alert, attempts .. ':' .. strikes .. ':' .. exact(accepted))
-  return strikes
+  local requests, strikes, seen = string.match(redis.call('HGET', TRIES, entry.alert) or '', '(%d+):(%d+):(%d*)')
+  requests, strikes, seen = tonumber(requests or '0') + 1, tonumber(strikes or '0'), tonumber(seen or '')
+  if r.kind == 'failed' then
+    if seen and accepted > seen then strikes = strikes + 1 end
+    seen = accepted
+  end
+  redis.call('HSET', TRIES, entry.alert, requests .. ':' .. strikes .. ':' .. (seen and exact(seen) or ''))
+  return r.kind == 'failed' and strikes or 0
 end

@@ -119,9 +119,7 @@ def _application(now: datetime, dice: random.Random) -> Sample:
         }
         for host, message, severity in said
     ]
-    return Sample(
-        "JSON, applications", "native", "application/json", orjson.dumps(events), len(events)
-    )
+    return Sample("JSON, applications", "native", "application/json", orjson.dumps(events), len(events))
 
 
 def _storm(now: datetime, dice: random.Random) -> Sample:

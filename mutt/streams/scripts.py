@@ -16,6 +16,8 @@ function gate.ask() end
 function gate.spend() return '', 0 end
 function gate.report() end
 function gate.strike() return 0 end
+function gate.shuns() return false end
+function gate.relent() end
 """
 
 

@@ -35,8 +35,10 @@ local function claim(stream)
   if pending(stream) == 0 then return end
   for _, p in ipairs(redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 100)) do
     if events >= o.want then return end
-    local got = redis.call('XCLAIM', stream, o.group, o.consumer, o.claim_ms, p[1])
-    if got[1] then note(stream, p[1], got[1][2], p[4] + 1) end
+    if not gate.shuns(p[1]) then
+      local got = redis.call('XCLAIM', stream, o.group, o.consumer, o.claim_ms, p[1])
+      if got[1] then note(stream, p[1], got[1][2], p[4] + 1) end
+    end
   end
 end
 
@@ -94,10 +96,18 @@ else
     -- Every 20th turn begins with the lowest lane, so that none starves.
     first, last, step = #o.streams, 1, -1
   end
-  for i = first, last, step do
-    claim(o.streams[i])
-    read(o.streams[i])
-    if events >= o.want then break end
+  local function serve()
+    for i = first, last, step do
+      claim(o.streams[i])
+      read(o.streams[i])
+      if events >= o.want then break end
+    end
+  end
+  serve()
+  if #taken == 0 then
+    -- All that is there was shunned.
+    gate.relent()
+    serve()
   end
 end
 
@@ -113,6 +123,6 @@ if #taken > 0 then
       redis.call('SET', 'mutt:bell:' .. o.queue, '1', 'PX', 2000)
     end
   end
-  token, generation = gate.spend(o)
+  token, generation = gate.spend(o, taken)
 end
 return {taken, 0, '', left(), token, generation}

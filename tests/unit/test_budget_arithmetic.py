@@ -13,7 +13,8 @@ from mutt.budget.arithmetic import SLACK_LEAST, Budget, celery_rate, slack, wind
 from mutt.budget.permit import Permit
 
 PERIODS = st.one_of(
-    st.sampled_from([0.1, 1.0, 60.0, 3600.0]), st.floats(0.001, 86400.0, allow_nan=False, allow_infinity=False)
+    st.sampled_from([0.1, 1.0, 60.0, 3600.0]),
+    st.floats(0.001, 86400.0, allow_nan=False, allow_infinity=False),
 )
 
 
@@ -32,7 +33,9 @@ def starts(draw):
     limit, period = draw(st.integers(1, 12)), draw(PERIODS)
     budget = Budget(limit=limit, period=period)
     window_us = budget.options["window_us"]
-    gaps = draw(st.lists(st.one_of(st.just(0), st.integers(0, window_us), st.just(window_us + 1)), max_size=80))
+    gaps = draw(
+        st.lists(st.one_of(st.just(0), st.integers(0, window_us), st.just(window_us + 1)), max_size=80)
+    )
     asked, at = [], 1_700_000_000_000_000
     for gap in gaps:
         at += gap
