@@ -14,7 +14,7 @@ import orjson
 
 from mutt import codec
 from mutt.entry import Part, short_hash
-from mutt.errors import RejectedBody, Unavailable
+from mutt.errors import Unavailable
 from mutt.event import Envelope, Event, Segment, uuid7
 from mutt.formats.base import Parsed
 from mutt.pipeline.ports import Inlet
@@ -107,7 +107,7 @@ def _reply(contribution: Contribution, seen: int) -> dict[str, Any]:
         "status": "queued",
         "accepted": len(parsed.events),
         "duplicates": seen,
-        "rejected": [{"index": r.index, "field": r.field, "reason": r.reason} for r in parsed.rejected],
+        "rejected": listed(parsed),
         "batch_id": request.batch_id,
         "correlation_id": request.correlation_id,
     }
@@ -170,8 +170,6 @@ def size_of(parsed: Parsed) -> int:
     return sum(len(event.raw) + len(event.message) for event in parsed.events)
 
 
-def check_some(parsed: Parsed) -> None:
-    """Refuse a request of which no event can be taken. Raises RejectedBody naming the first reason."""
-    if not parsed.events and parsed.rejected:
-        first = parsed.rejected[0]
-        raise RejectedBody(first.field, f"item {first.index}: {first.reason}")
+def listed(parsed: Parsed) -> list[dict[str, Any]]:
+    """The items that were refused, as a sender is told of them."""
+    return [{"index": r.index, "field": r.field, "reason": r.reason} for r in parsed.rejected]

@@ -79,6 +79,8 @@ class Inlet:
                 pipe.set(key, stamp.isoformat(), nx=True, get=True, px=self._window_ms)
             try:
                 found = pipe.execute()
+            except redis.OutOfMemoryError as error:
+                raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.RedisError as error:
                 raise Unavailable("the stream can't be reached") from error
         return [datetime.fromisoformat(text.decode()).astimezone(UTC) if text else None for text in found]
@@ -92,9 +94,9 @@ class Inlet:
                 return self._stream.append(
                     round_id, parts, max_events=self._max_events, max_bytes=self._max_bytes
                 )
+            except redis.OutOfMemoryError as error:
+                raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.ResponseError as error:
-                if str(error).startswith("OOM"):
-                    raise Unavailable("Redis is out of memory", retry_after=5) from error
                 raise Unavailable("the stream refuses writes", retry_after=5) from error
             except redis.RedisError as error:
                 # Who waited in vain for an answer once has to be able to wait as long again.

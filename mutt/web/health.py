@@ -19,6 +19,9 @@ from mutt.streams import books
 #: One need of a process: raises if it is not met, says in a word how it stands.
 Need = Callable[[], str]
 
+#: What a probe writes, to see that Redis takes writes: it may be full, or a replica after a failover.
+READY = "mutt:ready"
+
 BREAKER_STATES = {"": 0, "closed": 0, "half_open": 1, "open": 2}
 
 
@@ -26,7 +29,7 @@ def redis_need(services: Services) -> Need:
     """Redis answers, and takes writes."""
 
     def ask() -> str:
-        services.redis.ping()
+        services.redis.set(READY, services.role, px=1000)
         return "ok"
 
     return ask

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 import orjson
 import redis
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from mutt.errors import RejectedBody, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
-from mutt.pipeline.accept import Contribution, Reply, Request, check_some, idempotency, size_of
+from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
 from mutt.web.problem import problem
@@ -39,10 +39,14 @@ class Ingest:
         self.services = services
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
+        self._rounds = services.rounds  # made now, not by two threads at once
 
-    def accept(self, parsed: Parsed, about: Request) -> Reply:
-        """Join a round. Raises Unavailable."""
-        reply = self.services.rounds.submit(Contribution(about, parsed), size_of(parsed))
+    def accept(self, parsed: Parsed, about: Request, since: float) -> Reply:
+        """Join a round. ``since`` is when the request began (monotonic). Raises Unavailable."""
+        reply = self._rounds.submit(Contribution(about, parsed), size_of(parsed), since=since)
+        if reply.body["batch_id"] != about.batch_id:
+            return reply  # a known Idempotency-Key: nothing was added
+        self.services.metrics.accepted.inc(len(parsed.events))
         if parsed.rejected:
             self._keep_rejected(parsed, about)
         return reply
@@ -71,7 +75,10 @@ def make_ingest(services: Services) -> Flask:
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return _counted(_too_large(), "unknown")
-    return problem(error.code or 500, error.description or error.name)
+    response = problem(error.code or 500, error.description or error.name)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response
 
 
 def _ingest() -> Ingest:
@@ -97,7 +104,9 @@ def alive(_format: str = "") -> Response:
 def ingest(format_: str = "") -> Response:
     """Events in any known format, one or many."""
     started = time.monotonic()
-    response = _counted(_answer(format_), format_ or "sniffed")
+    correlation_id = _correlation_id()
+    response = _counted(_answer(format_, correlation_id, started), format_ or "sniffed")
+    response.headers["X-Correlation-ID"] = correlation_id
     _ingest().services.metrics.seconds.labels("ingest").observe(time.monotonic() - started)
     return response
 
@@ -108,8 +117,7 @@ def _counted(response: Response, format_: str) -> Response:
     return response
 
 
-def _answer(format_: str) -> Response:
-    correlation_id = _correlation_id()
+def _answer(format_: str, correlation_id: str, since: float) -> Response:
     key = presented(request.headers)
     key_id = _ingest().keys.identify(key) if key is not None else None
     if key_id is None:
@@ -121,15 +129,14 @@ def _answer(format_: str) -> Response:
         body = _body()
         parsed = _parsed(format_, body, key_id)
         about = Request(str(uuid7()), correlation_id, key_id, _idempotency(key_id, body))
-        check_some(parsed)
-        reply = _ingest().accept(parsed, about)
+        if not parsed.events:
+            return _all_rejected(parsed, correlation_id)
+        reply = _ingest().accept(parsed, about, since)
     except RejectedBody as error:
         return _rejected(error, correlation_id)
     except Unavailable as error:
         return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
-    _ingest().services.metrics.accepted.inc(len(parsed.events))
-    headers = {"X-Correlation-ID": correlation_id}
-    return Response(orjson.dumps(reply.body), 202, mimetype="application/json", headers=headers)
+    return Response(orjson.dumps(reply.body), 202, mimetype="application/json")
 
 
 def _correlation_id() -> str:
@@ -156,6 +163,13 @@ def _parsed(format_: str, body: bytes, key_id: str) -> Parsed:
 def _idempotency(key_id: str, body: bytes) -> str:
     given = request.headers.get("Idempotency-Key", "")
     return idempotency(key_id, given, body) if given else ""
+
+
+def _all_rejected(parsed: Parsed, correlation_id: str) -> Response:
+    rejected = listed(parsed)
+    first = rejected[0]
+    why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
+    return problem(400, why, correlation_id=correlation_id, **first, rejected=rejected)
 
 
 def _rejected(error: RejectedBody, correlation_id: str) -> Response:

@@ -25,16 +25,21 @@ BOOTSTRAP = "bootstrap"
 def presented(headers: Headers) -> bytes | None:
     """The key that a request shows: X-API-KEY, Bearer, Splunk, or the password of Basic. None: it shows none."""
     if headers.get("X-API-KEY"):
-        return headers["X-API-KEY"].encode("utf-8", "surrogateescape")
+        return _bytes(headers["X-API-KEY"])
     scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "splunk") and value:
-        return value.strip().encode("utf-8", "surrogateescape")
+        return _bytes(value.strip())
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).partition(b":")[2]
         except (binascii.Error, ValueError):
             return b""
     return None
+
+
+def _bytes(value: str) -> bytes:
+    # WSGI shows a header's bytes as Latin-1.
+    return value.encode("latin-1", "replace")
 
 
 class Keys:
