@@ -31,7 +31,16 @@ FROM_UP = {
     "PROMETHEUS_MULTIPROC_DIR": "metrics_dir",
 }
 
-_SIZES = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
+_SIZES = {
+    "": 1,
+    "b": 1,
+    "k": 1 << 10,
+    "kib": 1 << 10,
+    "m": 1 << 20,
+    "mib": 1 << 20,
+    "g": 1 << 30,
+    "gib": 1 << 30,
+}
 _SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -73,7 +82,16 @@ def span(low: float = 0.0) -> Reader:
 
 def flag(name: str, text: str) -> bool:
     """On or off."""
-    value = {"1": True, "on": True, "yes": True, "true": True, "0": False, "off": False, "no": False, "false": False}
+    value = {
+        "1": True,
+        "on": True,
+        "yes": True,
+        "true": True,
+        "0": False,
+        "off": False,
+        "no": False,
+        "false": False,
+    }
     if text.strip().lower() not in value:
         raise SettingsError(name, text, "on or off")
     return value[text.strip().lower()]
@@ -96,7 +114,9 @@ def url(*schemes: str) -> Reader:
     def read(name: str, text: str) -> str:
         if urlsplit(text).scheme not in schemes:
             shown = urlsplit(text).scheme + "://…" if "://" in text else "…"
-            raise SettingsError(name, shown, "an address that begins with " + " or ".join(s + "://" for s in schemes))
+            raise SettingsError(
+                name, shown, "an address that begins with " + " or ".join(s + "://" for s in schemes)
+            )
         return text
 
     return read
@@ -130,7 +150,9 @@ class Settings:
     redis_url: str = _setting("", _redis, secret=True)
     broker_url: str = _setting("", _redis, secret=True)  #: default: redis_url
     database_url: str = _setting("", _postgres, secret=True)
-    database_read_url: str = _setting("", _postgres, secret=True)  #: a replica for pages; default: database_url
+    database_read_url: str = _setting(
+        "", _postgres, secret=True
+    )  #: a replica for pages; default: database_url
     db_pool_min: int = _setting("2", whole(0))
     db_pool_max: int = _setting("10", whole(1))
 
@@ -227,4 +249,6 @@ def _read_up(home: Path) -> dict[str, str]:
         found = json.loads((home / "up.json").read_text())
     except (OSError, ValueError):
         return {}
-    return {k: str(v) for k, v in found.items() if isinstance(v, str | int)} if isinstance(found, dict) else {}
+    return (
+        {k: str(v) for k, v in found.items() if isinstance(v, str | int)} if isinstance(found, dict) else {}
+    )
