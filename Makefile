@@ -44,7 +44,7 @@ bench-quick: $(VENV)/.installed ## Measure in a few minutes, less surely
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 
 test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server
-	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or budget" $(ARGS)
+	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or gate" $(ARGS)
 
 lock: ## Choose versions anew and write them down, with hashes (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv on PATH"; exit 1; }
