@@ -24,6 +24,9 @@ MEMORY_SHARE = 0.8
 #: Seconds between two looks at Redis' memory.
 MEMORY_EVERY = 1.0
 
+#: A full Redis takes this note, too: what it is about makes room.
+NOTE = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+
 
 class Held:
     """A stream with the consumer that takes from it. ``budgeted``: alerts, with their tries and turns."""
@@ -132,7 +135,7 @@ class Suspects:
         return msgspec.json.decode(found, type=list[int]) if found else []
 
     def note(self, entry: Entry, positions: Sequence[int]) -> None:
-        self._client.hset(names.SUSPECTS, entry.id, msgspec.json.encode(list(positions)))
+        self._client.eval(NOTE, 1, names.SUSPECTS, entry.id, msgspec.json.encode(list(positions)))
 
     def forget(self, entry: Entry) -> None:
         self._client.hdel(names.SUSPECTS, entry.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -207,7 +208,7 @@ class Stream:
 
     def keep_bell(self) -> None:
         """Somebody is at work: appends need not ring."""
-        self.client.set(self.queue.bell, "1", px=BELL_MS)
+        self._set_bell(BELL_MS)
 
     def quiet_bell(self) -> None:
         """Nobody is at work: the next append rings."""
@@ -215,7 +216,12 @@ class Stream:
 
     def hush_bell(self, seconds: float) -> None:
         """Nothing can be done for a while: ring again after ``seconds``."""
-        self.client.set(self.queue.bell, "1", px=max(1, round(seconds * 1000)))
+        self._set_bell(max(1, round(seconds * 1000)))
+
+    def _set_bell(self, ms: int) -> None:
+        # A full Redis refuses it; that must not stop the drain that makes room.
+        with contextlib.suppress(redis.OutOfMemoryError):
+            self.client.set(self.queue.bell, "1", px=ms)
 
     def ring(self) -> None:
         """Pass the baton: publish a doorbell and set the bell for it."""

@@ -20,6 +20,9 @@ from mutt.services import Services
 
 log = logging.getLogger("mutt.tasks")
 
+#: A server is away, or not of use now: the data is safe, and nothing counts against it.
+OUTAGES = (StoreDown, NoRuleset, redis.RedisError)
+
 #: Seconds that entries rest when PostgreSQL is away: the tick rings for them again.
 OUTAGE_REST = 2.0
 
@@ -35,10 +38,6 @@ def services() -> Services:
     return _services(os.getpid())
 
 
-class Outage(Exception):
-    """A server is away; the entries were handed back, and nothing counts against them."""
-
-
 class MuttTask(Task):
     """A task whose doorbell says nothing: whatever Celery is told of it goes to the log as one line."""
 
@@ -50,7 +49,7 @@ class MuttTask(Task):
         started = time.monotonic()
         try:
             result = did()
-        except (StoreDown, NoRuleset, redis.RedisError, Outage) as error:
+        except OUTAGES as error:
             result = {"outage": f"{type(error).__name__}: {error}"[:300]}
             log.warning("%s: %s", self.name, result["outage"])
             return result

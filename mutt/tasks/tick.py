@@ -7,6 +7,7 @@ after two seconds, so the next tick rings. The same thread asks for the sweep, a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -36,6 +37,11 @@ RUN_ID = "mutt:tick:run_id"
 Run = Callable[[str], None]
 
 
+def ask_sweep(lost: bool) -> None:
+    """Publish a sweep: of what was lost, too, or only of what is outside of full lanes."""
+    app.send_task("mutt.maintenance.sweep", kwargs={"lost": lost}, queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell."""
 
@@ -48,18 +54,29 @@ class Tick:
         progress: Callable[[], int],
         run_here: Run,
         rings: Callable[..., None] = ring,
+        sweeps: Callable[[bool], None] = ask_sweep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._queues, self._own = client, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
+        self._sweeps = sweeps
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
         """One tick. ``redis.RedisError`` passes through."""
         for queue in self._queues.values():
-            if self._client.set(queue.tick, "1", nx=True, px=round(EVERY * 1000)):
+            if self._is_my_turn(queue):
                 self._ring_if_needed(queue)
-        self._sweep_if_due()
+        with contextlib.suppress(
+            redis.OutOfMemoryError
+        ):  # a full Redis has no room for what a sweep brings in
+            self._sweep_if_due()
+
+    def _is_my_turn(self, queue: names.Queue) -> bool:
+        try:
+            return bool(self._client.set(queue.tick, "1", nx=True, px=round(EVERY * 1000)))
+        except redis.OutOfMemoryError:
+            return True  # nobody can note it, so each looks after its own queues
 
     def _ring_if_needed(self, queue: names.Queue) -> None:
         if not any(self._client.xlen(stream) for stream in queue.streams):
@@ -82,9 +99,7 @@ class Tick:
         lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or self._restarted()
         outside = self._client.exists(names.OUTSIDE) and self._client.set(SWEEP_TICK, "1", nx=True, px=1000)
         if lost or outside:
-            app.send_task(
-                "mutt.maintenance.sweep", kwargs={"lost": bool(lost)}, queue="maintenance", retry=False
-            )
+            self._sweeps(bool(lost))
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

@@ -20,6 +20,7 @@ from mutt.logs import configure
 from mutt.streams.connect import check_server
 from mutt.tasks import tick
 from mutt.tasks.alerts import evaluate_queue
+from mutt.tasks.base import OUTAGES
 from mutt.tasks.housekeeping import record_queue
 from mutt.tasks.moog import forward_queue
 
@@ -78,8 +79,12 @@ def _child_ready(**_kwargs: Any) -> None:
 
 def work_here(name: str) -> None:
     """In a pool's child: drain a queue without a doorbell."""
-    result = WORK[name]()
-    log.info("worked without a doorbell", extra={"queue": name, "did": result})
+    try:
+        result = WORK[name]()
+    except OUTAGES as error:
+        log.warning("%s: %s", name, error)
+    else:
+        log.info("worked without a doorbell", extra={"queue": name, "did": result})
 
 
 def _serve_metrics(port: int) -> None:

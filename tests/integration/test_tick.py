@@ -1,0 +1,232 @@
+"""The tick on a real Redis: it rings for what nobody rang for, once a second for the fleet, and a full Redis drains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from mutt import celery, names
+from mutt.pipeline.evaluate import ALONE_FROM
+from mutt.store.migrate import upgrade
+from mutt.tasks import base, tick
+from mutt.tasks.tick import Tick
+from mutt.tasks.worker import WORK, work_here
+from tests.bench import Bench, benches, event
+from tests.servers import Live
+from tests.waiting import wait_until
+
+
+class Fleet:
+    """Workers' ticks, and what they rang, started and asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.rung: list[str] = []
+        self.here: list[str] = []
+        self.sweeps: list[bool] = []
+        self.refuses: Exception | None = None
+        self.now = 0.0
+        self.finished = 0
+
+    def worker(self, *own: str) -> Tick:
+        return Tick(
+            tick.connection(self.bench.settings.redis_url),
+            names.queues(self.bench.settings),
+            own_queues=frozenset(own),
+            progress=lambda: self.finished,
+            run_here=self.here.append,
+            rings=self.ring,
+            sweeps=self.sweeps.append,
+            monotonic=lambda: self.now,
+        )
+
+    def ring(self, queue: str, **_labels: str) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.rung.append(queue)
+
+    def next_second(self) -> None:
+        """The fleet's tick and its bells are forgotten, as after a while."""
+        keys = self.bench.redis.keys("mutt:tick:*_queue") + self.bench.redis.keys("mutt:bell:*")
+        if keys:
+            self.bench.redis.delete(*keys)
+
+
+@pytest.fixture
+def fleet(redis_url: str, database_url: str) -> Iterator[Fleet]:
+    with benches(redis_url, database_url) as (bench,):
+        yield Fleet(bench)
+
+
+@pytest.fixture
+def full(own_redis: Live, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """A worker's process on a Redis of its own, to be filled up."""
+    told = {"REDIS_URL": own_redis.url, "DATABASE_URL": database_url, "EVALUATE_CLAIM": "300ms"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    forget: list[Callable[[], None]] = [celery.settings.cache_clear, base._services.cache_clear]
+    for one in forget:
+        one()
+    with benches(own_redis.url, database_url) as (bench,):
+        yield Fleet(bench)
+        base.services().engine.dispose()
+    for one in forget:
+        one()
+
+
+def fill(bench: Bench) -> None:
+    """From here on Redis refuses everything that takes memory."""
+    bench.redis.config_set("maxmemory", 1)
+    with pytest.raises(redis.OutOfMemoryError):
+        bench.redis.set("x", "y")
+
+
+def test_it_rings_where_something_stands_and_no_bell_is_set(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.bench.redis.delete("mutt:bell:ingest_queue")
+    fleet.worker().once()
+    assert fleet.rung == ["ingest_queue"]
+    assert fleet.bench.redis.exists("mutt:bell:ingest_queue")
+
+
+def test_it_is_silent_where_nothing_stands(fleet: Fleet) -> None:
+    fleet.worker().once()
+    assert fleet.rung == []
+
+
+def test_it_is_silent_while_the_bell_is_set(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.worker().once()
+    assert fleet.rung == []
+
+
+def test_entries_of_a_dead_worker_are_rung_for(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.bench.take()
+    fleet.next_second()
+    fleet.worker().once()
+    assert fleet.rung == ["ingest_queue"]
+
+
+def test_several_workers_ring_once_a_second_between_them(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.bench.redis.delete("mutt:bell:ingest_queue")
+    workers = [fleet.worker() for _ in range(4)]
+    for _ in range(3):
+        for worker in workers:
+            worker.once()
+        fleet.bench.redis.delete("mutt:bell:ingest_queue")
+    assert fleet.rung == ["ingest_queue"]
+    fleet.next_second()
+    for worker in workers:
+        worker.once()
+    assert fleet.rung == ["ingest_queue"] * 2
+    assert 0 < fleet.bench.redis.pttl("mutt:tick:ingest_queue") <= 1000
+
+
+def test_a_broker_that_refuses_a_ring_starts_the_work_of_ones_own_queues_only(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.refuses = OperationalError("out of memory")
+    for own in ("moog", "alerts"):
+        fleet.next_second()
+        fleet.worker(own).once()
+    assert fleet.here == ["ingest_queue"]
+
+
+def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: Fleet) -> None:
+    worker = fleet.worker()
+    for _ in range(3):
+        worker.once()
+    assert fleet.sweeps == [True]
+    fleet.bench.redis.set(tick.RUN_ID, "another run")
+    worker.once()
+    worker.once()
+    assert fleet.sweeps == [True, True]
+
+
+def test_the_sweep_is_asked_for_each_second_while_alerts_are_outside(fleet: Fleet) -> None:
+    worker = fleet.worker()
+    worker.once()
+    fleet.bench.redis.hset(names.OUTSIDE, "minor", 3)
+    for _ in range(3):
+        worker.once()
+    assert fleet.sweeps == [True, False]
+    fleet.bench.redis.delete(tick.SWEEP_TICK)
+    worker.once()
+    assert fleet.sweeps == [True, False, False]
+
+
+def test_a_worker_is_stuck_when_a_doorbell_waits_for_a_minute_and_nothing_was_finished(fleet: Fleet) -> None:
+    worker = fleet.worker("alerts")
+    fleet.bench.redis.lpush("alerts", "doorbell")
+    assert not worker.stuck()
+    fleet.now += 59
+    assert not worker.stuck()
+    fleet.finished += 1
+    assert not worker.stuck()
+    fleet.now += tick.STUCK_AFTER + 1
+    assert worker.stuck()
+    fleet.bench.redis.delete("alerts")
+    assert not worker.stuck()
+
+
+# ---- a full Redis
+
+
+def test_a_full_redis_has_its_work_started_without_a_doorbell(full: Fleet) -> None:
+    full.bench.append(event())
+    fill(full.bench)
+    full.next_second()
+    full.worker("housekeeping").once()
+    assert full.here == []
+    full.worker("alerts").once()
+    assert full.here == ["ingest_queue"]
+
+
+def test_a_full_redis_drains(full: Fleet) -> None:
+    """More than a take holds, so that the drain wants to ring and to keep its bell on its way."""
+    for n in range(4):
+        full.bench.append(*[event("CRITICAL x", f"host-{n}-{i}") for i in range(400)])
+    full.bench.append(event("quiet"))
+    fill(full.bench)
+    result = WORK["ingest_queue"]()
+    assert (result["events"], result["left"]) == (1601, 0)
+    assert full.bench.redis.xlen(names.INGEST_STREAM) == 0
+    assert len(full.bench.lane("critical")) == 1600
+    full.bench.check()
+
+
+def test_entries_that_are_worked_alone_drain_from_a_full_redis_too(full: Fleet) -> None:
+    full.bench.append(event(), event("CRITICAL b", "core-2"))
+    entries = full.bench.take()
+    while entries[0].attempts < ALONE_FROM - 1:
+        entries = full.bench.take_over()
+    fill(full.bench)
+    wait_until(lambda: WORK["ingest_queue"]().get("events"), 5)
+    assert full.bench.events == {"accepted": 2, "settled": 2}
+    full.bench.check()
+
+
+def test_work_without_a_doorbell_meets_an_outage_calmly(
+    own_postgres: Live, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(own_postgres.url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
+    celery.settings.cache_clear()
+    base._services.cache_clear()
+    with benches(redis_url, own_postgres.url) as (bench,):
+        bench.append(event())
+        own_postgres.kill()
+        work_here("ingest_queue")
+        assert bench.events == {"accepted": 1, "queued": 1}
+        assert (
+            bench.redis.xpending_range(names.INGEST_STREAM, names.GROUP, "-", "+", 9)[0]["times_delivered"]
+            == 0
+        )
+    base.services().engine.dispose()
+    celery.settings.cache_clear()
+    base._services.cache_clear()
