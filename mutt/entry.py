@@ -25,7 +25,7 @@ class Entry:
     id: str
     attempts: int  #: how often it was handed out, this time included
     fields: dict[bytes, bytes]
-    tries: str = ""  #: what the gate noted of earlier requests: attempts:strikes:accepted
+    tries: str = ""  #: what the gate noted of earlier requests: requests:strikes:accepted
 
     @property
     def n(self) -> int:
@@ -47,6 +47,11 @@ class Entry:
     def requests(self) -> int:
         """How many requests to Moog it has behind it."""
         return int(self.tries.split(":")[0] or 0)
+
+    @property
+    def suspect(self) -> bool:
+        """May it be what failed a request, or ended its holders? Then it goes alone."""
+        return self.attempts >= 3 or self.tries.split(":")[1:2] not in ([], ["0"])
 
     def decode(self, kind: type[codec.T]) -> codec.T:
         """Raises UndecodableEntry."""
@@ -105,12 +110,14 @@ def short_hash(*parts: str) -> str:
 def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:
     """What ``place`` (streams/prelude.lua) is told of an alert."""
     fields, _ = codec.encode(alert, about=str(alert.alert_id))
+    sig = short_hash(alert.signature)
     told = {
         "id": str(alert.alert_id),
-        "sig": short_hash(alert.signature),
+        "sig": sig,
         "lane": alert.lane,
         "max": queue_max,
-        "fields": fields,
+        # Beside the data, to be read where the data can't be: those behind it must come in all the same.
+        "fields": [*fields, "sig", sig],
     }
     return told | {"swept": True} if swept else told
 
@@ -123,6 +130,14 @@ def raise_alert(alert: Alert, queue_max: int) -> Follow:
 def leave_lane(alert: Alert) -> Follow:
     """The alert is finished at Moog: the next one of its signature comes in."""
     return {"op": "leave", "sig": short_hash(alert.signature), "id": str(alert.alert_id)}
+
+
+def leave_unread(entry: Entry) -> list[Follow]:
+    """The same for an alert that can't be decoded, if its entry still says which it was."""
+    if not {b"sig", b"id"} <= entry.fields.keys():
+        return []
+    sig, about = (entry.fields[name].decode(errors="replace") for name in (b"sig", b"id"))
+    return [{"op": "leave", "sig": sig, "id": about}]
 
 
 def deliver(outcome: Outcome) -> Follow:

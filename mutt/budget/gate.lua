@@ -75,6 +75,11 @@ function gate.relent()
   redis.call('DEL', PROBED)
 end
 
+-- A forwarder looks, and finds nothing to send: a fence that is due stands from now, not from the first alert on.
+function gate.wake(o)
+  fence(o, clock())
+end
+
 -- May a request be started now? nil, or a wait in ms and its reason.
 function gate.ask(o)
   local now = clock()
@@ -93,6 +98,8 @@ function gate.ask(o)
     local held = redis.call('PTTL', LOCK)
     if held > o.gate.lock_ms then redis.call('PEXPIRE', LOCK, o.gate.lock_ms) end
     if held > 0 then return math.min(held, o.gate.lock_ms), 'probing' end
+    -- One alert probes: in a batch a bad one would fail it for its neighbours, each time anew.
+    o.want = math.min(o.want, 1)
   end
 
   redis.call('ZREMRANGEBYSCORE', LOG, '-inf', '(' .. exact(now - o.gate.window_us))
@@ -123,6 +130,8 @@ end
 
 -- What a request came to. A result of an earlier generation says nothing about the present one.
 function gate.report(o, r)
+  -- Of alerts, not of Moog: see gate.strike.
+  if r.kind == 'alone' then return end
   local now = clock()
   redis.call('HINCRBY', BREAKER, 'reported', 1)
   if r.kind == 'accepted' then redis.call('HINCRBY', BREAKER, 'accepted', 1) end
@@ -160,6 +169,9 @@ function gate.strike(o, entry, r)
   if r.kind == 'failed' then
     if seen and accepted > seen then strikes = strikes + 1 end
     seen = accepted
+  elseif r.kind == 'alone' then
+    -- One of a batch that Moog refused, not yet told from its neighbours: suspected, so that it goes alone.
+    strikes = math.max(strikes, 1)
   end
   redis.call('HSET', TRIES, entry.alert, requests .. ':' .. strikes .. ':' .. (seen and exact(seen) or ''))
   return r.kind == 'failed' and strikes or 0

@@ -11,7 +11,7 @@ import msgspec
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
 from mutt.budget.permit import Permit
-from mutt.entry import Entry, Move, Taken, deliver, flat, leave_lane, park
+from mutt.entry import Entry, Move, Taken, deliver, flat, leave_lane, leave_unread, park
 from mutt.errors import UndecodableEntry
 from mutt.pipeline.ports import Answered, Moog, Queue
 
@@ -82,16 +82,27 @@ class Forwarder:
 
     def forward_turn(self) -> Turn:
         """Send up to ``turn`` requests, each with its own permit, each starting again at the highest lane."""
-        turn = Turn()
+        turn, rung = Turn(), False
         while turn.requests < self._terms.turn:
             before, taken = self._take(turn)
             if not taken.entries:
                 break
-            if taken.left:
-                # Before the POST: the next turn must not wait for this one's answer.
+            entries = self._together(taken.entries)
+            if (taken.left or len(entries) < len(taken.entries)) and not rung:
+                # Before the POST: the next turn must not wait for this one's answer. And once: a doorbell that rang
+                # for each request would bring ever more doorbells.
                 self._lanes.ring()
-            self._send(taken.entries, self._permit(taken, before), turn)
+                rung = True
+            self._send(entries, self._permit(taken, before), turn)
         return turn
+
+    def _together(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those that go in one request: a suspect goes alone, or its neighbours would fail with it."""
+        if len(entries) == 1 or not any(entry.suspect for entry in entries):
+            return entries
+        chosen = entries[:1] if entries[0].suspect else [entry for entry in entries if not entry.suspect]
+        self._lanes.release([entry for entry in entries if entry not in chosen], 0.0)
+        return chosen
 
     def _take(self, turn: Turn) -> tuple[float, Taken]:
         """Take the next alerts; sleep through short waits. Without entries the turn is over, ``reason`` says why."""
@@ -118,7 +129,7 @@ class Forwarder:
         # Between an empty read and a silent bell an append may have come and not rung: so look once more.
         self._lanes.quiet_bell()
         before = self._monotonic()
-        taken = self._lanes.take(self._terms.batch)
+        taken = self._lanes.take(self._terms.batch, tidy=True)
         if taken.wait:
             self._lanes.ring()
         turn.reason = "" if taken.entries else taken.reason or "empty"
@@ -147,14 +158,15 @@ class Forwarder:
             self._hand_back(pairs, answer, permit, turn)
 
     def _alert(self, entry: Entry, turn: Turn) -> Alert | None:
-        """The alert of an entry; one that can't be decoded is parked. Its signature goes with it, unknown."""
+        """The alert of an entry; one that can't be decoded is parked, and the next of its signature comes in."""
         try:
             return entry.decode(Alert)
         except UndecodableEntry as error:
             why = {"reason": "undecodable", "detail": str(error)}
             counts = {"alerts.waiting": -1, "alerts.parked": 1}
-            self._lanes.settle([Move(entry, counts, [park(names.DLQ_MOOG, entry, flat(entry.fields), why)])])
-            turn.parked.append(entry.fields.get(b"id", b"").decode(errors="replace"))
+            follow = [*leave_unread(entry), park(names.DLQ_MOOG, entry, flat(entry.fields), why)]
+            if self._lanes.settle([Move(entry, counts, follow)])[0]:
+                turn.parked.append(entry.fields.get(b"id", b"").decode(errors="replace"))
             return None
 
     def _finish(
@@ -199,7 +211,7 @@ class Forwarder:
         if len(pairs) == 1:
             self._finish(pairs, answer, permit, turn, Status.PARKED)
             return
-        self._lanes.settle([], report=_report("alive", permit))
+        self._lanes.settle([], report=_report("alive", permit, answer))
         middle = len(pairs) // 2
         for half in (pairs[:middle], pairs[middle:]):
             held = [entry for entry, _ in half]
@@ -207,7 +219,8 @@ class Forwarder:
             if taken.entries:
                 self._send(taken.entries, self._permit(taken, before), turn)
             else:
-                self._lanes.release(held, 0.0)
+                # Each alone then: the same batch would only be refused again.
+                self._lanes.release(held, 0.0, report=_report("alone", permit))
 
     def _permit_for(self, held: Sequence[Entry]) -> tuple[float, Taken]:
         for _ in range(ASKS):

@@ -7,11 +7,18 @@ local function pending(stream)
   return with_group(stream, o.group, 'XPENDING', stream, o.group)[1]
 end
 
+-- What was handed back and is due again, and what a holder lost: at most a hundred.
+local function due(stream)
+  return redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 100)
+end
+
 local function left()
   -- XLEN counts all that is unfinished, and what is pending stands in the stream: the rest is new.
   local sum = 0
   for _, stream in ipairs(o.streams) do
-    sum = sum + redis.call('XLEN', stream) - pending(stream)
+    local held = pending(stream)
+    sum = sum + redis.call('XLEN', stream) - held
+    if held > 0 then sum = sum + #due(stream) end
   end
   return sum
 end
@@ -33,7 +40,7 @@ end
 
 local function claim(stream)
   if pending(stream) == 0 then return end
-  for _, p in ipairs(redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 100)) do
+  for _, p in ipairs(due(stream)) do
     if events >= o.want then return end
     if not gate.shuns(p[1]) then
       local got = redis.call('XCLAIM', stream, o.group, o.consumer, o.claim_ms, p[1])
@@ -83,6 +90,7 @@ if o.tidy_ms then
   end
 end
 
+gate.wake(o)
 if not waiting() then return {{}, 0, '', 0, '', 0} end
 
 local wait, reason = gate.ask(o)
