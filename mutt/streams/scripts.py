@@ -12,6 +12,7 @@ from mutt.streams.connect import Client
 #: What stands in for the budget's gate where a queue has none: always open.
 NO_GATE = """
 local gate = {}
+function gate.wake() end
 function gate.ask() end
 function gate.spend() return '', 0 end
 function gate.report() end

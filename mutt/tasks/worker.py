@@ -11,16 +11,17 @@ import prometheus_client
 import redis
 from celery import signals
 from celery.worker import state
+from kombu.exceptions import OperationalError
 from prometheus_client import multiprocess
 
 from mutt import names
-from mutt.celery import settings
+from mutt.celery import ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.streams.connect import check_server
 from mutt.tasks import tick
 from mutt.tasks.alerts import evaluate_queue
-from mutt.tasks.base import OUTAGES
+from mutt.tasks.base import OUTAGES, services
 from mutt.tasks.housekeeping import record_queue
 from mutt.tasks.moog import forward_queue
 
@@ -66,8 +67,19 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
         ),
         _stopping,
     )
+    for queue in known.values():
+        if queue.celery_queue in own:
+            # Whoever starts looks: it makes its connections now, and not when the first event waits for them.
+            _look(queue.name)
     if settings().metrics_port:
         _serve_metrics(settings().metrics_port)
+
+
+def _look(name: str) -> None:
+    try:
+        ring(name, why="start")
+    except (OperationalError, redis.RedisError, OSError) as error:
+        log.warning("the first doorbell of %s is not rung, the tick will: %s", name, error)
 
 
 @signals.worker_process_init.connect
@@ -88,11 +100,11 @@ def work_here(name: str) -> None:
 
 
 def _serve_metrics(port: int) -> None:
-    registry = prometheus_client.CollectorRegistry()
+    # Children of a prefork pool count in the directory; without one, only this process' threads are counted.
+    registry = services().metrics.registry
     if settings().metrics_dir:
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    else:
-        registry = prometheus_client.REGISTRY
+        registry = prometheus_client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, path=settings().metrics_dir)  # type: ignore[no-untyped-call]
     prometheus_client.start_http_server(port, registry=registry)
 
 

@@ -20,6 +20,8 @@ graceful_timeout = 15
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+# Two applications of one user would share one socket in the home directory.
+control_socket_disable = True
 
 
 #: Seconds that a thread may compute while others wait for it: a request takes less than one, Python's default is five.
