@@ -7,7 +7,7 @@ same request and item are this entry's own (it was committed and not settled), a
 from __future__ import annotations
 
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +25,9 @@ from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Wr
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import UNHANDLED
 from mutt.rules.template import template_of
+
+#: A host and what a clear there has in common with its raise.
+Pair = tuple[str, str]
 
 #: From this delivery on an entry is worked alone, event by event.
 ALONE_FROM = 3
@@ -54,6 +57,9 @@ class Result:
     duplicate: int = 0
     parked: int = 0
     alerts: dict[UUID, tuple[Alert, bool]] = field(default_factory=dict)  #: by alert id; does it still wait?
+    leads: dict[UUID, Alert] = field(
+        default_factory=dict
+    )  #: the raise that may not stand yet, by its clear's id
     strangers: Counter[tuple[str, str]] = field(
         default_factory=Counter
     )  #: unhandled events by host and template
@@ -164,9 +170,9 @@ class Evaluator:
             ruleset = tx.ruleset()
             standing = tx.stored([item.key for item in items]) if reread else {}
             fresh, poison = _verdicts([item for item in items if item.key not in standing], ruleset)
-            alerts, cleared = self._alerts(tx, ruleset, fresh)
+            alerts, clears = self._alerts(tx, ruleset, fresh)
             rows = [row for _, row in fresh]
-            tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
+            tx.write(rows, ruleset.version, [alert for _, alert in alerts], clears.cleared)
             owners = {key: _owner(item, standing[key]) for item in items if (key := item.key) in standing}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
@@ -178,6 +184,8 @@ class Evaluator:
                 item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
         for item, alert in alerts:
             item.result.alerts[alert.alert_id] = (alert, True)
+            if alert.alert_id in clears.leads:
+                item.result.leads[alert.alert_id] = clears.leads[alert.alert_id]
         for item in items:
             if item.key in standing:
                 owner = owners[item.key]
@@ -190,21 +198,25 @@ class Evaluator:
     @staticmethod
     def _alerts(
         tx: Transaction, ruleset: Ruleset, fresh: list[tuple[Item, Written]]
-    ) -> tuple[list[tuple[Item, Alert]], list[tuple[UUID, UUID]]]:
-        """The alerts of new rows in the order of their events, and which of them cleared which."""
+    ) -> tuple[list[tuple[Item, Alert]], _Clears]:
+        """The alerts of new rows, and which of them cleared which."""
         keyed = [row for _, row in fresh if row.event.clear_key]
+        clears = _Clears(tx, ruleset, keyed)
         if not keyed:
-            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], []
+            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], clears
         tx.lock_clear_keys((row.event.hostname, row.event.clear_key or "") for row in keyed)
-        matching = _Clears(tx, ruleset)
         in_time = sorted(fresh, key=lambda one: one[1].event.received_at)
-        return [(item, alert) for item, row in in_time for alert in matching.alerts(row)], matching.cleared
+        return [(item, alert) for item, row in in_time for alert in clears.alerts(row)], clears
 
     def _move(self, result: Result) -> Move:
         follow = [*result.letters]
         # Items stand in key order; alerts of one signature go to Moog in the order of their events.
         waiting = sorted((a for a, waits in result.alerts.values() if waits), key=lambda a: a.received_at)
-        follow += [raise_alert(alert, self._policy.alert_queue_max) for alert in waiting]
+        for alert in waiting:
+            lead = result.leads.get(alert.alert_id)
+            if lead and lead.alert_id not in result.alerts:
+                follow.append(raise_alert(lead, self._policy.alert_queue_max))
+            follow.append(raise_alert(alert, self._policy.alert_queue_max))
         follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
         n = result.entry.n
         counts = {
@@ -236,12 +248,21 @@ class Evaluator:
 
 
 class _Clears:
-    """Raises and clears of one take find each other, and those that other takes wrote."""
+    """Raises and clears of one take find each other, and those that other takes wrote.
 
-    def __init__(self, tx: Transaction, ruleset: Ruleset) -> None:
+    A raise that was committed may not be settled yet, by another worker or in a later entry of this take; so its
+    clear takes it along (``leads``): what stands is not appended twice, and no clear overtakes its raise.
+    """
+
+    def __init__(self, tx: Transaction, ruleset: Ruleset, keyed: Iterable[Written]) -> None:
         self._tx, self._ruleset = tx, ruleset
-        self._newest: dict[tuple[str, str], Alert | None] = {}
+        self._newest: dict[Pair, Alert | None] = {}
+        self._raises_at: dict[Pair, list[datetime]] = defaultdict(list)
+        for row in keyed:
+            if _raises(row):
+                self._raises_at[_pair(row.event)].append(row.event.received_at)
         self.cleared: list[tuple[UUID, UUID]] = []  #: (raised, its clear)
+        self.leads: dict[UUID, Alert] = {}  #: a clear's id, and the raise that has to stand before it
 
     def alerts(self, row: Written) -> list[Alert]:
         if row.event.state is State.CLEAR:
@@ -255,29 +276,43 @@ class _Clears:
         event = row.event
         if not event.clear_key:
             return []
-        pair = event.hostname, event.clear_key
-        raised = (
-            self._newest[pair] if pair in self._newest else self._tx.newest_open(*pair, event.received_at)
-        )
+        pair = _pair(event)
+        here = pair in self._newest
+        raised = self._newest[pair] if here else self._tx.newest_open(*pair, event.received_at)
         self._newest[pair] = None
         if raised is None:
             self._tx.keep_clear(event, row.correlation_id)
             return []
-        return [self._end(raised, clearing(event, raised, correlation_id=row.correlation_id))]
+        cleared = clearing(event, raised, correlation_id=row.correlation_id)
+        if here or self._waits(raised):
+            self.leads[cleared.alert_id] = raised
+        return [self._end(raised, cleared)]
+
+    def _waits(self, raised: Alert) -> bool:
+        key = raised.event_id, raised.received_at
+        return any(waits and alert == raised for alert, waits in self._tx.alerts_of([key]).get(key, ()))
 
     def _late(self, raised: Alert) -> list[Alert]:
         """The clear that another worker met before this raise was written, if there is one."""
         pair = raised.hostname, raised.clear_key or ""
+        self._newest[pair] = raised
         late = self._tx.clear_after(*pair, raised.received_at)
-        self._newest[pair] = None if late else raised
         if late is None:
             return []
+        if any(raised.received_at < at <= late[0].received_at for at in self._raises_at[pair]):
+            self._tx.keep_clear(*late)  # it ends a later raise of this take, and this one with it
+            return []
+        self._newest[pair] = None
         cleared = clearing(late[0], raised, correlation_id=late[1])
         return [self._end(raised, msgspec.structs.replace(cleared, cause=raised.event_id))]
 
     def _end(self, raised: Alert, cleared: Alert) -> Alert:
         self.cleared.append((raised.alert_id, cleared.alert_id))
         return cleared
+
+
+def _pair(event: Event) -> Pair:
+    return event.hostname, event.clear_key or ""
 
 
 def _open(result: Result) -> list[Item]:
