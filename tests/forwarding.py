@@ -18,6 +18,7 @@ from mutt.event import Envelope, Event, Segment, State
 from mutt.moog.client import MoogClient
 from mutt.moog.dialects import DIALECTS
 from mutt.pipeline.forward import Forwarder, Terms, Turn
+from mutt.pipeline.ports import Moog
 from mutt.settings import Settings
 from mutt.streams import books
 from mutt.streams.bound import Held
@@ -88,7 +89,7 @@ class Works:
 
     def forwarder(
         self,
-        url: str,
+        moog: str | Moog,
         consumer: str = "a",
         *,
         lanes: Held | None = None,
@@ -97,10 +98,12 @@ class Works:
         dice: Callable[[], float] = random.random,
         **noted: Callable,
     ) -> Forwarder:
-        """A forwarder as a worker has one: its own consumer, its own client."""
+        """A forwarder as a worker has one: its own consumer; for an address its own client, too."""
+        if isinstance(moog, str):
+            moog = MoogClient(moog, DIALECTS["enterprise"], "", timeout=timeout)
         return Forwarder(
             lanes or self.held(consumer),
-            MoogClient(url, DIALECTS["enterprise"], "", timeout=timeout),
+            moog,
             Terms(turn=self.turn, batch=self.batch, slack=self.budget.slack, claim=self.claim),
             now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
