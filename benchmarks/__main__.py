@@ -55,10 +55,10 @@ def main(
         print(f"not measured: {error}", file=sys.stderr)
         sys.exit(1)
     print(f"took {time.monotonic() - began:.0f} s")
-    if json_file:
-        json_file.write_bytes(report.to_json())
-    if markdown_file:
-        markdown_file.write_text(report.to_markdown())
+    for file, text in ((json_file, report.to_json()), (markdown_file, report.to_markdown().encode())):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text)
 
 
 def _report(site: Site, plan: Plan, quick: bool) -> Report:
