@@ -1,0 +1,395 @@
+"""Forward against the simulator and a real Redis: the budget under storm (P3), outages, and the one bad alert (P7)."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from mutt import names
+from mutt.alert import Status
+from mutt.budget.arithmetic import Budget
+from mutt.moog.outcome import Reason
+from mutt.moogsim.book import most_in_window
+from mutt.moogsim.script import MARKER, Behaviour, Step
+from mutt.moogsim.server import Simulator
+from mutt.pipeline.forward import STRIKES, result_of
+from mutt.streams.bound import Held
+from mutt.streams.connect import connect
+from tests.forwarding import Works, alert, turns_until
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def client(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def make(client):
+    """Makes works over one Redis; a short period, so that waits are short too."""
+
+    def works(*, limit=100, period=0.1, threshold=10, timeout=0.3, **how):
+        budget = Budget(limit=limit, period=period, threshold=threshold, timeout=timeout, deadline=5.0)
+        made = Works(client, budget, **how)
+        made.lift_fence()
+        return made
+
+    return works
+
+
+@pytest.fixture
+def moog():
+    with Simulator() as simulator:
+        yield simulator
+
+
+def breaker(client) -> tuple[str, str]:
+    state, reason = client.hmget(names.BREAKER, "state", "reason")
+    return (state or b"closed").decode(), (reason or b"").decode()
+
+
+# P3:
+
+
+def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moog):
+    """Eight forwarders with their own connections storm a quick Moog; nearly all of the budget is used."""
+    limit, period, lasts = 20, 1.0, 5.0
+    budget = Budget(limit=limit, period=period)
+    with connect(redis_url) as client:
+        Works(client, budget).raise_alerts(*(alert(n) for n in range(400)))
+    began: list[float] = []
+    ends = time.monotonic() + lasts + budget.period + budget.slack
+
+    def forward(n: int) -> None:
+        with connect(redis_url) as own:
+            forwarder = Works(own, budget).forwarder(
+                moog.enterprise_url, f"f{n}", noted=lambda answer: began.append(answer.started_at or math.nan)
+            )
+            while time.monotonic() < ends:
+                forwarder.forward_turn()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(forward, range(8)))
+    sent = sorted(at for at in began if not math.isnan(at))
+    assert len(sent) == len(moog.starts)
+    assert most_in_window(sent, period) <= limit
+    assert most_in_window(moog.starts, period - 0.010) <= limit
+    assert len([at for at in sent if at < sent[0] + lasts]) >= 0.95 * limit * lasts / period
+
+
+def test_a_redis_that_can_not_be_asked_sends_nothing(own_redis, moog):
+    with connect(own_redis.url, timeout=0.5) as client:
+        works = Works(client, Budget(period=0.1))
+        works.lift_fence()
+        works.raise_alerts(alert(), alert())
+        forwarder = works.forwarder(moog.enterprise_url)
+        own_redis.kill()
+        with pytest.raises(redis.RedisError):
+            forwarder.forward_turn()
+        assert moog.starts == []
+        own_redis.start()
+        before = time.monotonic()
+        turns_until(forwarder, lambda: len(moog.received) == 2)
+        assert moog.starts[0] - before >= 0.125, "nothing for one window after the restart"
+        works.assert_books(raised=2, delivered=2, waiting=0)
+
+
+class Slow(Held):
+    """The lanes behind a slow network: the answer to a take comes late."""
+
+    late = 0.0
+
+    def take(self, *args, **how):
+        taken = super().take(*args, **how)
+        time.sleep(self.late if taken.entries else 0.0)
+        return taken
+
+
+def test_a_permit_that_came_too_late_sends_nothing_and_the_alert_stays(make, moog):
+    works = make()
+    told = alert()
+    works.raise_alerts(told)
+    lanes = Slow(works.stream, "a", budgeted=True)
+    lanes.late = works.budget.slack + 0.01
+    forwarder = works.forwarder(moog.enterprise_url, lanes=lanes)
+    late = forwarder.forward_turn()
+    assert (late.reason, late.returned, late.first_bytes) == (Reason.EXPIRED, [str(told.alert_id)], [])
+    assert moog.starts == []
+    works.assert_books(raised=1, waiting=1)
+    lanes.late = 0.0
+    turns_until(forwarder, lambda: moog.received)
+    assert works.outcomes()[0].attempts == 1, "what was not sent is no attempt"
+
+
+def test_moog_that_can_not_be_connected_to_is_an_outage_and_nothing_is_parked(make, client, moog):
+    works = make(threshold=3, claim=0.05)
+    works.raise_alerts(*(alert(n) for n in range(4)))
+    forwarder = works.forwarder(moog.enterprise_url, dice=lambda: 0.0)
+    moog.stop()
+    turns_until(forwarder, lambda: breaker(client) == ("open", "connection"))
+    moog.start()
+    turns_until(forwarder, lambda: len(works.outcomes()) == 4)
+    works.assert_books(raised=4, delivered=4, parked=0, waiting=0)
+
+
+# The breaker:
+
+
+def test_an_outage_of_many_attempts_parks_nothing_and_ends_by_itself(make, client, moog):
+    works = make(threshold=4, timeout=0.05, claim=0.05)
+    works.raise_alerts(*(alert(n) for n in range(3)))
+    forwarder = works.forwarder(moog.enterprise_url, dice=lambda: 0.0)
+    moog.behave("503")
+    turns_until(forwarder, lambda: len(moog.starts) >= 20, timeout=20)
+    assert breaker(client)[1] == "http_5xx"
+    works.assert_books(raised=3, waiting=3, parked=0)
+    moog.behave("ok")
+    turns_until(forwarder, lambda: len(works.outcomes()) == 3)
+    assert breaker(client) == ("closed", "")
+    assert min(outcome.attempts for outcome in works.outcomes()) > STRIKES
+    works.assert_books(raised=3, delivered=3, waiting=0, parked=0)
+    works.assert_nothing_kept()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [("401", "auth"), ("403", "auth"), ("404", "config"), ("redirect", "redirect")]
+)
+def test_a_wrong_key_or_address_opens_the_breaker_at_once_and_parks_nothing(
+    make, client, moog, behaviour, reason
+):
+    works = make(timeout=0.2)
+    works.raise_alerts(*(alert(n) for n in range(3)))
+    forwarder = works.forwarder(moog.enterprise_url)
+    moog.behave(behaviour)
+    turn = forwarder.forward_turn()
+    assert (turn.reason, turn.parked) == (reason, [])
+    assert breaker(client) == ("open", reason)
+    assert forwarder.forward_turn().reason in ("breaker", reason), "slept, and probed once more"
+    moog.behave("ok")
+    turns_until(forwarder, lambda: len(works.outcomes()) == 3)
+    assert breaker(client) == ("closed", "")
+    works.assert_books(raised=3, delivered=3, parked=0, waiting=0)
+
+
+def test_half_open_sends_one_request_of_many_forwarders(make, client, moog):
+    works = make(threshold=1, timeout=0.2)
+    works.raise_alerts(*(alert(n) for n in range(12)))
+    moog.script.set(Step(Behaviour.ERROR, times=1), Step(Behaviour.DELAY, delay=0.4))
+    works.forwarder(moog.enterprise_url).forward_turn()
+    assert breaker(client)[0] == "open"
+    forwarders = [works.forwarder(moog.enterprise_url, f"f{n}") for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(forwarder.forward_turn) for forwarder in forwarders]
+        wait_until(lambda: len(moog.starts) == 2)
+        assert breaker(client)[0] == "half_open"
+        turns = [future.result() for future in running]
+    assert len(moog.starts) == 2
+    assert sorted(turn.reason for turn in turns) == ["ok"] + ["probing"] * 5
+    assert breaker(client)[0] == "closed"
+
+
+def test_a_long_wait_hushes_the_bell_and_ends_the_turn_with_the_reason(make, client, moog):
+    works = make(threshold=1, timeout=1.5)
+    works.raise_alerts(alert(), alert())
+    moog.behave("500")
+    forwarder = works.forwarder(moog.enterprise_url)
+    forwarder.forward_turn()
+    before = time.monotonic()
+    turn = forwarder.forward_turn()
+    assert (turn.reason, turn.requests, turn.waited_s) == ("breaker", 0, 0.0)
+    assert time.monotonic() - before < 0.5
+    assert 1000 < client.pttl(works.queue.bell) <= 1500
+    client.hset(names.BREAKER, "pause_until", (int(time.time()) + 100) * 1_000_000)
+    assert forwarder.forward_turn().reason == "paused"
+    assert 1500 < client.pttl(works.queue.bell) <= 2000, "never for more than two seconds"
+    assert result_of(turn) == {"reason": "breaker"}
+
+
+def test_a_wait_of_up_to_a_second_is_slept_through(make, moog):
+    works = make(limit=1, period=0.5)
+    works.raise_alerts(alert(), alert())
+    forwarder = works.forwarder(moog.enterprise_url)
+    first, second = forwarder.forward_turn(), forwarder.forward_turn()
+    assert (first.waited_s, len(first.delivered), len(second.delivered)) == (0.0, 1, 1)
+    assert 0.4 < second.waited_s < 0.6
+
+
+def test_the_successor_is_rung_before_the_post(make, client, moog):
+    works = make()
+    works.raise_alerts(alert(), alert())
+    works.rung.clear()
+    moog.behave("delay", delay=0.5)
+    with ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(works.forwarder(moog.enterprise_url).forward_turn)
+        wait_until(lambda: moog.starts)
+        assert works.rung == ["alert_queue"]
+        assert not turn.done()
+        assert turn.result().requests == 1
+
+
+def test_what_comes_while_the_last_alert_is_sent_rings(make, client, moog):
+    works = make()
+    works.raise_alerts(alert(1, signature="s"), alert(2, signature="s"))
+    works.rung.clear()
+    works.forwarder(moog.enterprise_url).forward_turn()
+    assert "alert_queue" in works.rung, "the alert that was behind the first came in"
+
+
+def test_a_turn_of_several_requests_has_a_permit_for_each_and_rings_once(make, client, moog):
+    works = make(limit=2, period=0.3, turn=5)
+    works.raise_alerts(*(alert(n) for n in range(8)))
+    works.rung.clear()
+    turn = works.forwarder(moog.enterprise_url).forward_turn()
+    assert (turn.requests, len(turn.delivered)) == (5, 5)
+    assert works.rung.count("alert_queue") == 1
+    assert int(client.hget(names.BREAKER, "granted")) == 5
+    assert most_in_window(moog.starts, 0.29) == 2
+
+
+def test_a_turn_of_several_starts_again_at_the_highest_lane(make, moog):
+    works = make(turn=3)
+    works.raise_alerts(*(alert(n) for n in range(3)))
+    forwarder = works.forwarder(moog.enterprise_url, noted=lambda _: late.set())
+    late = threading.Event()
+    moog.behave("delay", delay=0.2)
+    with ThreadPoolExecutor(1) as pool:
+        turn = pool.submit(forwarder.forward_turn)
+        wait_until(lambda: moog.starts)
+        works.raise_alerts(alert(9, lane="critical"))
+        turn.result()
+    assert [r.came.severity for r in moog.received] == [3, 5, 3]
+
+
+# Later, and the one bad alert:
+
+
+def test_a_429_pauses_everyone_for_as_long_as_moog_asks(make, moog):
+    works = make()
+    works.raise_alerts(*(alert(n) for n in range(4)))
+    moog.script.set(Step(Behaviour.THROTTLED, times=1, retry_after=0.6))
+    first, second = (works.forwarder(moog.enterprise_url, name) for name in "ab")
+    turn = first.forward_turn()
+    assert (turn.reason, len(turn.returned)) == ("http_429", 1)
+    turns_until(second, lambda: len(works.outcomes()) == 4)
+    assert moog.starts[1] - moog.starts[0] >= 0.6
+    works.assert_books(raised=4, delivered=4, parked=0, waiting=0)
+
+
+@pytest.mark.parametrize("behaviour", ["500", "503", "hangup_before"])
+def test_a_failure_is_tried_again_after_full_jitter_of_at_most_the_claim(make, moog, behaviour):
+    works = make(claim=0.4)
+    told = alert(signature="s")
+    works.raise_alerts(told)
+    moog.script.set(Step(Behaviour(behaviour), times=2))
+    turns_until(works.forwarder(moog.enterprise_url, dice=lambda: 0.5), lambda: works.outcomes())
+    gaps = [b - a for a, b in zip(moog.starts, moog.starts[1:], strict=False)]
+    assert all(0.2 <= gap < 0.4 for gap in gaps), gaps
+    assert {r.came.signature for r in moog.received} == {"s"}
+    assert works.outcomes()[0].attempts == 3
+
+
+def test_an_answer_that_does_not_come_in_time_is_tried_again(make, moog):
+    works = make(claim=0.1)
+    works.raise_alerts(alert())
+    moog.script.set(Step(Behaviour.DRIP, times=1, delay=0.2))
+    forwarder = works.forwarder(moog.enterprise_url, timeout=0.3, dice=lambda: 0.0)
+    turns = turns_until(forwarder, lambda: works.outcomes())
+    assert turns[0].reason == "timeout"
+    works.assert_books(raised=1, delivered=1, waiting=0)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_one_alert_that_always_fails_among_others_is_parked_after_five_strikes(make, moog, batch):
+    works = make(threshold=1000, claim=0.2, batch=batch)
+    bad = alert(0, text=MARKER)
+    works.raise_alerts(bad, *(alert(n) for n in range(1, 8)))
+    moog.behave("fail_marked")
+    forwarder = works.forwarder(moog.enterprise_url, dice=lambda: 0.2)
+
+    def done() -> bool:
+        works.raise_alerts(alert(100, lane="info"))
+        return bool(works.letters())
+
+    turns_until(forwarder, done)
+    turns_until(forwarder, lambda: not works.stream.size())
+    parked = [outcome for outcome in works.outcomes() if outcome.status is not Status.DELIVERED]
+    assert [(outcome.alert.alert_id, outcome.status) for outcome in parked] == [(bad.alert_id, Status.PARKED)]
+    assert parked[0].attempts == STRIKES + 1, "the first failure shows nothing yet"
+    assert b'"reason":"http_5xx"' in works.letters()[0][b"why"]
+    works.assert_books(parked=1, waiting=0)
+    works.assert_nothing_kept()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [("bad_marked", "refused"), ("false_marked", "success_false")]
+)
+def test_the_one_refused_alert_of_a_batch_is_found_by_halving_and_parked(make, moog, behaviour, reason):
+    works = make(limit=4, period=0.3, batch=8)
+    bad = alert(3, text=MARKER, signature="bad")
+    works.raise_alerts(*(bad if n == 3 else alert(n) for n in range(8)), alert(9, signature="bad"))
+    moog.behave(behaviour)
+    turns = turns_until(works.forwarder(moog.enterprise_url), lambda: not works.stream.size())
+    assert [parked for turn in turns for parked in turn.parked] == [str(bad.alert_id)]
+    assert sum(outcome.status is Status.DELIVERED for outcome in works.outcomes()) == 8
+    why = works.letters()[0][b"why"].decode()
+    assert f'"reason":"{reason}"' in why
+    assert MARKER in why, "Moog's own words"
+    assert len(moog.starts) == 7 + 1, "8, 4 4, 2 2, 1 1, and the one that was behind"
+    assert most_in_window(moog.starts, 0.29) <= 4, "each half has a permit of its own"
+    works.assert_books(raised=9, delivered=8, parked=1, waiting=0)
+    works.assert_nothing_kept()
+
+
+def test_a_batch_that_is_too_large_is_halved_until_it_fits(make, moog):
+    works = make(batch=8)
+    works.raise_alerts(*(alert(n) for n in range(8)))
+    moog.behave("413", max_events=3)
+    turns_until(works.forwarder(moog.enterprise_url), lambda: not works.stream.size())
+    assert len(moog.starts) == 7
+    works.assert_books(raised=8, delivered=8, parked=0, waiting=0)
+
+
+def test_one_alert_that_is_too_large_by_itself_is_parked(make, moog):
+    works = make()
+    works.raise_alerts(alert())
+    moog.behave("413", max_events=0)
+    turn = works.forwarder(moog.enterprise_url).forward_turn()
+    assert (len(turn.parked), turn.reason) == (1, "too_large")
+    works.assert_books(raised=1, parked=1, waiting=0)
+
+
+def test_a_bad_alert_does_not_hold_up_its_batch_where_permits_are_rare(make, moog):
+    """The halves have to wait for longer than a turn sleeps: the batch must not come back whole for ever."""
+    works = make(limit=1, period=1.2, batch=3, claim=5.0)
+    bad = alert(0, text=MARKER)
+    works.raise_alerts(bad, alert(1), alert(2))
+    moog.behave("bad_marked")
+    turns_until(works.forwarder(moog.enterprise_url), lambda: not works.stream.size(), timeout=12)
+    assert len(moog.starts) == 4
+    works.assert_books(raised=3, delivered=2, parked=1, waiting=0)
+
+
+def test_a_bad_alert_in_a_batch_does_not_keep_the_breaker_open(make, client, moog):
+    works = make(threshold=1, timeout=0.05, claim=0.05, batch=4)
+    works.raise_alerts(alert(0, text=MARKER, lane="critical"), *(alert(n) for n in range(1, 4)))
+    moog.behave("fail_marked")
+    forwarder = works.forwarder(moog.enterprise_url, dice=lambda: 0.0)
+    turns_until(forwarder, lambda: sum(o.status is Status.DELIVERED for o in works.outcomes()) == 3)
+
+
+def test_the_holder_of_a_probe_that_dies_is_followed_by_another(make, client, moog):
+    works = make(threshold=1, timeout=0.1, claim=0.2, gate={"lock_ms": 200})
+    works.raise_alerts(alert(1), alert(2))
+    moog.script.set(Step(Behaviour.ERROR, times=1))
+    works.forwarder(moog.enterprise_url, dice=lambda: 0.0).forward_turn()
+    wait_until(lambda: works.take("dead").entries)
+    alive = works.forwarder(moog.enterprise_url, "alive")
+    turns_until(alive, lambda: len(works.outcomes()) == 2)
+    assert breaker(client) == ("closed", "")
+    works.assert_books(raised=2, delivered=2, waiting=0)
