@@ -142,7 +142,7 @@ class Services:
 
     @cached_property
     def letters(self) -> Letters:
-        return Letters(self.redis, self.ingest_stream, self.settings.alert_queue_max)
+        return Letters(self.redis, self.ingest_stream)
 
     @cached_property
     def rounds(self) -> Rounds[Contribution, Reply]:

@@ -109,7 +109,7 @@ def grouped(listed: Iterator[Letter]) -> dict[str, int]:
 def letters(services: Services) -> Letters:
     """The dead letters. A doorbell that can't be rung stops nothing: the tick rings within a second."""
     stream = Stream(services.redis, services.queues["ingest_queue"], _ring_if_possible)
-    return Letters(services.redis, stream, services.settings.alert_queue_max)
+    return Letters(services.redis, stream)
 
 
 def _ring_if_possible(queue: str, **labels: Any) -> None:

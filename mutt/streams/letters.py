@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,13 @@ from mutt.streams.stream import Stream
 KINDS: dict[str, Any] = {"alerts": Envelope, "moog": Alert}
 
 REJECTED_BYTES, REJECTED_LOST = "mutt:dlq:ingest:bytes", "mutt:dlq:ingest:dropped"
+
+
+#: Letters that are moved in one step: Redis does nothing else meanwhile.
+AT_ONCE = 100
+
+#: Entries that a lane may hold for a letter that is sent again; the largest whole number that Lua knows.
+UNLIMITED = 2**53
 
 
 class NotReplayable(MuttError):
@@ -45,8 +53,8 @@ class Letter(msgspec.Struct, frozen=True):
 class Letters:
     """The dead-letter queues ``ingest``, ``alerts`` and ``moog``."""
 
-    def __init__(self, client: Client, stream: Stream, queue_max: int) -> None:
-        self._client, self._stream, self._queue_max = client, stream, queue_max
+    def __init__(self, client: Client, stream: Stream) -> None:
+        self._client, self._stream = client, stream
 
     def listed(self, queue: str, *, payload: bool = False) -> Iterator[Letter]:
         """Every letter of a queue, the oldest first."""
@@ -85,17 +93,34 @@ class Letters:
         stream = names.DLQS[queue]
         return (Entry(stream, id_, 1, fields) for id_, fields in entries(self._client, stream))
 
-    def _moved(self, queue: str, ids: Sequence[str], move: Any) -> list[Entry]:
+    def _moved(self, queue: str, ids: Sequence[str], move: Callable[[Entry], Move | None]) -> list[Entry]:
         wanted = set(ids)
-        chosen = [entry for entry in self._entries(queue) if not wanted or entry.id in wanted]
-        settled = self._stream.move_letters([move(entry) for entry in chosen])
-        gone = [entry for entry, ours in zip(chosen, settled, strict=True) if ours]
+        gone: list[Entry] = []
+        moves: list[Move] = []
+        for entry in self._standing_now(queue):
+            made = move(entry) if not wanted or entry.id in wanted else None
+            if made:
+                moves.append(made)
+            if len(moves) == AT_ONCE:
+                gone += self._settled(moves)
+                moves = []
+        gone += self._settled(moves)
         if queue == "ingest":
             for entry in gone:
                 self._client.hincrby(REJECTED_BYTES, entry.fields[b"id"].decode(), -entry.size)
         return gone
 
-    def _replayed(self, queue: str, entry: Entry) -> Move:
+    def _standing_now(self, queue: str) -> Iterator[Entry]:
+        """The letters that stand now: what was sent again may come back while the rest is read."""
+        newest = self._client.xrevrange(names.DLQS[queue], count=1)
+        last = _order(newest[0][0].decode()) if newest else (0, 0)
+        return itertools.takewhile(lambda entry: _order(entry.id) <= last, self._entries(queue))
+
+    def _settled(self, moves: list[Move]) -> list[Entry]:
+        settled = self._stream.move_letters(moves) if moves else []
+        return [move.entry for move, ours in zip(moves, settled, strict=True) if ours]
+
+    def _replayed(self, queue: str, entry: Entry) -> Move | None:
         fields = {name: value for name, value in entry.fields.items() if name != b"why"}
         if queue == "alerts":
             counts = {"events.parked": -entry.n, "events.queued": entry.n, "ingest.bytes": entry.size}
@@ -104,9 +129,18 @@ class Letters:
         if _why(entry).get("what") == "outcome":
             target = {"stream": names.DELIVERY_STREAM, "queue": "delivery_queue"}
             return Move(entry, {}, [{"op": "append", "fields": flat(fields), **target}])
-        alert = codec.decode(Alert, entry.fields)
+        try:
+            alert = codec.decode(Alert, entry.fields)
+        except UndecodableEntry:
+            return None  # nobody knows where to: it stays, and its neighbours go
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
-        return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, self._queue_max, swept=True)])
+        # A full lane takes it too: the letter is gone and its row may say parked, so no sweep would bring it in.
+        return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, UNLIMITED, swept=True)])
+
+
+def _order(id_: str) -> tuple[int, int]:
+    ms, _, number = id_.partition("-")
+    return int(ms), int(number)
 
 
 def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
