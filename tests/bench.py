@@ -23,6 +23,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.store.tables import alert_rules, alerts, audit_ledger, event_audit_log
 from mutt.streams import books
+from mutt.streams.stream import Stream
 from tests.waiting import wait_until
 
 #: Claim timeout on the bench: short enough to wait for, long enough to work in.
@@ -102,6 +103,11 @@ class Bench:
     def change_rules(self, **values: Any) -> None:
         with self.sql() as conn:
             conn.execute(update(alert_rules).values(values))
+
+    @property
+    def plain_lanes(self) -> Stream:
+        """The lanes without Moog's budget."""
+        return Stream(self.redis, self.services.queues["alert_queue"], lambda *_a, **_k: None)
 
     def lane(self, name: str) -> list[Alert]:
         """The alerts that stand in a lane, the first to go first."""
