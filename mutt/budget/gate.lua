@@ -117,7 +117,8 @@ end
 -- Grants one request: a token, and the generation of the breaker that it belongs to.
 function gate.spend(o, taken)
   local now = clock()
-  local token = exact(redis.call('HINCRBY', BREAKER, 'granted', 1))
+  -- The time is part of it: a count that a failover or a hand set back must not name another grant in the log.
+  local token = exact(redis.call('HINCRBY', BREAKER, 'granted', 1)) .. '-' .. exact(now)
   redis.call('ZADD', LOG, exact(now), token)
   redis.call('PEXPIRE', LOG, ms(o.gate.window_us) * 2)
   if probing() then

@@ -121,8 +121,8 @@ end
 
 local token, generation = '', 0
 if #taken > 0 then
-  if o.turns then redis.call('INCR', o.turns) end
   if not o.held then
+    if o.turns then redis.call('INCR', o.turns) end
     -- Somebody is at work, and appends need not ring; but a turn that took the last entry does not look again, so
     -- whatever comes after it has to ring.
     if o.turns and left() == 0 then

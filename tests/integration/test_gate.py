@@ -403,3 +403,13 @@ def test_a_robbed_holders_failure_is_no_strike(make, client):
     assert client.hlen(names.TRIES) == 0
     assert works.stream.release("new", new.entries, 0.0, report=report(new, "failed")) == [0]
     assert client.hlen(names.TRIES) == 1
+
+
+def test_a_counter_set_back_names_no_grant_twice(make, client):
+    """As a failover to a replica that lagged leaves it: a late report must not take another's grant out of the log."""
+    works = make(limit=2)
+    works.raise_alerts(*(alert(n) for n in range(4)))
+    late = works.take()
+    client.hset(names.BREAKER, "granted", 0)
+    assert works.take().token != late.token
+    assert client.zcard(names.BUDGET) == 2
