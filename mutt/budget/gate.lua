@@ -161,13 +161,16 @@ function gate.report(o, r)
 end
 
 -- One more request for an alert, kept as "requests:strikes:accepted". A failure counts against the alert only if
--- Moog took another since the last one. Returns the strikes that this one brought it to.
+-- Moog took another since the last one; so does a 401, 403 or 404: a firewall in front of Moog answers like that to
+-- one alert's text, and while the key or the address is wrong Moog takes nothing, so nothing counts. Returns the
+-- strikes that this one brought it to.
 function gate.strike(o, entry, r)
   if r.kind == 'unsent' then return 0 end
+  local failed = r.kind == 'failed' or r.kind == 'trip'
   local accepted = number('accepted')
   local requests, strikes, seen = string.match(redis.call('HGET', TRIES, entry.alert) or '', '(%d+):(%d+):(%d*)')
   requests, strikes, seen = tonumber(requests or '0') + 1, tonumber(strikes or '0'), tonumber(seen or '')
-  if r.kind == 'failed' then
+  if failed then
     if seen and accepted > seen then strikes = strikes + 1 end
     seen = accepted
   elseif r.kind == 'alone' then
@@ -175,5 +178,5 @@ function gate.strike(o, entry, r)
     strikes = math.max(strikes, 1)
   end
   redis.call('HSET', TRIES, entry.alert, requests .. ':' .. strikes .. ':' .. (seen and exact(seen) or ''))
-  return r.kind == 'failed' and strikes or 0
+  return failed and strikes or 0
 end

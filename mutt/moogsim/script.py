@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-#: An event whose description holds this is the bad one of ``bad_marked``, ``fail_marked`` and ``false_marked``.
+#: An event whose description holds this is the bad one of the behaviours that end in ``_marked``.
 MARKER = "MOOG-REFUSES"
 
 
@@ -21,6 +21,7 @@ class Behaviour(enum.StrEnum):
     ACCEPTED = "202"
     BAD_MARKED = "bad_marked"  #: 400 if an event holds the marker, else ok
     FAIL_MARKED = "fail_marked"  #: likewise, 500
+    FORBID_MARKED = "forbid_marked"  #: likewise, 403, as a firewall in front of Moog would
     FALSE_MARKED = "false_marked"  #: likewise, 200 and a body that says it failed
     UNAUTHORIZED = "401"
     FORBIDDEN = "403"

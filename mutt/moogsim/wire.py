@@ -123,6 +123,8 @@ def reply(step: Step, dialect: str, events: list[Came]) -> Reply:
             return failure(400, f"an event holds {MARKER}")
         case Behaviour.FAIL_MARKED if marked:
             return failure(500, f"an event holds {MARKER}")
+        case Behaviour.FORBID_MARKED if marked:
+            return failure(403, "forbidden")
         case Behaviour.FALSE_MARKED if marked:
             return failure(200, f"an event holds {MARKER}")
         case Behaviour.TOO_LARGE if len(events) > step.max_events:

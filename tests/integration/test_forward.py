@@ -326,6 +326,23 @@ def test_one_alert_that_always_fails_among_others_is_parked_after_five_strikes(m
     works.assert_nothing_kept()
 
 
+def test_one_alert_that_a_firewall_forbids_does_not_open_the_breaker_for_ever(make, client, moog):
+    works = make(timeout=0.05, claim=0.1)
+    works.raise_alerts(alert(0, text=MARKER, lane="critical"))
+    moog.behave("forbid_marked")
+    forwarder = works.forwarder(moog.enterprise_url)
+
+    def done() -> bool:
+        works.raise_alerts(alert(100, lane="info"))
+        return bool(works.letters())
+
+    turns_until(forwarder, done)
+    turns_until(forwarder, lambda: not works.stream.size())
+    assert b'"reason":"auth"' in works.letters()[0][b"why"]
+    assert breaker(client)[0] == "closed"
+    works.assert_books(parked=1, waiting=0)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "reason"), [("bad_marked", "refused"), ("false_marked", "success_false")]
 )
