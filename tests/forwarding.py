@@ -66,6 +66,9 @@ class Works:
     batch: int = 1
     turn: int = 1
     queue_max: int = 10_000
+    patience: float = (
+        0.0  #: seconds that permits live for, where the budget is not what is tested; 0: the budget's
+    )
     gate: dict[str, int] = dataclasses.field(default_factory=dict)  #: options that tests shorten
     rung: list[str] = dataclasses.field(default_factory=list)
 
@@ -104,7 +107,9 @@ class Works:
         return Forwarder(
             lanes or self.held(consumer),
             moog,
-            Terms(turn=self.turn, batch=self.batch, slack=self.budget.slack, claim=self.claim),
+            Terms(
+                turn=self.turn, batch=self.batch, slack=self.patience or self.budget.slack, claim=self.claim
+            ),
             now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
             sleep=sleep,
