@@ -8,7 +8,7 @@ import dataclasses
 SLACK_SHARE = 0.025
 SLACK_LEAST = 0.025
 
-#: A pause that Moog asks for is honoured up to this many seconds at a time; then one request asks again.
+#: A pause that Moog asks for is honoured up to this many seconds at a time; then requests within the budget ask again.
 PAUSE_MOST = 300.0
 
 
