@@ -51,7 +51,7 @@ lock: ## Choose versions anew and write them down, with hashes (needs uv)
 	uv pip compile --quiet $(LOCK) requirements.in -o requirements.txt
 	uv pip compile --quiet $(LOCK) -c requirements.txt docker/requirements.in -o docker/requirements.txt
 
-LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-strip-extras
 
 clean: ## Remove what make made (not what `mutt up` keeps: that is in MUTT_HOME)
 	rm -rf $(VENV) mutt.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from mutt.settings import Settings
 from tests.servers import IN_CI
@@ -51,6 +53,16 @@ def _page(name: str) -> str:
     return (ROOT / "docs" / f"{name}.md").read_text()
 
 
+def _wanted_with_extras() -> set[str]:
+    """Each package that something installed asks for with an extra, on this machine."""
+    asked = [Requirement(line) for dist in importlib.metadata.distributions() for line in dist.requires or ()]
+    return {
+        wanted.name.lower()
+        for wanted in asked
+        if wanted.extras and (not wanted.marker or wanted.marker.evaluate({"extra": ""}))
+    }
+
+
 def _pins(lock: str) -> dict[str, str]:
     lines = (ROOT / lock).read_text().splitlines()
     return {match[1].lower(): match[2] for match in map(_PIN.match, lines) if match}
@@ -73,6 +85,15 @@ def test_every_pinned_package_has_its_hashes(lock: str) -> None:
     assert [
         block.split()[0] for block in blocks if not _PIN.match(block) or "--hash=sha256:" not in block
     ] == []
+
+
+def test_a_package_wanted_with_an_extra_is_pinned_with_it() -> None:
+    # To pip `coverage[toml]` and `coverage` are two: where only the second is pinned, the first's next release
+    # stops every install.
+    pinned = set(re.findall(r"^([\w.-]+)\[", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    wanted = _wanted_with_extras() & _pins("requirements.txt").keys()
+    assert wanted  # else this test tells nothing
+    assert wanted <= pinned
 
 
 def test_the_image_runs_the_versions_that_are_tested() -> None:
