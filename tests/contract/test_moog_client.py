@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+import psutil
 import pytest
 
 from mutt.alert import Alert
@@ -334,7 +335,7 @@ def test_a_kept_connection_that_moog_closed_is_no_failure(make, moog):
     client = make()
     for _ in range(5):
         assert client.send([alert()], permit()).kind is Kind.DELIVERED
-        until(lambda: not _open(moog))
+        until(lambda: _states(moog) == {psutil.CONN_CLOSE_WAIT})
     assert len(moog.starts) == 5
 
 
@@ -415,6 +416,15 @@ def test_the_settings_make_a_client(moog, tmp_path):
 
 def _open(moog):
     return set(moog._server._open)
+
+
+def _states(moog):
+    """What the connections to the simulator are on the client's side: it learns last that one was closed."""
+    return {
+        connection.status
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.raddr and connection.raddr.port == moog.port
+    }
 
 
 def _one(moog):
