@@ -9,34 +9,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker.errors
 import psycopg2
 import pytest
 import redis
 
-import docker
 from mutt.settings import Settings
 from tests.servers import Live, live_postgres, live_redis, memory, scratch
 
 TEMPLATE = "mutt_template"
 
 _numbers = itertools.count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a Docker engine skip where none answers; nothing else asks for it."""
-    need_docker = [item for item in items if item.get_closest_marker("docker")]
-    reason = _no_docker() if need_docker else ""
-    for item in need_docker if reason else ():
-        item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def _no_docker() -> str:
-    try:
-        docker.from_env(timeout=3).ping()
-    except docker.errors.DockerException as error:
-        return f"no Docker engine answers: {error}"
-    return ""
 
 
 @pytest.fixture(autouse=True)

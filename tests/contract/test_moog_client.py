@@ -28,6 +28,7 @@ from mutt.moog.outcome import Kind, Reason
 from mutt.moogsim.script import MARKER, Step
 from mutt.moogsim.server import Simulator
 from mutt.settings import Settings
+from tests.servers import lacking
 
 SECRET = "k3y-that-nobody-sees"
 SELF_SIGNED = shlex.split(
@@ -102,7 +103,7 @@ def path(make, moog):
 def certificate(tmp_path_factory):
     """A key and a certificate for 127.0.0.1 that vouches for itself."""
     if not shutil.which("openssl"):
-        pytest.skip("needs openssl")
+        lacking("openssl is not on PATH")
     file = tmp_path_factory.mktemp("tls") / "both.pem"
     subprocess.run(
         ["openssl", *SELF_SIGNED, "-keyout", file, "-out", f"{file}.crt"],

@@ -20,7 +20,7 @@ from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import audit, devices, migrate, partitions, rulebook
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.tables import is_ours, metadata
-from tests.servers import Live
+from tests.servers import Live, lacking
 
 
 @pytest.fixture(params=[15, 18])
@@ -30,7 +30,7 @@ def versioned_url(request: pytest.FixtureRequest, own_directory: Path) -> Iterat
     try:
         binaries = find_postgres(account=account, major=request.param)
     except NoPostgres as error:
-        pytest.skip(str(error))
+        lacking(str(error))
     data, log = own_directory / "postgres", own_directory / "postgres.log"
     server = PostgresServer(binaries, data, free_port(0), account=account, durable=False)
     live = Live(server.url, server.process(log))

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from mutt.settings import Settings
-from tests.servers import IN_CI
+from tests.servers import lacking
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "mutt").rglob("*.py"))
@@ -44,9 +44,7 @@ def _tracked() -> list[Path]:
 
 def _tool(name: str) -> str:
     found = shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None and IN_CI:
-        pytest.fail(f"{name} is not installed", pytrace=False)
-    return found or pytest.skip(f"{name} is not installed")
+    return found or lacking(f"{name} is not installed")
 
 
 def _page(name: str) -> str:
