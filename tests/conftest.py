@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
@@ -15,6 +16,9 @@ import redis
 
 from mutt.settings import Settings
 from tests.servers import Live, live_postgres, live_redis, memory, scratch
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 TEMPLATE = "mutt_template"
 
@@ -101,6 +105,15 @@ def database_template(postgres_url: str) -> str:
 def database_url(postgres_url: str, database_template: str) -> Iterator[str]:
     """The address of this test's own migrated database."""
     yield from _database(postgres_url, f"TEMPLATE {database_template} STRATEGY file_copy")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """SQLAlchemy's way into this test's own migrated database."""
+    settings = Settings.from_env({}, database_url=database_url)
+    made = importlib.import_module("mutt.store.engine").make_engine(settings, role="test")
+    yield made
+    made.dispose()
 
 
 @pytest.fixture

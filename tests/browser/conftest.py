@@ -20,7 +20,6 @@ from playwright.sync_api import (
 from sqlalchemy import Engine
 from werkzeug.serving import make_server
 
-from mutt.store.engine import make_engine
 from mutt.web.admin.app import make_admin
 from tests.admin_client import PASSWORD, settings_of
 from tests.servers import lacking
@@ -86,13 +85,6 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert complaints == []
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(settings_of(database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -13,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from mutt import names
 from mutt.store import lookup, rulebook
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from mutt.web.admin.app import make_admin
 from mutt.web.auth import safe_next
 from tests.admin_client import (
@@ -27,13 +26,6 @@ from tests.servers import Live
 
 #: What may be seen without a login: health, the login itself, and files that hold nothing of the user's.
 OPEN = {"health.healthz", "health.readyz", "health.metrics", "auth.login", "auth.logout", "static", "favicon"}
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(settings_of(database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,21 +12,13 @@ from sqlalchemy import Engine, insert
 
 from mutt.event import uuid7
 from mutt.store import audit, devices, rulebook
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from mutt.store.tables import alerts
 from tests.admin_client import (
     operator_of,
-    settings_of,
 )
 
 HOSTILE = '<script>alert("x")</script>{{ 7 * 7 }}\u202e'
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(settings_of(database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
@@ -12,13 +11,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from mutt.store import devices, rulebook
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from tests.admin_client import (
     filled_in,
     notes_of,
     operator_of,
     send,
-    settings_of,
     token,
 )
 
@@ -34,13 +32,6 @@ RULE = {
     "tags": "site=lon1\r\nrack=a=b",
     "is_active": "y",
 }
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(settings_of(database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

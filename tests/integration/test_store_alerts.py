@@ -14,21 +14,13 @@ from sqlalchemy import Connection, Engine, select, text
 from mutt.alert import Alert, Outcome, Status, clearing
 from mutt.errors import AlreadyStored, PoisonRow
 from mutt.event import Event, State
-from mutt.settings import Settings
 from mutt.store import alerts, tables
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from tests.waiting import wait_until
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 BY_HAND = "by hand"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(Settings.from_env({}, database_url=database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
@@ -21,13 +21,6 @@ from mutt.store.engine import make_engine, transaction
 from mutt.store.tables import audit_ledger, event_audit_log
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(Settings.from_env({}, database_url=database_url), role="test")
-    yield made
-    made.dispose()
 
 
 def row(**changes: object) -> AuditRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from mutt.store.engine import make_engine, transaction, translated
 from tests.servers import Live
 
 ROW = "INSERT INTO event_audit_log VALUES ({}, {}, now(), 'h', {}, 's', 'm', NULL, 1, 'Ignore', NULL, 'b', 0, 'c', 'r')"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(Settings.from_env({}, database_url=database_url), role="test")
-    yield made
-    made.dispose()
 
 
 def run(engine: Engine, *statements: str) -> None:

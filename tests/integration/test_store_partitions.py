@@ -14,10 +14,9 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select, text
 
 from mutt.errors import StoreDown
-from mutt.settings import Settings
 from mutt.store import archive, audit, partitions
 from mutt.store.audit import AuditRow
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from mutt.store.tables import event_audit_log
 from tests.waiting import wait_until
 
@@ -25,14 +24,12 @@ NOW = datetime(2031, 5, 17, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(Settings.from_env({}, database_url=database_url), role="test")
-    with transaction(made) as conn:
-        # These were made by the real clock; here time is an argument.
+def engine(engine: Engine) -> Engine:
+    """Without months: these were made by the real clock, here time is an argument."""
+    with transaction(engine) as conn:
         for month in partitions.listing(conn):
             conn.execute(text(f"DROP TABLE {month.name}"))
-    yield made
-    made.dispose()
+    return engine
 
 
 @pytest.fixture

@@ -13,18 +13,10 @@ from sqlalchemy import Connection, Engine, select, text
 from mutt.errors import NoRuleset, PoisonRow, RuleError, StoreDown
 from mutt.rules.rule import Handling
 from mutt.rules.starting import STARTING_RULES
-from mutt.settings import Settings
 from mutt.store import devices, history, rulebook
-from mutt.store.engine import make_engine, transaction
+from mutt.store.engine import transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.tables import config_audit_log
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    made = make_engine(Settings.from_env({}, database_url=database_url), role="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
