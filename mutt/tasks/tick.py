@@ -31,6 +31,9 @@ SWEEP_EVERY = 60.0
 #: A worker that finished nothing for so long while a doorbell waited is stuck: it ends, to be started again.
 STUCK_AFTER = 60.0
 
+#: Seconds that a stuck worker has for a tidy end: what hangs may hang its end too.
+END_WITHIN = 30.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 RUN_ID = "mutt:tick:run_id"
 
@@ -133,12 +136,19 @@ def _run(tick: Tick, stopping: threading.Event) -> None:
                 log.error(
                     "a doorbell waited for %d s and no task was finished: this worker ends", STUCK_AFTER
                 )
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+                end()
         except (redis.RedisError, OperationalError, OSError) as error:
             if not failing:
                 log.warning("tick: %s", error)
             failing = True
+
+
+def end(within: float = END_WITHIN) -> None:
+    """End this process: asked first, killed where it is still there after ``within`` seconds."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(within)
+    log.error("this worker did not end within %g s: it is killed", within)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def connection(url: str) -> Client:

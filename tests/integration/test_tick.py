@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -171,6 +174,21 @@ def test_a_worker_is_stuck_when_a_doorbell_waits_for_a_minute_and_nothing_was_fi
     assert worker.stuck()
     fleet.bench.redis.delete("alerts")
     assert not worker.stuck()
+
+
+def test_a_stuck_worker_ends_also_when_what_hangs_hangs_its_end() -> None:
+    """It is asked first; one that does not go is killed: its entries are taken over."""
+    deaf = (
+        "import signal, threading\n"
+        "from mutt.tasks import tick\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
+        "threading.Thread(target=tick.end, args=(0.2,), daemon=True).start()\n"
+        "while True: signal.pause()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", deaf], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "asked\n")
 
 
 # ---- a full Redis
