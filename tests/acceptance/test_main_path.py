@@ -91,7 +91,9 @@ def test_a_worker_started_by_hand_takes_its_share_and_flower_shows_it(stack):
             )
             assert sent.returncode == 0, sent.stderr
             tasks = flower(stack, "/api/tasks", taskname="mutt.alerts.evaluate", limit="300").json()
-            mine = [t for t in tasks.values() if t["worker"] and t["worker"].startswith(name)]
+            mine = [
+                t for t in tasks.values() if (t.get("worker") or "").startswith(name)
+            ]  # none: not begun yet
             return [t for t in mine if t["state"] == "SUCCESS" and "'events'" in str(t["result"])]
 
         wait_until(shares, 60, "the worker's tasks, with counts, in Flower")
