@@ -23,6 +23,9 @@ from mutt.pipeline.ports import Inlet
 ENTRY_EVENTS = 500
 ENTRY_BYTES = 1 << 20
 
+#: Refused items that a reply names. A body of 16 MiB may hold millions, and a reply may be kept for a day.
+LISTED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -107,7 +110,7 @@ def _reply(contribution: Contribution, seen: int) -> dict[str, Any]:
         "status": "queued",
         "accepted": len(parsed.events),
         "duplicates": seen,
-        "rejected": listed(parsed),
+        **listed(parsed),
         "batch_id": request.batch_id,
         "correlation_id": request.correlation_id,
     }
@@ -153,6 +156,8 @@ def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
         piece: list[Event] = []
         for event in segment.events:
             weight = len(event.raw) + len(event.message) + 200
+            if event.tags:
+                weight += sum(len(name) + len(value) for name, value in event.tags.items())
             if count and (count >= ENTRY_EVENTS or size + weight > ENTRY_BYTES):
                 if piece:
                     group.append(Segment(segment.batch_id, segment.correlation_id, piece))
@@ -170,6 +175,8 @@ def size_of(parsed: Parsed) -> int:
     return sum(len(event.raw) + len(event.message) for event in parsed.events)
 
 
-def listed(parsed: Parsed) -> list[dict[str, Any]]:
-    """The items that were refused, as a sender is told of them."""
-    return [{"index": r.index, "field": r.field, "reason": r.reason} for r in parsed.rejected]
+def listed(parsed: Parsed) -> dict[str, Any]:
+    """The items that were refused, as a sender is told of them: the first ones, and how many if there are more."""
+    rejected = [{"index": r.index, "field": r.field, "reason": r.reason} for r in parsed.rejected[:LISTED]]
+    more = {"rejected_total": len(parsed.rejected)} if len(parsed.rejected) > LISTED else {}
+    return {"rejected": rejected, **more}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,9 @@ REJECTED_BYTES, REJECTED_LOST = "mutt:dlq:ingest:bytes", "mutt:dlq:ingest:droppe
 
 #: Letters that are moved in one step: Redis does nothing else meanwhile.
 AT_ONCE = 100
+
+#: Items of one request that are kept: the first ones show what is wrong with the others.
+KEPT_AT_ONCE = 100
 
 #: Entries that a lane may hold for a letter that is sent again; the largest whole number that Lua knows.
 UNLIMITED = 2**53
@@ -74,20 +77,22 @@ class Letters:
             queue, ids, lambda entry: _dropped(queue, entry, {"reason": reason, "who": who, "at": at})
         )
 
-    def keep_rejected(self, key_id: str, rejected: Iterable[msgspec.Struct], *, most_bytes: int) -> None:
-        """Keep items that ingest refused, up to ``most_bytes`` a key; beyond that they are only counted."""
-        for item in rejected:
-            data = msgspec.json.encode(item)
-            kept = int(self._client.hincrby(REJECTED_BYTES, key_id, len(data)))
-            if kept > most_bytes:
-                self._client.hincrby(REJECTED_BYTES, key_id, -len(data))
-                self._client.hincrby(REJECTED_LOST, key_id, 1)
-                continue
-            why = orjson.dumps(
-                {"reason": f"{getattr(item, 'field', '')}: {getattr(item, 'reason', '')}", "key": key_id}
-            )
-            fields: dict[Any, Any] = {"v": "json", "n": 1, "id": key_id, "d": data, "why": why}
-            self._client.xadd(names.DLQ_INGEST, fields)
+    def keep_rejected(self, key_id: str, rejected: Sequence[msgspec.Struct], *, most_bytes: int) -> None:
+        """Keep the first items that ingest refused, up to ``most_bytes`` a key; the others are only counted.
+
+        Two round trips, however many there are: the sender waits for it.
+        """
+        data = [msgspec.json.encode(item) for item in rejected[:KEPT_AT_ONCE]]
+        held = int(self._client.hget(REJECTED_BYTES, key_id) or 0)
+        room = list(itertools.accumulate(map(len, data), initial=held))[1:]
+        kept = sum(1 for total in room if total <= most_bytes)
+        with self._client.pipeline(transaction=False) as pipe:
+            for item, text in zip(rejected, data[:kept], strict=False):
+                pipe.xadd(names.DLQ_INGEST, _rejected_fields(key_id, item, text))
+            pipe.hincrby(REJECTED_BYTES, key_id, sum(map(len, data[:kept])))
+            if kept < len(rejected):
+                pipe.hincrby(REJECTED_LOST, key_id, len(rejected) - kept)
+            pipe.execute()
 
     def _entries(self, queue: str) -> Iterator[Entry]:
         stream = names.DLQS[queue]
@@ -136,6 +141,13 @@ class Letters:
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
         # A full lane takes it too: the letter is gone and its row may say parked, so no sweep would bring it in.
         return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, UNLIMITED, swept=True)])
+
+
+def _rejected_fields(key_id: str, item: msgspec.Struct, data: bytes) -> dict[Any, Any]:
+    why = orjson.dumps(
+        {"reason": f"{getattr(item, 'field', '')}: {getattr(item, 'reason', '')}", "key": key_id}
+    )
+    return {"v": "json", "n": 1, "id": key_id, "d": data, "why": why}
 
 
 def _order(id_: str) -> tuple[int, int]:

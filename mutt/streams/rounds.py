@@ -61,10 +61,13 @@ class Rounds(Generic[C, R]):
     def submit(self, contribution: C, size: int, *, since: float | None = None) -> R:
         """Take part in the next round. Raises Unavailable: nothing was taken, or nobody can tell in time.
 
-        ``since`` is when the request began (of the same clock): its deadline counts from there.
+        ``since`` is when the request began to wait (of the same clock): its deadline counts from there.
         """
         now = self._clock()
-        waiter: _Waiter[C, R] = _Waiter(contribution, size, (now if since is None else since) + DEADLINE)
+        deadline = (now if since is None else since) + DEADLINE
+        if size >= self._max_bytes:
+            return self._alone(contribution, deadline)
+        waiter: _Waiter[C, R] = _Waiter(contribution, size, deadline)
         with self._lock:
             self._check_circuit(now)
             self._queue.append(waiter)
@@ -78,6 +81,16 @@ class Rounds(Generic[C, R]):
         if not waiter.done:
             raise Unavailable("the stream did not answer in time")
         return waiter.result  # type: ignore[return-value]  # done: the round set it
+
+    def _alone(self, contribution: C, deadline: float) -> R:
+        """One that fills a round by itself waits for nobody, and nobody waits while it is packed."""
+        self._check_circuit(self._clock())
+        try:
+            (result,) = self._carry([contribution], deadline)
+        except Unavailable as error:
+            self._note(error)
+            raise
+        return result
 
     def _check_circuit(self, now: float) -> None:
         if now < self._broken_until:
@@ -126,7 +139,7 @@ class Rounds(Generic[C, R]):
         taken: list[_Waiter[C, R]] = []
         size = 0
         with self._lock:
-            while self._queue and (not taken or size + self._queue[0].size <= self._max_bytes):
+            while self._queue and size + self._queue[0].size <= self._max_bytes:
                 taken.append(self._queue.popleft())
                 size += taken[-1].size
         return taken

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import os
 import signal
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from flask.testing import FlaskClient
 
 from mutt import names
 from mutt.event import Envelope, Event
+from mutt.pipeline.accept import LISTED
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.streams import books
+from mutt.streams.letters import KEPT_AT_ONCE
 from mutt.web.health import health, redis_need
 from mutt.web.ingest import make_ingest
 from tests.servers import Live
@@ -365,6 +368,70 @@ def test_a_redis_that_is_nearly_full_is_a_503_and_what_stands_can_be_taken(own_r
     assert len(ingest.events()) == ingest.accepted
     ingest.redis.config_set("maxmemory", 0)
     wait_until(lambda: ingest.post(GOOD).status_code == 202, 5)
+
+
+def test_a_slow_upload_does_not_use_up_its_second(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is for Redis: it counts from when the body was read, plus what was waited for before."""
+    began: list[float] = []
+
+    class Uploading:
+        """A body that comes late."""
+
+        def __init__(self, body: bytes) -> None:
+            self.body = body
+
+        def read(self, _size: int = -1) -> bytes:
+            time.sleep(0.2)
+            began.append(time.monotonic())
+            given, self.body = self.body, b""
+            return given
+
+    asked: list[float] = []
+    submit = ingest.services.rounds.submit
+
+    def noting(*what: Any, since: float) -> Any:
+        asked.append(since)
+        return submit(*what, since=since)
+
+    monkeypatch.setattr(ingest.services.rounds, "submit", noting)
+    body = orjson.dumps(GOOD)
+    slowly = {"wsgi.input": Uploading(body)}
+    response = ingest.client.post("/ingest", data=body, headers={"X-API-KEY": KEY}, environ_overrides=slowly)
+    assert response.status_code == 202
+    assert asked[0] > began[-1] - 0.1
+
+
+def test_a_large_request_beside_many_small_ones_is_taken(ingest: Ingest) -> None:
+    """It takes longer to pack than a request may wait; it packs beside the others' rounds."""
+    large = [{"hostname": f"h{n}", "message": f"message {n} of many"} for n in range(60_000)]
+    stop = threading.Event()
+    answers: list[int] = []
+
+    def trickle() -> None:
+        while not stop.is_set():
+            answers.append(ingest.post(GOOD).status_code)
+
+    threads = [threading.Thread(target=trickle, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    response = ingest.post(large)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert response.status_code == 202
+    assert set(answers) == {202}
+    assert ingest.accepted == len(large) + len(answers)
+
+
+def test_of_very_many_bad_items_the_first_are_named_and_kept_and_all_are_counted(ingest: Ingest) -> None:
+    """The reply, the letters and what an Idempotency-Key keeps stay small, whatever a body holds."""
+    body = [GOOD, *[1] * 5000]
+    reply = ingest.post(body, Idempotency_Key="once").get_json()
+    assert (reply["accepted"], len(reply["rejected"]), reply["rejected_total"]) == (1, LISTED, 5000)
+    assert ingest.redis.xlen(names.DLQ_INGEST) == KEPT_AT_ONCE
+    assert int(ingest.redis.hget("mutt:dlq:ingest:dropped", "bootstrap")) == 5000 - KEPT_AT_ONCE
+    problem = ingest.post([1] * 5000, "/ingest/native").get_json()
+    assert (len(problem["rejected"]), problem["rejected_total"]) == (LISTED, 5000)
 
 
 # ---- repeats

@@ -117,12 +117,12 @@ def test_nobody_waits_for_company(house: House) -> None:
     assert house.carrier.rounds == [["a"], ["b"]]
 
 
-def test_a_round_holds_at_most_its_bytes_and_at_least_one_request() -> None:
+def test_a_round_holds_at_most_its_bytes() -> None:
     house = House(max_bytes=10)
-    callers = [house.submit(name, size) for name, size in (("a", 1), ("b", 6), ("c", 4), ("d", 1), ("e", 99))]
+    callers = [house.submit(name, size) for name, size in (("a", 1), ("b", 6), ("c", 4), ("d", 1))]
     house.let(9)
-    assert [caller.outcome() for caller in callers] == list("ABCDE")
-    assert house.carrier.rounds == [["a"], ["b", "c"], ["d"], ["e"]]
+    assert [caller.outcome() for caller in callers] == list("ABCD")
+    assert house.carrier.rounds == [["a"], ["b", "c"], ["d"]]
 
 
 def test_an_error_reaches_exactly_those_of_its_round(house: House) -> None:
@@ -160,6 +160,24 @@ def test_the_time_that_a_request_spent_before_counts(house: House) -> None:
     house.let()
     assert house.rounds.submit("a", 1, since=99.5) == "A"
     assert house.carrier.deadlines == [100.5]
+
+
+def test_one_that_fills_a_round_neither_waits_for_others_nor_keeps_them_waiting(house: House) -> None:
+    small = house.submit("a")
+    large = Caller(lambda: house.rounds.submit("large", 1 << 20))
+    house.await_round(2)
+    house.let(2)
+    assert (small.outcome(), large.outcome()) == ("A", "LARGE")
+    assert house.carrier.rounds == [["a"], ["large"]]
+
+
+def test_a_failure_of_one_that_fills_a_round_is_noted_for_all(house: House) -> None:
+    house.carrier.fails["large"] = Unavailable("the stream can't be reached")
+    house.let()
+    with pytest.raises(Unavailable):
+        house.rounds.submit("large", 1 << 20)
+    assert isinstance(house.submit("b").outcome(), Unavailable)
+    assert house.carrier.rounds == [["large"]]
 
 
 def test_who_waits_too_long_leaves_and_is_in_no_later_round(
