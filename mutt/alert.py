@@ -110,11 +110,16 @@ def from_verdict(event: Event, verdict: Verdict, *, correlation_id: str, rule_na
     )
 
 
-def clearing(event: Event, raised: Alert, *, correlation_id: str) -> Alert:
-    """The alert that ends ``raised``: its signature, lane, rule and team, severity clear."""
+def clearing(event: Event, raised: Alert, *, correlation_id: str, late: bool = False) -> Alert:
+    """The alert that ends ``raised``: its signature, lane, rule and team, severity clear.
+
+    ``late``: the raise was evaluated after its clear, and brings it along; one clear may so end several.
+    """
+    own = alert_id(event)
     return msgspec.structs.replace(
         raised,
-        alert_id=alert_id(event),
+        alert_id=uuid5(own, str(raised.alert_id)) if late else own,
+        cause=raised.event_id if late else None,
         event_id=event.event_id,
         received_at=event.received_at,
         occurred_at=event.occurred_at,

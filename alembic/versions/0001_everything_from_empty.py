@@ -27,7 +27,7 @@ def downgrade() -> None:
         "config_audit_log",
         "ruleset_version",
         *_RULE_TABLES,
-        "unmatched_clears",
+        "recent_clears",
         "alerts",
         "audit_ledger",
         "event_audit_log",
@@ -134,24 +134,33 @@ def _alerts() -> None:
     )
     op.create_index(op.f("ix_alerts_received_at"), "alerts", ["received_at"])
     op.create_index(
-        "ix_alerts_waiting", "alerts", ["lane", "received_at"], postgresql_where=sa.text("status = 'waiting'")
+        "ix_alerts_waiting",
+        "alerts",
+        ["received_at", "alert_id"],
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
+    op.create_index(
+        "ix_alerts_ended",
+        "alerts",
+        ["cleared_by"],
+        postgresql_where=sa.text("cleared_by IS NOT NULL AND status = 'waiting'"),
     )
     op.create_table(
-        "unmatched_clears",
+        "recent_clears",
         sa.Column("event_id", sa.Uuid(), nullable=False),
         sa.Column("received_at", _instant, nullable=False),
         sa.Column("hostname", sa.Text(), nullable=False),
         sa.Column("clear_key", sa.Text(), nullable=False),
         sa.Column("correlation_id", sa.Text(), nullable=False),
         sa.Column("event", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("event_id", "received_at", name=op.f("pk_unmatched_clears")),
+        sa.PrimaryKeyConstraint("event_id", "received_at", name=op.f("pk_recent_clears")),
     )
     op.create_index(
-        op.f("ix_unmatched_clears_hostname_clear_key_received_at"),
-        "unmatched_clears",
+        op.f("ix_recent_clears_hostname_clear_key_received_at"),
+        "recent_clears",
         ["hostname", "clear_key", "received_at"],
     )
-    op.create_index(op.f("ix_unmatched_clears_received_at"), "unmatched_clears", ["received_at"])
+    op.create_index(op.f("ix_recent_clears_received_at"), "recent_clears", ["received_at"])
 
 
 def _rules() -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from mutt import codec, names
 from mutt.alert import Alert, clearing, from_verdict
@@ -57,9 +55,9 @@ class Result:
     duplicate: int = 0
     parked: int = 0
     alerts: dict[UUID, tuple[Alert, bool]] = field(default_factory=dict)  #: by alert id; does it still wait?
-    leads: dict[UUID, Alert] = field(
+    leads: dict[UUID, Sequence[Alert]] = field(
         default_factory=dict
-    )  #: the raise that may not stand yet, by its clear's id
+    )  #: the raises that wait and may not stand yet, by their clear's id
     strangers: Counter[tuple[str, str]] = field(
         default_factory=Counter
     )  #: unhandled events by host and template
@@ -170,12 +168,13 @@ class Evaluator:
             ruleset = tx.ruleset()
             standing = tx.stored([item.key for item in items]) if reread else {}
             fresh, poison = _verdicts([item for item in items if item.key not in standing], ruleset)
-            alerts, clears = self._alerts(tx, ruleset, fresh)
+            alerts, cleared = self._alerts(tx, ruleset, fresh)
             rows = [row for _, row in fresh]
-            tx.write(rows, ruleset.version, [alert for _, alert in alerts], clears.cleared)
+            tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
             owners = {key: _owner(item, standing[key]) for item in items if (key := item.key) in standing}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
+            leads = _leads(tx, [*(alert for _, alert in alerts), *_waiting(theirs)])
         # It is committed: the results only say so, and none of this can fail.
         for item, row in fresh:
             item.result.settled += 1
@@ -184,38 +183,39 @@ class Evaluator:
                 item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
         for item, alert in alerts:
             item.result.alerts[alert.alert_id] = (alert, True)
-            if alert.alert_id in clears.leads:
-                item.result.leads[alert.alert_id] = clears.leads[alert.alert_id]
+            item.result.leads[alert.alert_id] = leads.get(alert.alert_id, ())
         for item in items:
             if item.key in standing:
                 owner = owners[item.key]
                 _duplicates(item, but=owner)
                 if owner:
-                    _read_back(owner, standing[item.key], theirs.get(item.key, ()))
+                    _read_back(owner, standing[item.key], theirs.get(item.key, ()), leads)
         for item, why in poison:
             _park(item, "evaluation failed", why)
 
     @staticmethod
     def _alerts(
         tx: Transaction, ruleset: Ruleset, fresh: list[tuple[Item, Written]]
-    ) -> tuple[list[tuple[Item, Alert]], _Clears]:
-        """The alerts of new rows, and which of them cleared which."""
+    ) -> tuple[list[tuple[Item, Alert]], list[tuple[UUID, UUID]]]:
+        """The alerts of new rows, and which was cleared by which."""
         keyed = [row for _, row in fresh if row.event.clear_key]
-        clears = _Clears(tx, ruleset, keyed)
         if not keyed:
-            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], clears
+            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], []
         tx.lock_clear_keys((row.event.hostname, row.event.clear_key or "") for row in keyed)
+        clears = _Clears(tx, ruleset, keyed)
         in_time = sorted(fresh, key=lambda one: one[1].event.received_at)
-        return [(item, alert) for item, row in in_time for alert in clears.alerts(row)], clears
+        return [(item, alert) for item, row in in_time for alert in clears.alerts(row)], clears.cleared
 
     def _move(self, result: Result) -> Move:
         follow = [*result.letters]
         # Items stand in key order; alerts of one signature go to Moog in the order of their events.
         waiting = sorted((a for a, waits in result.alerts.values() if waits), key=lambda a: a.received_at)
         for alert in waiting:
-            lead = result.leads.get(alert.alert_id)
-            if lead and lead.alert_id not in result.alerts:
-                follow.append(raise_alert(lead, self._policy.alert_queue_max))
+            follow += [
+                raise_alert(lead, self._policy.alert_queue_max)
+                for lead in result.leads.get(alert.alert_id, ())
+                if lead.alert_id not in result.alerts
+            ]
             follow.append(raise_alert(alert, self._policy.alert_queue_max))
         follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
         n = result.entry.n
@@ -248,11 +248,7 @@ class Evaluator:
 
 
 class _Clears:
-    """Raises and clears of one take find each other, and those that other takes wrote.
-
-    A raise that was committed may not be settled yet, by another worker or in a later entry of this take; so its
-    clear takes it along (``leads``): what stands is not appended twice, and no clear overtakes its raise.
-    """
+    """Raises and clears of one take find each other, and those that other takes wrote. In the order of their events."""
 
     def __init__(self, tx: Transaction, ruleset: Ruleset, keyed: Iterable[Written]) -> None:
         self._tx, self._ruleset = tx, ruleset
@@ -262,7 +258,6 @@ class _Clears:
             if _raises(row):
                 self._raises_at[_pair(row.event)].append(row.event.received_at)
         self.cleared: list[tuple[UUID, UUID]] = []  #: (raised, its clear)
-        self.leads: dict[UUID, Alert] = {}  #: a clear's id, and the raise that has to stand before it
 
     def alerts(self, row: Written) -> list[Alert]:
         if row.event.state is State.CLEAR:
@@ -277,38 +272,42 @@ class _Clears:
         if not event.clear_key:
             return []
         pair = _pair(event)
-        here = pair in self._newest
-        raised = self._newest[pair] if here else self._tx.newest_open(*pair, event.received_at)
+        raised = (
+            self._newest[pair] if pair in self._newest else self._tx.newest_open(*pair, event.received_at)
+        )
         self._newest[pair] = None
+        # Also where it ended one: an older raise may be in a dead worker's hands, and is evaluated after it.
+        self._tx.keep_clear(event, row.correlation_id)
         if raised is None:
-            self._tx.keep_clear(event, row.correlation_id)
             return []
-        cleared = clearing(event, raised, correlation_id=row.correlation_id)
-        if here or self._waits(raised):
-            self.leads[cleared.alert_id] = raised
-        return [self._end(raised, cleared)]
-
-    def _waits(self, raised: Alert) -> bool:
-        key = raised.event_id, raised.received_at
-        return any(waits and alert == raised for alert, waits in self._tx.alerts_of([key]).get(key, ()))
+        return [self._end(raised, clearing(event, raised, correlation_id=row.correlation_id))]
 
     def _late(self, raised: Alert) -> list[Alert]:
-        """The clear that another worker met before this raise was written, if there is one."""
+        """The clear that was evaluated before this raise, though it came after it, if there is one."""
         pair = raised.hostname, raised.clear_key or ""
         self._newest[pair] = raised
         late = self._tx.clear_after(*pair, raised.received_at)
         if late is None:
             return []
         if any(raised.received_at < at <= late[0].received_at for at in self._raises_at[pair]):
-            self._tx.keep_clear(*late)  # it ends a later raise of this take, and this one with it
-            return []
+            return []  # it ends a later raise of this take, and this one with it
         self._newest[pair] = None
-        cleared = clearing(late[0], raised, correlation_id=late[1])
-        return [self._end(raised, msgspec.structs.replace(cleared, cause=raised.event_id))]
+        return [self._end(raised, clearing(late[0], raised, correlation_id=late[1], late=True))]
 
     def _end(self, raised: Alert, cleared: Alert) -> Alert:
         self.cleared.append((raised.alert_id, cleared.alert_id))
         return cleared
+
+
+def _leads(tx: Transaction, alerts: Iterable[Alert]) -> Mapping[UUID, Sequence[Alert]]:
+    """What has to stand before each of these clears: raises that were committed, here or elsewhere, and perhaps not
+    settled yet. What stands already is not appended twice."""
+    clears = [alert.alert_id for alert in alerts if alert.state is State.CLEAR]
+    return tx.ended_by(clears) if clears else {}
+
+
+def _waiting(theirs: Mapping[Key, Sequence[tuple[Alert, bool]]]) -> list[Alert]:
+    return [alert for ours in theirs.values() for alert, waits in ours if waits]
 
 
 def _pair(event: Event) -> Pair:
@@ -355,13 +354,19 @@ def _raised(row: Written, ruleset: Ruleset) -> Alert:
     return from_verdict(row.event, row.verdict, correlation_id=row.correlation_id, rule_name=name)
 
 
-def _read_back(item: Item, row: StoredRow, alerts: Sequence[tuple[Alert, bool]]) -> None:
+def _read_back(
+    item: Item,
+    row: StoredRow,
+    alerts: Sequence[tuple[Alert, bool]],
+    leads: Mapping[UUID, Sequence[Alert]],
+) -> None:
     """This very item was committed and not settled: what stands counts, its alerts come from their rows."""
     item.result.settled += 1
     if row.handling == UNHANDLED:
         item.result.strangers[item.event.hostname, template_of(item.event.message)] += 1
     for alert, waits in alerts:
         item.result.alerts[alert.alert_id] = (alert, waits)
+        item.result.leads[alert.alert_id] = leads.get(alert.alert_id, ())
 
 
 def _fold(items: list[Item]) -> list[Item]:

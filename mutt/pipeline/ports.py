@@ -21,7 +21,10 @@ Key = tuple[UUID, datetime]
 class Queue(Protocol):
     """A durable stream, as a consumer sees it. Raises ``OSError``-like errors of its client, which pass through."""
 
-    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> Taken: ...
+    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False, extra: float = 0.0) -> Taken:
+        """``extra``: seconds for which the permit shall live beyond the budget's slack."""
+        ...
+
     def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]: ...
     def release(
         self,
@@ -79,10 +82,14 @@ class Transaction(Protocol):
     def lock_clear_keys(self, pairs: Iterable[tuple[str, str]]) -> None: ...
     def newest_open(self, hostname: str, clear_key: str, before: datetime) -> Alert | None: ...
     def clear_after(self, hostname: str, clear_key: str, after: datetime) -> tuple[Event, str] | None:
-        """A clear that came before its raise was written: the event and its correlation id."""
+        """The first clear since then that was evaluated before its raise: the event and its correlation id."""
         ...
 
     def keep_clear(self, event: Event, correlation_id: str) -> None: ...
+    def ended_by(self, clears: Sequence[UUID]) -> Mapping[UUID, Sequence[Alert]]:
+        """The raises that wait and that these clears (alert ids) ended, the oldest first."""
+        ...
+
     def write(
         self,
         rows: Sequence[Written],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Row,
+    Uuid,
     and_,
     case,
     cast,
     delete,
+    false,
     func,
     or_,
     select,
@@ -30,7 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as into
 from mutt.alert import Alert, Outcome, Status
 from mutt.event import Event, State
 from mutt.store.audit import Key, key_table
-from mutt.store.tables import alerts, unmatched_clears
+from mutt.store.tables import alerts, recent_clears
 
 _fields = Alert.__struct_fields__
 _columns = [alerts.c[name] for name in _fields]
@@ -106,8 +108,26 @@ def _open(hostname: Any, clear_key: Any) -> tuple[Any, ...]:
     return *pair, _row.clear_key.is_not(None), _row.state == State.RAISE.value, _row.cleared_by.is_(None)
 
 
-def keep_unmatched_clear(conn: Connection, event: Event, correlation_id: str) -> None:
-    """Keep a clear that ends nothing yet, in case its raise is still on the way."""
+def ended_by(conn: Connection, clears: Sequence[UUID]) -> dict[UUID, list[Alert]]:
+    """The raises that wait and that these clears (alert ids) ended, the oldest first: they go to Moog before them."""
+    found: dict[UUID, list[Alert]] = defaultdict(list)
+    query = (
+        select(_row.cleared_by, *_columns)
+        .where(
+            _row.cleared_by == func.any_(cast(list(clears), ARRAY(Uuid))),
+            # Spelled as the index ix_alerts_ended spells it.
+            _row.cleared_by.is_not(None),
+            _row.status == Status.WAITING.value,
+        )
+        .order_by(_row.received_at, _row.alert_id)
+    )
+    for by, *values in conn.execute(query):
+        found[by].append(_alert(values))
+    return dict(found)
+
+
+def keep_clear(conn: Connection, event: Event, correlation_id: str) -> None:
+    """Keep a clear for a while: an older raise may still be on the way, whether or not this one ended another."""
     values = {
         "event_id": event.event_id,
         "received_at": event.received_at,
@@ -116,28 +136,25 @@ def keep_unmatched_clear(conn: Connection, event: Event, correlation_id: str) ->
         "correlation_id": correlation_id,
         "event": msgspec.msgpack.encode(event),
     }
-    conn.execute(into(unmatched_clears).values(values).on_conflict_do_nothing())
+    conn.execute(into(recent_clears).values(values).on_conflict_do_nothing())
 
 
-def unmatched_clear_after(
-    conn: Connection, hostname: str, clear_key: str, after: datetime
-) -> tuple[Event, str] | None:
-    """Take out the first clear of this pair received at ``after`` or later: the event and its correlation id."""
-    kept = unmatched_clears.c
-    first = (
-        select(kept.event_id, kept.received_at)
+def clear_after(conn: Connection, hostname: str, clear_key: str, after: datetime) -> tuple[Event, str] | None:
+    """The first clear of this pair received at ``after`` or later: the event and its correlation id."""
+    kept = recent_clears.c
+    query = (
+        select(kept.event, kept.correlation_id)
         .where(kept.hostname == hostname, kept.clear_key == clear_key, kept.received_at >= after)
         .order_by(kept.received_at, kept.event_id)
         .limit(1)
     )
-    taken = delete(unmatched_clears).where(tuple_(kept.event_id, kept.received_at).in_(first))
-    found = conn.execute(taken.returning(kept.event, kept.correlation_id)).first()
+    found = conn.execute(query).first()
     return None if found is None else (msgspec.msgpack.decode(found.event, type=Event), found.correlation_id)
 
 
-def prune_unmatched_clears(conn: Connection, before: datetime) -> int:
-    """Give up clears received before this time. How many went."""
-    return conn.execute(delete(unmatched_clears).where(unmatched_clears.c.received_at < before)).rowcount
+def prune_clears(conn: Connection, before: datetime) -> int:
+    """Forget clears received before this time. How many went."""
+    return conn.execute(delete(recent_clears).where(recent_clears.c.received_at < before)).rowcount
 
 
 def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -199,27 +216,29 @@ def _outcome_row(outcome: Outcome) -> dict[str, Any]:
 
 def lock_waiting(
     conn: Connection,
-    older_than: datetime,
+    lanes: Mapping[str, datetime | None],
     limit: int,
-    lane: str | None = None,
     after: tuple[datetime, UUID] | None = None,
 ) -> list[Alert]:
-    """Alerts that wait and have not changed since ``older_than``, the oldest first, locked until the transaction ends.
+    """Alerts of these lanes that wait, the oldest first, locked until the transaction ends.
 
-    ``after`` (received_at, alert_id) goes on behind an earlier answer's last.
+    A lane's time: only those that have not changed since it; None: all. ``after`` (received_at, alert_id) goes on
+    behind an earlier answer's last.
     """
     # Plain FOR UPDATE: where `record` is writing an outcome at this moment, we wait and see what it committed.
     # Skipping the row would call the lane emptied while a rolled back outcome leaves it waiting; reading without a
     # lock would append an alert again that has just been delivered and forgotten in Redis.
+    asked = [
+        and_(_row.lane == lane, *([] if before is None else [_row.updated_at < before]))
+        for lane, before in lanes.items()
+    ]
     query = (
         select(*_columns)
-        .where(_row.status == Status.WAITING.value, _row.updated_at < older_than)
+        .where(_row.status == Status.WAITING.value, or_(false(), *asked))
         .order_by(_row.received_at, _row.alert_id)
         .limit(limit)
         .with_for_update()
     )
-    if lane is not None:
-        query = query.where(_row.lane == lane)
     if after is not None:
         query = query.where(tuple_(_row.received_at, _row.alert_id) > after)
     return [_alert(found) for found in conn.execute(query)]

@@ -58,10 +58,13 @@ class Evaluation:
         return alerts.newest_open(self._conn, hostname, clear_key, before)
 
     def clear_after(self, hostname: str, clear_key: str, after: datetime) -> tuple[Event, str] | None:
-        return alerts.unmatched_clear_after(self._conn, hostname, clear_key, after)
+        return alerts.clear_after(self._conn, hostname, clear_key, after)
+
+    def ended_by(self, clears: Sequence[UUID]) -> Mapping[UUID, list[Alert]]:
+        return alerts.ended_by(self._conn, clears)
 
     def keep_clear(self, event: Event, correlation_id: str) -> None:
-        alerts.keep_unmatched_clear(self._conn, event, correlation_id)
+        alerts.keep_clear(self._conn, event, correlation_id)
 
     def write(
         self,
@@ -110,8 +113,8 @@ class AuditStore:
 
     @contextmanager
     def waiting(
-        self, lane: str, before: datetime, after: tuple[datetime, UUID] | None, limit: int
+        self, lanes: Mapping[str, datetime | None], after: tuple[datetime, UUID] | None, limit: int
     ) -> Iterator[Sequence[Alert]]:
         """A page of waiting rows, oldest first, locked until the block ends."""
         with transaction(self.engine) as conn:
-            yield alerts.lock_waiting(conn, before, limit, lane, after=after)
+            yield alerts.lock_waiting(conn, lanes, limit, after=after)

@@ -128,12 +128,17 @@ alerts = Table(
         "received_at",
         postgresql_where=text("clear_key IS NOT NULL AND state = 'raise' AND cleared_by IS NULL"),
     ),
-    Index("ix_alerts_waiting", "lane", "received_at", postgresql_where=text("status = 'waiting'")),
+    Index("ix_alerts_waiting", "received_at", "alert_id", postgresql_where=text("status = 'waiting'")),
+    Index(
+        "ix_alerts_ended",
+        "cleared_by",
+        postgresql_where=text("cleared_by IS NOT NULL AND status = 'waiting'"),
+    ),
 )
 
-#: Clears that came before the raise they end; kept a day, in case it comes late.
-unmatched_clears = Table(
-    "unmatched_clears",
+#: The clears of a day: a raise that is older and evaluated later finds here what ended it.
+recent_clears = Table(
+    "recent_clears",
     metadata,
     Column("event_id", Uuid, primary_key=True),
     Column("received_at", _instant, primary_key=True),

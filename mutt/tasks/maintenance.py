@@ -50,7 +50,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             retired = partitions.retire(conn, now, s.settings.audit_retention_days, directory)
         with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
-            alerts.prune_unmatched_clears(conn, now - CLEARS_KEPT)
+            alerts.prune_clears(conn, now - CLEARS_KEPT)
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 

@@ -207,17 +207,18 @@ def test_a_clear_finds_the_newest_open_raise_and_ends_the_older_ones(conn: Conne
     assert set(cleared.scalars()) == {oldest.alert_id, newest.alert_id}
 
 
-def test_a_clear_before_its_raise_is_kept_and_taken_once(conn: Connection) -> None:
-    """The first one after the raise, with everything it said; then it is gone."""
+def test_a_clear_is_kept_for_raises_that_are_evaluated_after_it(conn: Connection) -> None:
+    """Each older raise finds the first one after itself, with everything it said."""
     early, first, second = clear_event(-5), clear_event(1), clear_event(2)
     for event in (second, first, early, clear_event(1, clear_key="if-2")):
-        alerts.keep_unmatched_clear(conn, event, "corr-" + str(event.received_at.minute))
-        alerts.keep_unmatched_clear(conn, event, "the same again")
-    assert alerts.unmatched_clear_after(conn, "router1", "if-1", NOW) == (first, "corr-10")
-    assert alerts.unmatched_clear_after(conn, "router1", "if-1", NOW) == (second, "corr-11")
-    assert alerts.unmatched_clear_after(conn, "router1", "if-1", NOW) is None
-    assert alerts.prune_unmatched_clears(conn, NOW) == 1
-    assert alerts.prune_unmatched_clears(conn, LATER) == 1
+        alerts.keep_clear(conn, event, "corr-" + str(event.received_at.minute))
+        alerts.keep_clear(conn, event, "the same again")
+    assert alerts.clear_after(conn, "router1", "if-1", NOW) == (first, "corr-10")
+    assert alerts.clear_after(conn, "router1", "if-1", NOW) == (first, "corr-10"), "for another raise, too"
+    assert alerts.clear_after(conn, "router1", "if-1", second.received_at) == (second, "corr-11")
+    assert alerts.clear_after(conn, "router1", "if-1", LATER) is None
+    assert alerts.prune_clears(conn, NOW) == 1
+    assert alerts.prune_clears(conn, LATER) == 3
 
 
 def test_raise_and_clear_of_one_key_come_one_after_the_other(engine: Engine) -> None:
@@ -257,12 +258,14 @@ def test_the_sweep_gets_what_waits_oldest_first_page_by_page(conn: Connection) -
     alerts.record(conn, [outcome(done, Status.DELIVERED)])
     in_order = sorted(rows, key=lambda each: each.received_at)
 
-    assert alerts.lock_waiting(conn, NOW - timedelta(days=9999), 10) == []
-    assert alerts.lock_waiting(conn, LATER, 10) == [minor, *in_order]
-    page = alerts.lock_waiting(conn, LATER, 2, "critical")
+    long_ago = NOW - timedelta(days=9999)
+    assert alerts.lock_waiting(conn, {}, 10) == []
+    assert alerts.lock_waiting(conn, {"minor": long_ago, "critical": LATER}, 10) == in_order
+    assert alerts.lock_waiting(conn, {"minor": None, "critical": None}, 10) == [minor, *in_order]
+    page = alerts.lock_waiting(conn, {"critical": None}, 2)
     assert page == in_order[:2]
     last = page[-1]
-    rest = alerts.lock_waiting(conn, LATER, 2, "critical", after=(last.received_at, last.alert_id))
+    rest = alerts.lock_waiting(conn, {"critical": None}, 2, after=(last.received_at, last.alert_id))
     assert rest == in_order[2:]
 
 
@@ -275,7 +278,7 @@ def test_the_sweep_waits_for_an_outcome_that_is_being_written(engine: Engine) ->
 
     def sweep() -> None:
         with transaction(engine) as conn:
-            seen.append(alerts.lock_waiting(conn, LATER, 10))
+            seen.append(alerts.lock_waiting(conn, {"critical": None}, 10))
 
     with transaction(engine) as conn:
         alerts.record(conn, [outcome(one, Status.DELIVERED)])

@@ -39,7 +39,7 @@ FAULTS = [
     (
         [
             # too long for its index
-            "INSERT INTO unmatched_clears SELECT gen_random_uuid(), now(), 'h',"
+            "INSERT INTO recent_clears SELECT gen_random_uuid(), now(), 'h',"
             " string_agg(gen_random_uuid()::text, ''), 'c', '' FROM generate_series(1, 500)"
         ],
         PoisonRow,
