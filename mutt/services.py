@@ -128,7 +128,13 @@ class Services:
         return Forwarder(
             Held(self.alert_stream, self.consumer, budgeted=True),
             MoogClient.from_settings(s),
-            Terms(turn=s.moog_turn, batch=s.moog_batch_size, slack=self.budget.slack, claim=s.forward_claim),
+            Terms(
+                turn=s.moog_turn,
+                batch=s.moog_batch_size,
+                slack=self.budget.slack,
+                slack_most=self.budget.slack_most,
+                claim=s.forward_claim,
+            ),
             now=utcnow,
             monotonic=time.monotonic,
             sleep=time.sleep,

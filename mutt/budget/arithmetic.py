@@ -8,6 +8,9 @@ import dataclasses
 SLACK_SHARE = 0.025
 SLACK_LEAST = 0.025
 
+#: Seconds that a permit may be good for where Redis is slow. Throughput falls then; the bound does not move.
+SLACK_MOST = 1.0
+
 #: A pause that Moog asks for is honoured up to this many seconds at a time; then requests within the budget ask again.
 PAUSE_MOST = 300.0
 
@@ -37,11 +40,21 @@ class Budget:
         return slack(self.period)
 
     @property
+    def slack_most(self) -> float:
+        return max(self.slack, SLACK_MOST)
+
+    @property
+    def fence(self) -> float:
+        """Seconds in which nothing is granted after a restart of Redis: the longest that a lost grant could count."""
+        return self.period + self.slack_most
+
+    @property
     def options(self) -> dict[str, int]:
         """What ``gate.lua`` is told."""
         return {
             "limit": self.limit,
             "window_us": round(window(self.period) * 1e6),
+            "extra_most_us": round((self.slack_most - self.slack) * 1e6),
             "threshold": self.threshold,
             "timeout_us": round(self.timeout * 1e6),
             # Longer than the request's deadline: the lock must not run out under a living probe.

@@ -39,9 +39,9 @@ end
 local function fence(o, now)
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   if get('run_id') ~= run_id then
-    redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us))
+    redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us + o.gate.extra_most_us))
   end
-  return rest('fence', now, o.gate.window_us)
+  return rest('fence', now, o.gate.window_us + o.gate.extra_most_us)
 end
 
 local function turn(state, fields)
@@ -103,9 +103,11 @@ function gate.ask(o)
   end
 
   redis.call('ZREMRANGEBYSCORE', LOG, '-inf', '(' .. exact(now - o.gate.window_us))
-  -- A clock that was set back leaves grants in the future: they count as given now, which is the safe side.
-  local ahead = redis.call('ZRANGEBYSCORE', LOG, '(' .. exact(now), '+inf')
-  for _, member in ipairs(ahead) do redis.call('ZADD', LOG, exact(now), member) end
+  -- A clock that was set back leaves grants further ahead than any could be: they count as given now, with the most
+  -- that a permit may ask for, which is the safe side.
+  local latest = exact(now + o.gate.extra_most_us)
+  local ahead = redis.call('ZRANGEBYSCORE', LOG, '(' .. latest, '+inf')
+  for _, member in ipairs(ahead) do redis.call('ZADD', LOG, latest, member) end
 
   local used = redis.call('ZCARD', LOG)
   if used >= o.gate.limit then
@@ -119,8 +121,9 @@ function gate.spend(o, taken)
   local now = clock()
   -- The time is part of it: a count that a failover or a hand set back must not name another grant in the log.
   local token = exact(redis.call('HINCRBY', BREAKER, 'granted', 1)) .. '-' .. exact(now)
-  redis.call('ZADD', LOG, exact(now), token)
-  redis.call('PEXPIRE', LOG, ms(o.gate.window_us) * 2)
+  -- A permit that lives longer than the slack counts as given that much later.
+  redis.call('ZADD', LOG, exact(now + (o.extra_us or 0)), token)
+  redis.call('PEXPIRE', LOG, ms(o.gate.window_us + o.gate.extra_most_us) * 2)
   if probing() then
     redis.call('SET', LOCK, token, 'NX', 'PX', o.gate.lock_ms)
     for _, entry in ipairs(taken) do redis.call('SADD', PROBED, entry[2]) end

@@ -15,3 +15,36 @@ class Permit(msgspec.Struct, frozen=True):
     def holds(self, now: float) -> bool:
         """May a request still start at ``now`` (monotonic seconds)?"""
         return now <= self.expires_at
+
+
+class Patience:
+    """How long one forwarder's permits live, in seconds: as long as its Redis makes it need, and no longer.
+
+    A permit counts from before the budget is asked. Where asking takes longer than a permit lives, none could ever be
+    used: so three in a row that ran out double the next one's life, up to ``most``, and each that was used shortens it
+    a little. One alone tells of a busy processor, and lost nothing: its grant went back. The log of grants counts a
+    longer life, so the bound stays where it is. Threads may share one.
+    """
+
+    IN_A_ROW = 3
+    SHORTER = 0.98
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least, self._most = least, max(least, most)
+        self._ran_out = 0
+        self.seconds = least
+
+    @property
+    def extra(self) -> float:
+        """Seconds beyond the least, as the gate is told."""
+        return self.seconds - self._least
+
+    def ran_out(self) -> None:
+        self._ran_out += 1
+        if self._ran_out >= self.IN_A_ROW:
+            self._ran_out = 0
+            self.seconds = min(self._most, self.seconds * 2)
+
+    def used(self) -> None:
+        self._ran_out = 0
+        self.seconds = max(self._least, self.seconds * self.SHORTER)

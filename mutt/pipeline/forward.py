@@ -10,7 +10,7 @@ import msgspec
 
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
-from mutt.budget.permit import Permit
+from mutt.budget.permit import Patience, Permit
 from mutt.entry import Entry, Move, Taken, deliver, flat, leave_lane, leave_unread, park
 from mutt.errors import UndecodableEntry
 from mutt.pipeline.ports import Answered, Moog, Queue
@@ -43,7 +43,8 @@ class Terms:
 
     turn: int = 1
     batch: int = 1
-    slack: float = 0.025
+    slack: float = 0.025  #: that a permit lives for
+    slack_most: float = 0.025  #: and may be made to, where Redis is slow
     claim: float = 20.0
 
 
@@ -79,12 +80,13 @@ class Forwarder:
     ) -> None:
         self._lanes, self._moog, self._terms, self._now = lanes, moog, terms, now
         self._monotonic, self._sleep, self._dice, self._noted = monotonic, sleep, dice, noted
+        self._patience = Patience(terms.slack, terms.slack_most)
 
     def forward_turn(self) -> Turn:
         """Send up to ``turn`` requests, each with its own permit, each starting again at the highest lane."""
         turn, rung = Turn(), False
         while turn.requests < self._terms.turn:
-            before, taken = self._take(turn)
+            permit, taken = self._take(turn)
             if not taken.entries:
                 break
             entries = self._together(taken.entries)
@@ -93,7 +95,7 @@ class Forwarder:
                 # for each request would bring ever more doorbells.
                 self._lanes.ring()
                 rung = True
-            self._send(entries, self._permit(taken, before), turn)
+            self._send(entries, permit, turn)
         return turn
 
     def _together(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -104,39 +106,39 @@ class Forwarder:
         self._lanes.release([entry for entry in entries if entry not in chosen], 0.0)
         return chosen
 
-    def _take(self, turn: Turn) -> tuple[float, Taken]:
+    def _take(self, turn: Turn) -> tuple[Permit, Taken]:
         """Take the next alerts; sleep through short waits. Without entries the turn is over, ``reason`` says why."""
-        before = self._monotonic()
         for _ in range(ASKS):
-            before = self._monotonic()
-            taken = self._lanes.take(self._terms.batch)
+            permit, taken = self._ask(self._terms.batch)
             if taken.entries:
                 turn.reason = ""
-                return before, taken
+                return permit, taken
             if not taken.wait:
                 return self._look_again(turn)
             turn.reason = taken.reason
             if taken.wait > SLEEP_MOST:
                 self._lanes.hush_bell(min(taken.wait, HUSH_MOST))
-                return before, taken
+                return permit, taken
             self._lanes.keep_bell()
             self._sleep(taken.wait)
             turn.waited_s += taken.wait
         self._lanes.ring()
-        return before, Taken([])
+        return permit, Taken([])
 
-    def _look_again(self, turn: Turn) -> tuple[float, Taken]:
+    def _look_again(self, turn: Turn) -> tuple[Permit, Taken]:
         # Between an empty read and a silent bell an append may have come and not rung: so look once more.
         self._lanes.quiet_bell()
-        before = self._monotonic()
-        taken = self._lanes.take(self._terms.batch, tidy=True)
+        permit, taken = self._ask(self._terms.batch, tidy=True)
         if taken.wait:
             self._lanes.ring()
         turn.reason = "" if taken.entries else taken.reason or "empty"
-        return before, taken
+        return permit, taken
 
-    def _permit(self, taken: Taken, before: float) -> Permit:
-        return Permit(taken.token, taken.generation, before + self._terms.slack)
+    def _ask(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> tuple[Permit, Taken]:
+        """Take; the permit's life counts from before the budget was asked."""
+        before, life, extra = self._monotonic(), self._patience.seconds, self._patience.extra
+        taken = self._lanes.take(want, held=held, tidy=tidy, extra=extra)
+        return Permit(taken.token, taken.generation, before + life), taken
 
     def _send(self, entries: Sequence[Entry], permit: Permit, turn: Turn) -> None:
         opened = [(entry, self._alert(entry, turn)) for entry in entries]
@@ -148,7 +150,10 @@ class Forwarder:
         answer = self._moog.send([alert for _, alert in pairs], permit)
         self._noted(answer)
         if answer.started_at is not None:
+            self._patience.used()
             turn.first_bytes.append(round(answer.started_at, 6))
+        elif answer.reason == "expired":
+            self._patience.ran_out()
         turn.moog_status, turn.reason = answer.moog_status, answer.reason
         if answer.kind == "delivered":
             self._finish(pairs, answer, permit, turn, Status.DELIVERED)
@@ -215,21 +220,20 @@ class Forwarder:
         middle = len(pairs) // 2
         for half in (pairs[:middle], pairs[middle:]):
             held = [entry for entry, _ in half]
-            before, taken = self._permit_for(held)
+            permit, taken = self._permit_for(held)
             if taken.entries:
-                self._send(taken.entries, self._permit(taken, before), turn)
+                self._send(taken.entries, permit, turn)
             else:
                 # Each alone then: the same batch would only be refused again.
                 self._lanes.release(held, 0.0, report=_report("alone", permit))
 
-    def _permit_for(self, held: Sequence[Entry]) -> tuple[float, Taken]:
+    def _permit_for(self, held: Sequence[Entry]) -> tuple[Permit, Taken]:
         for _ in range(ASKS):
-            before = self._monotonic()
-            taken = self._lanes.take(len(held), held=held)
+            permit, taken = self._ask(len(held), held=held)
             if taken.entries or not taken.wait or taken.wait > SLEEP_MOST:
                 break
             self._sleep(taken.wait)
-        return before, taken
+        return permit, taken
 
     def _hand_back(
         self, pairs: Sequence[tuple[Entry, Alert]], answer: Answered, permit: Permit, turn: Turn
@@ -238,7 +242,8 @@ class Forwarder:
         entries = [entry for entry, _ in pairs]
         kind = REPORTS.get(answer.kind, "alive")
         delay = 0.0
-        if kind == "failed":
+        # Also after a 429: everyone pauses, and then others go first, or one that is always throttled keeps them out.
+        if kind == "failed" or answer.kind == "throttled":
             most = min(
                 self._terms.claim, BACKOFF_BASE * 2 ** min(10, max(entry.requests for entry in entries))
             )

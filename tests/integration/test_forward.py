@@ -13,6 +13,7 @@ import redis
 from mutt import names
 from mutt.alert import Status
 from mutt.budget.arithmetic import Budget
+from mutt.budget.permit import Patience
 from mutt.moog.outcome import Reason
 from mutt.moogsim.book import most_in_window
 from mutt.moogsim.script import MARKER, Behaviour, Step
@@ -64,7 +65,7 @@ def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moo
     with connect(redis_url) as client:
         Works(client, budget).raise_alerts(*(alert(n) for n in range(400)))
     began: list[float] = []
-    ends = time.monotonic() + lasts + budget.period + budget.slack
+    ends = time.monotonic() + lasts + budget.fence
 
     def forward(n: int) -> None:
         with connect(redis_url) as own:
@@ -137,6 +138,24 @@ def test_a_permit_that_came_too_late_sends_nothing_and_the_alert_stays(make, moo
     lanes.late = 0.0
     turns_until(forwarder, lambda: moog.received)
     assert works.outcomes()[0].attempts == 1, "what was not sent is no attempt"
+
+
+def test_a_redis_that_answers_later_than_a_permit_lives_costs_throughput_not_the_bound(client, moog):
+    works = Works(client, Budget(limit=5, period=0.5))
+    works.lift_fence()
+    works.raise_alerts(*(alert(n) for n in range(12)))
+    began: list[float] = []
+    lanes = Slow(works.stream, "a", budgeted=True)
+    lanes.late = 0.06
+    forwarder = works.forwarder(
+        moog.enterprise_url,
+        lanes=lanes,
+        noted=lambda answer: began.append(answer.started_at) if answer.started_at else None,
+    )
+    turns = turns_until(forwarder, lambda: len(moog.received) == 12)
+    assert [turn.reason for turn in turns].count("expired") >= Patience.IN_A_ROW
+    assert most_in_window(began, 0.5) <= 5
+    works.assert_books(raised=12, delivered=12, waiting=0)
 
 
 def test_moog_that_can_not_be_connected_to_is_an_outage_and_nothing_is_parked(make, client, moog):
@@ -279,6 +298,19 @@ def test_a_turn_of_several_starts_again_at_the_highest_lane(make, moog):
 
 
 # Later, and the one bad alert:
+
+
+def test_an_alert_that_is_always_throttled_lets_the_others_pass(make, moog):
+    """Everyone pauses after each 429, and then it is not the first again."""
+    moog.script.set(*[Step(Behaviour.THROTTLED, times=1, retry_after=0.05)] * 2)
+    works = make(claim=1.0)
+    works.raise_alerts(alert(text="bad", lane="critical"), *(alert(n, lane="critical") for n in range(3)))
+    forwarder = works.forwarder(moog.enterprise_url, dice=lambda: 1.0)
+    turns_until(forwarder, lambda: moog.book.stats()["taken"] == 4)
+    came = [one.came.description for one in moog.received]
+    assert came[0] == "bad 0"
+    assert came[2:4] != ["bad 0"] * 2
+    works.assert_books(raised=4, delivered=4, waiting=0)
 
 
 def test_a_429_pauses_everyone_for_as_long_as_moog_asks(make, moog):

@@ -154,9 +154,9 @@ def test_an_unknown_redis_grants_nothing_for_a_window(client):
     works.raise_alerts(alert())
     before, first = time.monotonic(), works.take()
     assert first.reason == "restarted"
-    assert 0 < first.wait <= PERIOD + works.budget.slack + 0.002
+    assert 0 < first.wait <= works.budget.fence + 0.002
     wait_until(lambda: works.take().entries)
-    assert time.monotonic() - before >= PERIOD + works.budget.slack
+    assert time.monotonic() - before >= works.budget.fence
 
 
 def test_after_a_restart_nothing_is_granted_for_a_window(own_redis):
@@ -169,7 +169,7 @@ def test_after_a_restart_nothing_is_granted_for_a_window(own_redis):
         before, first = time.monotonic(), works.take()
         assert (first.entries, first.reason) == ([], "restarted")
         wait_until(lambda: works.take().entries)
-        assert time.monotonic() - before >= PERIOD + works.budget.slack
+        assert time.monotonic() - before >= works.budget.fence
         works.assert_books(raised=3, waiting=3)
 
 
@@ -181,7 +181,7 @@ def test_the_breakers_key_deleted_by_hand_costs_a_window_not_the_budget(make, cl
     before = time.monotonic()
     assert works.take().reason == "restarted"
     wait_until(lambda: works.take().entries)
-    assert time.monotonic() - before >= PERIOD + works.budget.slack
+    assert time.monotonic() - before >= works.budget.fence
 
 
 def test_a_clock_set_back_leaves_grants_in_the_future_which_count_as_given_now(make, client):
@@ -192,14 +192,14 @@ def test_a_clock_set_back_leaves_grants_in_the_future_which_count_as_given_now(m
     for member, score in client.zrange(names.BUDGET, 0, -1, withscores=True):
         client.zadd(names.BUDGET, {member: score + HOUR_US})
     before, blocked = time.monotonic(), works.take()
-    assert (blocked.reason, blocked.wait <= PERIOD + works.budget.slack + 0.002) == ("budget", True)
+    assert (blocked.reason, blocked.wait <= works.budget.fence + 0.002) == ("budget", True)
     wait_until(lambda: works.take().entries, every=0.005)
-    assert PERIOD + works.budget.slack <= time.monotonic() - before < 3 * PERIOD
+    assert PERIOD + works.budget.slack <= time.monotonic() - before < works.budget.fence + PERIOD
     assert len([1 for _ in range(5) if works.take().entries]) <= 2
 
 
 @pytest.mark.parametrize(
-    ("name", "reason", "most"), [("fence", "restarted", PERIOD + 0.025), ("pause_until", "paused", 0.3)]
+    ("name", "reason", "most"), [("fence", "restarted", PERIOD + 1.0), ("pause_until", "paused", 0.3)]
 )
 def test_a_clock_set_back_holds_neither_fence_nor_pause_for_longer_than_meant(
     make, client, name, reason, most

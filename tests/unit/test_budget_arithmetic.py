@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutt.budget.arithmetic import SLACK_LEAST, Budget, celery_rate, slack, window
-from mutt.budget.permit import Permit
+from mutt.budget.permit import Patience, Permit
 
 PERIODS = st.one_of(
     st.sampled_from([0.1, 1.0, 60.0, 3600.0]),
@@ -43,6 +43,55 @@ def starts(draw):
     most = int(budget.slack * 1e6)
     delays = st.one_of(st.just(0), st.just(most), st.integers(0, most))
     return limit, period, sorted(at + draw(delays) for at in grants(asked, limit, window_us))
+
+
+@st.composite
+def patient_starts(draw):
+    """The same where each permit asked for a life of its own, and counts as given that much later."""
+    limit, period = draw(st.integers(1, 12)), draw(PERIODS)
+    budget = Budget(limit=limit, period=period)
+    window_us, slack_us = budget.options["window_us"], int(budget.slack * 1e6)
+    extra_most = budget.options["extra_most_us"]
+    log, began, at = [], [], 1_700_000_000_000_000
+    for gap in draw(st.lists(st.integers(0, 2 * window_us), max_size=80)):
+        at += gap
+        extra = draw(st.integers(0, extra_most))
+        if sum(given >= at - window_us for given in log) < limit:
+            log.append(at + extra)
+            began.append(at + draw(st.integers(0, slack_us + extra)))
+    return limit, period, sorted(began)
+
+
+@settings(max_examples=200, deadline=None)
+@given(patient_starts())
+def test_nor_does_it_where_permits_live_longer(case):
+    limit, period, began = case
+    for first, one_too_many in zip(began, began[limit:], strict=False):
+        assert one_too_many - first >= period * 1e6
+
+
+@given(st.lists(st.booleans(), max_size=200), st.floats(0.025, 2.0))
+def test_patience_stays_within_its_bounds_and_comes_back(uses, most):
+    patience = Patience(0.025, most)
+    for used in uses:
+        patience.used() if used else patience.ran_out()
+        assert 0.025 <= patience.seconds <= max(0.025, most)
+        assert patience.extra == patience.seconds - 0.025
+    for _ in range(300):
+        patience.used()
+    assert patience.seconds == 0.025
+
+
+def test_patience_grows_when_several_permits_in_a_row_ran_out_and_not_for_one():
+    patience = Patience(0.025, 1.0)
+    for _ in range(10):
+        patience.ran_out()
+        patience.ran_out()
+        patience.used()
+    assert patience.seconds == 0.025
+    for _ in range(Patience.IN_A_ROW):
+        patience.ran_out()
+    assert patience.seconds == 0.05
 
 
 @settings(max_examples=300, deadline=None)
