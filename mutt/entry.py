@@ -11,7 +11,7 @@ import orjson
 
 from mutt import codec, names
 from mutt.alert import Alert, Outcome
-from mutt.event import Envelope, Event, Segment
+from mutt.event import Envelope, Event, Segment, State
 
 #: One thing that a settle does after the acknowledgement; ``op`` names it (streams/settle.lua).
 Follow = Mapping[str, Any]
@@ -116,6 +116,7 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
         "sig": sig,
         "lane": alert.lane,
         "max": queue_max,
+        "clear": alert.state is State.CLEAR,
         # Beside the data, to be read where the data can't be: those behind it must come in all the same.
         "fields": [*fields, "sig", sig],
     }

@@ -108,7 +108,11 @@ class Works:
             lanes or self.held(consumer),
             moog,
             Terms(
-                turn=self.turn, batch=self.batch, slack=self.patience or self.budget.slack, claim=self.claim
+                turn=self.turn,
+                batch=self.batch,
+                slack=self.patience or self.budget.slack,
+                slack_most=self.budget.slack_most,
+                claim=self.claim,
             ),
             now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
@@ -159,8 +163,9 @@ class Works:
 
     def assert_nothing_kept(self) -> None:
         """Nothing is left of alerts that are done, but where they stand until record has written them."""
-        for key in (names.HOLDERS, names.TRIES):
+        for key in (names.HOLDERS, names.TRIES, names.LIFTED):
             assert self.client.hgetall(key) == {}, key
+        assert set(self.client.hvals(names.BEHIND_COUNTS)) <= {b"0"}
         assert list(self.client.scan_iter(match=names.BEHIND + "*")) == []
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -66,10 +67,14 @@ class Rows(Protocol):
     """The waiting rows of ``alerts``."""
 
     def waiting(
-        self, lane: str, before: datetime, after: Cursor | None, limit: int
+        self, lanes: Mapping[str, datetime | None], after: Cursor | None, limit: int
     ) -> AbstractContextManager[Sequence[Alert]]:
-        """A page of them, oldest first, locked until the block ends: an outcome that was committed is seen, and one
-        that comes meanwhile is written (and its alert forgotten in Redis) only after this page was dealt with."""
+        """A page of these lanes' rows, oldest first, locked until the block ends: an outcome that was committed is
+        seen, and one that comes meanwhile is written (and its alert forgotten in Redis) only after this page was dealt
+        with.
+
+        A lane's time: only rows that have not changed since; None: all.
+        """
         ...
 
 
@@ -85,41 +90,47 @@ class Lanes(Protocol):
         ...
 
     def standing(self, alerts: Sequence[Alert]) -> Sequence[bool]: ...
-    def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> Sequence[str]: ...
+    def place(
+        self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str], closed: Iterable[str] = ()
+    ) -> Sequence[str]:
+        """Bring these in, as far as there is room; ``closed`` are the lanes from which nothing is brought in now."""
+        ...
 
 
 def sweep(rows: Rows, lanes: Lanes, now: datetime, queue_max: int, *, lost: bool = True) -> dict[str, int]:
     """Bring in rows that wait and stand nowhere: the lost (with ``lost``), and those outside of a full lane.
 
     How many came in, a lane. A full lane is left until a tenth of it is free: to find the rows outside, those that
-    stand are read too, which is worth it for many at a time only.
+    stand are read too, which is worth it for many at a time only. All lanes in one pass, the oldest row first: alerts
+    of one signature may stand in several.
     """
-    placed: dict[str, int] = {}
     outside = lanes.outside()
-    for lane in LANES:
-        roomy = lane == "critical" or lanes.room(lane) >= queue_max // 10
-        if not roomy or not (lost or lane in outside):
-            continue
-        before = now if lane in outside else now - timedelta(seconds=LOST_AFTER)
-        count, whole = _sweep_lane(rows, lanes, lane, before, queue_max)
-        if whole and lane in outside:
-            lanes.place([], {lane: outside[lane]})
-        if count:
-            placed[lane] = count
-    return placed
-
-
-def _sweep_lane(rows: Rows, lanes: Lanes, lane: str, before: datetime, queue_max: int) -> tuple[int, bool]:
-    """How many came in, and whether all of the lane's rows were seen."""
-    count, after = 0, None
-    while True:
-        with rows.waiting(lane, before, after, SWEEP_BATCH) as found:
-            lost = [alert for alert, stands in zip(found, lanes.standing(found), strict=True) if not stands]
-            told = [alert_fields(alert, queue_max, swept=True) for alert in lost]
-            results = lanes.place(told, {}) if told else []
-        count += sum(result in ("placed", "behind") for result in results)
-        if "full" in results:
-            return count, False
+    # What is outside is looked for whatever its age: that is PostgreSQL's clock, and ours may be behind it.
+    wanted = {
+        lane: None if lane in outside else now - timedelta(seconds=LOST_AFTER)
+        for lane in LANES
+        if (lost or lane in outside) and (lane == "critical" or lanes.room(lane) >= queue_max // 10)
+    }
+    placed = Counter[str]()
+    unfinished: set[str] = set()
+    after: Cursor | None = None
+    while wanted:
+        with rows.waiting(wanted, after, SWEEP_BATCH) as found:
+            standing = lanes.standing(found)
+            missing = [alert for alert, stands in zip(found, standing, strict=True) if not stands]
+            told = [alert_fields(alert, queue_max, swept=True) for alert in missing]
+            results = lanes.place(told, {}, set(LANES) - wanted.keys()) if told else []
+        for alert, result in zip(missing, results, strict=True):
+            placed[alert.lane] += result in ("placed", "behind")
+            if result == "full":
+                wanted.pop(alert.lane, None)
+            elif result == "later":
+                unfinished.add(alert.lane)  # a clear whose raise is outside of a lane that is full
         if len(found) < SWEEP_BATCH:
-            return count, True
+            break
         after = (found[-1].received_at, found[-1].alert_id)
+    # These were seen whole: they may be entered directly again, unless more came outside meanwhile.
+    emptied = {lane: outside[lane] for lane in wanted if lane in outside and lane not in unfinished}
+    if emptied:
+        lanes.place([], emptied)
+    return {lane: n for lane, n in placed.items() if n}

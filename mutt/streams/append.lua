@@ -7,16 +7,25 @@ local o = cmsgpack.unpack(ARGV[1])
 -- The sweep: alerts whose rows wait and that stand nowhere. A lane's outside mark goes when nothing was added to
 -- it since the sweep looked and found no more rows.
 if o.alerts then
-  local results = {}
-  for i, alert in ipairs(o.alerts) do results[i] = place(alert) end
+  local results, closed = {}, {}
+  for _, lane in ipairs(o.closed or {}) do closed[lane] = true end
+  for i, alert in ipairs(o.alerts) do
+    results[i] = place(alert, closed)
+    if results[i] == 'full' then closed[alert.lane] = true end
+  end
   for lane, seen in pairs(o.outside or {}) do
     if (redis.call('HGET', OUTSIDE, lane) or '0') == seen then redis.call('HDEL', OUTSIDE, lane) end
   end
+  if redis.call('EXISTS', OUTSIDE) == 0 then redis.call('DEL', OUTSIDE_OF) end
   return cmsgpack.pack({results = results, rung = rung})
 end
 
 local known = redis.call('GET', 'mutt:round:' .. o.round)
-if known then return known end
+if known then
+  -- A write of this connection's own: WAIT speaks of those alone, and of nothing where there is none.
+  redis.call('PEXPIRE', 'mutt:round:' .. o.round, o.round_ms)
+  return known
+end
 
 local queued = tonumber(redis.call('HGET', 'mutt:ledger', 'events.queued') or '0')
 local bytes = tonumber(redis.call('HGET', 'mutt:ledger', 'ingest.bytes') or '0')

@@ -36,8 +36,8 @@ class Held:
         self._extra = {"tries": names.TRIES, "turns": names.TURNS} if budgeted else {}
         self._owner = consumer if budgeted else ""
 
-    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> Taken:
-        return self._stream.take(self._consumer, want, held=held, tidy=tidy, **self._extra)
+    def take(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False, extra: float = 0.0) -> Taken:
+        return self._stream.take(self._consumer, want, held=held, tidy=tidy, extra=extra, **self._extra)
 
     def settle(self, moves: Iterable[Move], *, report: Mapping[str, Any] | None = None) -> list[bool]:
         return self._stream.settle(moves, report=report, consumer=self._owner)
@@ -151,7 +151,8 @@ class Lanes:
         return {lane.decode(): count.decode() for lane, count in self._client.hgetall(names.OUTSIDE).items()}
 
     def room(self, lane: str) -> int:
-        return self._queue_max - self._client.xlen(f"mutt:alert_queue:{lane}")
+        behind = self._client.hget(names.BEHIND_COUNTS, lane)
+        return self._queue_max - self._client.xlen(f"mutt:alert_queue:{lane}") - int(behind or 0)
 
     def standing(self, alerts: Sequence[Alert]) -> list[bool]:
         if not alerts:
@@ -159,5 +160,7 @@ class Lanes:
         found = self._client.hmget(names.STANDING, [str(alert.alert_id) for alert in alerts])
         return [place is not None for place in found]
 
-    def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:
-        return self._stream.place(alerts, outside)
+    def place(
+        self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str], closed: Iterable[str] = ()
+    ) -> list[str]:
+        return self._stream.place(alerts, outside, closed)

@@ -21,34 +21,90 @@ local function add(stream, fields)
 end
 
 local STANDING, HOLDERS, OUTSIDE = 'mutt:alerts:standing', 'mutt:alerts:holders', 'mutt:alerts:outside'
+-- How many stand behind others, a lane; and the signatures that go by a more urgent lane than their own.
+local BEHIND, LIFTED = 'mutt:alerts:behind', 'mutt:alerts:lifted'
+-- How many of a signature are outside of a lane, by both.
+local OUTSIDE_OF = 'mutt:alerts:outside_of'
+local LANE = 'mutt:alert_queue:'
+local URGENCY = {critical = 4, major = 3, minor = 2, info = 1}
+
+local function put(lane, fields, id)
+  local entry = add(LANE .. lane, fields)
+  redis.call('HSET', STANDING, id, lane .. ' ' .. entry)
+  ring('alert_queue')
+end
+
+-- The lane in which an alert of this signature goes: its own, or the one that a more urgent alert behind it needs.
+local function lane_of(sig, lane)
+  local lifted = string.match(redis.call('HGET', LIFTED, sig) or '', '^%a+')
+  if lifted and URGENCY[lifted] > URGENCY[lane] then return lifted end
+  return lane
+end
 
 local function into_lane(alert)
-  local lane = 'mutt:alert_queue:' .. alert.lane
-  add(lane, alert.fields)
-  redis.call('HSET', STANDING, alert.id, lane)
   redis.call('HSET', HOLDERS, alert.sig, alert.id)
-  ring('alert_queue')
+  put(lane_of(alert.sig, alert.lane), alert.fields, alert.id)
+end
+
+-- A more urgent alert waits behind a holder of its signature, which waits in its own lane behind all others there:
+-- unless somebody is at work on it, it moves up, and so does, until this alert has left, whatever is between.
+local function lift(alert)
+  local holder = redis.call('HGET', HOLDERS, alert.sig)
+  local lane, entry = string.match(redis.call('HGET', STANDING, holder) or '', '^(%a+) (%S+)$')
+  if not lane or URGENCY[alert.lane] < URGENCY[lane_of(alert.sig, lane)] then return end
+  redis.call('HSET', LIFTED, alert.sig, alert.lane .. ' ' .. alert.id)
+  if URGENCY[alert.lane] == URGENCY[lane] then return end
+  local worked = redis.pcall('XPENDING', LANE .. lane, 'mutt', entry, entry, 1)
+  if worked[1] then return end
+  local found = redis.call('XRANGE', LANE .. lane, entry, entry)[1]
+  if found then
+    redis.call('XDEL', LANE .. lane, entry)
+    put(alert.lane, found[2], holder)
+  end
+end
+
+local function is_full(alert)
+  if alert.lane == 'critical' then return false end
+  local behind = tonumber(redis.call('HGET', BEHIND, alert.lane) or '0')
+  return redis.call('XLEN', LANE .. alert.lane) + behind >= alert.max
+end
+
+-- Is something that this clear would overtake outside of one of these lanes? (A raise may overtake: Moog folds them.)
+local function overtakes(alert, lanes)
+  if not alert.clear then return false end
+  for lane in pairs(lanes) do
+    if redis.call('HEXISTS', OUTSIDE_OF, alert.sig .. ' ' .. lane) == 1 then return true end
+  end
+  return false
+end
+
+local function note_outside(alert, by)
+  local left = redis.call('HINCRBY', OUTSIDE_OF, alert.sig .. ' ' .. alert.lane, by)
+  if left <= 0 then redis.call('HDEL', OUTSIDE_OF, alert.sig .. ' ' .. alert.lane) end
 end
 
 -- Puts an alert where it belongs, unless it stands already or is done: into its lane; behind the alert of the
 -- same signature that is there; or nowhere, when the lane is full (its row is enough, the sweep brings it in).
--- Once a lane has alerts outside, later ones wait outside too: else a clear could overtake its raise.
-local function place(alert)
+-- Once a lane has alerts outside, later ones wait outside too: else a clear could overtake its raise. The sweep names
+-- the lanes that it does not bring in from now (closed).
+local function place(alert, closed)
   if redis.call('HEXISTS', STANDING, alert.id) == 1 then return 'stands' end
   if redis.call('EXISTS', 'mutt:alerts:done:' .. alert.id) == 1 then return 'done' end
-  if alert.lane ~= 'critical' then
-    local full = redis.call('XLEN', 'mutt:alert_queue:' .. alert.lane) >= alert.max
-    local outside = tonumber(redis.call('HGET', OUTSIDE, alert.lane) or '0')
-    if alert.swept then
-      if full then return 'full' end
-    elseif full or outside > 0 then
-      redis.call('HINCRBY', OUTSIDE, alert.lane, 1)
-      return 'outside'
-    end
+  local full = is_full(alert)
+  if alert.swept then
+    if full then return 'full' end
+    if overtakes(alert, closed or {}) then return 'later' end
+    note_outside(alert, -1)
+  elseif full or tonumber(redis.call('HGET', OUTSIDE, alert.lane) or '0') > 0 or overtakes(alert, URGENCY) then
+    redis.call('HINCRBY', OUTSIDE, alert.lane, 1)
+    note_outside(alert, 1)
+    return 'outside'
   end
   if redis.call('HEXISTS', HOLDERS, alert.sig) == 1 then
     redis.call('RPUSH', 'mutt:behind:' .. alert.sig, cmsgpack.pack(alert))
     redis.call('HSET', STANDING, alert.id, 'behind')
+    redis.call('HINCRBY', BEHIND, alert.lane, 1)
+    lift(alert)
     return 'behind'
   end
   into_lane(alert)
@@ -56,10 +112,13 @@ local function place(alert)
 end
 
 -- The alert of this signature left its lane: the next one behind it comes in.
-local function leave(sig)
+local function leave(sig, id)
+  if string.match(redis.call('HGET', LIFTED, sig) or '', '%S+$') == id then redis.call('HDEL', LIFTED, sig) end
   local behind = redis.call('LPOP', 'mutt:behind:' .. sig)
   if behind then
-    into_lane(cmsgpack.unpack(behind))
+    local alert = cmsgpack.unpack(behind)
+    redis.call('HINCRBY', BEHIND, alert.lane, -1)
+    into_lane(alert)
   else
     redis.call('HDEL', HOLDERS, sig)
   end

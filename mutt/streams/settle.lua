@@ -23,14 +23,18 @@ function follow.replay(f)
   place(f)
 end
 
--- An alert is finished at Moog: the next of its signature comes in.
+-- An alert is finished at Moog: the next of its signature comes in. Until its outcome is recorded it stands there.
 function follow.leave(f)
-  leave(f.sig)
+  leave(f.sig, f.id)
+  redis.call('HSET', STANDING, f.id, 'delivery')
   redis.call('HDEL', 'mutt:alerts:tries', f.id)
 end
 
--- Its outcome stands in PostgreSQL. The mark outlives every settle that could still ask to place it again.
+-- Its outcome stands in PostgreSQL. The mark outlives every settle that could still ask to place it again. One that
+-- was sent again meanwhile (a replayed letter) stands in a lane: it is not done.
 function follow.recorded(f)
+  local stands = redis.call('HGET', STANDING, f.id)
+  if stands and stands ~= 'delivery' then return end
   redis.call('HDEL', STANDING, f.id)
   redis.call('SET', 'mutt:alerts:done:' .. f.id, '1', 'PX', 600000)
 end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ Ring = Callable[..., None]
 
 #: A consumer that was silent for this long, with nothing pending, is forgotten. Milliseconds.
 TIDY_MS = 3_600_000
+
+#: How long an append waits for its replicas: shorter than any client waits for Redis. Milliseconds.
+WAIT_MS = 300
 
 #: How long a round's id is remembered, and a request's idempotency key. Milliseconds.
 ROUND_MS = 600_000
@@ -83,7 +87,7 @@ class Stream:
         # WAIT speaks of the writes of its own connection, so it has to go down the same one.
         with self.client.pipeline(transaction=False) as pipe:
             call(self._scripts.append, options, pipe)
-            pipe.wait(self._replicas, 500)
+            pipe.wait(self._replicas, WAIT_MS)
             reply, reached = pipe.execute()
         if reached < self._replicas:
             raise redis.ConnectionError(f"{reached} of {self._replicas} replicas have it")
@@ -98,8 +102,12 @@ class Stream:
         tidy: bool = False,
         tries: str = "",
         turns: str = "",
+        extra: float = 0.0,
     ) -> Taken:
-        """Hand out about ``want`` events' worth of entries, or with ``held`` a permit for those alone."""
+        """Hand out about ``want`` events' worth of entries, or with ``held`` a permit for those alone.
+
+        The permit counts as good for ``extra`` seconds beyond the slack.
+        """
         options: dict[str, Any] = {
             "streams": self.queue.streams,
             "queue": self.queue.name,
@@ -118,6 +126,9 @@ class Stream:
             options["tries"] = tries
         if turns:
             options["turns"] = turns
+        if extra:
+            # Rounded up: the log must not count less than the forwarder does.
+            options["extra_us"] = math.ceil(extra * 1e6)
         taken, wait, reason, left, token, generation = call(self._scripts.take, self._gate(options))
         entries = [
             Entry(stream.decode(), id_.decode(), int(attempts), codec.pairs(fields), tried.decode())
@@ -200,9 +211,13 @@ class Stream:
             options["strikes"] = strikes
         return list(call(self._scripts.release, self._gate(options)))
 
-    def place(self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str]) -> list[str]:
-        """The sweep's append: alerts that stand nowhere; ``outside`` are the marks that may go (lane -> count seen)."""
-        reply = _unpack(call(self._scripts.append, _pack({"alerts": list(alerts), "outside": dict(outside)})))
+    def place(
+        self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str], closed: Iterable[str] = ()
+    ) -> list[str]:
+        """The sweep's append: alerts that stand nowhere; ``outside`` are the marks that may go (lane -> count seen),
+        ``closed`` the lanes whose alerts outside stay there for now."""
+        asked = {"alerts": list(alerts), "outside": dict(outside), "closed": list(closed)}
+        reply = _unpack(call(self._scripts.append, _pack(asked)))
         self._rings(reply["rung"], why="sweep")
         return list(reply["results"])
 

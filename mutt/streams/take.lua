@@ -7,9 +7,10 @@ local function pending(stream)
   return with_group(stream, o.group, 'XPENDING', stream, o.group)[1]
 end
 
--- What was handed back and is due again, and what a holder lost: at most a hundred.
+-- What was handed back and is due again, and what a holder lost. As many as are wanted, at least: what comes back
+-- after an outage is worked in whole batches, and before what is new.
 local function due(stream)
-  return redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 100)
+  return redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', math.max(100, o.want))
 end
 
 local function left()
@@ -90,6 +91,18 @@ if o.tidy_ms then
   end
 end
 
+-- The lanes in the order in which this turn looks at them. Every 20th turn begins low, so that none starves: with the
+-- lowest lane, the next time with the one above it, and so on below the highest; from there down, then up.
+local function order()
+  local turn = o.turns and tonumber(redis.call('GET', o.turns) or '0') + 1 or 1
+  if turn % 20 ~= 0 then return o.streams end
+  local lowest, lanes = #o.streams, {}
+  local first = lowest - (turn / 20 - 1) % math.max(1, lowest - 1)
+  for i = first, lowest do lanes[#lanes + 1] = o.streams[i] end
+  for i = first - 1, 1, -1 do lanes[#lanes + 1] = o.streams[i] end
+  return lanes
+end
+
 gate.wake(o)
 if not waiting() then return {{}, 0, '', 0, '', 0} end
 
@@ -99,15 +112,10 @@ if wait then return {{}, wait, reason, left(), '', 0} end
 if o.held then
   hold()
 else
-  local first, last, step = 1, #o.streams, 1
-  if o.turns and (tonumber(redis.call('GET', o.turns) or '0') + 1) % 20 == 0 then
-    -- Every 20th turn begins with the lowest lane, so that none starves.
-    first, last, step = #o.streams, 1, -1
-  end
   local function serve()
-    for i = first, last, step do
-      claim(o.streams[i])
-      read(o.streams[i])
+    for _, stream in ipairs(order()) do
+      claim(stream)
+      read(stream)
       if events >= o.want then break end
     end
   end

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,13 +13,16 @@ import pytest
 from mutt import codec, names
 from mutt.alert import LANES, Alert, Status
 from mutt.budget.arithmetic import Budget
-from mutt.entry import Move, leave_lane
+from mutt.entry import Move, Part, leave_lane
 from mutt.event import State
 from mutt.moog.client import MoogClient
 from mutt.moog.dialects import DIALECTS
 from mutt.moogsim.script import Behaviour, Step
 from mutt.moogsim.server import Simulator
+from mutt.pipeline.forward import STRIKES
+from mutt.settings import Settings
 from mutt.streams.connect import connect
+from mutt.streams.stream import Stream
 from tests.forwarding import Works, alert, turns_until
 from tests.waiting import wait_until
 
@@ -87,6 +91,61 @@ def test_every_twentieth_turn_serves_the_lowest_lane_that_waits(make):
         (40, "minor"),
         (60, "minor"),
     ]
+
+
+def test_every_lane_has_its_turns_while_all_wait(make):
+    works = make()
+    works.raise_alerts(*(alert(n, lane=lane) for lane in LANES for n in range(100)))
+    turns = Counter(next_alert(works).lane for _ in range(80))
+    assert turns == {"critical": 76, "major": 1, "minor": 1, "info": 2}
+
+
+def test_a_critical_alert_waits_for_those_of_its_signature_and_not_for_their_lane(make):
+    """What stands before it moves up with it, in order; later ones go by their own lane again."""
+    works = make()
+    works.raise_alerts(*(alert(n) for n in range(50)))
+    works.raise_alerts(alert(1, signature="s"), alert(2, signature="s"))
+    works.raise_alerts(alert(3, lane="critical", signature="s"), alert(4, signature="s", text="later"))
+    assert [next_alert(works).description for _ in range(3)] == ["down 1", "down 2", "down 3"]
+    assert [next_alert(works).description for _ in range(15)] == [f"down {n}" for n in range(15)]
+    rest = [next_alert(works).description for _ in range(36)]
+    assert rest == [*(f"down {n}" for n in range(15, 50)), "later 4"]
+    works.assert_books(raised=54, delivered=54, waiting=0)
+    works.assert_nothing_kept()
+
+
+def test_an_alert_that_is_being_sent_does_not_move(make):
+    works = make(claim=0.3)
+    works.raise_alerts(alert(1, signature="s"))
+    taken = works.take("a")
+    works.raise_alerts(alert(2, lane="critical", signature="s"))
+    assert works.take("b").entries == [], "one at a time"
+    finish(works, taken)
+    assert next_alert(works).description == "down 2"
+    works.assert_books(raised=2, delivered=2, waiting=0)
+    works.assert_nothing_kept()
+
+
+def test_what_is_behind_counts_as_standing_in_its_lane(make, client):
+    """One chatty signature fills its lane like any others: the rest are rows alone."""
+    works = make(queue_max=10)
+    works.raise_alerts(*(alert(n, signature="s") for n in range(30)))
+    assert client.xlen("mutt:alert_queue:minor") + client.llen(client.keys(names.BEHIND + "*")[0]) == 10
+    assert client.hgetall(names.OUTSIDE) == {b"minor": b"20"}
+    for n in range(10):
+        assert next_alert(works).description == f"down {n}"
+    assert client.hgetall(names.BEHIND_COUNTS) == {b"minor": b"0"}
+
+
+def test_what_comes_back_after_an_outage_is_worked_in_whole_batches_before_what_is_new(make, client):
+    queue = dataclasses.replace(names.queues(Settings.from_env({}))["ingest_queue"], claim=0.2)
+    stream = Stream(client, queue, lambda *_, **__: None)
+    part = Part([(1, ["v", b"1", "n", 1, "id", "", "d", b"x"], 1)] * 700)
+    stream.append("one", [part], max_events=10_000, max_bytes=1 << 20)
+    first = stream.take("a", 500).entries
+    stream.release("a", first, 0.0)
+    again = stream.take("a", 500).entries
+    assert [entry.id for entry in again] == [entry.id for entry in first]
 
 
 def test_a_batch_begins_at_the_most_urgent_lane_and_goes_on_below(make):
@@ -242,7 +301,8 @@ def test_each_raise_comes_before_its_clear_under_many_forwarders(make, client, m
     told = [alert(n, signature=f"s{s}", state=state) for s in range(10) for n, state in enumerate(states)]
     works.raise_alerts(*told)
     moods = (Behaviour.UNAVAILABLE, Behaviour.HANGUP_BEFORE, Behaviour.ERROR)
-    moog.script.set(*(step for n in range(30) for step in (Step(times=2), Step(moods[n % 3], times=1))))
+    # Fewer failures than park an alert, should chance give them all to one.
+    moog.script.set(*(step for n in range(STRIKES) for step in (Step(times=4), Step(moods[n % 3], times=1))))
 
     def forward(n: int) -> None:
         forwarder = works.forwarder(watched, f"f{n}", dice=lambda: 0.02)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from mutt import names
+from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.entry import Entry, Move, deliver, flat, leave_lane, park
 from mutt.event import Event
@@ -200,6 +200,24 @@ def test_a_refused_alert_goes_to_its_lane_again(bench: Bench, letters: Letters, 
     assert alert_books(bench) == {"raised": 1, "waiting": 1}
     assert "alert_queue" in bench.rung
     bench.check()
+
+
+def test_a_refused_alert_that_is_sent_again_while_its_outcome_is_recorded_stands_once(
+    bench: Bench, letters: Letters, refused: Alert
+) -> None:
+    """Record has committed and not settled when the operator comes; what it settles then is the old end."""
+    held = bench.services.held("delivery_queue")
+    fields, _ = codec.encode(
+        Outcome(alert=refused, status=Status.PARKED, attempts=1, at=datetime.now(UTC)),
+        about=str(refused.alert_id),
+    )
+    bench.redis.xadd(names.DELIVERY_STREAM, dict(zip(fields[::2], fields[1::2], strict=True)))
+    bench.redis.hset(names.STANDING, str(refused.alert_id), "delivery")
+    moves = bench.services.recorder.record_outcomes(held.take(500).entries)
+    assert len(letters.replay("moog")) == 1
+    held.settle(moves)
+    assert bench.redis.hget(names.STANDING, str(refused.alert_id)) not in (None, b"delivery")
+    assert not bench.redis.exists(f"mutt:alerts:done:{refused.alert_id}")
 
 
 def test_a_refused_alert_goes_into_a_full_lane_too(bench: Bench, letters: Letters, refused: Alert) -> None:

@@ -52,6 +52,7 @@ def deliver(bench: Bench, *outcomes: Outcome) -> None:
         fields, _ = codec.encode(one, about=str(one.alert.alert_id))
         pairs = dict(zip(fields[::2], fields[1::2], strict=True))
         bench.redis.xadd(names.DELIVERY_STREAM, pairs)
+        bench.redis.hset(names.STANDING, str(one.alert.alert_id), "delivery")
 
 
 def take(bench: Bench) -> list[Entry]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+import redis
 
 from mutt import codec, names
 from mutt.entry import Entry, Move, Part
@@ -14,6 +17,7 @@ from mutt.settings import Settings
 from mutt.streams import books
 from mutt.streams.connect import connect
 from mutt.streams.stream import Stream
+from tests.servers import live_redis
 from tests.waiting import wait_until
 
 NOW = datetime(2026, 3, 4, 9, 15, tzinfo=UTC)
@@ -86,6 +90,27 @@ def test_a_repeated_round_adds_nothing_and_rings_once(stream, client, bell):
     append(stream, part(2), round_id="r1")
     assert books.read(client).events["accepted"] == 2
     assert bell.rung == ["ingest_queue"]
+
+
+def test_a_repeated_round_waits_for_its_replicas_as_the_first_one_did(own_redis, server_directory):
+    """The answer was lost on its way; what the replica has not got is not accepted when it is asked again."""
+    port = own_redis.url.rsplit(":", 1)[1].split("/")[0]
+    follows = {"replicaof": f"127.0.0.1 {port}"}
+    with live_redis(server_directory / "replica", extra=follows) as replica, connect(own_redis.url) as client:
+        wait_until(lambda: client.info("replication")["connected_slaves"] and client.wait(1, 100), 20)
+        queue = names.queues(Settings.from_env({}))["ingest_queue"]
+        one = Stream(client, queue, lambda *_, **__: None, replicas=1)
+        append(one, part(1), round_id="r1")
+        os.kill(replica.pid, signal.SIGSTOP)
+        try:
+            for _ in range(2):
+                with connect(own_redis.url) as other, pytest.raises(redis.ConnectionError):
+                    append(Stream(other, queue, lambda *_, **__: None, replicas=1), part(1), round_id="r2")
+        finally:
+            os.kill(replica.pid, signal.SIGCONT)
+        wait_until(lambda: client.wait(1, 100), 20)
+        append(one, part(1), round_id="r2")
+        assert books.read(client).events["accepted"] == 2
 
 
 def test_a_known_idempotency_key_answers_the_first_reply_and_adds_nothing(stream, client):

@@ -10,6 +10,7 @@ import pytest
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
 from mutt.entry import Move, deliver, leave_lane
+from mutt.event import Event
 from mutt.pipeline.record import LOST_AFTER, SWEEP_BATCH, sweep
 from mutt.streams import books
 from mutt.streams.bound import Held
@@ -41,9 +42,22 @@ def minor(n: int) -> list:
     return [event(f"ERROR {i}", f"host-{i}", severity=3) for i in range(n)]
 
 
+def down(severity: int) -> Event:
+    """One fault of one port, told at several severities: one signature, several lanes."""
+    return event("ERROR down", "core-1", severity=severity, clear_key="link:1")
+
+
 def lose(bench: Bench) -> None:
     """What Redis knew of alerts is gone; the books are not."""
-    bench.redis.delete(names.STANDING, names.HOLDERS, names.OUTSIDE, *names.LANE_STREAMS)
+    known = (
+        names.STANDING,
+        names.HOLDERS,
+        names.OUTSIDE,
+        names.OUTSIDE_OF,
+        names.BEHIND_COUNTS,
+        names.LIFTED,
+    )
+    bench.redis.delete(*known, *names.LANE_STREAMS)
     for key in bench.redis.keys(names.BEHIND + "*"):
         bench.redis.delete(key)
 
@@ -86,6 +100,47 @@ def test_a_lost_alert_comes_in_again_after_its_time_and_not_before(bench: Bench)
     assert swept(bench) == {"critical": 1, "minor": 3}
     assert (bench.lane("minor"), bench.lane("critical"), alert_books(bench)) == before
     bench.check()
+
+
+def test_the_lost_come_in_again_in_the_order_of_their_events_whatever_their_lanes(bench: Bench) -> None:
+    """Else a raise from a lower lane would come in behind the clear that ended it."""
+    told = [down(3), down(0), clear("up", "core-1", clear_key="link:1")]
+    for one in told:
+        bench.append(one)
+        bench.run()
+    lose(bench)
+    assert swept(bench) == {"minor": 1, "critical": 2}
+    assert [one.received_at for one in forward(bench, 3)] == [one.received_at for one in told]
+    bench.check()
+
+
+def test_a_clear_does_not_overtake_a_raise_that_waits_outside_of_another_lane(bench: Bench) -> None:
+    """The lane that is full is the raise's; its clear belongs into one that has room."""
+    bench.append(*minor(QUEUE_MAX))
+    bench.run()
+    for one in (down(3), down(0), clear("up", "core-1", clear_key="link:1")):
+        bench.append(one)
+        bench.run()
+    assert outside(bench).keys() == {b"minor", b"critical"}
+    assert swept_now(bench) == {}, "not while the minor lane is full"
+    order: list[Alert] = []
+    while got := forward(bench, 2):
+        order += got
+        record(bench)
+        swept_now(bench)
+    assert [str(one.state) for one in order if one.hostname == "core-1"] == ["raise", "raise", "clear"]
+    assert outside(bench) == {} == bench.redis.hgetall(names.OUTSIDE_OF)
+    bench.check()
+
+
+def test_what_is_outside_comes_in_though_the_clocks_differ(bench: Bench) -> None:
+    """A worker's clock is behind PostgreSQL's."""
+    bench.append(*minor(QUEUE_MAX + 2))
+    bench.run()
+    forward(bench, QUEUE_MAX)
+    record(bench)
+    assert swept(bench, timedelta(seconds=-5), lost=False) == {"minor": 2}
+    assert outside(bench) == {}
 
 
 def test_what_stands_is_not_appended_again(bench: Bench) -> None:
