@@ -152,6 +152,10 @@ def recorded(outcome: Outcome) -> Follow:
     return {"op": "recorded", "id": str(outcome.alert.alert_id)}
 
 
+#: Kinds (a host and a template) of unhandled events that are counted at a time; about 150 bytes of Redis each.
+KINDS = 200_000
+
+
 def unhandled(hostname: str, template: str, n: int, meta: Event, *, threshold: int, window: float) -> Follow:
     """``n`` more events of a host and template that no rule handles; ``meta`` is the event that many of them make."""
     fields, size = codec.encode(Envelope([Segment(str(meta.event_id), str(meta.event_id), [meta])]))
@@ -160,6 +164,7 @@ def unhandled(hostname: str, template: str, n: int, meta: Event, *, threshold: i
         "key": short_hash(hostname, template),
         "n": n,
         "threshold": threshold,
+        "kinds": KINDS,
         "window_ms": round(window * 1000),
         "stream": names.INGEST_STREAM,
         "queue": "ingest_queue",

@@ -17,6 +17,8 @@ BEHIND_COUNTS = "mutt:alerts:behind"
 OUTSIDE_OF = "mutt:alerts:outside_of"
 LIFTED = "mutt:alerts:lifted"
 TRIES = "mutt:alerts:tries"
+#: New kinds of unhandled events within the window; beyond entry.KINDS they are not counted.
+UNHANDLED_KINDS = "mutt:unhandled_kinds"
 TURNS = "mutt:turns"
 BEHIND = "mutt:behind:"
 DROPS = "mutt:drops"

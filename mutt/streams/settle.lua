@@ -43,6 +43,13 @@ end
 function follow.unhandled(f)
   local key = 'mutt:unhandled:' .. f.key
   local before = tonumber(redis.call('GET', key) or '0')
+  if before == 0 then
+    -- Words that a sender makes up make kinds without end, and each is kept for the window: beyond so many they are
+    -- audited like the others, and not counted.
+    local kinds = redis.call('INCR', 'mutt:unhandled_kinds')
+    if kinds == 1 then redis.call('PEXPIRE', 'mutt:unhandled_kinds', f.window_ms) end
+    if kinds > f.kinds then return end
+  end
   local after = redis.call('INCRBY', key, f.n)
   if before == 0 then redis.call('PEXPIRE', key, f.window_ms) end
   if before < f.threshold and after >= f.threshold then

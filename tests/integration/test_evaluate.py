@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, func, insert, select, text
 
 from mutt import codec, names
+from mutt.entry import KINDS
 from mutt.errors import NoRuleset, StoreDown
 from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.evaluate import ALONE_FROM, KILLS
@@ -564,6 +565,18 @@ def test_a_new_window_begins_only_when_the_old_one_is_over(counting: Bench) -> N
     counting.run()
     assert len(counting.alerts()) == 2
     assert len({alert.signature for alert in counting.alerts()}) == 1
+    counting.check()
+
+
+def test_kinds_beyond_the_bound_are_audited_and_not_counted(counting: Bench) -> None:
+    """Made-up words must not fill Redis; what was counted before still is."""
+    counting.append(*strangers(9))
+    counting.run()
+    counting.redis.set(names.UNHANDLED_KINDS, KINDS, px=60_000)
+    counting.append(*[event("some new thing", "lb-09") for _ in range(10)], *strangers(1))
+    counting.run()
+    assert [alert.hostname for alert in counting.alerts()] == ["lb-07"]
+    assert len(counting.rows()) == 9 + 11 + 1
     counting.check()
 
 
