@@ -9,7 +9,7 @@ SLACK_SHARE = 0.025
 SLACK_LEAST = 0.025
 
 #: Seconds that a permit may be good for where Redis is slow. Throughput falls then; the bound does not move.
-SLACK_MOST = 1.0
+SLACK_MOST = 0.25
 
 #: A pause that Moog asks for is honoured up to this many seconds at a time; then requests within the budget ask again.
 PAUSE_MOST = 300.0

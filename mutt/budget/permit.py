@@ -21,17 +21,17 @@ class Patience:
     """How long one forwarder's permits live, in seconds: as long as its Redis makes it need, and no longer.
 
     A permit counts from before the budget is asked. Where asking takes longer than a permit lives, none could ever be
-    used: so three in a row that ran out double the next one's life, up to ``most``, and each that was used shortens it
-    a little. One alone tells of a busy processor, and lost nothing: its grant went back. The log of grants counts a
-    longer life, so the bound stays where it is. Threads may share one.
+    used: so where all ran out for a second, the next ones live twice as long, up to ``most``; each that is used
+    shortens that a little. Some that run out among others tell of a busy processor, and cost nothing: their grants go
+    back. The log of grants counts a longer life, so the bound stays where it is. Threads may share one.
     """
 
-    IN_A_ROW = 3
+    FOR = 1.0  #: seconds
     SHORTER = 0.98
 
     def __init__(self, least: float, most: float) -> None:
         self._least, self._most = least, max(least, most)
-        self._ran_out = 0
+        self._since: float | None = None  #: when the first one ran out since one was used
         self.seconds = least
 
     @property
@@ -39,12 +39,15 @@ class Patience:
         """Seconds beyond the least, as the gate is told."""
         return self.seconds - self._least
 
-    def ran_out(self) -> None:
-        self._ran_out += 1
-        if self._ran_out >= self.IN_A_ROW:
-            self._ran_out = 0
+    def ran_out(self, now: float) -> None:
+        """A permit ran out at ``now`` (monotonic seconds)."""
+        if self._since is None:
+            self._since = now
+        elif now - self._since >= self.FOR:
+            self._since = now
             self.seconds = min(self._most, self.seconds * 2)
 
     def used(self) -> None:
-        self._ran_out = 0
+        """A permit was used."""
+        self._since = None
         self.seconds = max(self._least, self.seconds * self.SHORTER)

@@ -153,7 +153,7 @@ class Forwarder:
             self._patience.used()
             turn.first_bytes.append(round(answer.started_at, 6))
         elif answer.reason == "expired":
-            self._patience.ran_out()
+            self._patience.ran_out(self._monotonic())
         turn.moog_status, turn.reason = answer.moog_status, answer.reason
         if answer.kind == "delivered":
             self._finish(pairs, answer, permit, turn, Status.DELIVERED)

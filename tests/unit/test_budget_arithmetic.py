@@ -70,11 +70,13 @@ def test_nor_does_it_where_permits_live_longer(case):
         assert one_too_many - first >= period * 1e6
 
 
-@given(st.lists(st.booleans(), max_size=200), st.floats(0.025, 2.0))
-def test_patience_stays_within_its_bounds_and_comes_back(uses, most):
-    patience = Patience(0.025, most)
-    for used in uses:
-        patience.used() if used else patience.ran_out()
+@given(st.lists(st.one_of(st.none(), st.floats(0, 3)), max_size=200), st.floats(0.025, 2.0))
+def test_patience_stays_within_its_bounds_and_comes_back(told, most):
+    """Nothing: a permit was used; a number: so much later one ran out."""
+    patience, now = Patience(0.025, most), 0.0
+    for later in told:
+        now += later or 0.0
+        patience.used() if later is None else patience.ran_out(now)
         assert 0.025 <= patience.seconds <= max(0.025, most)
         assert patience.extra == patience.seconds - 0.025
     for _ in range(300):
@@ -82,16 +84,16 @@ def test_patience_stays_within_its_bounds_and_comes_back(uses, most):
     assert patience.seconds == 0.025
 
 
-def test_patience_grows_when_several_permits_in_a_row_ran_out_and_not_for_one():
+def test_patience_grows_where_nothing_is_sent_and_not_for_some_that_run_out_among_others():
     patience = Patience(0.025, 1.0)
-    for _ in range(10):
-        patience.ran_out()
-        patience.ran_out()
+    for now in range(10):
+        for _ in range(10):
+            patience.ran_out(now)
         patience.used()
     assert patience.seconds == 0.025
-    for _ in range(Patience.IN_A_ROW):
-        patience.ran_out()
-    assert patience.seconds == 0.05
+    for now, life in ((20, 0.025), (20.9, 0.025), (21, 0.05), (21, 0.05), (21.9, 0.05), (22, 0.1)):
+        patience.ran_out(now)
+        assert patience.seconds == life
 
 
 @settings(max_examples=300, deadline=None)
