@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from mutt.errors import NoRuleset
 from mutt.rules.check import check_rule
@@ -21,7 +22,16 @@ from mutt.store.tables import alert_rules, development_hosts, device_teams, rule
 
 log = logging.getLogger(__name__)
 
-_columns = [alert_rules.c[name] for name in Rule.__struct_fields__]
+
+def _tags_as_text() -> Label[Any]:
+    # psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
+    # Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
+    tag = func.jsonb_each_text(alert_rules.c.tags).table_valued("key", "value")
+    texts = func.jsonb_object_agg(tag.c.key, func.coalesce(tag.c.value, "null"), type_=JSONB)
+    return select(func.coalesce(texts, text("'{}'::jsonb"), type_=JSONB)).scalar_subquery().label("tags")
+
+
+_columns = [_tags_as_text() if name == "tags" else alert_rules.c[name] for name in Rule.__struct_fields__]
 _ATTEMPTS = 5
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from mutt.store import devices, rulebook
 from mutt.store.engine import transaction
@@ -119,6 +119,13 @@ def test_a_form_sent_as_it_came_changes_nothing(operator: FlaskClient, engine: E
     shown = operator.get(f"/rules/{rule.id}").text
     assert send(operator, f"/rules/{rule.id}", **filled_in(shown)).status_code == 302
     assert rules_of(engine)["BGP"] == rule and not notes_of(engine)
+
+
+def test_a_rule_whose_tags_psql_wrote_as_numbers_is_shown(operator: FlaskClient, engine: Engine) -> None:
+    with transaction(engine) as psql:
+        psql.execute(text("""UPDATE alert_rules SET tags = '{"site": 1}' WHERE id = 2"""))
+    assert "site=1" in operator.get("/rules/").text
+    assert "site=1" in operator.get("/rules/2").text
 
 
 def test_a_rule_changed_meanwhile_is_not_written_over(operator: FlaskClient, engine: Engine) -> None:

@@ -145,6 +145,33 @@ def test_a_rule_that_psql_broke_does_not_take_its_neighbours_along(conn: Connect
     assert len(ruleset.rules) == len(STARTING_RULES)
 
 
+@pytest.mark.parametrize(
+    ("tags", "read"),
+    [
+        ('{"site": 1}', {"site": "1"}),  # as a sender's number becomes a text
+        ('{"site": "lon1", "up": true}', {"site": "lon1", "up": "true"}),
+        ('{"site": null}', {"site": "null"}),
+        ('{"site": ["a"]}', {"site": '["a"]'}),
+        ('{"n": 1e5000}', {"n": "1" + "0" * 5000}),  # more digits than Python reads as a number
+        ("{}", {}),
+    ],
+)
+def test_tags_that_psql_wrote_are_texts(conn: Connection, tags: str, read: dict[str, str]) -> None:
+    """The rule is evaluated, shown and changed like any other, and so are its neighbours."""
+    conn.execute(text("UPDATE alert_rules SET tags = CAST(:tags AS jsonb) WHERE id = 2"), {"tags": tags})
+    ruleset = Rulebook("NETO").current(conn)
+    assert ruleset.refused == {} and len(ruleset.rules) == len(STARTING_RULES)
+    rule = rulebook.get_rule(conn, 2)
+    assert rule is not None and rule.tags == read == ruleset.rules[2].tags
+    assert rule in rulebook.list_rules(conn)
+
+
+def test_a_rule_whose_tags_psql_wrote_can_be_saved(conn: Connection) -> None:
+    conn.execute(text("""UPDATE alert_rules SET tags = '{"site": 1}' WHERE id = 2"""))
+    assert rulebook.save_rule(conn, {"priority": 3}, rule_id=2, changed_by="eve").tags == {"site": "1"}
+    assert conn.execute(text("SELECT tags->'site' FROM alert_rules WHERE id = 2")).scalar() == "1"
+
+
 def test_a_saved_rule_comes_back_and_is_noted(conn: Connection) -> None:
     """Creating, changing and deleting each leave who, why, before and after."""
     made = rulebook.save_rule(
