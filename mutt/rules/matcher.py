@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import re2
@@ -54,6 +55,8 @@ def expression(match_type: MatchType, text: str) -> str:
     return literal
 
 
+# What has been taken is remembered: each version of the rules asks again for nearly the same ones.
+@lru_cache(16_384)
 def check_expression(text: str, field: str = "match_string") -> None:
     """Raise :class:`RuleError` naming the part at fault where re2 can't compile ``text``."""
     try:
