@@ -21,6 +21,10 @@ from mutt.errors import RuleError
 #: Places in counts that can be entered anew while they go on. docs/decisions/0016 says what they cost.
 OVERLAPPING_MAX = 16
 
+#: What every character enters has no choice, but stands at all its places in most texts: four of them count as one,
+#: if it is made of so many characters.
+_LEADING_SHARE, _WIDE = 4, 32
+
 #: Places in counts at all.
 COUNTED_MAX = 256
 
@@ -116,8 +120,8 @@ def check_gaps(pattern: str, field: str = "match_string") -> None:
         worst = max(overlapping)
         raise RuleError(
             field,
-            f"has counts that begin anew while they go on, at {_places(overlapping)} places (at most"
-            f" {OVERLAPPING_MAX}): each would make every event dear; write {worst.remedy} in place of {worst.text}",
+            f"has counts that begin anew while they go on ({_places(overlapping)} places, at most"
+            f" {OVERLAPPING_MAX}), which makes every event dear; write {worst.remedy} in place of {worst.text}",
         )
     counted = _counted(tree)
     if _places(counted) > COUNTED_MAX:
@@ -156,12 +160,15 @@ def _overlapping_repeat(node: Repeat, before: Before) -> list[Gap]:
     # One text again and again has as many states as letters, and ".*" once entered is never left.
     if _plain(part) or (node.high is None and isinstance(part, Chars) and part.mask == _ALL and copies == 1):
         return []
-    if isinstance(part, Chars):
-        return [Gap(copies, node.text, node.remedy)] if _enters(before, part.mask) else []
-    if copies > 1 and _enters(before, _alphabet(part)):
-        return [Gap(copies * _size(part), node.text, node.remedy)]
+    repeated = copies > 1 or isinstance(part, Chars)
+    whole = Gap(copies * _size(part), node.text, node.remedy)
+    if repeated and _enters(before, _alphabet(part)):
+        return [whole]
+    leading = before.always and repeated and _alphabet(part).bit_count() > _WIDE
+    lead = [whole._replace(places=whole.places // _LEADING_SHARE)] if leading else []
     again = before if node.high == 1 else _both(before, _after(part, before))
-    return [gap.times(copies) for gap in _overlapping(part, again)]
+    inside = [] if isinstance(part, Chars) else [gap.times(copies) for gap in _overlapping(part, again)]
+    return max(lead, inside, key=_places)
 
 
 def _enters(before: Before, alphabet: int) -> bool:
