@@ -18,7 +18,7 @@ import re2
 
 from mutt.errors import RuleError
 
-#: Places in counts that can be entered anew while they go on. docs/decisions/0016 says what they cost.
+#: Places in counts that can be entered anew while they go on. docs/decisions/0018 says what they cost.
 OVERLAPPING_MAX = 16
 
 #: What every character enters has no choice, but stands at all its places in most texts: four of them count as one,

@@ -1,5 +1,7 @@
 """Matcher: many patterns, one pass over the text, in time linear in its length whatever the patterns are.
 
+What a character costs depends on them: ``gaps`` keeps the dear ones out.
+
 The patterns of one field are one set of google-re2. Letters are compared as re2 folds them (Unicode's simple
 case folding: the Kelvin sign is a k, the long s an s; ``ß`` is not ``ss``), ``.`` matches line breaks, ``^`` and
 ``$`` are the text's ends unless the pattern says ``(?m)``.
