@@ -60,7 +60,10 @@ def rules() -> None:
 )
 @click.option("--development-host", "development", multiple=True, help="A host that counts as development.")
 def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tuple[str, ...]) -> None:
-    """Check rules in JSON FILES, without any server. Exit 1 if one can't stay, naming rule, field and reason."""
+    """Check rules in JSON FILES, without any server. Exit 1 if one can't stay, naming rule, field and reason.
+
+    What `import` would refuse is refused here, also active rules that don't fit together into one ruleset.
+    """
     good: list[Rule] = []
     faults: list[tuple[str, Fault]] = []
     for file in files:
@@ -72,9 +75,10 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
             "", ["file", "rule", "field", "reason"], [(name, *map(escape, fault)) for name, fault in faults]
         )
         sys.exit(1)
+    ruleset = Ruleset.compile(0, good, development or STARTING_DEVELOPMENT_HOSTS, {})
     click.echo(f"{len(good)} rules, all of them good")
     if events is not None:
-        _verdicts(good, events_of(events.read()), development or STARTING_DEVELOPMENT_HOSTS)
+        _verdicts(ruleset, events_of(events.read()))
 
 
 @rules.command("import")
@@ -145,8 +149,7 @@ def events_of(data: bytes) -> Iterator[Event]:
     return iter(parsed.events)
 
 
-def _verdicts(good: list[Rule], events: Iterable[Event], development: Iterable[str]) -> None:
-    ruleset = Ruleset.compile(0, good, development, {})
+def _verdicts(ruleset: Ruleset, events: Iterable[Event]) -> None:
     rows = []
     for event in events:
         told = msgspec.structs.asdict(evaluate(event, ruleset))

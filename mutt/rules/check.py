@@ -13,6 +13,7 @@ import msgspec
 from mutt.errors import RuleError
 from mutt.event import SEVERITY_NAMES
 from mutt.rules.evaluate import check_matchable
+from mutt.rules.gaps import check_gaps
 from mutt.rules.oid import normal
 from mutt.rules.rule import Handling, MatchType, Rule
 
@@ -59,7 +60,8 @@ def check_rule(data: Mapping[str, Any], *, rule_id: int = 0) -> Rule:
 
     Blanks around a value and dots around an OID are dropped, numbers may be text, severities names; the blanks of
     ``match_string`` are the rule's own. An absent field has its default; the name's is what the rule looks for.
-    ``id`` in ``data`` is ignored. Raises :class:`RuleError` with the field and the remedy.
+    ``id`` in ``data`` is ignored. What only makes every event dear is refused of an active rule: one that stands
+    from earlier can be switched off. Raises :class:`RuleError` with the field and the remedy.
     """
     values: dict[str, Any] = {}
     for field, given in data.items():
@@ -71,6 +73,8 @@ def check_rule(data: Mapping[str, Any], *, rule_id: int = 0) -> Rule:
             values[field] = _READERS[field](field, given)
     rule = _told_apart(Rule(id=rule_id, **{"name": "", **values}))
     check_matchable(rule)
+    if rule.is_active and rule.match_type is MatchType.REGEX:
+        check_gaps(rule.match_string)
     return (
         rule
         if rule.name
@@ -152,7 +156,8 @@ def _whole(low: int, high: int, names: Mapping[str, int] | None = None) -> Reade
     return read
 
 
-def _flag(field: str, given: Any) -> bool:
+def read_flag(field: str, given: Any) -> bool:
+    """Yes or no, as JSON or a form gives it. Raises :class:`RuleError`."""
     flag = _FLAGS.get(str(given).strip().lower())
     if flag is None:
         raise RuleError(field, f"{str(given)[:60]!r} is neither true nor false")
@@ -202,5 +207,5 @@ _READERS: dict[str, Reader] = {
     "dev_handling": _word(Handling),
     "team_assignment": _team,
     "moog_severity": _whole(0, 5),
-    "is_active": _flag,
+    "is_active": read_flag,
 }

@@ -115,7 +115,7 @@ class Ruleset:
         ``device_teams`` are names, globs or networks.
         """
         given = list(rules)
-        refused = {rule.id: error for rule in given if rule.is_active and (error := _fault(rule))}
+        refused = {rule.id: error for rule in given if rule.is_active and (error := fault(rule))}
         scopes = {rule.hostname for rule in given if rule.hostname and rule.id not in refused}
         return cls(version, given, refused, Hosts(scopes, development_hosts, device_teams, default_team))
 
@@ -263,7 +263,8 @@ def is_field(name: str) -> bool:
     return name in FIELDS or (name.startswith("tags.") and len(name) > len("tags."))
 
 
-def _fault(rule: Rule) -> RuleError | None:
+def fault(rule: Rule) -> RuleError | None:
+    """Why ``rule`` can't become part of a ruleset; None: it can."""
     try:
         check_matchable(rule)
     except RuleError as error:

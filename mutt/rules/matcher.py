@@ -1,5 +1,7 @@
 """Matcher: many patterns, one pass over the text, in time linear in its length whatever the patterns are.
 
+What a character costs depends on them: ``gaps`` keeps the dear ones out.
+
 The patterns of one field are one set of google-re2. Letters are compared as re2 folds them (Unicode's simple
 case folding: the Kelvin sign is a k, the long s an s; ``ß`` is not ``ss``), ``.`` matches line breaks, ``^`` and
 ``$`` are the text's ends unless the pattern says ``(?m)``.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import re2
@@ -54,6 +57,8 @@ def expression(match_type: MatchType, text: str) -> str:
     return literal
 
 
+# What has been taken is remembered: each version of the rules asks again for nearly the same ones.
+@lru_cache(16_384)
 def check_expression(text: str, field: str = "match_string") -> None:
     """Raise :class:`RuleError` naming the part at fault where re2 can't compile ``text``."""
     try:

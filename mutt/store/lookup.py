@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +18,9 @@ PATIENCE = 5
 
 #: How far back the audit is searched when nothing narrows the search: its table has no index on the time alone.
 DEFAULT_SPAN = timedelta(minutes=15)
+
+#: The earliest end that still has such a span before it: dates begin with the year 1.
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + DEFAULT_SPAN
 
 #: Characters of a text that a list shows.
 TEXT_SHOWN = 1000
@@ -36,7 +39,7 @@ class AuditSearch(msgspec.Struct, frozen=True, kw_only=True):
         """The same with a beginning, where neither host nor rule leads to the rows by an index."""
         if self.hostname or self.rule_id is not None or self.since is not None:
             return self
-        return msgspec.structs.replace(self, since=(self.until or now) - DEFAULT_SPAN)
+        return msgspec.structs.replace(self, since=max(self.until or now, _EARLIEST) - DEFAULT_SPAN)
 
 
 @contextlib.contextmanager

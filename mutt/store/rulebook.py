@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.errors import NoRuleset
-from mutt.rules.check import check_rule
+from mutt.errors import NoRuleset, RuleError
+from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
@@ -21,7 +22,16 @@ from mutt.store.tables import alert_rules, development_hosts, device_teams, rule
 
 log = logging.getLogger(__name__)
 
-_columns = [alert_rules.c[name] for name in Rule.__struct_fields__]
+
+def _tags_as_text() -> Label[Any]:
+    # psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
+    # Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
+    tag = func.jsonb_each_text(alert_rules.c.tags).table_valued("key", "value")
+    texts = func.jsonb_object_agg(tag.c.key, func.coalesce(tag.c.value, "null"), type_=JSONB)
+    return select(func.coalesce(texts, text("'{}'::jsonb"), type_=JSONB)).scalar_subquery().label("tags")
+
+
+_columns = [_tags_as_text() if name == "tags" else alert_rules.c[name] for name in Rule.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -71,8 +81,14 @@ def load(conn: Connection, default_team: str) -> Ruleset:
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         # Each statement sees its own moment: only an unchanged version proves that they saw the same rules.
         if current_version(conn) == version:
-            return Ruleset.compile(version, rules, hosts, teams, default_team)
+            return _told(Ruleset.compile(version, rules, hosts, teams, default_team))
     raise NoRuleset("the rules change faster than they can be read")
+
+
+def _told(ruleset: Ruleset) -> Ruleset:
+    for rule_id, error in ruleset.refused.items():
+        log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
+    return ruleset
 
 
 def seed(conn: Connection) -> bool:
@@ -108,12 +124,48 @@ def save_rule(
 ) -> Rule:
     """Create a rule, or change the fields that ``data`` gives of rule ``rule_id``; note it in the history.
 
-    Raises :class:`RuleError` with the field at fault, ``LookupError`` if there is no such rule.
+    The rules that then stand have been compiled together. Raises :class:`RuleError` with the field at fault,
+    ``LookupError`` if there is no such rule.
     """
+    before, after = _save(conn, data, rule_id, said)
+    if _looks_for_more(before, after):
+        check_compiles(conn)
+    return after
+
+
+def check_compiles(conn: Connection, field: str = "match_string") -> None:
+    """Raise :class:`RuleError` where the rules, as this transaction has left them, don't fit into one ruleset.
+
+    Ask after the change: its version then keeps other writers waiting until the end.
+    """
+    try:
+        load(conn, "")
+    except NoRuleset as error:
+        raise RuleError(
+            field,
+            f"does not fit beside the other active rules ({error}); write .* in place of long counts {{n,m}},"
+            " or switch off rules that are not needed",
+        ) from None
+
+
+def _looks_for_more(before: Rule | None, after: Rule) -> bool:
+    # Of what a ruleset compiles. Switching off and deleting are always possible, whatever else stands.
+    if not after.is_active:
+        return False
+    return before is None or not before.is_active or _compiled_of(before) != _compiled_of(after)
+
+
+def _compiled_of(rule: Rule) -> tuple[str | None, ...]:
+    return rule.match_type, rule.match_string, rule.field, rule.hostname
+
+
+def _save(
+    conn: Connection, data: Mapping[str, Any], rule_id: int | None, said: Said
+) -> tuple[Rule | None, Rule]:
     if rule_id is None:
-        return _create(conn, check_rule(data), said)
+        return None, _create(conn, check_rule(data), said)
     before = _locked(conn, rule_id)
-    after = check_rule(_fields(before) | dict(data), rule_id=rule_id)
+    after = _changed(before, data)
     if after != before:
         changes = {**_fields(after), "updated_at": func.now()}
         conn.execute(update(alert_rules).where(alert_rules.c.id == rule_id).values(changes))
@@ -126,7 +178,13 @@ def save_rule(
             after=_fields(after),
             **said,
         )
-    return after
+    return before, after
+
+
+def _changed(before: Rule, data: Mapping[str, Any]) -> Rule:
+    if data.keys() == {"is_active"} and not read_flag("is_active", data["is_active"]):
+        return msgspec.structs.replace(before, is_active=False)  # also a rule that would be refused today
+    return check_rule(_fields(before) | dict(data), rule_id=before.id)
 
 
 def delete_rule(conn: Connection, rule_id: int, **said: Unpack[Said]) -> Rule:
@@ -158,21 +216,23 @@ def import_rules(
 ) -> list[Rule]:
     """Create or change rules by their names; ids are this database's own, so that history keeps its meaning.
 
-    All items are checked before the first is written. With ``replace``, rules that no item names are deleted.
-    Raises :class:`RuleError`.
+    All items are checked before the first is written; with ``replace``, rules that no item names are deleted. At the
+    end the rules that then stand are compiled together, once. Raises :class:`RuleError`.
     """
     checked = [check_rule(item) for item in items]
     standing: dict[str, list[int]] = defaultdict(list)
     for rule in list_rules(conn):
         standing[rule.name].append(rule.id)
-    written = []
+    saved = []
     for rule in checked:
         same = standing[rule.name]
-        written.append(save_rule(conn, _fields(rule), rule_id=same.pop(0) if same else None, **said))
+        saved.append(_save(conn, _fields(rule), same.pop(0) if same else None, said))
     if replace:
         for rule_id in sorted(left for ids in standing.values() for left in ids):
             delete_rule(conn, rule_id, **said)
-    return written
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+    return [after for _, after in saved]
 
 
 def _create(conn: Connection, rule: Rule, said: Said) -> Rule:

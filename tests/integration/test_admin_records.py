@@ -70,6 +70,12 @@ def test_the_audit_is_searched_by_host_rule_and_time(operator: FlaskClient, engi
     assert wrong.status_code == 422 and wrong.text.count('class="error"') == 3
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00", "0001-01-01T00:15", "9999-12-31T23:59:59"])
+@pytest.mark.parametrize("asked", ["until={}", "since={}", "since={}&until={}", "hostname=r1&until={}"])
+def test_the_first_and_the_last_moment_may_be_asked_for(operator: FlaskClient, asked: str, time: str) -> None:
+    assert operator.get("/audit/?" + asked.replace("{}", time)).status_code == 200
+
+
 def test_a_hostile_event_is_text_on_every_page(operator: FlaskClient, engine: Engine) -> None:
     """What a sender or an administrator wrote is shown as it is, and is no markup."""
     now = datetime.now(UTC)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from mutt.store import devices, rulebook
 from mutt.store.engine import transaction
@@ -70,6 +70,7 @@ def test_a_saved_rule_moves_the_version_and_is_noted(operator: FlaskClient, engi
     [
         ({"match_type": "regex", "match_string": "(?<=x)y"}, "match_string", "look"),
         ({"match_type": "regex", "match_string": "("}, "match_string", ""),
+        ({"match_type": "regex", "match_string": "a.{500}b"}, "match_string", "write .+ in place of .{500}"),
         ({"match_string": "  "}, "match_string", "needs the text to look for"),
         ({"prod_handling": "Page_and_tickets"}, "prod_handling", "is none of"),
         ({"priority": "high"}, "priority", "whole number"),
@@ -119,6 +120,25 @@ def test_a_form_sent_as_it_came_changes_nothing(operator: FlaskClient, engine: E
     shown = operator.get(f"/rules/{rule.id}").text
     assert send(operator, f"/rules/{rule.id}", **filled_in(shown)).status_code == 302
     assert rules_of(engine)["BGP"] == rule and not notes_of(engine)
+
+
+def test_a_rule_whose_tags_psql_wrote_as_numbers_is_shown(operator: FlaskClient, engine: Engine) -> None:
+    with transaction(engine) as psql:
+        psql.execute(text("""UPDATE alert_rules SET tags = '{"site": 1}' WHERE id = 2"""))
+    assert "site=1" in operator.get("/rules/").text
+    assert "site=1" in operator.get("/rules/2").text
+
+
+def test_a_rule_that_psql_broke_is_shown_with_what_is_wrong_and_can_be_switched_off(
+    operator: FlaskClient, engine: Engine
+) -> None:
+    with transaction(engine) as psql:
+        psql.execute(text("UPDATE alert_rules SET match_type = 'regex', match_string = '(?=x)' WHERE id = 2"))
+    shown = operator.get("/rules/").text
+    assert "Not in force: match_string: look-ahead" in shown and shown.count("Not in force") == 1
+    off = {"active": "off", "csrf_token": token(operator, "/rules/")}
+    assert operator.post("/rules/2/active", data=off).status_code == 302
+    assert "Not in force" not in operator.get("/rules/").text
 
 
 def test_a_rule_changed_meanwhile_is_not_written_over(operator: FlaskClient, engine: Engine) -> None:

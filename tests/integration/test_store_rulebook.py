@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text
 
 from mutt.errors import NoRuleset, PoisonRow, RuleError, StoreDown
+from mutt.rules import matcher
 from mutt.rules.rule import Handling
 from mutt.rules.starting import STARTING_RULES
 from mutt.store import devices, history, rulebook
 from mutt.store.engine import transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.tables import config_audit_log
+from tests.bench import event
 
 
 @pytest.fixture
@@ -145,6 +147,33 @@ def test_a_rule_that_psql_broke_does_not_take_its_neighbours_along(conn: Connect
     assert len(ruleset.rules) == len(STARTING_RULES)
 
 
+@pytest.mark.parametrize(
+    ("tags", "read"),
+    [
+        ('{"site": 1}', {"site": "1"}),  # as a sender's number becomes a text
+        ('{"site": "lon1", "up": true}', {"site": "lon1", "up": "true"}),
+        ('{"site": null}', {"site": "null"}),
+        ('{"site": ["a"]}', {"site": '["a"]'}),
+        ('{"n": 1e5000}', {"n": "1" + "0" * 5000}),  # more digits than Python reads as a number
+        ("{}", {}),
+    ],
+)
+def test_tags_that_psql_wrote_are_texts(conn: Connection, tags: str, read: dict[str, str]) -> None:
+    """The rule is evaluated, shown and changed like any other, and so are its neighbours."""
+    conn.execute(text("UPDATE alert_rules SET tags = CAST(:tags AS jsonb) WHERE id = 2"), {"tags": tags})
+    ruleset = Rulebook("NETO").current(conn)
+    assert ruleset.refused == {} and len(ruleset.rules) == len(STARTING_RULES)
+    rule = rulebook.get_rule(conn, 2)
+    assert rule is not None and rule.tags == read == ruleset.rules[2].tags
+    assert rule in rulebook.list_rules(conn)
+
+
+def test_a_rule_whose_tags_psql_wrote_can_be_saved(conn: Connection) -> None:
+    conn.execute(text("""UPDATE alert_rules SET tags = '{"site": 1}' WHERE id = 2"""))
+    assert rulebook.save_rule(conn, {"priority": 3}, rule_id=2, changed_by="eve").tags == {"site": "1"}
+    assert conn.execute(text("SELECT tags->'site' FROM alert_rules WHERE id = 2")).scalar() == "1"
+
+
 def test_a_saved_rule_comes_back_and_is_noted(conn: Connection) -> None:
     """Creating, changing and deleting each leave who, why, before and after."""
     made = rulebook.save_rule(
@@ -246,6 +275,102 @@ def test_one_bad_item_keeps_the_whole_import_out(conn: Connection) -> None:
             conn, [{"match_string": "x"}, {"match_type": "regex", "match_string": "(?=x)"}], changed_by="e"
         )
     assert rulebook.export(conn) == before
+
+
+#: A good rule, that takes more memory than ``little_memory`` leaves.
+LARGE = {"name": "large", "match_type": "regex", "match_string": r"\pL+ \pL+ \pL+ x"}
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The starting rules fit into a ruleset, ``LARGE`` does not: a few thousand rules in short."""
+    monkeypatch.setattr(matcher, "_memory", lambda _patterns: 64 << 10)
+
+
+@pytest.mark.parametrize("change", ["a new rule", "a new text", "switched on", "imported", "imported anew"])
+def test_a_change_that_leaves_no_ruleset_is_refused(engine: Engine, change: str, little_memory: None) -> None:
+    """A worker that starts afterwards must find one that compiles; what stood stands."""
+    with transaction(engine) as conn:
+        off = rulebook.save_rule(conn, {**LARGE, "is_active": False}, changed_by="eve").id
+        before = rulebook.export(conn)
+    by = {"changed_by": "eve"}
+    with pytest.raises(RuleError) as refused, transaction(engine) as conn:
+        if change == "a new rule":
+            rulebook.save_rule(conn, LARGE, **by)
+        elif change == "a new text":
+            rulebook.save_rule(conn, {**LARGE, "name": "ERROR"}, rule_id=2, **by)
+        elif change == "switched on":
+            rulebook.save_rule(conn, {"is_active": True}, rule_id=off, **by)
+        else:
+            rulebook.import_rules(conn, [LARGE], replace=change == "imported anew", **by)
+    assert refused.value.field == "match_string"
+    assert "does not fit beside the other active rules" in refused.value.reason
+    assert "write .* in place of" in refused.value.reason
+    with transaction(engine) as conn:
+        assert rulebook.export(conn) == before
+        Rulebook("NETO").current(conn)
+
+
+@pytest.mark.parametrize("way_out", ["delete", "switch off", "import"])
+def test_rules_that_do_not_fit_can_always_be_taken_away(
+    conn: Connection, way_out: str, little_memory: None
+) -> None:
+    """psql is not asked; then a rule that changes nothing of the matter, or takes away, is still saved."""
+    add = "INSERT INTO alert_rules (name, match_type, match_string, prod_handling, dev_handling, team_assignment)"
+    values = " VALUES ('large', 'regex', :text, 'Ignore', 'Ignore', 'T') RETURNING id"
+    large = conn.execute(text(add + values), {"text": LARGE["match_string"]}).scalar_one()
+    with pytest.raises(NoRuleset):
+        Rulebook("NETO").current(conn)
+    rulebook.save_rule(conn, {"priority": 9}, rule_id=2, changed_by="eve")
+    if way_out == "delete":
+        rulebook.delete_rule(conn, large, changed_by="eve")
+    elif way_out == "switch off":
+        rulebook.save_rule(conn, {"is_active": "off"}, rule_id=large, changed_by="eve")
+    else:
+        rulebook.import_rules(conn, [{"match_string": "x"}], replace=True, changed_by="eve")
+    assert Rulebook("NETO").current(conn).refused == {}
+
+
+def test_an_import_compiles_once(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(rulebook, "load", lambda *_: compiled.append(1))
+    rulebook.import_rules(conn, [{"match_string": f"word{n}"} for n in range(20)], changed_by="eve")
+    assert len(compiled) == 1
+    rulebook.import_rules(conn, rulebook.export(conn), changed_by="eve")  # changes nothing
+    rulebook.save_rule(conn, {"team_assignment": "T"}, rule_id=1, changed_by="eve")
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    "stands",
+    [
+        "error.{500}x",  # saved before counted gaps were refused
+        "(?=x)",  # written by psql: no ruleset holds it
+    ],
+)
+def test_a_rule_that_would_be_refused_today_can_be_switched_off_and_deleted(
+    conn: Connection, stands: str
+) -> None:
+    conn.execute(
+        text("UPDATE alert_rules SET match_type = 'regex', match_string = :t WHERE id = 2"), {"t": stands}
+    )
+    with pytest.raises(RuleError):
+        rulebook.save_rule(conn, {"priority": 3}, rule_id=2, changed_by="eve")
+    off = rulebook.save_rule(conn, {"is_active": "off"}, rule_id=2, changed_by="eve")
+    assert (off.is_active, off.match_string) == (False, stands)
+    with pytest.raises(RuleError):
+        rulebook.save_rule(conn, {"is_active": "on"}, rule_id=2, changed_by="eve")
+    assert rulebook.delete_rule(conn, 2, changed_by="eve") == off
+
+
+def test_a_counted_gap_that_stands_from_earlier_is_still_evaluated(conn: Connection) -> None:
+    """It did compile: only saving it anew is refused."""
+    conn.execute(
+        text("UPDATE alert_rules SET match_type = 'regex', match_string = 'error.{500}x' WHERE id = 2")
+    )
+    ruleset = Rulebook("NETO").current(conn)
+    assert ruleset.refused == {}
+    assert len(ruleset.candidates(event(message="error" + "-" * 500 + "x"))) == 1
 
 
 def test_hosts_and_teams_are_set_whole_or_one_by_one_and_noted(conn: Connection) -> None:

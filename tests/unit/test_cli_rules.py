@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mutt.cli.rules import NotRules, check_items, items_of, rules
+from mutt.rules import matcher
 
 GOOD = {"match_string": "disk full", "team_assignment": "Storage"}
 BAD = {"name": "look", "match_type": "regex", "match_string": "a(?=b)"}
@@ -30,6 +31,13 @@ def test_a_bad_rule_exits_1_and_is_named_with_field_and_remedy(tmp_path):
     result = run(tmp_path, [GOOD, BAD])
     assert result.exit_code == 1
     assert "look" in result.output and "match_string" in result.output
+
+
+def test_rules_that_do_not_fit_together_exit_1(tmp_path, monkeypatch):
+    monkeypatch.setattr(matcher, "_memory", lambda _patterns: 64 << 10)
+    result = run(tmp_path, [GOOD, {**GOOD, "match_type": "regex", "match_string": r"\pL+ \pL+ \pL+ x"}])
+    assert result.exit_code == 1
+    assert "can't hold 3 patterns" in str(result.exception)
 
 
 def test_a_rule_without_a_name_is_named_by_its_place():

@@ -9,6 +9,7 @@ from flask_admin import expose
 from sqlalchemy import Connection
 
 from mutt.errors import Refused
+from mutt.rules.evaluate import fault
 from mutt.rules.rule import Rule
 from mutt.store import lookup, rulebook
 from mutt.store.engine import transaction
@@ -23,7 +24,12 @@ class Rules(Page):
         with lookup.reading(self.engine) as conn:
             rules = rulebook.list_rules(conn)
         found = search(rules, wanted, _text)
-        return self.render("rules.html", rules=found[:SHOWN], found=len(found), q=wanted, button=SeenForm())
+        shown = found[:SHOWN]
+        # Only psql can have written them: workers leave them out, and their neighbours stand.
+        faults = {rule.id: error for rule in shown if rule.is_active and (error := fault(rule))}
+        return self.render(
+            "rules.html", rules=shown, found=len(found), faults=faults, q=wanted, button=SeenForm()
+        )
 
     @expose("/new", methods=("GET", "POST"))
     def new(self) -> Any:
