@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import msgspec
 import zstandard
@@ -24,6 +26,17 @@ _BLANK = " \t\r\n"
 _array = msgspec.json.Decoder(list[Raw])
 _stream = msgspec.json.Decoder(Raw)  # decode_lines also reads objects that stand back to back
 _lenient = json.JSONDecoder(strict=False)
+
+#: What parts a broken array: brackets, braces and commas, none of them inside a text. A quote begins a text only
+#: after one of {[,: and ends it only before one of ,:]} so that one which nobody escaped does not turn the rest
+#: inside out. Each character is looked at once.
+_MARKS = re.compile(
+    r'([\[{,:])(?:[ \t\r\n]*"(?:[^"\\]+|\\.?|"(?![ \t\r\n]*(?:[,:\]}]|\Z)))*+(?:"|\Z))?|[\]}]', re.S
+)
+_MOST_MARKS = 2_000_000
+
+_BETWEEN_OBJECTS = re.compile(r"(?<=\})[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+_MOST_COMMAS = 20
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -136,8 +149,8 @@ def without_bom(body: bytes) -> bytes:
 def split(body: bytes) -> list[Raw | Broken]:
     """The JSON values of ``body``: the items of its array, or its objects (lines, or back to back).
 
-    A line that can't be read is a :class:`Broken` where another can. Raises :class:`RejectedBody` naming the
-    position where nothing can be read, or where an array is broken.
+    A line or an element that can't be read is a :class:`Broken` where another can. Raises :class:`RejectedBody`
+    naming the position where nothing can be read.
     """
     body = without_bom(body).strip()
     if body.startswith(b"["):
@@ -145,17 +158,22 @@ def split(body: bytes) -> list[Raw | Broken]:
     try:
         return _limited(_stream.decode_lines(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        pieces = _salvaged(body)
-        if not any(isinstance(piece, Raw) for piece in pieces):
-            raise RejectedBody("body", f"is no JSON: {_why(error)}") from None
-        return _limited(pieces)
+        return _limited(_readable(_salvaged(body), "JSON", error))
 
 
-def _items_of(body: bytes) -> list[Raw]:
+def _items_of(body: bytes) -> list[Raw] | list[Raw | Broken]:
     try:
         return _array.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RejectedBody("body", f"is no JSON array: {_why(error)}") from None
+        # One more than may be, so that the limit speaks.
+        found = list(islice(_elements(_text(body)), MAX_ITEMS + 1))
+        return _readable(found, "JSON array", error)
+
+
+def _readable(pieces: list[Raw | Broken], wanted: str, error: Exception) -> list[Raw | Broken]:
+    if not any(isinstance(piece, Raw) for piece in pieces):
+        raise RejectedBody("body", f"is no {wanted}: {_why(error)}") from None
+    return pieces
 
 
 def _why(error: Exception) -> str:
@@ -164,13 +182,13 @@ def _why(error: Exception) -> str:
 
 def _limited(pieces: list[Raw] | list[Raw | Broken]) -> list[Raw | Broken]:
     if len(pieces) > MAX_ITEMS:
-        raise RejectedBody("body", f"holds {len(pieces)} items; send at most {MAX_ITEMS} at once", 413)
+        raise RejectedBody("body", f"holds too many items; send at most {MAX_ITEMS} at once", 413)
     return pieces  # type: ignore[return-value]  # list is invariant; nobody adds to it
 
 
 def _salvaged(body: bytes) -> list[Raw | Broken]:
     """What a forgiving decoder finds: in the whole text, else line by line. Each pass is linear."""
-    text = body.decode("utf-8", "surrogateescape")
+    text = _text(body)
     whole = list(_values(text))
     if not isinstance(whole[-1], Broken):
         return whole
@@ -186,9 +204,9 @@ def _values(text: str) -> Iterator[Raw | Broken]:
         try:
             _, end = _lenient.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield Broken(text[at:].encode("utf-8", "surrogateescape"), f"is no JSON: {_why(error)}")
+            yield Broken(_bytes(text[at:]), f"is no JSON: {_why(error)}")
             return
-        yield Raw(text[at:end].encode("utf-8", "surrogateescape"))
+        yield Raw(_bytes(text[at:end]))
         at = end
 
 
@@ -196,3 +214,71 @@ def _after_blanks(text: str, at: int) -> int:
     while at < len(text) and text[at] in _BLANK:
         at += 1
     return at
+
+
+def _elements(text: str) -> Iterator[Raw | Broken]:
+    """The elements of the array ``text``, of which something is broken. Linear; a comma before ``]`` is forgiven."""
+    depth, at = 0, 1
+    for mark in islice(_MARKS.finditer(text), _MOST_MARKS):
+        sign = text[mark.start()]
+        if sign in "[{":
+            depth += 1
+        elif depth > 1:
+            depth -= sign in "]}"
+        elif sign in ",]":
+            element = text[at : mark.start()].strip(_BLANK)
+            if element or sign == ",":
+                yield from _element(element)
+            at = mark.start() + 1
+            if sign == "]":
+                if behind := text[at:].strip(_BLANK):
+                    yield Broken(_bytes(behind), "stands behind the end of the array")
+                return
+    yield from _unended(text[at:].strip(_BLANK))
+
+
+def _element(text: str) -> Iterator[Raw | Broken]:
+    """One element; and those behind it, where a text without an end hides them: objects up to its very end."""
+    found = _value(text)
+    if isinstance(found, Broken):
+        for comma in islice(_BETWEEN_OBJECTS.finditer(text), _MOST_COMMAS):
+            if hidden := _hidden(text[comma.end() :]):
+                yield _value(text[: comma.start()])
+                yield from hidden
+                return
+    yield found
+
+
+def _hidden(text: str) -> list[Raw]:
+    try:
+        return _array.decode(f"[{text}]".encode("utf-8", "surrogateescape"))
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _unended(text: str) -> Iterator[Raw | Broken]:
+    """The last stretch of an array that does not end, or of which that can't be told."""
+    last = _value(text)
+    if isinstance(last, Raw):
+        yield last
+    if isinstance(last, Raw) or not text:
+        yield Broken(b"", "the array has no end: after its last item ] is missing")
+    else:
+        yield Broken(last.raw, f"{last.reason}; where it ends can't be told, so what follows was not read")
+
+
+def _value(text: str) -> Raw | Broken:
+    """``text`` as one JSON value."""
+    try:
+        _lenient.decode(text)
+    except (ValueError, RecursionError) as error:
+        return Broken(_bytes(text), f"is no JSON: {_why(error)}")
+    return Raw(_bytes(text))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
