@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 import zstandard
@@ -19,6 +20,10 @@ MAX_ITEMS = 200_000
 
 #: RFC 9659: what a receiver must be able to hold for zstd over HTTP, and all that it needs to.
 _ZSTD_WINDOW = 8 << 20
+
+#: A body may be compressed in parts, one behind the other; each costs some time even if it is empty.
+_MOST_MEMBERS = 10_000
+_BITE = 16 << 10
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
@@ -85,18 +90,27 @@ def _deflate(data: bytes, limit: int) -> bytes:
 
 
 def _inflate(data: bytes, limit: int, wbits: int) -> bytes:
+    return _members(data, limit, lambda: zlib.decompressobj(wbits))
+
+
+def _members(data: bytes, limit: int, begin: Callable[[], Any]) -> bytes:
+    """All members of ``data``. In bites, since each member copies what it leaves over."""
     out: list[bytes] = []
-    room = limit + 1
-    while data:
-        member = zlib.decompressobj(wbits)
-        out.append(member.decompress(data, room))
-        room -= len(out[-1])
-        if room <= 0:
-            raise _too_large(limit)
-        if not member.eof:
-            raise zlib.error("it ends too early")
-        data = member.unused_data
-    return b"".join(out)
+    room, at = limit + 1, 0
+    for _ in range(_MOST_MEMBERS):
+        if at == len(data):
+            return b"".join(out)
+        member = begin()
+        while not member.eof:
+            if at == len(data):
+                raise zlib.error("it ends too early")
+            bite = data[at : at + _BITE]
+            out.append(member.decompress(bite, room))
+            at += len(bite) - len(member.unused_data)
+            room -= len(out[-1])
+            if room <= 0:
+                raise _too_large(limit)
+    raise zlib.error(f"it has more than {_MOST_MEMBERS} parts; compress all events together")
 
 
 def _zstd(data: bytes, limit: int) -> bytes:
@@ -105,7 +119,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
     said = zstandard.frame_content_size(data)
     if said > limit:
         raise _too_large(limit)
-    if said < 0:
+    if said <= 0:  # unknown; or the first frame is empty, and nobody would look behind it
         return _zstd_frames(data, limit)
     try:
         return _zstd_reader().decompress(data, max_output_size=limit, allow_extra_data=False)
@@ -118,14 +132,25 @@ def _zstd_frames(data: bytes, limit: int) -> bytes:
     with _zstd_reader().stream_reader(data, read_across_frames=True) as reader:
         if len(reader.read(limit + 1)) > limit:
             raise _too_large(limit)
-    out: list[bytes] = []
-    while data:
-        frame = _zstd_reader().decompressobj()
-        out.append(frame.decompress(data))
-        if not frame.eof:
-            raise zstandard.ZstdError("it ends too early")
-        data = frame.unused_data
-    return b"".join(out)
+    return _members(data, limit, _Frame)
+
+
+class _Frame:
+    """A decompressor of one zstd frame that is called as zlib's are; it does not mind the room."""
+
+    def __init__(self) -> None:
+        self._inner = _zstd_reader().decompressobj()
+
+    def decompress(self, data: bytes, _room: int) -> bytes:
+        return self._inner.decompress(data)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
 
 
 def _zstd_reader() -> zstandard.ZstdDecompressor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import time
 import zlib
 
@@ -49,6 +50,25 @@ def test_each_coding_is_undone(coding: str) -> None:
 def test_members_that_follow_one_another_are_all_read(packer) -> None:
     coding = "gzip" if packer is gzip.compress else "zstd"
     assert decompress(packer(TEXT) + packer(b"more"), coding, LIMIT) == TEXT + b"more"
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, raw_deflate, zstandard.compress, streamed_zstd])
+def test_members_are_read_whatever_their_number_and_size(packer) -> None:
+    coding = {gzip.compress: "gzip", raw_deflate: "deflate"}.get(packer, "zstd")
+    long = bytes(range(256)) * 400  # more than is looked at in one go, however it is packed
+    noise = random.Random(1).randbytes(100_000)
+    members = [TEXT, b"", noise, *[b"x"] * 1000, long, b""]
+    assert decompress(b"".join(map(packer, members)), coding, LIMIT) == b"".join(members)
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, zstandard.compress, streamed_zstd])
+def test_a_flood_of_empty_members_is_refused_soon(packer) -> None:
+    """It is not the output that such a body is large by."""
+    coding, began = "gzip" if packer is gzip.compress else "zstd", time.process_time()
+    with pytest.raises(RejectedBody, match="more than 10000 parts") as refusal:
+        decompress(packer(b"") * 500_000, coding, LIMIT)
+    assert refusal.value.status == 400
+    assert time.process_time() - began < 3
 
 
 def test_stacked_codings_are_undone_last_first() -> None:
