@@ -138,6 +138,10 @@ def test_severities(fields: dict[str, Any], severity: int | None, kept: dict[str
         ("Jan  2 03:04:05", NOW),
         ("Dec 31 23:59:59", datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("Jan 12 2025 03:04:05.5", datetime(2025, 1, 12, 3, 4, 5, 500000, tzinfo=UTC)),
+        ("Jan  2 05:04:05 +02:00", NOW),
+        ("Jan  2 04:04:05 CET", NOW),
+        ("Jan  1 22:04:05 EST 2026", NOW),
+        ("Jan  2 03:04:05 2026", NOW),
         ("Feb 29 01:00:00", None),  # neither 2025, 2026 nor 2027 has one
         ("yesterday", None),
         ("2026-13-01T00:00:00Z", None),
@@ -156,6 +160,11 @@ def test_times(value: Any, time: datetime | None) -> None:
     found = event(timestamp=value)
     assert found.occurred_at == (time or NOW)
     assert found.occurred_text == (None if time else value if isinstance(value, str) else json.dumps(value))
+
+
+def test_a_time_in_a_zone_that_nobody_can_know_is_taken_for_utc_and_kept_as_written() -> None:
+    found = event(timestamp="Jan  2 03:04:05 CST")
+    assert (found.occurred_at, found.occurred_text) == (NOW, "Jan  2 03:04:05 CST")
 
 
 def test_a_line_of_the_new_year_received_in_the_old_one_is_of_the_new() -> None:
