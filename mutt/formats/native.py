@@ -21,7 +21,7 @@ class Native(JsonFormat):
             "source": _take_source(item),
         }
         _take_details(item, fields)
-        if "trap_oid" in item or "variables" in item or "varbinds" in item:
+        if not traps.MARKS.isdisjoint(item):
             _take_trap(item, fields)
         fields["tags"] = tags = values.tags(item)
         if metadata is not None:
@@ -69,15 +69,11 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _take_trap(item: JsonObject, fields: Fields) -> None:
-    trap_oid = traps.oid(item.get("trap_oid"))
-    if trap_oid is not None:
-        del item["trap_oid"]
-    key = "variables" if item.get("variables") is not None else "varbinds"
-    binds, whole = traps.varbinds(item.get(key))
-    if whole:
+    trap, message = traps.find(item), fields["message"]
+    for key in filter(None, trap.keys):
         item.pop(key, None)
-    message = fields["message"]
-    traps.mark(fields, trap_oid, binds, message if isinstance(message, str) else "")
+    if trap.oid is not None or trap.varbinds:
+        traps.mark(fields, trap, message if isinstance(message, str) else "")
 
 
 def _add_metadata(metadata: object, tags: dict[str, str]) -> None:

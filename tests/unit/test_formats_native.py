@@ -248,6 +248,58 @@ def test_a_community_reaches_no_tag() -> None:
     assert (found.source, found.message, found.tags) == ("snmptrap", "coldStart", {"version": "2c"})
 
 
+CISCO, DOWN = "1.3.6.1.4.1.9.9.41.2.0.1", "1.3.6.1.6.3.1.1.5.3"
+IF_INDEX = {"oid": "1.3.6.1.2.1.2.2.1.1.12", "value": 12}
+
+
+@pytest.mark.parametrize(
+    ("trap", "oid"),
+    [
+        ({"trap_oid": f".{CISCO}"}, CISCO),
+        ({"snmp_trap_oid": f".{CISCO}"}, CISCO),
+        ({"snmpTrapOID": CISCO}, CISCO),
+        ({"trapOID": "IF-MIB::linkDown"}, DOWN),
+        ({"oid": f".{CISCO}"}, CISCO),
+        ({"oid": "iso.3.6.1.6.3.1.1.5.3"}, DOWN),
+        ({"oid": "linkDown"}, DOWN),
+        ({"oid": "SNMPv2-MIB::linkDown"}, DOWN),
+        ({"oid": "order 7", "trapOID": CISCO}, CISCO),
+        ({"generic_trap": "2"}, DOWN),
+        ({"generic_trap": 6, "specific_trap": 1, "enterprise": ".1.3.6.1.4.1.9.9.41.2"}, CISCO),
+        ({"varbinds": [{"oid": ".1.3.6.1.6.3.1.1.4.1.0", "value": f".{CISCO}"}]}, CISCO),
+        ({"variables": {"SNMPv2-MIB::snmpTrapOID.0": "IF-MIB::linkDown"}}, DOWN),
+        ({"variable_bindings": [{"name": "1.3.6.1.6.3.1.1.4.1.0", "value": CISCO}], "variables": []}, CISCO),
+        ({"oid": "1.2"}, None),  # as likely a version
+        ({"oid": 7}, None),
+        ({"generic_trap": 9}, None),
+        ({"variables": [{"oid": "1.2.3", "value": "x"}]}, None),
+        ({}, None),
+    ],
+)
+def test_a_trap_is_known_by_the_same_marks_in_every_json(trap: dict[str, Any], oid: str | None) -> None:
+    assert event(**trap).trap_oid == oid
+    bare = parse({"source_ip": "10.0.0.1", **trap})
+    assert [found.trap_oid for found in bare.events] == ([oid] if oid else [])
+    assert [found.field for found in bare.rejected] == ([] if oid else ["hostname"])
+
+
+@pytest.mark.parametrize("key", ["snmp_trap_oid", "snmpTrapOID", "trapOID", "oid"])
+def test_a_link_that_goes_down_means_the_same_under_every_key(key: str) -> None:
+    found = event(**{key: f".{DOWN}", "varbinds": [IF_INDEX], "community": "hush", "source": "r"})
+    assert (found.instance, found.clear_key, found.state) == ("12", "link:12", State.RAISE)
+    assert (found.source, found.tags) == ("r", {})
+
+
+def test_what_is_called_like_an_oid_and_is_none_is_a_tag() -> None:
+    found = event(oid="order 7", message="see ifIndex=12", community="Bristol")
+    assert (found.trap_oid, found.instance) == (None, None)
+    assert found.tags == {"oid": "order 7", "community": "Bristol"}
+
+
+def test_a_link_without_an_index_keeps_the_senders_clear_key() -> None:
+    assert event(trap_oid="linkDown", clear_key="mine").clear_key == "mine"
+
+
 def test_one_array_may_mix_traps_and_native_events() -> None:
     trap = {"agent_address": "10.0.0.1", "generic_trap": 2}
     parsed = parse(
