@@ -5,13 +5,16 @@ from __future__ import annotations
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
+#: Objects whose keys are tags.
+_NESTED = ("tags", "metadata")
+
 
 class Native(JsonFormat):
     name = "native"
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         take = item.pop
-        metadata = take("metadata", None)
+        nested = [(name, take(name)) for name in _NESTED if isinstance(item.get(name), dict)]
         fields: Fields = {
             "hostname": take("hostname", None),
             "message": take("message", None),
@@ -24,8 +27,8 @@ class Native(JsonFormat):
         if not traps.MARKS.isdisjoint(item):
             _take_trap(item, fields)
         fields["tags"] = tags = values.tags(item)
-        if metadata is not None:
-            _add_metadata(metadata, tags)
+        for name, value in nested:
+            _add_nested(name, value, tags)
         return fields
 
 
@@ -76,13 +79,10 @@ def _take_trap(item: JsonObject, fields: Fields) -> None:
         traps.mark(fields, trap, message if isinstance(message, str) else "")
 
 
-def _add_metadata(metadata: object, tags: dict[str, str]) -> None:
-    """Flattened into ``tags``; where the event has the name itself, as ``metadata.<name>``."""
-    if not isinstance(metadata, dict):
-        tags["metadata"] = values.text(metadata)
-        return
-    for name, value in values.flat(metadata):
-        tags[f"metadata.{name}" if name in tags else name] = value
+def _add_nested(name: str, value: JsonObject, tags: dict[str, str]) -> None:
+    """Flattened into ``tags``; where the event has a key itself, as ``<name>.<key>``."""
+    for key, inner in values.flat(value):
+        tags[f"{name}.{key}" if key in tags else key] = inner
 
 
 FORMAT = Native()

@@ -114,9 +114,16 @@ def _structured(rest: str, at: int, tags: dict[str, str]) -> int:
     """Read structured data into ``tags`` as ``<id>.<name>``; where it ends. Damaged, it is part of the message."""
     if rest.startswith("-", at) and rest[at + 1 : at + 2] in ("", " "):
         return at + 1
+    room = values.room(rest)
     while element := _ELEMENT.match(rest, at):
-        for name, value in _PARAM.findall(element["params"]):
-            tags[f"{element['id']}.{name}"] = _ESCAPED.sub(r"\1", value)
+        params = _PARAM.findall(element["params"])
+        repeated = (len(element["id"].encode()) + 1) * len(params)
+        if repeated > room:  # a long id above many names would make much out of little
+            tags[element["id"]] = element["params"].lstrip()
+        else:
+            room -= repeated
+            for name, value in params:
+                tags[f"{element['id']}.{name}"] = _ESCAPED.sub(r"\1", value)
         at = element.end()
     return at
 

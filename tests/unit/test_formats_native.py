@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mutt.errors import RejectedBody
 from mutt.event import Event, State, Varbind
@@ -199,6 +201,62 @@ def test_what_says_nothing_to_mutt_is_kept_as_text() -> None:
         "state": "flapping", "facility": "99", "source": "5", "mutt_type": "syslog", "n": "1.5", "flag": "false",
         "nested": '{"a":[1,"ü"]}', "site": "dc2", "metadata.n": "other", "deep.er": "{}", "_retry_count": "99",
     }  # fmt: skip
+
+
+def test_an_object_of_tags_is_flattened_too() -> None:
+    """So that a rule for site=lon1 matches. What stands on the event itself comes first, then tags, then metadata."""
+    found = event(
+        site="own", tags={"site": "lon1", "rack": {"row": 4}, "n": 1}, metadata={"n": 2, "site": "x"}
+    )
+    assert found.tags == {
+        "site": "own", "tags.site": "lon1", "rack.row": "4", "n": "1", "metadata.n": "2", "metadata.site": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(["a", "b"], '["a","b"]'), ("a", "a"), (7, "7"), (None, None), ({}, None)]
+)
+def test_tags_that_are_no_object_are_one_tag(value: Any, kept: str | None) -> None:
+    for name in ("tags", "metadata"):
+        assert event(**{name: value}).tags == ({} if kept is None else {name: kept})
+
+
+LARGE = msgspec.structs.replace(CONTEXT, max_event=1 << 20)
+
+
+def test_what_would_grow_too_much_by_its_names_is_one_tag_of_json() -> None:
+    many = {str(n): 1 for n in range(9000)}
+    item = {
+        "hostname": "h",
+        "message": "m",
+        "metadata": {"site": {"row": 4}, "p" * 8000: many, "a": {"b": 1}},
+    }
+    (found,) = parse(item, LARGE).events
+    whole = found.tags.pop("p" * 8000)
+    assert json.loads(whole) == many
+    assert found.tags == {"site.row": "4", "a.b": "1"}
+
+
+def nested(name: int, depth: int, leaves: int) -> dict[str, Any]:
+    """Long names above many short leaves."""
+    value: dict[str, Any] = {str(n): n for n in range(leaves)}
+    for level in range(depth):
+        value = {f"{level}" * name: value, "x": level}
+    return value
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+) | st.builds(nested, st.integers(1, 900), st.integers(0, 6), st.integers(0, 300))
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["tags", "metadata", "oid", "x"], anything)))
+def test_tags_are_never_much_larger_than_what_came(fields: dict[str, Any]) -> None:
+    (found,) = parse({"hostname": "h", "message": "m", **fields}, LARGE).events
+    size = sum(len(text.encode()) for tag in found.tags.items() for text in tag)
+    assert size < 4096 + 3 * len(found.raw.encode())
 
 
 @pytest.mark.parametrize(

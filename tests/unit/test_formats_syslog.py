@@ -19,11 +19,12 @@ from mutt.formats.base import Context, Parsed
 
 NOW = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 CONTEXT = Context(NOW, "key-1", 2000, "192.0.2.1")
+LARGE = msgspec.structs.replace(CONTEXT, max_event=1 << 20)
 SYSLOG = registry.FORMATS["syslog"]
 
 
-def line(data: bytes) -> Event:
-    (found,) = registry.parse(SYSLOG, data, CONTEXT).events
+def line(data: bytes, context: Context = CONTEXT) -> Event:
+    (found,) = registry.parse(SYSLOG, data, context).events
     return found
 
 
@@ -109,6 +110,22 @@ def test_structured_data_becomes_tags() -> None:
     found = line(rb'<165>1 - h app 81 ID [a@1 x="1" y="\"\\\]"][b z=""] [not data]')
     assert found.tags == {"procid": "81", "msgid": "ID", "a@1.x": "1", "a@1.y": '"\\]', "b.z": ""}
     assert found.message == "[not data]"
+
+
+def test_structured_data_that_would_grow_too_much_by_its_id_is_one_tag() -> None:
+    params = " ".join(f'{n}="1"' for n in range(300))
+    found = line(f'<165>1 - h app - - [a b="1"][{"p" * 90} {params}][c d="2"] m'.encode(), LARGE)
+    assert found.tags == {"a.b": "1", "p" * 90: params, "c.d": "2"}
+    assert found.message == "m"
+
+
+@given(st.integers(1, 900), st.integers(0, 300), st.integers(1, 5))
+def test_tags_of_a_line_are_never_much_larger_than_the_line(id_: int, params: int, elements: int) -> None:
+    written = "".join(f' {name}=""' for name in range(params))
+    data = "".join(f"[{n}{'i' * id_}{written}]" for n in range(elements))
+    (found,) = registry.parse(SYSLOG, f"<165>1 - h app - - {data} m".encode(), LARGE).events
+    assert found.message == "m"
+    assert sum(len(text) for tag in found.tags.items() for text in tag) < 1100 + 2 * len(data)
 
 
 def test_events_do_not_share_their_tags() -> None:
