@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -260,6 +261,27 @@ def test_tags_are_never_much_larger_than_what_came(fields: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("k" * 255, "k" * 255),
+        ("ü" * 127, "ü" * 127),
+        # PostgreSQL's index would refuse it, and with it the event.
+        ("k" * 256, "sha256:" + sha256(b"k" * 256).hexdigest()),
+        ("ü" * 128, "sha256:" + sha256("ü".encode() * 128).hexdigest()),
+    ],
+)
+def test_a_long_clear_key_is_replaced_by_its_hash(key: str, kept: str) -> None:
+    down, up = event(clear_key=key, state="down"), event(clear_key=key, state="up", n=2)
+    assert down.clear_key == up.clear_key == kept
+    assert event(clear_key=f"{key}x").clear_key != down.clear_key
+
+
+def test_a_traps_clear_key_is_bounded_too() -> None:
+    found = event(trap_oid="linkDown", message=f"ifIndex={'1' * 300}")
+    assert found.clear_key == f"sha256:{sha256(b'link:' + b'1' * 300).hexdigest()}"
+
+
+@pytest.mark.parametrize(
     ("value", "name"), [(0, "kern"), ("23", "local7"), ("local7", "local7"), (16, FACILITIES[16])]
 )
 def test_facilities(value: Any, name: str) -> None:
@@ -416,6 +438,14 @@ def test_positions_of_identified_events_do_not_count_refused_ones() -> None:
 def test_texts_can_be_stored_and_raw_is_the_text_as_it_came(body: bytes, message: str, raw: str) -> None:
     found = parse(body).events[0]
     assert (found.message, found.raw) == (message, raw)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+@pytest.mark.parametrize("body", [b"null", b"\xef\xbb\xbf null\r\n", b"null" + b" " * 400])
+def test_null_is_no_event_whatever_the_content_type(body: bytes, content_type: str) -> None:
+    parsed = registry.parse(registry.sniff(body, content_type), body, CONTEXT)
+    assert parsed.events == []
+    assert [found.field for found in parsed.rejected] == ["event"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"", b"\n\r\n", b'{"a"', b"\x1f\x8b\x08", b"(\xb5/\xfd"])

@@ -148,6 +148,8 @@ def test_raw_is_the_line_and_a_long_one_is_refused_alone() -> None:
         (b"[]", "", "json"),
         (b"<13>x", "application/json", "syslog"),
         (b"[12] kernel", "text/plain", "syslog"),
+        (b"null", "text/plain", "json"),  # a program had no event to send
+        (b"null pointer", "text/plain", "syslog"),
         (b"[1,2]", "application/json; charset=utf-8", "json"),
         (
             b"hello",
