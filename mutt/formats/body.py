@@ -97,7 +97,7 @@ def _members(data: bytes, limit: int, begin: Callable[[], Any]) -> bytes:
     """All members of ``data``. In bites, since each member copies what it leaves over."""
     out: list[bytes] = []
     room, at = limit + 1, 0
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MOST_MEMBERS + 1):  # the last turn only looks whether more follows
         if at == len(data):
             return b"".join(out)
         member = begin()
