@@ -62,7 +62,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     varbinds: tuple[Varbind, ...] = ()
     tags: dict[str, str] = {}  #: flat; every other field of the sender, as text
     raw: str = ""  #: the text as it came
-    occurred_text: str | None = None  #: the sender's time as written, where it could not be read
+    occurred_text: str | None = None  #: the sender's time as written, where it or its zone could not be read
     clear_key: str | None = None  #: what a clear has in common with its raise (an interface, a fingerprint)
     instance: str | None = None  #: the object that a trap speaks of (an ifIndex)
     template: str | None = None  #: set on MUTT's own events only; no sender's field reaches it

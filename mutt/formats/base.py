@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,13 +15,15 @@ from msgspec import Raw
 from mutt.errors import RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
-from mutt.formats.body import Broken, split
+from mutt.formats.body import Broken, split, without_bom
 from mutt.formats.values import clean, clean_text
 
 #: Senders' ids that are no UUIDs become uuid5(uuid5(this, API key's id), text): no key can name another's events.
 ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
 
 HOSTNAME_MAX = 255
+
+CLEAR_KEY_MAX = 255  #: bytes
 
 JsonObject = dict[str, Any]
 
@@ -129,6 +132,8 @@ class Collector:
         occurred_at, occurred_text = times.occurred(fields.pop("time", None), self._received_at)
         fields["hostname"] = _hostname(fields.get("hostname"))
         _check_message(fields.get("message"))
+        if key := fields.get("clear_key"):
+            fields["clear_key"] = _bounded(key)
         settled = cast(dict[str, Any], fields)  # one dict, filled up: half the price of keywords beside it
         settled["event_id"] = _uuid(self._next_id) if own_id is None or own_id == "" else self._own(own_id)
         settled["received_at"] = self._received_at
@@ -183,6 +188,12 @@ def _check_message(value: Any) -> None:
         raise RejectedItem("message", "must be text")
     if not value or value.isspace():
         raise RejectedItem("message", "is empty")
+
+
+def _bounded(clear_key: str) -> str:
+    """PostgreSQL's index takes no long keys, and a clear need only have the same as its raise."""
+    written = clear_key.encode()
+    return clear_key if len(written) <= CLEAR_KEY_MAX else f"sha256:{hashlib.sha256(written).hexdigest()}"
 
 
 def fit(data: bytes) -> str:
@@ -289,8 +300,8 @@ def _forgive(data: bytes, error: Exception) -> Any:
 def looks_like_json(body: bytes, content_type: str) -> bool:
     """An object or an array by its first characters; ``[`` alone also opens lines of kernels, so it needs more."""
     head = body[:256].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith(b"{"):
-        return True
+    if head.startswith(b"{") or (head.startswith(b"null") and without_bom(body).strip() == b"null"):
+        return True  # null is what programs send that have no event; nobody's message is only that
     if "json" in content_type.lower():
         return not head.startswith(b"<")
     return head.startswith(b"[") and head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]", b"")

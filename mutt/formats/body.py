@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import msgspec
 import zstandard
@@ -18,12 +21,27 @@ MAX_ITEMS = 200_000
 #: RFC 9659: what a receiver must be able to hold for zstd over HTTP, and all that it needs to.
 _ZSTD_WINDOW = 8 << 20
 
+#: A body may be compressed in parts, one behind the other; each costs some time even if it is empty.
+_MOST_MEMBERS = 10_000
+_BITE = 16 << 10
+
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
 
 _array = msgspec.json.Decoder(list[Raw])
 _stream = msgspec.json.Decoder(Raw)  # decode_lines also reads objects that stand back to back
 _lenient = json.JSONDecoder(strict=False)
+
+#: What parts a broken array: brackets, braces and commas, none of them inside a text. A quote begins a text only
+#: after one of {[,: and ends it only before one of ,:]} so that one which nobody escaped does not turn the rest
+#: inside out. Each character is looked at once.
+_MARKS = re.compile(
+    r'([\[{,:])(?:[ \t\r\n]*"(?:[^"\\]+|\\.?|"(?![ \t\r\n]*(?:[,:\]}]|\Z)))*+(?:"|\Z))?|[\]}]', re.S
+)
+_MOST_MARKS = 2_000_000
+
+_BETWEEN_OBJECTS = re.compile(r"(?<=\})[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+_MOST_COMMAS = 20
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -72,18 +90,27 @@ def _deflate(data: bytes, limit: int) -> bytes:
 
 
 def _inflate(data: bytes, limit: int, wbits: int) -> bytes:
+    return _members(data, limit, lambda: zlib.decompressobj(wbits))
+
+
+def _members(data: bytes, limit: int, begin: Callable[[], Any]) -> bytes:
+    """All members of ``data``. In bites, since each member copies what it leaves over."""
     out: list[bytes] = []
-    room = limit + 1
-    while data:
-        member = zlib.decompressobj(wbits)
-        out.append(member.decompress(data, room))
-        room -= len(out[-1])
-        if room <= 0:
-            raise _too_large(limit)
-        if not member.eof:
-            raise zlib.error("it ends too early")
-        data = member.unused_data
-    return b"".join(out)
+    room, at = limit + 1, 0
+    for _ in range(_MOST_MEMBERS + 1):  # the last turn only looks whether more follows
+        if at == len(data):
+            return b"".join(out)
+        member = begin()
+        while not member.eof:
+            if at == len(data):
+                raise zlib.error("it ends too early")
+            bite = data[at : at + _BITE]
+            out.append(member.decompress(bite, room))
+            at += len(bite) - len(member.unused_data)
+            room -= len(out[-1])
+            if room <= 0:
+                raise _too_large(limit)
+    raise zlib.error(f"it has more than {_MOST_MEMBERS} parts; compress all events together")
 
 
 def _zstd(data: bytes, limit: int) -> bytes:
@@ -92,7 +119,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
     said = zstandard.frame_content_size(data)
     if said > limit:
         raise _too_large(limit)
-    if said < 0:
+    if said <= 0:  # unknown; or the first frame is empty, and nobody would look behind it
         return _zstd_frames(data, limit)
     try:
         return _zstd_reader().decompress(data, max_output_size=limit, allow_extra_data=False)
@@ -105,14 +132,25 @@ def _zstd_frames(data: bytes, limit: int) -> bytes:
     with _zstd_reader().stream_reader(data, read_across_frames=True) as reader:
         if len(reader.read(limit + 1)) > limit:
             raise _too_large(limit)
-    out: list[bytes] = []
-    while data:
-        frame = _zstd_reader().decompressobj()
-        out.append(frame.decompress(data))
-        if not frame.eof:
-            raise zstandard.ZstdError("it ends too early")
-        data = frame.unused_data
-    return b"".join(out)
+    return _members(data, limit, _Frame)
+
+
+class _Frame:
+    """A decompressor of one zstd frame that is called as zlib's are; it does not mind the room."""
+
+    def __init__(self) -> None:
+        self._inner = _zstd_reader().decompressobj()
+
+    def decompress(self, data: bytes, _room: int) -> bytes:
+        return self._inner.decompress(data)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
 
 
 def _zstd_reader() -> zstandard.ZstdDecompressor:
@@ -136,8 +174,8 @@ def without_bom(body: bytes) -> bytes:
 def split(body: bytes) -> list[Raw | Broken]:
     """The JSON values of ``body``: the items of its array, or its objects (lines, or back to back).
 
-    A line that can't be read is a :class:`Broken` where another can. Raises :class:`RejectedBody` naming the
-    position where nothing can be read, or where an array is broken.
+    A line or an element that can't be read is a :class:`Broken` where another can. Raises :class:`RejectedBody`
+    naming the position where nothing can be read.
     """
     body = without_bom(body).strip()
     if body.startswith(b"["):
@@ -145,17 +183,22 @@ def split(body: bytes) -> list[Raw | Broken]:
     try:
         return _limited(_stream.decode_lines(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        pieces = _salvaged(body)
-        if not any(isinstance(piece, Raw) for piece in pieces):
-            raise RejectedBody("body", f"is no JSON: {_why(error)}") from None
-        return _limited(pieces)
+        return _limited(_readable(_salvaged(body), "JSON", error))
 
 
-def _items_of(body: bytes) -> list[Raw]:
+def _items_of(body: bytes) -> list[Raw] | list[Raw | Broken]:
     try:
         return _array.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RejectedBody("body", f"is no JSON array: {_why(error)}") from None
+        # One more than may be, so that the limit speaks.
+        found = list(islice(_elements(_text(body)), MAX_ITEMS + 1))
+        return _readable(found, "JSON array", error)
+
+
+def _readable(pieces: list[Raw | Broken], wanted: str, error: Exception) -> list[Raw | Broken]:
+    if not any(isinstance(piece, Raw) for piece in pieces):
+        raise RejectedBody("body", f"is no {wanted}: {_why(error)}") from None
+    return pieces
 
 
 def _why(error: Exception) -> str:
@@ -164,13 +207,13 @@ def _why(error: Exception) -> str:
 
 def _limited(pieces: list[Raw] | list[Raw | Broken]) -> list[Raw | Broken]:
     if len(pieces) > MAX_ITEMS:
-        raise RejectedBody("body", f"holds {len(pieces)} items; send at most {MAX_ITEMS} at once", 413)
+        raise RejectedBody("body", f"holds too many items; send at most {MAX_ITEMS} at once", 413)
     return pieces  # type: ignore[return-value]  # list is invariant; nobody adds to it
 
 
 def _salvaged(body: bytes) -> list[Raw | Broken]:
     """What a forgiving decoder finds: in the whole text, else line by line. Each pass is linear."""
-    text = body.decode("utf-8", "surrogateescape")
+    text = _text(body)
     whole = list(_values(text))
     if not isinstance(whole[-1], Broken):
         return whole
@@ -186,9 +229,9 @@ def _values(text: str) -> Iterator[Raw | Broken]:
         try:
             _, end = _lenient.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield Broken(text[at:].encode("utf-8", "surrogateescape"), f"is no JSON: {_why(error)}")
+            yield Broken(_bytes(text[at:]), f"is no JSON: {_why(error)}")
             return
-        yield Raw(text[at:end].encode("utf-8", "surrogateescape"))
+        yield Raw(_bytes(text[at:end]))
         at = end
 
 
@@ -196,3 +239,71 @@ def _after_blanks(text: str, at: int) -> int:
     while at < len(text) and text[at] in _BLANK:
         at += 1
     return at
+
+
+def _elements(text: str) -> Iterator[Raw | Broken]:
+    """The elements of the array ``text``, of which something is broken. Linear; a comma before ``]`` is forgiven."""
+    depth, at = 0, 1
+    for mark in islice(_MARKS.finditer(text), _MOST_MARKS):
+        sign = text[mark.start()]
+        if sign in "[{":
+            depth += 1
+        elif depth > 1:
+            depth -= sign in "]}"
+        elif sign in ",]":
+            element = text[at : mark.start()].strip(_BLANK)
+            if element or sign == ",":
+                yield from _element(element)
+            at = mark.start() + 1
+            if sign == "]":
+                if behind := text[at:].strip(_BLANK):
+                    yield Broken(_bytes(behind), "stands behind the end of the array")
+                return
+    yield from _unended(text[at:].strip(_BLANK))
+
+
+def _element(text: str) -> Iterator[Raw | Broken]:
+    """One element; and those behind it, where a text without an end hides them: objects up to its very end."""
+    found = _value(text)
+    if isinstance(found, Broken):
+        for comma in islice(_BETWEEN_OBJECTS.finditer(text), _MOST_COMMAS):
+            if hidden := _hidden(text[comma.end() :]):
+                yield _value(text[: comma.start()])
+                yield from hidden
+                return
+    yield found
+
+
+def _hidden(text: str) -> list[Raw]:
+    try:
+        return _array.decode(f"[{text}]".encode("utf-8", "surrogateescape"))
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _unended(text: str) -> Iterator[Raw | Broken]:
+    """The last stretch of an array that does not end, or of which that can't be told."""
+    last = _value(text)
+    if isinstance(last, Raw):
+        yield last
+    if isinstance(last, Raw) or not text:
+        yield Broken(b"", "the array has no end: after its last item ] is missing")
+    else:
+        yield Broken(last.raw, f"{last.reason}; where it ends can't be told, so what follows was not read")
+
+
+def _value(text: str) -> Raw | Broken:
+    """``text`` as one JSON value."""
+    try:
+        _lenient.decode(text)
+    except (ValueError, RecursionError) as error:
+        return Broken(_bytes(text), f"is no JSON: {_why(error)}")
+    return Raw(_bytes(text))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

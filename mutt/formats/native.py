@@ -5,13 +5,16 @@ from __future__ import annotations
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
+#: Objects whose keys are tags.
+_NESTED = ("tags", "metadata")
+
 
 class Native(JsonFormat):
     name = "native"
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         take = item.pop
-        metadata = take("metadata", None)
+        nested = [(name, take(name)) for name in _NESTED if isinstance(item.get(name), dict)]
         fields: Fields = {
             "hostname": take("hostname", None),
             "message": take("message", None),
@@ -21,11 +24,11 @@ class Native(JsonFormat):
             "source": _take_source(item),
         }
         _take_details(item, fields)
-        if "trap_oid" in item or "variables" in item or "varbinds" in item:
+        if not traps.MARKS.isdisjoint(item):
             _take_trap(item, fields)
         fields["tags"] = tags = values.tags(item)
-        if metadata is not None:
-            _add_metadata(metadata, tags)
+        for name, value in nested:
+            _add_nested(name, value, tags)
         return fields
 
 
@@ -69,24 +72,17 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _take_trap(item: JsonObject, fields: Fields) -> None:
-    trap_oid = traps.oid(item.get("trap_oid"))
-    if trap_oid is not None:
-        del item["trap_oid"]
-    key = "variables" if item.get("variables") is not None else "varbinds"
-    binds, whole = traps.varbinds(item.get(key))
-    if whole:
+    trap, message = traps.find(item), fields["message"]
+    for key in filter(None, trap.keys):
         item.pop(key, None)
-    message = fields["message"]
-    traps.mark(fields, trap_oid, binds, message if isinstance(message, str) else "")
+    if trap.oid is not None or trap.varbinds:
+        traps.mark(fields, trap, message if isinstance(message, str) else "")
 
 
-def _add_metadata(metadata: object, tags: dict[str, str]) -> None:
-    """Flattened into ``tags``; where the event has the name itself, as ``metadata.<name>``."""
-    if not isinstance(metadata, dict):
-        tags["metadata"] = values.text(metadata)
-        return
-    for name, value in values.flat(metadata):
-        tags[f"metadata.{name}" if name in tags else name] = value
+def _add_nested(name: str, value: JsonObject, tags: dict[str, str]) -> None:
+    """Flattened into ``tags``; where the event has a key itself, as ``<name>.<key>``."""
+    for key, inner in values.flat(value):
+        tags[f"{name}.{key}" if key in tags else key] = inner
 
 
 FORMAT = Native()

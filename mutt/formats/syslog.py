@@ -13,7 +13,9 @@ from mutt.formats.times import RFC3164
 
 _PRI = re.compile(r"<(\d{1,3})>", re.ASCII)
 _RFC5424 = re.compile(
-    r"[1-9]\d{0,2} (?P<time>\S+) (?P<host>\S+) (?P<program>\S+) (?P<pid>\S+) (?P<msgid>\S+)(?: |$)", re.ASCII
+    r"[1-9]\d{0,2} (?P<time>-|\d{4}-\d\d-\d\d[Tt]\S+) "
+    r"(?P<host>\S+) (?P<program>\S+) (?P<pid>\S+) (?P<msgid>\S+)(?: |$)",
+    re.ASCII,
 )
 _ELEMENT = re.compile(r'\[(?P<id>[^ =\]"]+)(?P<params>(?: [^ =\]"]+="(?:[^"\\]|\\.)*")*) ?\]', re.S)
 _PARAM = re.compile(r' ([^ =\]"]+)="((?:[^"\\]|\\.)*)"', re.S)
@@ -22,8 +24,14 @@ _ESCAPED = re.compile(r'\\(["\\\]])')
 #: Cisco puts a running number, and its own name if told to, before the time.
 _CISCO = re.compile(r"(?:\d+: )?(?:(?P<origin>[A-Za-z][\w.-]*): )?(?=[*.]?[A-Za-z]{3} )", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\S+", re.ASCII)
-_HOST = re.compile(r"(?P<host>[^\s\[\]]*[^\s\[\]:]|\S+(?=: %))(?: ?:)? +")
-_TAG = re.compile(r"(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,64})\])?: ?")
+
+#: A zone of which nobody knows which it is. Without a mnemonic behind it, it is one only if zones are known by that
+#: name: ``ERROR:`` and ``CRIT:`` are none.
+_ZONE = re.compile(r" (?:[A-Z]{2,5}(?=: %)|(?:AST|ADT|BST|CDT|CST|IST)(?=:))")
+
+#: A colon behind the first word makes it a program, unless a mnemonic follows.
+_HOST = re.compile(r"(?P<host>[^\s\[\]]*[^\s\[\]:]|\S+(?=: %))(?: :(?= )|:(?= %))? +")
+_TAG = re.compile(r"(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,64})\]:|:(?=\s)) ?")
 _MNEMONIC = re.compile(r"%[A-Z][\w-]*?-(?P<severity>[0-7])-\w+", re.ASCII)
 
 
@@ -96,19 +104,26 @@ def _rfc5424(rest: str) -> tuple[Head, str] | None:
     }
     at = _structured(rest, found.end(), tags)
     message = rest[at:].removeprefix(" ").removeprefix("\ufeff")
+    if not message.strip():  # both may stand for it
+        message = found["msgid"] if found["msgid"] != "-" else rest[found.end() : at].removeprefix("-")
     said = {key: None if found[key] == "-" else found[key] for key in ("time", "host", "program")}
-    return Head(said["time"], said["host"], said["program"], tags), message or (
-        found["msgid"] if found["msgid"] != "-" else ""
-    )
+    return Head(said["time"], said["host"], said["program"], tags), message
 
 
 def _structured(rest: str, at: int, tags: dict[str, str]) -> int:
     """Read structured data into ``tags`` as ``<id>.<name>``; where it ends. Damaged, it is part of the message."""
     if rest.startswith("-", at) and rest[at + 1 : at + 2] in ("", " "):
         return at + 1
+    room = values.room(rest)
     while element := _ELEMENT.match(rest, at):
-        for name, value in _PARAM.findall(element["params"]):
-            tags[f"{element['id']}.{name}"] = _ESCAPED.sub(r"\1", value)
+        params = _PARAM.findall(element["params"])
+        repeated = (len(element["id"].encode()) + 1) * len(params)
+        if repeated > room:  # a long id above many names would make much out of little
+            tags[element["id"]] = element["params"].lstrip()
+        else:
+            room -= repeated
+            for name, value in params:
+                tags[f"{element['id']}.{name}"] = _ESCAPED.sub(r"\1", value)
         at = element.end()
     return at
 
@@ -121,19 +136,25 @@ def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     if time is None:
         return _tag(Head(), rest) if tagged else (Head(), rest)
     at, host = time.end(), prefix["origin"] if prefix else None
+    if zone := _ZONE.match(rest, at):
+        at = zone.end()
+    written = rest[time.start() : at].rstrip(":")
     if rest.startswith(":", at):  # Cisco: the time ends the header, no host follows
-        return _tag(Head(time[0].rstrip(":"), host), rest[at + 1 :].lstrip(" "))
+        return _tag(Head(written, host), rest[at + 1 :].lstrip(" "))
     rest = rest[at:].lstrip(" ")
     named = _HOST.match(rest)
     if named and host is None:
         host, rest = named["host"], rest[named.end() :]
-    return _tag(Head(time[0].rstrip(":"), host), rest)
+    return _tag(Head(written, host), rest)
 
 
 def _tag(head: Head, rest: str) -> tuple[Head, str]:
-    """Move ``program[pid]:`` from the message into the head. A Cisco mnemonic stays: rules look for it."""
+    """Move ``program[pid]:`` from the message into the head. What rules look for stays: a Cisco mnemonic, and words
+    such as ``ERROR:`` or ``LINK-DOWN:``."""
     found = _TAG.match(rest)
     if found is None or rest.startswith("%") or found.end() == len(rest):
+        return head, rest
+    if found["pid"] is None and found["program"].isupper():
         return head, rest
     tags = {"procid": found["pid"]} if found["pid"] else {}
     return head._replace(program=found["program"], tags=tags), rest[found.end() :]

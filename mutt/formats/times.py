@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 from mutt.formats.values import text
@@ -21,19 +21,29 @@ _MONTHS = {
     "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
 }  # fmt: skip
 
-#: RFC 3164 as it is met: a year after the day, a fraction, a zone, and Cisco's mark for an unset clock.
+#: Names of zones, with their hours from UTC. One that means several is not here (CST: America, China, Cuba; IST:
+#: India, Ireland, Israel; BST: Britain, Bangladesh): a wrong time is worse than one that shows its doubt.
+_ZONES = {
+    "UTC": 0, "GMT": 0, "Z": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3,
+    "EST": -5, "EDT": -4, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "AKST": -9, "AKDT": -8, "HST": -10,
+    "SGT": 8, "HKT": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
+}  # fmt: skip
+
+#: RFC 3164 as it is met: a year after the day or the time, a fraction, a zone, and Cisco's mark for an unset clock.
 RFC3164 = re.compile(
     r"[*.]?(?P<month>[A-Za-z]{3}) {1,2}(?P<day>\d{1,2}) (?:(?P<year>\d{4}) )?"
     r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?"
-    r"(?: ?(?P<zone>UTC|GMT|Z|[+-]\d\d:?\d\d))?(?![\w.])",
+    rf"(?: ?(?P<zone>[+-]\d\d:?\d\d|(?:{'|'.join(_ZONES)})(?![\w.-])))?"
+    r"(?: (?P<year_behind>(?:19|20)\d\d)(?=[ :]|$))?(?![\w.])",
     re.ASCII,
 )
+_DOUBTFUL = re.compile(rf"(?P<time>{RFC3164.pattern}) [A-Z]{{2,5}}", re.ASCII)
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,9})?", re.ASCII)
 
 
 def occurred(value: Any, received_at: datetime) -> tuple[datetime, str | None]:
-    """When it happened: (UTC time, None); ``received_at`` where nothing was given, and with it the sender's text
-    where that can't be read."""
+    """When it happened: (UTC time, None); ``received_at`` where nothing was given. Where the sender's text can't be
+    read, it is given back too; one of which only the zone can't is taken for UTC."""
     if value is None or value == "":
         return received_at, None
     if type(value) is str and value[-1] == "Z" and value[:2] == "20":  # most senders: straight to the point
@@ -42,7 +52,11 @@ def occurred(value: Any, received_at: datetime) -> tuple[datetime, str | None]:
         except ValueError:
             pass
     found = read(value, received_at)
-    return (received_at, text(value)) if found is None else (found, None)
+    if found is not None:
+        return found, None
+    written = text(value)
+    doubtful = _DOUBTFUL.fullmatch(written.strip())
+    return (doubtful and read(doubtful["time"], received_at)) or received_at, written
 
 
 def read(value: Any, received_at: datetime) -> datetime | None:
@@ -95,8 +109,9 @@ def rfc3164(found: re.Match[str], received_at: datetime) -> datetime | None:
     month = _MONTHS.get(found["month"].lower())
     if month is None:
         return None
-    years = (int(found["year"]),) if found["year"] else range(received_at.year - 1, received_at.year + 2)
-    times = [time for year in years if (time := _in_year(found, year, month)) is not None]
+    year = found["year"] or found["year_behind"]
+    years = (int(year),) if year else range(received_at.year - 1, received_at.year + 2)
+    times = [time for each in years if (time := _in_year(found, each, month)) is not None]
     return min(times, key=lambda time: abs(time - received_at), default=None)
 
 
@@ -119,8 +134,10 @@ def _in_year(found: re.Match[str], year: int, month: int) -> datetime | None:
     return local.astimezone(UTC)
 
 
-def _zone(word: str | None) -> timezone:
-    if word is None or word[0] not in "+-":
+def _zone(word: str | None) -> tzinfo:
+    if word is None:
         return UTC
+    if word[0] not in "+-":
+        return timezone(timedelta(hours=_ZONES[word]))
     minutes = int(word[1:3]) * 60 + int(word[-2:])
     return timezone(timedelta(minutes=-minutes if word[0] == "-" else minutes))

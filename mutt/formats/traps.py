@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from mutt.event import State, Varbind
 from mutt.formats.base import Fields
@@ -21,6 +21,15 @@ LINK_DOWN, LINK_UP = f"{_TRAPS}3", f"{_TRAPS}4"
 #: The varbind that carries a v2 trap's own OID.
 TRAP_OID = "1.3.6.1.6.3.1.1.4.1.0"
 
+#: Where senders write a trap's OID, and its varbinds.
+_OID_KEYS = ("trap_oid", "snmp_trap_oid", "snmpTrapOID", "trapOID", "oid")
+_VARBIND_KEYS = ("varbinds", "variables", "variable_bindings")
+#: An object without any of these is no trap.
+MARKS = frozenset({*_OID_KEYS, "generic_trap", *_VARBIND_KEYS})
+
+#: SNMP's password: it becomes no tag.
+_COMMUNITY = "community"
+
 _IF_TABLE, _IFX_TABLE = "1.3.6.1.2.1.2.2.1.", "1.3.6.1.2.1.31.1.1.1."
 _COLUMNS = {
     f"{_IF_TABLE}1": "ifIndex",
@@ -30,11 +39,58 @@ _COLUMNS = {
     f"{_IFX_TABLE}1": "ifName",
     f"{_IFX_TABLE}18": "ifAlias",
 }
+_OID = re.compile(r"[0-2](?:\.\d+){2,}|[\w-]+::\S+", re.ASCII)
 _INTERFACE = re.compile(
     r"(1\.3\.6\.1\.2\.1\.(?:2\.2\.1|31\.1\.1\.1)\.\d+|(?:[\w-]+::)?if[A-Z]\w*)\.(\d+)", re.ASCII
 )
 _IN_TEXT = re.compile(r"\bifIndex(?:\.\d+)?\s*[=:]\s*(?:INTEGER:\s*)?(\d+)", re.ASCII)
 _POWERSHELL = re.compile(r"\s*oid=(?P<oid>[^;]*);\s*value=(?P<value>.*)\}", re.S)
+
+
+class Trap(NamedTuple):
+    """What makes an object a trap."""
+
+    oid: str | None
+    varbinds: tuple[Varbind, ...]
+    keys: tuple[str, ...]  #: those of the object that are wholly read, or are nobody's business; "" is none
+
+
+def find(item: Mapping[str, Any]) -> Trap:
+    """The OID of its own key, of the varbind snmpTrapOID.0, or made of SNMPv1's numbers; and the varbinds."""
+    written = [key for key in _VARBIND_KEYS if key in item]
+    bound = next((key for key in written if item[key]), written[0] if written else "")
+    binds, whole = varbinds(item.get(bound))
+    key, found = _own_oid(item)
+    if found is None:
+        found = next((oid(bind.value) for bind in binds if _names_the_trap(bind)), None) or _from_v1(item)
+    taken = (key, bound) if whole else (key,)
+    return Trap(found, binds, taken if found is None else (*taken, _COMMUNITY))
+
+
+def _own_oid(item: Mapping[str, Any]) -> tuple[str, str | None]:
+    for key in _OID_KEYS:
+        found = oid(item.get(key))
+        if found is not None and (key != "oid" or _OID.fullmatch(found)):  # many things are called so
+            return key, found
+    return "", None
+
+
+def _names_the_trap(bind: Varbind) -> bool:
+    return bind.oid == TRAP_OID or bind.oid.rpartition("::")[2] == "snmpTrapOID.0"
+
+
+def _from_v1(item: Mapping[str, Any]) -> str | None:
+    """SNMPv1's generic number, or its enterprise and specific number, as the OID that RFC 3584 gives them."""
+    generic, specific = _whole(item.get("generic_trap")), _whole(item.get("specific_trap"))
+    if generic is not None and generic < len(GENERIC):
+        return oid(GENERIC[generic])
+    enterprise = oid(item.get("enterprise"))
+    return f"{enterprise}.0.{specific}" if enterprise and generic == 6 and specific is not None else None
+
+
+def _whole(value: object) -> int | None:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else None
 
 
 def oid(value: Any) -> str | None:
@@ -109,7 +165,7 @@ def describe(trap_oid: str | None, binds: tuple[Varbind, ...]) -> str:
     """A sentence for a trap that brought none: its name or OID, then its varbinds."""
     named = NAMES.get(trap_oid or "", trap_oid or "trap")
     return " ".join(
-        [named, *(f"{_readable(bind.oid)}={bind.value}" for bind in binds if bind.oid != TRAP_OID)]
+        [named, *(f"{_readable(bind.oid)}={bind.value}" for bind in binds if not _names_the_trap(bind))]
     )
 
 
@@ -118,10 +174,11 @@ def _readable(name: str) -> str:
     return f"{_column(found[1])}.{found[2]}" if found and found[1] in _COLUMNS else name
 
 
-def mark(fields: Fields, trap_oid: str | None, binds: tuple[Varbind, ...], message: str) -> None:
+def mark(fields: Fields, trap: Trap, message: str) -> None:
     """Write what a trap means into ``fields``: its OID and varbinds, whom it speaks of, what it raises or ends."""
-    index = instance(binds, message)
-    fields["trap_oid"], fields["varbinds"], fields["instance"] = trap_oid, binds, index
-    if trap_oid in (LINK_DOWN, LINK_UP):
-        fields["state"] = State.CLEAR if trap_oid == LINK_UP else State.RAISE
-        fields["clear_key"] = None if index is None else f"link:{index}"
+    index = instance(trap.varbinds, message)
+    fields["trap_oid"], fields["varbinds"], fields["instance"] = trap.oid, trap.varbinds, index
+    if trap.oid in (LINK_DOWN, LINK_UP):
+        fields["state"] = State.CLEAR if trap.oid == LINK_UP else State.RAISE
+        if index is not None:
+            fields["clear_key"] = f"link:{index}"

@@ -52,6 +52,9 @@ _STATES = dict.fromkeys(
 #: Objects nested deeper than this are kept as one tag of compact JSON.
 _FLATTEN_DEPTH = 4
 
+#: So many bytes of repeated names are fine, however short the values.
+_ROOM = 1024
+
 _unfit = re.compile("[\0\ud800-\udfff]")
 
 
@@ -114,13 +117,37 @@ def state(value: Any) -> State | None:
     return _STATES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
-def flat(value: Mapping[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
-    """The leaves of nested objects as (dotted name, text)."""
+def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The leaves of nested objects as (dotted name, text).
+
+    An inner object stays one leaf of JSON where the names repeated before its leaves would cost more than there is
+    :func:`room` for: else a long name above many leaves makes much out of little.
+    """
+    return _flat(value, "", 1, [room(value)])
+
+
+def _flat(value: Mapping[str, Any], prefix: str, depth: int, left: list[int]) -> Iterator[tuple[str, str]]:
     for key, inner in value.items():
         if isinstance(inner, dict) and inner and depth < _FLATTEN_DEPTH:
-            yield from flat(inner, f"{prefix}{key}.", depth + 1)
-        else:
-            yield prefix + key, text(inner)
+            cost = (len(key.encode()) + 1) * _leaves(inner, depth + 1)
+            if cost <= left[0]:
+                left[0] -= cost
+                yield from _flat(inner, f"{prefix}{key}.", depth + 1, left)
+                continue
+        yield prefix + key, text(inner)
+
+
+def _leaves(value: Mapping[str, Any], depth: int) -> int:
+    if depth == _FLATTEN_DEPTH:
+        return len(value)
+    return sum(
+        _leaves(inner, depth + 1) if isinstance(inner, dict) and inner else 1 for inner in value.values()
+    )
+
+
+def room(value: Any) -> int:
+    """How many bytes of repeated names the tags made of ``value`` may hold."""
+    return _ROOM + len(text(value).encode())
 
 
 def tags(item: Mapping[str, Any]) -> dict[str, str]:

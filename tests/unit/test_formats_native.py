@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mutt.errors import RejectedBody
 from mutt.event import Event, State, Varbind
@@ -138,6 +141,10 @@ def test_severities(fields: dict[str, Any], severity: int | None, kept: dict[str
         ("Jan  2 03:04:05", NOW),
         ("Dec 31 23:59:59", datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("Jan 12 2025 03:04:05.5", datetime(2025, 1, 12, 3, 4, 5, 500000, tzinfo=UTC)),
+        ("Jan  2 05:04:05 +02:00", NOW),
+        ("Jan  2 04:04:05 CET", NOW),
+        ("Jan  1 22:04:05 EST 2026", NOW),
+        ("Jan  2 03:04:05 2026", NOW),
         ("Feb 29 01:00:00", None),  # neither 2025, 2026 nor 2027 has one
         ("yesterday", None),
         ("2026-13-01T00:00:00Z", None),
@@ -156,6 +163,11 @@ def test_times(value: Any, time: datetime | None) -> None:
     found = event(timestamp=value)
     assert found.occurred_at == (time or NOW)
     assert found.occurred_text == (None if time else value if isinstance(value, str) else json.dumps(value))
+
+
+def test_a_time_in_a_zone_that_nobody_can_know_is_taken_for_utc_and_kept_as_written() -> None:
+    found = event(timestamp="Jan  2 03:04:05 CST")
+    assert (found.occurred_at, found.occurred_text) == (NOW, "Jan  2 03:04:05 CST")
 
 
 def test_a_line_of_the_new_year_received_in_the_old_one_is_of_the_new() -> None:
@@ -190,6 +202,83 @@ def test_what_says_nothing_to_mutt_is_kept_as_text() -> None:
         "state": "flapping", "facility": "99", "source": "5", "mutt_type": "syslog", "n": "1.5", "flag": "false",
         "nested": '{"a":[1,"ü"]}', "site": "dc2", "metadata.n": "other", "deep.er": "{}", "_retry_count": "99",
     }  # fmt: skip
+
+
+def test_an_object_of_tags_is_flattened_too() -> None:
+    """So that a rule for site=lon1 matches. What stands on the event itself comes first, then tags, then metadata."""
+    found = event(
+        site="own", tags={"site": "lon1", "rack": {"row": 4}, "n": 1}, metadata={"n": 2, "site": "x"}
+    )
+    assert found.tags == {
+        "site": "own", "tags.site": "lon1", "rack.row": "4", "n": "1", "metadata.n": "2", "metadata.site": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(["a", "b"], '["a","b"]'), ("a", "a"), (7, "7"), (None, None), ({}, None)]
+)
+def test_tags_that_are_no_object_are_one_tag(value: Any, kept: str | None) -> None:
+    for name in ("tags", "metadata"):
+        assert event(**{name: value}).tags == ({} if kept is None else {name: kept})
+
+
+LARGE = msgspec.structs.replace(CONTEXT, max_event=1 << 20)
+
+
+def test_what_would_grow_too_much_by_its_names_is_one_tag_of_json() -> None:
+    many = {str(n): 1 for n in range(9000)}
+    item = {
+        "hostname": "h",
+        "message": "m",
+        "metadata": {"site": {"row": 4}, "p" * 8000: many, "a": {"b": 1}},
+    }
+    (found,) = parse(item, LARGE).events
+    whole = found.tags.pop("p" * 8000)
+    assert json.loads(whole) == many
+    assert found.tags == {"site.row": "4", "a.b": "1"}
+
+
+def nested(name: int, depth: int, leaves: int) -> dict[str, Any]:
+    """Long names above many short leaves."""
+    value: dict[str, Any] = {str(n): n for n in range(leaves)}
+    for level in range(depth):
+        value = {f"{level}" * name: value, "x": level}
+    return value
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+) | st.builds(nested, st.integers(1, 900), st.integers(0, 6), st.integers(0, 300))
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["tags", "metadata", "oid", "x"], anything)))
+def test_tags_are_never_much_larger_than_what_came(fields: dict[str, Any]) -> None:
+    (found,) = parse({"hostname": "h", "message": "m", **fields}, LARGE).events
+    size = sum(len(text.encode()) for tag in found.tags.items() for text in tag)
+    assert size < 4096 + 3 * len(found.raw.encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("k" * 255, "k" * 255),
+        ("ü" * 127, "ü" * 127),
+        # PostgreSQL's index would refuse it, and with it the event.
+        ("k" * 256, "sha256:" + sha256(b"k" * 256).hexdigest()),
+        ("ü" * 128, "sha256:" + sha256("ü".encode() * 128).hexdigest()),
+    ],
+)
+def test_a_long_clear_key_is_replaced_by_its_hash(key: str, kept: str) -> None:
+    down, up = event(clear_key=key, state="down"), event(clear_key=key, state="up", n=2)
+    assert down.clear_key == up.clear_key == kept
+    assert event(clear_key=f"{key}x").clear_key != down.clear_key
+
+
+def test_a_traps_clear_key_is_bounded_too() -> None:
+    found = event(trap_oid="linkDown", message=f"ifIndex={'1' * 300}")
+    assert found.clear_key == f"sha256:{sha256(b'link:' + b'1' * 300).hexdigest()}"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +326,58 @@ def test_a_community_reaches_no_tag() -> None:
     trap = {"source_ip": "10.0.0.1", "trap_oid": "1.3.6.1.6.3.1.1.5.1", "community": "hush", "version": "2c"}
     found = parse(trap).events[0]
     assert (found.source, found.message, found.tags) == ("snmptrap", "coldStart", {"version": "2c"})
+
+
+CISCO, DOWN = "1.3.6.1.4.1.9.9.41.2.0.1", "1.3.6.1.6.3.1.1.5.3"
+IF_INDEX = {"oid": "1.3.6.1.2.1.2.2.1.1.12", "value": 12}
+
+
+@pytest.mark.parametrize(
+    ("trap", "oid"),
+    [
+        ({"trap_oid": f".{CISCO}"}, CISCO),
+        ({"snmp_trap_oid": f".{CISCO}"}, CISCO),
+        ({"snmpTrapOID": CISCO}, CISCO),
+        ({"trapOID": "IF-MIB::linkDown"}, DOWN),
+        ({"oid": f".{CISCO}"}, CISCO),
+        ({"oid": "iso.3.6.1.6.3.1.1.5.3"}, DOWN),
+        ({"oid": "linkDown"}, DOWN),
+        ({"oid": "SNMPv2-MIB::linkDown"}, DOWN),
+        ({"oid": "order 7", "trapOID": CISCO}, CISCO),
+        ({"generic_trap": "2"}, DOWN),
+        ({"generic_trap": 6, "specific_trap": 1, "enterprise": ".1.3.6.1.4.1.9.9.41.2"}, CISCO),
+        ({"varbinds": [{"oid": ".1.3.6.1.6.3.1.1.4.1.0", "value": f".{CISCO}"}]}, CISCO),
+        ({"variables": {"SNMPv2-MIB::snmpTrapOID.0": "IF-MIB::linkDown"}}, DOWN),
+        ({"variable_bindings": [{"name": "1.3.6.1.6.3.1.1.4.1.0", "value": CISCO}], "variables": []}, CISCO),
+        ({"oid": "1.2"}, None),  # as likely a version
+        ({"oid": 7}, None),
+        ({"generic_trap": 9}, None),
+        ({"variables": [{"oid": "1.2.3", "value": "x"}]}, None),
+        ({}, None),
+    ],
+)
+def test_a_trap_is_known_by_the_same_marks_in_every_json(trap: dict[str, Any], oid: str | None) -> None:
+    assert event(**trap).trap_oid == oid
+    bare = parse({"source_ip": "10.0.0.1", **trap})
+    assert [found.trap_oid for found in bare.events] == ([oid] if oid else [])
+    assert [found.field for found in bare.rejected] == ([] if oid else ["hostname"])
+
+
+@pytest.mark.parametrize("key", ["snmp_trap_oid", "snmpTrapOID", "trapOID", "oid"])
+def test_a_link_that_goes_down_means_the_same_under_every_key(key: str) -> None:
+    found = event(**{key: f".{DOWN}", "varbinds": [IF_INDEX], "community": "hush", "source": "r"})
+    assert (found.instance, found.clear_key, found.state) == ("12", "link:12", State.RAISE)
+    assert (found.source, found.tags) == ("r", {})
+
+
+def test_what_is_called_like_an_oid_and_is_none_is_a_tag() -> None:
+    found = event(oid="order 7", message="see ifIndex=12", community="Bristol")
+    assert (found.trap_oid, found.instance) == (None, None)
+    assert found.tags == {"oid": "order 7", "community": "Bristol"}
+
+
+def test_a_link_without_an_index_keeps_the_senders_clear_key() -> None:
+    assert event(trap_oid="linkDown", clear_key="mine").clear_key == "mine"
 
 
 def test_one_array_may_mix_traps_and_native_events() -> None:
@@ -297,6 +438,14 @@ def test_positions_of_identified_events_do_not_count_refused_ones() -> None:
 def test_texts_can_be_stored_and_raw_is_the_text_as_it_came(body: bytes, message: str, raw: str) -> None:
     found = parse(body).events[0]
     assert (found.message, found.raw) == (message, raw)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+@pytest.mark.parametrize("body", [b"null", b"\xef\xbb\xbf null\r\n", b"null" + b" " * 400])
+def test_null_is_no_event_whatever_the_content_type(body: bytes, content_type: str) -> None:
+    parsed = registry.parse(registry.sniff(body, content_type), body, CONTEXT)
+    assert parsed.events == []
+    assert [found.field for found in parsed.rejected] == ["event"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"", b"\n\r\n", b'{"a"', b"\x1f\x8b\x08", b"(\xb5/\xfd"])
