@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 import requests
 import sqlalchemy as sa
 
@@ -150,6 +151,11 @@ class Stack:
         done = self.mutt("ledger", "--json", *arguments)
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
+
+    def books(self, name: str) -> int:
+        """One figure of the ledger, read directly: a shell's command would take the processor from what is measured."""
+        with redis.Redis.from_url(self.up["redis_url"]) as client:
+            return int(client.hget("mutt:ledger", name) or 0)
 
     def balanced(self, accepted: int | None = None, timeout: float = 180) -> dict[str, Any]:
         """Wait until all is at rest and the books balance, without any new traffic; the ledger."""
