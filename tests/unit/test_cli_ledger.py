@@ -98,7 +98,7 @@ def test_rows_of_retired_months_are_not_missed():
 
 def test_an_open_breaker_says_why_and_until_when():
     found = breaker({"state": "open", "reason": "auth", "until": "160000000", "pause_until": "0"}, 100.0)
-    assert says(found) == "open (auth) asks again in 60 s"
+    assert says(found) == "open (auth), asks again in 60 s"
 
 
 def test_a_breaker_that_nobody_has_asked_is_closed():
