@@ -123,7 +123,9 @@ def test_env_lets_another_shell_find_the_stack(stack):
     printed = stack.mutt("env", check=True).stdout
     assert f"export REDIS_URL={stack.up['redis_url']}" in printed
     assert "export APP=mutt" in printed
-    assert f"export EVALUATE_CLAIM={QUICK['EVALUATE_CLAIM']}" in printed, "a worker by hand behaves as theirs do"
+    assert f"export EVALUATE_CLAIM={QUICK['EVALUATE_CLAIM']}" in printed, (
+        "a worker by hand behaves as theirs do"
+    )
     script = printed + "celery --version && python -m mutt ledger"
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
