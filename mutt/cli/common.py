@@ -21,11 +21,6 @@ def services() -> Services:
     return Services(Settings.from_env(), ring, role="cli")
 
 
-def many(count: int, one: str, more: str = "") -> str:
-    """A count in words: 1 batch, 2,500 batches."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
-
-
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()
 ) -> None:

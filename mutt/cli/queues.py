@@ -17,6 +17,7 @@ from mutt.cli.outages import spoken
 from mutt.services import Services
 from mutt.streams import books
 from mutt.streams.connect import Client, connect
+from mutt.words import age
 
 #: The Celery queues; each holds doorbells, not data.
 CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
@@ -153,12 +154,3 @@ def says(breaker: Breaker) -> str:
     if breaker.paused_s:
         words.append(f"paused by Moog for {age(breaker.paused_s)}")
     return ", ".join(words)
-
-
-def age(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 12 s, 7 min, 3.1 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mutt.alert import Status
-from mutt.cli.common import many, table
+from mutt.cli.common import table
 from mutt.cli.ledger import Report, observe
 from mutt.cli.queues import Breaker, breaker_of, says
 from mutt.cli.samples import STORM_HOST, Sample, samples
@@ -25,6 +25,7 @@ from mutt.services import Services
 from mutt.store.engine import transaction
 from mutt.store.tables import alerts, event_audit_log
 from mutt.streams import books
+from mutt.words import many
 
 #: Seconds that the samples get to find their way.
 PATIENCE = 90.0

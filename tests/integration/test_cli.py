@@ -185,6 +185,15 @@ def test_nobody_listening_is_given_up_after_the_patience(shell):
     sent = shell.json("send", "--url", "http://127.0.0.1:9", "--count", "1", "--patience", "0.3", code=1)
     assert sent["errors"] == 1
     assert sent["retries"] >= 1
+    assert list(sent["reasons"]) == ["no answer from http://127.0.0.1:9/ingest/native: ConnectionError"]
+
+
+def test_a_file_without_an_event_is_said_to_be_empty(shell, ingest, tmp_path):
+    file = tmp_path / "empty.ndjson"
+    file.touch()
+    result = shell("send", str(file), "--url", ingest)
+    assert isinstance(result.exception, MuttError)
+    assert str(result.exception) == f"{file} holds no event: nothing was sent"
 
 
 def test_lines_from_a_pipe_and_a_bad_item_among_good_ones(shell, ingest):
@@ -382,6 +391,25 @@ def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, 
     assert shell.json("ledger", "--deep")["alerts"]["dropped"] == 1
     record = json.loads(shell.services.redis.hget("mutt:drops", f"moog:{refused[0]}"))
     assert (record["reason"], bool(record["who"])) == ("a test", True)
+
+
+def test_every_letter_can_be_dropped_at_once(shell, refused):
+    result = shell("dlq", "drop", "moog", "--all", "--reason", "a test")
+    assert result.output == "2 letters (2 events or alerts) dropped\n"
+    assert statuses(shell) == ["dropped", "dropped"]
+
+
+def test_listed_as_json_each_letter_tells_what_it_holds(shell, refused):
+    listed = [json.loads(line) for line in shell("dlq", "show", "moog", "--json").stdout.splitlines()]
+    assert [letter["payload"]["hostname"] for letter in listed] == ["h1", "h2"]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_an_id_is_whole_in_a_list_of_any_width(shell, refused, monkeypatch, width):
+    monkeypatch.setattr(common.console, "width", width)
+    lines = shell("dlq", "show", "moog").output.splitlines()
+    assert all(any(letter in line for line in lines) for letter in refused)
+    assert max(map(len, lines)) <= width
 
 
 def test_a_letter_that_is_gone_is_named(shell, refused):

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from mutt.cli.ledger import Recount, weigh
-from mutt.cli.queues import age, breaker, says
+from mutt.cli.queues import breaker, says
 from mutt.store.sums import Counted, Sums
 from mutt.streams.books import ALERTS, EVENTS, Books, Walked
+from mutt.words import age
 
 
 def books(events: dict[str, int], alerts: dict[str, int] | None = None) -> Books:
