@@ -54,7 +54,11 @@ def up(alerts: int, moog: int, once: bool, samples: bool | None) -> None:
         _say_what_is_not_used()
         check_given(settings)
         stack = Stack.plan(home, settings, environ, Sizes(alerts, moog))
-        sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings)))
+        try:
+            sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings)))
+        finally:
+            # Also after a start that failed: nothing runs, and nobody was killed.
+            home.clear_up()
 
 
 def _say_what_is_not_used() -> None:
@@ -123,7 +127,6 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
             console.print(_farewell(stack.home), soft_wrap=True)
         supervisor.run()
         _say("stopping")
-    stack.home.clear_up()
     return (verdict or [1])[0] if once else 0
 
 
