@@ -91,7 +91,9 @@ def check_given(settings: Settings) -> None:
 
 
 def _unreachable(name: str, what: str, why: str) -> Away:
-    return Away(f"{name} is set, and it can't be asked: {why} (unset {name}, and {what} is started here)")
+    return Away(
+        f"{name} is set, and it can't be asked: {why.rstrip('.')} (unset {name}, and {what} is started here)"
+    )
 
 
 def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
