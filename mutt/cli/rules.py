@@ -25,7 +25,6 @@ from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
 from mutt.store import rulebook
 from mutt.store.engine import transaction
-from mutt.words import many
 
 #: As large as one event of a file may be.
 EVENT_MAX = 1 << 20
@@ -73,7 +72,7 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
             "", ["file", "rule", "field", "reason"], [(name, *map(escape, fault)) for name, fault in faults]
         )
         sys.exit(1)
-    click.echo(f"{many(len(good), 'rule')}, all of them good")
+    click.echo(f"{len(good)} rules, all of them good")
     if events is not None:
         _verdicts(good, events_of(events.read()), development or STARTING_DEVELOPMENT_HOSTS)
 
@@ -96,7 +95,7 @@ def import_(file: BinaryIO, replace: bool, who: str | None, reason: str) -> None
             conn, items, replace=replace, changed_by=who or getpass.getuser(), reason=reason
         )
         after = len(rulebook.list_rules(conn))
-    click.echo(f"{many(len(written), 'rule')} brought in: {before} before, {after} now")
+    click.echo(f"{len(written)} rules brought in; there were {before}, there are {after}")
 
 
 @rules.command()
