@@ -40,7 +40,7 @@ fuzz: $(VENV)/.installed ## The properties, with many more examples than a test 
 bench: $(VENV)/.installed ## Measure
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: $(VENV)/.installed ## Measure in a few minutes, less surely
+bench-quick: $(VENV)/.installed ## Measure in under a minute, less surely
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
 
 test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server

@@ -6,6 +6,7 @@ the stream. A lost, doubled or late doorbell harms nothing: the tick (``tasks/ti
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -39,6 +40,25 @@ class Consumer(CeleryConsumer):
             "without_mingle": True,
         }
         super().__init__(*args, worker_options=options, **kwargs)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The broker is lost: closing what is left of the connection must not end the worker.
+
+        Celery 5.7 first collects the connection, which takes the address from its transport, and then closes it. Where
+        a doorbell is not acknowledged yet, closing wants to give it back, finds no address, and fails with an
+        AttributeError that nobody catches. Its doorbell the tick rings again.
+        """
+        connection = self.connection
+        connection.close = _tolerant(connection.close)
+        super().on_connection_error_after_connected(exc)
+
+
+def _tolerant(close: Callable[[], None]) -> Callable[[], None]:
+    def closed() -> None:
+        with contextlib.suppress(AttributeError):
+            close()
+
+    return closed
 
 
 @functools.cache

@@ -4,6 +4,7 @@
 
     MuttError
     ├── SettingsError      name, value, expected
+    │   └── StackGone      home                   (`mutt up` was killed there)
     ├── Refused            field, reason          (input that its sender can mend)
     │   ├── RejectedItem   one event of a request
     │   ├── RejectedBody   a whole request        (status)
@@ -19,6 +20,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class MuttError(Exception):
     """Something went wrong in MUTT."""
@@ -30,6 +33,14 @@ class SettingsError(MuttError):
     def __init__(self, name: str, value: str, expected: str) -> None:
         super().__init__(f"{name}={value!r}: expected {expected}")
         self.name, self.value, self.expected = name, value, expected
+
+
+class StackGone(SettingsError):
+    """A setting was to come from the stack of ``home``, whose ``mutt up`` was killed."""
+
+    def __init__(self, home: Path) -> None:
+        MuttError.__init__(self, f"the stack in {home} is gone: start `mutt up`")
+        self.home = home
 
 
 class Refused(MuttError):

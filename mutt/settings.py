@@ -2,21 +2,27 @@
 
 A bad value stops the start with its name, its value and what was expected. Every secret may also come from a
 file named by ``NAME_FILE``. ``REDIS_URL``, ``DATABASE_URL`` and the other addresses that are not set come from
-``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds the stack.
+``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds the stack; and so do the settings that this
+stack was started with, so that a worker typed beside it behaves as its own do.
+
+``eval "$(mutt env)"`` leaves its mark: what it put into a shell is not taken for what somebody set there, so that it
+can't outlive its stack, or lead into another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mutt.errors import SettingsError
+from mutt.errors import SettingsError, StackGone
 
 Reader = Callable[[str, str], Any]
 
@@ -30,6 +36,12 @@ FROM_UP = {
     "ADMIN_PASSWORD": "admin_password",
     "PROMETHEUS_MULTIPROC_DIR": "metrics_dir",
 }
+
+#: One process' own, and no part of how a stack behaves.
+_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_PORT"})
+
+#: The mark of ``mutt env``: of which home it spoke, and which variables it set, each with a hash of its value.
+MARK_HOME, MARK_SET = "MUTT_ENV_OF", "MUTT_ENV_SET"
 
 _SIZES = {
     "": 1,
@@ -205,17 +217,17 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Read the environment. Raises :class:`SettingsError`. ``overrides`` are values, for tests."""
-        env = os.environ if env is None else env
-        up = _read_up(Path(env.get("MUTT_HOME") or "~/.mutt").expanduser())
+        env = _chosen(os.environ if env is None else env)
+        stack = _of_stack(read_up(_home(env)), env)
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             if field.name in overrides:
                 values[field.name] = overrides[field.name]
                 continue
-            name = field.metadata["env"] or field.name.upper()
-            given = _given(name, env, field.metadata["secret"])
-            if given is None and name in FROM_UP:
-                given = up.get(FROM_UP[name])
+            name, secret = _name(field), field.metadata["secret"]
+            given = _given(name, env, secret)
+            if given is None:
+                given = _given(name, stack, secret)
             raw = field.metadata["default"] if given is None or given == "" else given
             values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
         values["broker_url"] = values["broker_url"] or values["redis_url"]
@@ -226,12 +238,19 @@ class Settings:
         """Refuse to start without these settings (by field name). Raises :class:`SettingsError`."""
         for name in names:
             if not getattr(self, name):
+                if read_up(self.mutt_home, gone=True):
+                    raise StackGone(self.mutt_home)
                 raise SettingsError(name.upper(), "", "a value: set it, or start `mutt up` first")
 
 
-def inherited() -> dict[str, str]:
-    """This process' environment, for the processes that it starts."""
-    return dict(os.environ)
+def _name(field: dataclasses.Field[Any]) -> str:
+    return str(field.metadata["env"] or field.name.upper())
+
+
+def _variables(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The variables that may hold it; the first wins."""
+    name = _name(field)
+    return (name + "_FILE", name) if field.metadata["secret"] else (name,)
 
 
 def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
@@ -244,11 +263,102 @@ def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
     return env.get(name)
 
 
-def _read_up(home: Path) -> dict[str, str]:
+def inherited() -> dict[str, str]:
+    """This process' environment, for the processes that it starts in whatever directory; without ``mutt env``'s."""
+    env = _without(os.environ, marked(os.environ))
+    for field in dataclasses.fields(Settings):
+        file = _variables(field)[0]
+        if file.endswith("_FILE") and env.get(file):
+            env[file] = str(Path(env[file]).absolute())
+    if env.get("PYTHONPATH"):
+        env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, env["PYTHONPATH"].split(os.pathsep)))
+    return env
+
+
+def shared(env: Mapping[str, str]) -> dict[str, str]:
+    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names."""
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(Settings):
+        if _name(field) in FROM_UP or _name(field) in _OWN:
+            continue
+        variable = next((name for name in _variables(field) if env.get(name)), "")
+        if variable and env[variable] != field.metadata["default"]:
+            found[variable] = env[variable]
+    return found
+
+
+def exported(up: Mapping[str, Any], home: Path) -> dict[str, str]:
+    """What ``mutt env`` sets in a shell, its mark included."""
+    told = {**_told(up), "MUTT_HOME": str(home), "APP": "mutt"}
+    hashes = " ".join(
+        f"{name}={_hash(value)}" for name, value in told.items() if name not in ("MUTT_HOME", "APP")
+    )
+    return {**told, MARK_HOME: str(home), MARK_SET: hashes}
+
+
+def marked(env: Mapping[str, str] | None = None) -> list[str]:
+    """Which variables still hold what ``mutt env`` set."""
+    env = os.environ if env is None else env
+    pairs = (pair.partition("=") for pair in env.get(MARK_SET, "").split())
+    return [name for name, _, hash_ in pairs if name in env and _hash(env[name]) == hash_]
+
+
+def read_up(home: Path, *, gone: bool = False) -> dict[str, Any]:
+    """``up.json`` of the stack that runs in ``home``; empty: none does. ``gone``: of one that was killed."""
     try:
         found = json.loads((home / "up.json").read_text())
     except (OSError, ValueError):
         return {}
-    return (
-        {k: str(v) for k, v in found.items() if isinstance(v, str | int)} if isinstance(found, dict) else {}
-    )
+    if not isinstance(found, dict):
+        return {}
+    return found if _killed(found) is gone else {}
+
+
+def _killed(up: Mapping[str, Any]) -> bool:
+    """Is its supervisor no more? Who asked for a stop, and got it, leaves no ``up.json``."""
+    pid = up.get("processes", {}).get("supervisor")
+    if pid is None:
+        return False
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+    return False
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env.get("MUTT_HOME") or "~/.mutt").expanduser().absolute()
+
+
+def _chosen(env: Mapping[str, str]) -> Mapping[str, str]:
+    """``env`` without what ``mutt env`` set there, where its home can be asked anew, or is another one.
+
+    Elsewhere (in a container, say) it is all there is.
+    """
+    home = _home(env)
+    if env.get(MARK_HOME) == str(home) and not (home / "up.lock").exists():
+        return env
+    return _without(env, marked(env))
+
+
+def _without(env: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in {MARK_HOME, MARK_SET, *names}}
+
+
+def _told(up: Mapping[str, Any]) -> dict[str, str]:
+    """What ``up.json`` says, as variables."""
+    addresses = {name: str(up[key]) for name, key in FROM_UP.items() if up.get(key)}
+    return {**addresses, **up.get("settings", {})}
+
+
+def _of_stack(up: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
+    """What a process with ``env`` takes from the running stack: who works on another Redis only the addresses."""
+    told = _told(up)
+    if _given("REDIS_URL", env, True) in (None, told.get("REDIS_URL")):
+        return told
+    return {name: value for name, value in told.items() if name in FROM_UP}
+
+
+def _hash(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()[:12]

@@ -47,11 +47,14 @@ class Stack:
 
     def start(self) -> Stack:
         """Start it, and wait until every role is there and ingest is ready."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        # As from the folder above a clone named mutt: what is called like the package must not pass for it.
+        above = self.home / "above"
+        (above / "mutt").mkdir(parents=True, exist_ok=True)
         with (self.home / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mutt", "up", "--no-samples", *self.options],
+                [sys.executable, "-P", "-m", "mutt", "up", "--no-samples", *self.options],
                 env=self.environ,
+                cwd=above,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

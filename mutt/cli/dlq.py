@@ -14,6 +14,7 @@ import orjson
 import redis
 from kombu.exceptions import OperationalError
 from rich.markup import escape
+from rich.padding import Padding
 from sqlalchemy import Connection, select
 
 from mutt import names
@@ -30,8 +31,13 @@ from mutt.store.tables import alerts
 from mutt.streams.books import entries
 from mutt.streams.letters import Letter, Letters
 from mutt.streams.stream import Stream
+from mutt.words import many
 
 QUEUE = click.argument("queue", type=click.Choice(list(names.DLQS)))
+
+
+#: Columns that the table of letters needs.
+WIDE = 140
 
 
 class NoLetter(MuttError):
@@ -67,7 +73,7 @@ def list_(queue: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON: one object, or one a line.")
 @spoken()
 def show(queue: str, id_: str | None, limit: int, as_json: bool) -> None:
-    """List a queue's letters, the oldest first; with ID show one whole."""
+    """List a queue's letters, the oldest first; with ID show one whole. JSON tells what each holds, too."""
     if id_ is None:
         _list(queue, limit, as_json=as_json)
         return
@@ -93,11 +99,14 @@ def replay(queue: str, ids: tuple[str, ...], everything: bool) -> None:
 
 @dlq.command()
 @QUEUE
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every letter of the queue.")
 @click.option("--reason", required=True, help="Why; kept with the letter's id in mutt:drops.")
 @spoken()
-def drop(queue: str, ids: tuple[str, ...], reason: str) -> None:
-    """Give letters up, for a reason that is kept."""
+def drop(queue: str, ids: tuple[str, ...], everything: bool, reason: str) -> None:
+    """Give letters up, for a reason that is kept: those named, or --all."""
+    if bool(ids) == everything:
+        raise click.UsageError("name the letters, or say --all")
     _moved(dropped(services(), queue, ids, reason=reason, who=getpass.getuser()), ids, "dropped")
 
 
@@ -169,16 +178,28 @@ def _alert_ids(moved: Sequence[Entry]) -> list[UUID]:
 
 
 def _list(queue: str, limit: int, *, as_json: bool) -> None:
-    listed = letters(services()).listed(queue)
+    listed = letters(services()).listed(queue, payload=as_json)
     shown = [letter for letter, _ in zip(listed, range(limit), strict=False)]
     if as_json:
         for letter in shown:
             click.echo(_json(letter))
         return
-    rows = [(one.id, one.at, one.events, one.attempts, one.about, escape(_short(one))) for one in shown]
-    table("", ["id", "parked", "events", "attempts", "about", "reason"], rows, numbers=(2, 3))
+    if console.width < WIDE:
+        for one in shown:
+            _narrow(one)
+    else:
+        rows = [(one.id, one.at, one.events, one.attempts, one.about, escape(_short(one))) for one in shown]
+        table("", ["id", "parked", "events", "attempts", "about", "reason"], rows, numbers=(2, 3))
     if len(shown) == limit:
         console.print(f"[dim]the oldest {limit}; --limit shows more[/]")
+
+
+def _narrow(letter: Letter) -> None:
+    """One letter in lines of its own: an id that is cut in two can't be copied."""
+    told = (letter.at, many(letter.events, "event"), many(letter.attempts, "attempt"))
+    console.print(f"[bold]{letter.id}[/]  {', '.join(told)}", soft_wrap=True)
+    for line in filter(None, (letter.about, _short(letter))):
+        console.print(Padding(escape(line), (0, 0, 0, 2)))
 
 
 def _short(letter: Letter) -> str:
@@ -193,7 +214,7 @@ def _json(letter: Letter, *, indent: bool = False) -> bytes:
 
 def _moved(moved: Sequence[Entry], ids: Sequence[str], what: str) -> None:
     events = sum(entry.n for entry in moved)
-    click.echo(f"{len(moved)} letters ({events} events or alerts) {what}")
+    click.echo(f"{many(len(moved), 'letter')} ({many(events, 'event or alert', 'events or alerts')}) {what}")
     missing = sorted(set(ids) - {entry.id for entry in moved})
     if missing:
         raise NoLetter(f"not there any more: {', '.join(missing)}")

@@ -17,6 +17,7 @@ from mutt.cli.outages import spoken
 from mutt.services import Services
 from mutt.streams import books
 from mutt.streams.connect import Client, connect
+from mutt.words import age
 
 #: The Celery queues; each holds doorbells, not data.
 CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
@@ -33,6 +34,11 @@ class Breaker(msgspec.Struct, frozen=True):
     failures: int  #: in a row
     asks_again_s: float  #: seconds until the next probe
     paused_s: float  #: seconds for which Moog asked to be left alone
+
+    @property
+    def quiet(self) -> bool:
+        """Is there nothing to say of it?"""
+        return self.state == "closed" and not self.paused_s
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -57,8 +63,12 @@ class Seen(msgspec.Struct, frozen=True):
 @click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @spoken()
 def queues(as_json: bool, watch: bool) -> None:
-    """Show every queue: entries, who holds them, the oldest's age; doorbells; breaker and budget."""
+    """Show every queue: entries, who holds them, the oldest's age; doorbells; breaker and budget.
+
+    Behind: alerts that wait for one of the same signature, beside the entries.
+    """
     s = services()
+    s.settings.need("redis_url", "broker_url")
     with connect(s.settings.broker_url) as broker, contextlib.suppress(KeyboardInterrupt):
         while True:
             seen = look(s, broker)
@@ -73,17 +83,27 @@ def queues(as_json: bool, watch: bool) -> None:
 def look(services: Services, broker: Client) -> Seen:
     """Everything that waits, now. ``redis.RedisError`` passes through."""
     client = services.redis
-    seconds, micros = client.time()
-    now = seconds + micros / 1e6
-    found = {name.decode(): value.decode() for name, value in client.hgetall(names.BREAKER).items()}
+    now = redis_time(client)
     span = window(services.settings.moog_rate_period)
     used = int(client.zcount(names.BUDGET, round((now - span) * 1e6), "+inf"))
     return Seen(
         queues=books.depths(client, services.queues, now),
         doorbells={queue: int(broker.llen(queue)) for queue in CELERY_QUEUES},
-        breaker=breaker(found, now),
+        breaker=breaker_of(services),
         budget=Spent(used, services.settings.moog_rate_limit, span),
     )
+
+
+def redis_time(client: Client) -> float:
+    """Seconds of Redis' clock."""
+    seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
+
+
+def breaker_of(services: Services) -> Breaker:
+    """The breaker, now. ``redis.RedisError`` passes through."""
+    found = services.redis.hgetall(names.BREAKER).items()
+    return breaker({name.decode(): value.decode() for name, value in found}, redis_time(services.redis))
 
 
 def breaker(found: dict[str, str], now: float) -> Breaker:
@@ -108,10 +128,17 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
         click.echo(orjson.dumps(builtins, option=orjson.OPT_INDENT_2 if indent else 0))
         return
     rows = [
-        (depth.queue, depth.entries, depth.held, age(depth.oldest_s), "set" if depth.doorbell else "")
+        (
+            depth.queue,
+            depth.entries,
+            depth.held,
+            depth.behind or "",
+            age(depth.oldest_s),
+            "set" if depth.doorbell else "",
+        )
         for depth in seen.queues
     ]
-    table("", ["queue", "entries", "held", "oldest", "bell"], rows, numbers=(1, 2, 3))
+    table("", ["queue", "entries", "held", "behind", "oldest", "bell"], rows, numbers=(1, 2, 3, 4))
     bells = ", ".join(f"{queue} {n}" for queue, n in seen.doorbells.items())
     console.print(f"\ndoorbells  {bells}   [dim](Celery messages: they say that there is work)[/]")
     console.print(f"breaker    {says(seen.breaker)}")
@@ -121,20 +148,9 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
 
 def says(breaker: Breaker) -> str:
     """The breaker in one line."""
-    words = [breaker.state.replace("_", " ")]
-    if breaker.reason:
-        words.append(f"({breaker.reason})")
+    words = [breaker.state.replace("_", " ") + (f" ({breaker.reason})" if breaker.reason else "")]
     if breaker.asks_again_s:
         words.append(f"asks again in {age(breaker.asks_again_s)}")
     if breaker.paused_s:
         words.append(f"paused by Moog for {age(breaker.paused_s)}")
-    return " ".join(words)
-
-
-def age(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 12 s, 7 min, 3.1 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return ", ".join(words)

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 
 import orjson
 
+#: Whose storm it is.
+STORM_HOST = "lb-07"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -124,7 +127,7 @@ def _application(now: datetime, dice: random.Random) -> Sample:
 
 def _storm(now: datetime, dice: random.Random) -> Sample:
     lines = [
-        f"<134>{_stamp(now - timedelta(seconds=30 - i * 0.1))} lb-07 haproxy[{1900 + i}]: "
+        f"<134>{_stamp(now - timedelta(seconds=30 - i * 0.1))} {STORM_HOST} haproxy[{1900 + i}]: "
         f"backend api-{dice.randint(1, 9)} has no server available, {dice.randint(1, 4000)} requests queued"
         for i in range(240)
     ]

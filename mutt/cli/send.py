@@ -21,6 +21,7 @@ from mutt.embedded.home import Home
 from mutt.errors import MuttError
 from mutt.formats.registry import FORMATS
 from mutt.settings import Settings
+from mutt.words import many
 
 #: Made-up events, where no number is given.
 COUNT = 1000
@@ -91,6 +92,8 @@ def send(
         )
     target = Target(_address(url, settings, format_), _key(key, settings), retry, patience, timeout)
     tally = _send(target, batches, rate, connections, total or None, quiet=as_json)
+    if file is not None and not tally.events:
+        raise MuttError(f"{file.name} holds no event: nothing was sent")
     _summary(tally, as_json=as_json)
     sys.exit(0 if tally.whole else 1)
 
@@ -165,4 +168,5 @@ def _summary(tally: Tally, *, as_json: bool) -> None:
     for reason, n in tally.reasons.most_common(10):
         console.print(f"  {n} x {reason}", soft_wrap=True, markup=False)
     if tally.errors:
-        console.print(f"[red]{tally.errors} batches were given up[/]")
+        verb = "was" if tally.errors == 1 else "were"
+        console.print(f"[red]{many(tally.errors, 'batch', 'batches')} {verb} given up[/]")

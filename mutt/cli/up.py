@@ -8,35 +8,92 @@ import shutil
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
+import redis
+from rich.markup import escape
+from sqlalchemy import text
 
 from mutt.celery import ring
 from mutt.cli.common import console
-from mutt.cli.show import show
+from mutt.cli.outages import Away, first_line
+from mutt.cli.show import GRACE, PATIENCE, settle, show
 from mutt.embedded.home import Home
 from mutt.embedded.stack import Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
-from mutt.errors import MuttError
+from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
-from mutt.settings import FROM_UP, Settings, inherited
+from mutt.settings import Settings, exported, inherited, marked
+from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
+from mutt.streams.connect import connect
+
+#: Seconds that a server which was given has for its first answer.
+FIRST_ANSWER = 3.0
 
 
 @click.command()
 @click.option("--alerts", default=2, show_default=True, type=click.IntRange(1), help="Workers that evaluate.")
 @click.option("--moog", default=1, show_default=True, type=click.IntRange(1), help="Workers that forward.")
-@click.option("--once", is_flag=True, help="End after the samples' table; exit 0 only if the books balance.")
-@click.option("--samples/--no-samples", default=True, show_default=True, help="Send the sample events.")
-def up(alerts: int, moog: int, once: bool, samples: bool) -> None:
+@click.option("--once", is_flag=True, help="End when all is at rest; exit 0 only if the books balance.")
+@click.option(
+    "--samples/--no-samples",
+    default=None,
+    help="Send the sample events.  [default: only where MOOG_URL names no Moog: it would page people]",
+)
+def up(alerts: int, moog: int, once: bool, samples: bool | None) -> None:
     """Run everything here: Redis, PostgreSQL, every role of MUTT, Flower and a Moog simulator. Ctrl-C stops it."""
     home = Home(Settings.from_env().mutt_home).make()
     with home.lock() as descriptor:
         # What an earlier run left must not be taken for what was given.
         home.clear_up()
-        stack = Stack.plan(home, Settings.from_env(), inherited(), Sizes(alerts, moog))
-        sys.exit(_run(stack, descriptor, once=once, send=samples))
+        environ = inherited()
+        settings = Settings.from_env(environ)
+        _say_what_is_not_used()
+        check_given(settings)
+        stack = Stack.plan(home, settings, environ, Sizes(alerts, moog))
+        try:
+            sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings)))
+        finally:
+            # Also after a start that failed: nothing runs, and nobody was killed.
+            home.clear_up()
+
+
+def _say_what_is_not_used() -> None:
+    names = marked()
+    if names:
+        _say(f"not used, for `mutt env` set them in this shell: {', '.join(names)}")
+
+
+def wanted(samples: bool | None, settings: Settings) -> bool:
+    """Are the samples to be sent?"""
+    if samples is None and settings.moog_url:
+        _say("no sample events, for MOOG_URL is given and they would page people; --samples sends them")
+        return False
+    return samples is not False
+
+
+def check_given(settings: Settings) -> None:
+    """See that the servers which are given can be reached. Raises :class:`Away`."""
+    if settings.redis_url:
+        try:
+            connect(settings.redis_url, timeout=FIRST_ANSWER).ping()
+        except redis.RedisError as error:
+            raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
+    if settings.database_url:
+        try:
+            with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+                conn.execute(text("SELECT 1"))
+        except StoreDown as error:
+            raise _unreachable("DATABASE_URL", "a PostgreSQL", first_line(error)) from error
+
+
+def _unreachable(name: str, what: str, why: str) -> Away:
+    return Away(
+        f"{name} is set, and it can't be asked: {why.rstrip('.')} (unset {name}, and {what} is started here)"
+    )
 
 
 def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
@@ -63,40 +120,48 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
         simulator = stack.simulator(told)
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
-        _addresses(told)
+        _addresses(stack, told)
         if send or once:
             # Beside the supervisor, which goes on looking after its processes from this thread.
-            showing = threading.Thread(
-                target=_show, args=(stack, told, supervisor, once, verdict), daemon=True
-            )
-            showing.start()
+            arguments = (stack, told, supervisor, once, send, verdict)
+            threading.Thread(target=_show, args=arguments, daemon=True).start()
+        else:
+            console.print(_farewell(stack.home), soft_wrap=True)
         supervisor.run()
         _say("stopping")
-    stack.home.clear_up()
     return (verdict or [1])[0] if once else 0
 
 
 def _show(
-    stack: Stack, told: Mapping[str, Any], supervisor: Supervisor, once: bool, verdict: list[int]
+    stack: Stack,
+    told: Mapping[str, Any],
+    supervisor: Supervisor,
+    once: bool,
+    send: bool,
+    verdict: list[int],
 ) -> None:
     try:
         services = Services(Settings.from_env(stack.environment(told, "cli")), ring, role="cli")
-        good = show(services, str(told["ingest"]), str(told["api_key"]), console, lambda: supervisor.stopping)
-        verdict.append(0 if good else 1)
+
+        def stop() -> bool:
+            return supervisor.stopping
+
+        if send:
+            show(services, str(told["ingest"]), str(told["api_key"]), console, stop, to_rest=once)
+        found = settle(services, stop, patience=GRACE if send else PATIENCE)
+        verdict.append(0 if found.good else 1)
         if not supervisor.stopping:
-            console.print(
-                "the books balance" if good else "[red]the books do not balance: see `mutt ledger`[/]"
-            )
+            console.print(found.says, soft_wrap=True)
     except Exception as error:  # noqa: BLE001 this thread's edge: the stack stays up, and the user reads why
         verdict.append(1)
-        console.print(f"[red]the samples did not get through[/]: {error}")
+        console.print(f"[red]{escape(first_line(error))}[/]", soft_wrap=True)
     if once:
         supervisor.request_stop()
     elif not supervisor.stopping:
-        console.print('Ctrl-C stops it. In another shell: [bold]eval "$(mutt env)"[/]')
+        console.print(_farewell(stack.home), soft_wrap=True)
 
 
-def _addresses(told: Mapping[str, Any]) -> None:
+def _addresses(stack: Stack, told: Mapping[str, Any]) -> None:
     login = f"{told['admin_user']} / {told['admin_password']}"
     lines = [
         ("ingest", f"{told['ingest']}/ingest", f"X-API-KEY: {told['api_key']}"),
@@ -104,13 +169,28 @@ def _addresses(told: Mapping[str, Any]) -> None:
         ("Flower", told["flower"], login),
         ("Moog", told["moogsim"] or "as MOOG_URL says", "a simulator" if told["moogsim"] else ""),
         ("metrics", f"{told['ingest']}/metrics", ""),
+        ("logs", str(stack.home.log("ingest").parent), ""),
     ]
     for name, address, note in lines:
-        console.print(f"  {name:8} {address}  {note}", soft_wrap=True)
+        console.print(f"  {name:8} {escape(address)}  {escape(note)}".rstrip(), soft_wrap=True)
+
+
+def _farewell(home: Home) -> str:
+    command = started_as(sys.argv[0])
+    if home.path != Home(Path("~/.mutt")).path:
+        command = f"MUTT_HOME={shlex.quote(str(home.path))} {command}"
+    return f'Ctrl-C stops it. In another shell: [bold]eval "$({escape(command)} env)"[/]'
+
+
+def started_as(argv0: str) -> str:
+    """How another shell calls the ``mutt`` that runs here: by the path that was typed."""
+    if Path(argv0).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m mutt"
+    return shlex.quote(argv0)
 
 
 def _say(sentence: str) -> None:
-    console.print(f"[dim]mutt:[/] {sentence}", soft_wrap=True)
+    console.print(f"[dim]mutt:[/] {escape(sentence)}", soft_wrap=True)
 
 
 @click.command()
@@ -120,10 +200,15 @@ def env() -> None:
     found = home.read_up()
     if not found:
         raise MuttError(f"nothing runs in {home.path}: start `mutt up` first")
-    values = {name: str(found[key]) for name, key in FROM_UP.items() if found.get(key)}
-    values |= {"MUTT_HOME": str(home.path), "APP": "mutt"}
+    values = exported(found, home.path)
+    for name in marked():
+        if name not in values:
+            click.echo(f"unset {name}")
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    programs = Path(sys.executable).parent
+    if shutil.which("celery") != str(programs / "celery"):
+        click.echo(f'export PATH={shlex.quote(str(programs))}:"$PATH"')
 
 
 @click.command()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mutt.doctor.finding import Finding, bad, ok, warn
 from mutt.streams.books import Books, Depth
+from mutt.words import many
 
 #: Seconds that two clocks may differ.
 SKEW = 1.0
@@ -40,15 +41,20 @@ def queues(depths: Sequence[Depth]) -> Iterator[Finding]:
         elif dead:
             yield warn(
                 what,
-                f"{depth.entries} dead letters",
+                many(depth.entries, "dead letter"),
                 f"see `mutt dlq show {depth.queue.removeprefix('dlq:')}`",
             )
         elif depth.oldest_s > OLD:
             yield warn(
-                what, f"{depth.entries} entries, the oldest waits {depth.oldest_s:.0f} s", _more(depth.queue)
+                what, f"{_entries(depth)}, the oldest waits {depth.oldest_s:.0f} s", _more(depth.queue)
             )
         else:
-            yield ok(what, f"{depth.entries} entries, the oldest waits {depth.oldest_s:.1f} s")
+            yield ok(what, f"{_entries(depth)}, the oldest waits {depth.oldest_s:.1f} s")
+
+
+def _entries(depth: Depth) -> str:
+    behind = f" and {many(depth.behind, 'alert')} behind them" if depth.behind else ""
+    return many(depth.entries, "entry", "entries") + behind
 
 
 def _more(queue: str) -> str:

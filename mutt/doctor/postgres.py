@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from mutt.doctor.finding import Finding, bad, ok, warn
 from mutt.store.partitions import name_of
 from mutt.store.vitals import Vitals
+from mutt.words import many
 
 #: server_version_num of the least version.
 FLOOR = 150_000
@@ -86,7 +87,9 @@ def _default_rows(rows: int) -> Finding:
     if not rows:
         return ok("audit, default partition", "empty")
     return warn(
-        "audit, default partition", f"{rows} rows: their month was missing", "run `mutt partitions ensure`"
+        "audit, default partition",
+        f"{many(rows, 'row')}: their month was missing",
+        "run `mutt partitions ensure`",
     )
 
 

@@ -33,7 +33,9 @@ def _version(info: Info) -> Finding:
     good = tuple(int(part) for part in version.split(".")[:2]) >= FLOOR
     floor = ".".join(map(str, FLOOR))
     if good:
-        return ok("Redis version", version)
+        # Valkey says of itself that it is Redis 7.2.4, whatever it is.
+        valkey = info.get("valkey_version")
+        return ok("Redis version", f"Valkey {valkey}" if valkey else version)
     return bad(
         "Redis version", f"{version}; the scripts need {floor}", f"run Redis {floor} or newer, or Valkey"
     )

@@ -16,10 +16,15 @@ from typing import Any
 
 import psutil
 
-from mutt.errors import MuttError
+from mutt.errors import MuttError, StackGone
+from mutt.settings import read_up
 
 #: Seconds that a start waits for the remains of a killed stack to be cleared away.
 CLEARING = 20.0
+
+
+class NotUsable(MuttError):
+    """MUTT_HOME can't be made, or is closed to us."""
 
 
 class AlreadyRunning(MuttError):
@@ -56,8 +61,21 @@ class Home:
         self.path = path.expanduser().absolute()
 
     def make(self) -> Home:
-        """Make the directory. Others may pass through root's (its PostgreSQL must), and see nothing on the way."""
-        self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        """Make the directory. Others may pass through root's (its PostgreSQL must), and see nothing on the way.
+
+        Raises :class:`NotUsable`.
+        """
+        try:
+            self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            inside = [self.path, *self.path.iterdir()]
+        except OSError as error:
+            raise NotUsable(f"MUTT_HOME={self.path} can't be used: {error.strerror}") from error
+        closed = [path for path in inside if not os.access(path, os.R_OK | os.W_OK)]
+        if closed:
+            raise NotUsable(
+                f"MUTT_HOME={self.path} can't be used: {closed[0]} is not ours to write "
+                "(was it made by another user?)"
+            )
         return self
 
     def directory(self, name: str) -> Path:
@@ -112,7 +130,9 @@ class Home:
         self._write("up.json", up)
 
     def read_up(self) -> dict[str, Any]:
-        """What runs here, as ``up.json`` says; empty: nothing does."""
+        """What runs here, as ``up.json`` says; empty: nothing does. Raises :class:`StackGone`."""
+        if read_up(self.path, gone=True):
+            raise StackGone(self.path)
         return self._read("up.json")
 
     def clear_up(self) -> None:

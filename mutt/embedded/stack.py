@@ -15,7 +15,7 @@ from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer, data_version, place_for
 from mutt.embedded.process import Process, answers
 from mutt.embedded.redis import RedisServer, find_redis
-from mutt.settings import Settings
+from mutt.settings import Settings, shared
 
 HOST = "127.0.0.1"
 
@@ -27,6 +27,9 @@ MEMORY = "2gb"
 
 #: Threads that forward: at least twice rate times latency.
 MOOG_THREADS = 32
+
+#: The simulator is back within a second, where people wait for it: its breaker asks sooner than a real Moog's.
+SIMULATORS_BREAKER = "10s"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class Stack:
         )
 
     def up(self, redis: RedisServer | None, postgres: PostgresServer | None) -> dict[str, object]:
-        """What ``up.json`` says: where everything is, and how to get in."""
+        """What ``up.json`` says: where everything is, how to get in, and how it was told to behave."""
         s, secrets = self.settings, self.secrets
-        return {
+        told: dict[str, object] = {
             "ingest": self.url("ingest"),
             "admin": self.url("admin"),
             "flower": self.url("flower"),
@@ -94,6 +97,7 @@ class Stack:
             "admin_password": s.admin_password or secrets.admin_password,
             "metrics_dir": str(self.metrics_dir),
         }
+        return {**told, "settings": shared(self.environment(told, ""))}
 
     def _moogsim_url(self) -> str:
         path = (
@@ -124,10 +128,15 @@ class Stack:
             "FLOWER_URL": self.url("flower"),
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir),
         }
+        if not s.moog_url and not env.get("MOOG_BREAKER_TIMEOUT"):
+            env["MOOG_BREAKER_TIMEOUT"] = SIMULATORS_BREAKER
+        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
+        env.pop("METRICS_PORT", None)
         if role == "flower":
             env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
-        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
-        return {name: value for name, value in env.items() if name != "METRICS_PORT"}
+            # It counts by the same library, and would count into our sum.
+            del env["PROMETHEUS_MULTIPROC_DIR"]
+        return env
 
     def simulator(self, up: Mapping[str, object]) -> Process | None:
         """A Moog that answers as told, where no real one is given."""
@@ -199,6 +208,8 @@ class Stack:
             name=name,
             argv=(sys.executable, *argv),
             log=self.home.log(name),
+            # Python, gunicorn and celery look for modules where they are started: there, nothing is.
+            cwd=self.home.directory("run"),
             env=self.environment(up, name.rstrip("0123456789")),
             ready=answers(ready_url) if ready_url else _at_once,
             ready_line=ready_line,

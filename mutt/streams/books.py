@@ -97,18 +97,30 @@ class Depth(msgspec.Struct, frozen=True):
     held: int  #: with a consumer
     oldest_s: float
     doorbell: bool  #: is its bell set?
+    behind: int = 0  #: alerts that stand behind others of their signature, beside the entries
+
+    @property
+    def waiting(self) -> int:
+        """Everything that stands there."""
+        return self.entries + self.behind
 
 
 def depths(client: Client, queues: dict[str, names.Queue], now: float) -> list[Depth]:
     """Every queue and lane, and every dead-letter queue."""
     found = []
+    behind = {lane.decode(): int(n) for lane, n in client.hgetall(names.BEHIND_COUNTS).items()}
     for queue in queues.values():
         bell = bool(client.exists(queue.bell))
-        found += [_depth(client, stream, bell, now) for stream in queue.streams]
+        found += [
+            _depth(client, stream, bell, now, behind.get(stream.rpartition(":")[2], 0))
+            for stream in queue.streams
+        ]
     return found + [_depth(client, stream, False, now, held=False) for stream in names.DLQS.values()]
 
 
-def _depth(client: Client, stream: str, bell: bool, now: float, *, held: bool = True) -> Depth:
+def _depth(
+    client: Client, stream: str, bell: bool, now: float, behind: int = 0, *, held: bool = True
+) -> Depth:
     count = client.xlen(stream)
     first = client.xrange(stream, count=1) if count else []
     oldest = max(0.0, now - int(first[0][0].decode().split("-")[0]) / 1000) if first else 0.0
@@ -118,4 +130,4 @@ def _depth(client: Client, stream: str, bell: bool, now: float, *, held: bool = 
             pending = int(client.xpending(stream, names.GROUP)["pending"])
         except redis.ResponseError:  # no group yet: nobody ever took from it
             pending = 0
-    return Depth(stream.removeprefix("mutt:"), count, pending, oldest, bell)
+    return Depth(stream.removeprefix("mutt:"), count, pending, oldest, bell, behind)

@@ -93,7 +93,12 @@ class RedisGauges:
 def _queues(depths: list[books.Depth]) -> Iterator[core.Metric]:
     live = [d for d in depths if not d.queue.startswith("dlq:")]
     dead = [d for d in depths if d.queue.startswith("dlq:")]
-    yield _gauge("mutt_queue_depth", "Entries in a queue", {(d.queue,): d.entries for d in live}, ["queue"])
+    yield _gauge(
+        "mutt_queue_depth",
+        "Entries in a queue, and alerts behind them",
+        {(d.queue,): d.waiting for d in live},
+        ["queue"],
+    )
     yield _gauge(
         "mutt_queue_oldest_seconds", "Age of its oldest", {(d.queue,): d.oldest_s for d in live}, ["queue"]
     )

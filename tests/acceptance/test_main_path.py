@@ -12,7 +12,7 @@ import psutil
 import requests
 
 from tests.admin_client import filled_in
-from tests.stack import ROLES, Stack
+from tests.stack import QUICK, ROLES, Stack
 from tests.waiting import wait_until
 
 
@@ -123,6 +123,12 @@ def test_env_lets_another_shell_find_the_stack(stack):
     printed = stack.mutt("env", check=True).stdout
     assert f"export REDIS_URL={stack.up['redis_url']}" in printed
     assert "export APP=mutt" in printed
+    assert f"export EVALUATE_CLAIM={QUICK['EVALUATE_CLAIM']}" in printed, (
+        "a worker by hand behaves as theirs do"
+    )
+    script = printed + "celery --version && python -m mutt ledger"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
     assert os.environ.get("MUTT_HOME", "") not in ("", str(stack.home)), "the test's own shell is another one"
 
 

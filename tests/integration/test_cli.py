@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +15,16 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
+from mutt import names
 from mutt.cli import cli, common
+from mutt.cli.show import settle, show
 from mutt.errors import MuttError
 from mutt.moogsim.script import Behaviour, Step
 from mutt.moogsim.server import Simulator
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store.tables import alerts, audit_ledger, config_audit_log
+from mutt.web.health import RedisGauges
 from mutt.web.ingest import make_ingest
 
 KEY = "test-key"
@@ -181,6 +185,15 @@ def test_nobody_listening_is_given_up_after_the_patience(shell):
     sent = shell.json("send", "--url", "http://127.0.0.1:9", "--count", "1", "--patience", "0.3", code=1)
     assert sent["errors"] == 1
     assert sent["retries"] >= 1
+    assert list(sent["reasons"]) == ["no answer from http://127.0.0.1:9/ingest/native: ConnectionError"]
+
+
+def test_a_file_without_an_event_is_said_to_be_empty(shell, ingest, tmp_path):
+    file = tmp_path / "empty.ndjson"
+    file.touch()
+    result = shell("send", str(file), "--url", ingest)
+    assert isinstance(result.exception, MuttError)
+    assert str(result.exception) == f"{file} holds no event: nothing was sent"
 
 
 def test_lines_from_a_pipe_and_a_bad_item_among_good_ones(shell, ingest):
@@ -264,6 +277,79 @@ def test_queues_show_depth_doorbells_breaker_and_budget(shell, ingest):
     assert "ingest_queue" in shell("queues").output
 
 
+def test_alerts_behind_others_of_their_signature_are_in_the_figures(shell):
+    shell.services.redis.hset(names.BEHIND_COUNTS, mapping={"critical": 41, "info": 0})
+    seen = {queue["queue"]: queue for queue in shell.json("queues")["queues"]}
+    assert (seen["alert_queue:critical"]["behind"], seen["alert_queue:info"]["behind"]) == (41, 0)
+    assert "41" in shell("queues").output
+    [metric] = [
+        one for one in RedisGauges(shell.services).collect() if one.name == "mutt_queue_depth"
+    ]  # fmt: skip
+    assert {s.labels["queue"]: s.value for s in metric.samples}["alert_queue:critical"] == 41
+
+
+def test_a_simulator_whose_port_is_taken_says_so(shell, moog):
+    result = shell("moogsim", "--port", str(moog.port))
+    assert isinstance(result.exception, MuttError)
+    assert f"can't listen on 127.0.0.1:{moog.port}: Address already in use" in str(result.exception)
+
+
+# ---- the samples of `mutt up`
+
+
+@contextlib.contextmanager
+def working(*steps: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile somebody works the queues."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            for step in steps:
+                step()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        worker.join()
+
+
+def shown(
+    shell: Shell, ingest: str, capsys: pytest.CaptureFixture[str], *, to_rest: bool
+) -> dict[str, list[int]]:
+    """The table, by what was sent."""
+    show(shell.services, ingest, KEY, common.console, lambda: False, to_rest=to_rest)
+    rows = (
+        re.match(r"(.*?) {2,}(\d[\d ]*)$", line.rstrip()) for line in capsys.readouterr().out.splitlines()
+    )
+    return {row[1]: [int(n) for n in row[2].split()] for row in rows if row}
+
+
+def test_the_samples_come_to_rest_and_each_group_is_accounted_for(shell, ingest, capsys):
+    with working(shell.evaluate, shell.forward):
+        table = shown(shell, ingest, capsys, to_rest=True)
+    assert table["a storm without a rule"] == [240, 240, 0, 0, 0]
+    assert table["all"][0] == table["all"][1] == 376
+    assert settle(shell.services, lambda: False).good
+
+
+def test_an_open_breaker_keeps_no_table_back_and_is_named(shell, ingest, capsys):
+    balanced_at(shell, ingest, 500)
+    shell.json("send", "--url", ingest, "--count", "40", "--generator", "critical")
+    until = round((time.time() + 300) * 1e6)
+    breaker = {"state": "open", "reason": "connection", "until": until, "generation": 1}
+    shell.services.redis.hset(names.BREAKER, mapping=breaker)
+    with working(shell.evaluate):
+        table = shown(shell, ingest, capsys, to_rest=False)
+        verdict = settle(shell.services, lambda: False, patience=0)
+    assert table["all"][:2] == [376, 376], "the samples alone, and not what waited before them"
+    assert table["all"][2] > table["all"][3] == 0
+    assert not verdict.good
+    assert "alerts wait: the breaker is open (connection), asks again in 5 min" in verdict.says
+
+
 # ---- dead letters
 
 
@@ -305,6 +391,25 @@ def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, 
     assert shell.json("ledger", "--deep")["alerts"]["dropped"] == 1
     record = json.loads(shell.services.redis.hget("mutt:drops", f"moog:{refused[0]}"))
     assert (record["reason"], bool(record["who"])) == ("a test", True)
+
+
+def test_every_letter_can_be_dropped_at_once(shell, refused):
+    result = shell("dlq", "drop", "moog", "--all", "--reason", "a test")
+    assert result.output == "2 letters (2 events or alerts) dropped\n"
+    assert statuses(shell) == ["dropped", "dropped"]
+
+
+def test_listed_as_json_each_letter_tells_what_it_holds(shell, refused):
+    listed = [json.loads(line) for line in shell("dlq", "show", "moog", "--json").stdout.splitlines()]
+    assert [letter["payload"]["hostname"] for letter in listed] == ["h1", "h2"]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_an_id_is_whole_in_a_list_of_any_width(shell, refused, monkeypatch, width):
+    monkeypatch.setattr(common.console, "width", width)
+    lines = shell("dlq", "show", "moog").output.splitlines()
+    assert all(any(letter in line for line in lines) for letter in refused)
+    assert max(map(len, lines)) <= width
 
 
 def test_a_letter_that_is_gone_is_named(shell, refused):

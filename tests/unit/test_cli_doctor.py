@@ -55,6 +55,11 @@ def test_each_fault_of_redis_has_a_fix(what, level, info):
     assert found.fix
 
 
+def test_a_valkey_is_called_by_its_name_and_version():
+    assert of_redis(valkey_version="9.1.2")["Redis version"].says == "Valkey 9.1.2"
+    assert of_redis()["Redis version"].says == "7.2.4"
+
+
 def test_everysec_names_its_bound():
     found = of_redis({**CONFIG, "appendfsync": "everysec"})["Redis appendfsync"]
     assert found.level is Level.WARN
@@ -148,6 +153,11 @@ def test_an_old_entry_and_a_dead_letter_are_warnings_with_the_command_to_type():
     assert [one.level for one in found] == [Level.WARN, Level.OK, Level.WARN]
     assert "-Q moog" in found[0].fix
     assert "mutt dlq show moog" in found[2].fix
+
+
+def test_one_is_one_and_what_stands_behind_is_told():
+    found = list(flow.queues([Depth("alert_queue:info", 1, 0, 1.0, True, behind=3)]))
+    assert found[0].says == "1 entry and 3 alerts behind them, the oldest waits 1.0 s"
 
 
 def test_books_that_are_off_are_bad():

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from mutt.cli.ledger import Recount, weigh
-from mutt.cli.queues import age, breaker, says
+from mutt.cli.queues import breaker, says
 from mutt.store.sums import Counted, Sums
 from mutt.streams.books import ALERTS, EVENTS, Books, Walked
+from mutt.words import age
 
 
 def books(events: dict[str, int], alerts: dict[str, int] | None = None) -> Books:
@@ -98,7 +99,7 @@ def test_rows_of_retired_months_are_not_missed():
 
 def test_an_open_breaker_says_why_and_until_when():
     found = breaker({"state": "open", "reason": "auth", "until": "160000000", "pause_until": "0"}, 100.0)
-    assert says(found) == "open (auth) asks again in 60 s"
+    assert says(found) == "open (auth), asks again in 60 s"
 
 
 def test_a_breaker_that_nobody_has_asked_is_closed():

@@ -159,5 +159,14 @@ def test_a_rejected_item_or_a_batch_given_up_is_not_whole():
     assert not Tally(accepted=5, errors=1).whole
 
 
+def test_a_rate_is_reported_as_it_was_asked_for_and_an_outage_shows():
+    clock = Clock()
+    pace = Pace(100, clock)
+    for _ in range(10):
+        clock.now += pace.wait(100)
+    assert Tally(accepted=1000, seconds=clock.now, paced=pace.span).eps == 100
+    assert Tally(accepted=1000, seconds=20, paced=pace.span).eps == 50
+
+
 def test_the_summary_has_a_rate():
     assert summary(Tally(accepted=50, seconds=2.0))["eps"] == 25.0

@@ -23,6 +23,7 @@ from mutt.web.admin.records import Alerts, Audit, History
 from mutt.web.admin.rules import Rules
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
+from mutt.words import age, many
 
 log = logging.getLogger("mutt.admin")
 
@@ -62,6 +63,8 @@ def make_admin(settings: Settings, engine: Engine | None = None) -> Flask:
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     app.add_template_filter(utc)
+    app.add_template_filter(age)
+    app.add_template_filter(many)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 

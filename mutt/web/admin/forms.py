@@ -42,7 +42,7 @@ class Refusable(FlaskForm):
         if field is None:
             self.form_errors.append(" ".join((error.field, error.reason)).strip())
         else:
-            field.errors = [*field.errors, f"{field.label.text} {error.reason}"]
+            field.errors = [*field.errors, f"{field.label.text}: {error.reason}"]
 
 
 def _choice(label: str, words: Any, **more: Any) -> SelectField:

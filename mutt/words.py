@@ -1,0 +1,17 @@
+"""Numbers and spans of time as people say them."""
+
+from __future__ import annotations
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """A count with its noun: 1 batch, 2,500 batches."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def age(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 12 s, 7 min, 3.1 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

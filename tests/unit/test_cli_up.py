@@ -1,0 +1,111 @@
+"""``mutt up``: what it plans, what it is told, and how it says what waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutt.cli.queues import Breaker
+from mutt.cli.show import waiting
+from mutt.cli.up import check_given, wanted
+from mutt.embedded.home import Home
+from mutt.embedded.process import Process
+from mutt.embedded.stack import PORTS, Sizes, Stack
+from mutt.errors import MuttError
+from mutt.settings import Settings
+from mutt.streams.books import ALERTS, EVENTS, Books
+
+CLOSED = Breaker("closed", "", 0, 0.0, 0.0)
+OPEN = Breaker("open", "connection", 10, 300.0, 0.0)
+REAL = "https://moog.example/events"
+
+
+def planned(home: Path, **environ: str) -> Stack:
+    made = Home(home).make()
+    environ = {"MUTT_HOME": str(home), **environ}
+    return Stack(made, made.secrets(), Settings.from_env(environ), environ, Sizes(), PORTS)
+
+
+def processes(stack: Stack) -> dict[str, Process]:
+    told = stack.up(None, None)
+    simulator = stack.simulator(told)
+    listed = [*stack.workers(told), *stack.doors(told), *([simulator] if simulator else [])]
+    return {process.name: process for process in listed}
+
+
+def test_every_process_starts_where_no_module_lies(tmp_path):
+    """A clone named mutt in the directory in which somebody types `mutt up` would pass for the package."""
+    started_in = {process.cwd for process in processes(planned(tmp_path)).values()}
+    assert started_in == {tmp_path / "run"}
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_up_json_tells_the_settings_that_differ_and_no_process_own(tmp_path):
+    told = planned(tmp_path, MOOG_RATE_LIMIT="20", MOOG_TURN="1", METRICS_PORT="9000").up(None, None)
+    settings = told["settings"]
+    assert isinstance(settings, dict)
+    assert settings["MOOG_RATE_LIMIT"] == "20"
+    assert not {"MOOG_TURN", "METRICS_PORT", "MUTT_ROLE", "REDIS_URL"} & settings.keys()
+
+
+def test_a_worker_by_hand_has_the_key_that_the_simulator_is_sent(tmp_path):
+    stack = planned(tmp_path)
+    stack.home.write_up({**stack.up(None, None), "redis_url": "redis://r/0"})
+    assert Settings.from_env({"MUTT_HOME": str(tmp_path)}).moog_api_key == stack.secrets.moog_key
+
+
+@pytest.mark.parametrize(
+    ("environ", "timeout"),
+    [({}, 10.0), ({"MOOG_BREAKER_TIMEOUT": "20s"}, 20.0), ({"MOOG_URL": REAL}, 300.0)],
+)
+def test_the_simulators_breaker_asks_again_soon(tmp_path, environ, timeout):
+    worker = processes(planned(tmp_path, **environ))["moog1"]
+    assert Settings.from_env(worker.env).moog_breaker_timeout == timeout
+
+
+def test_flower_does_not_count_into_our_metrics(tmp_path):
+    made = processes(planned(tmp_path))
+    with_directory = {name for name, one in made.items() if "PROMETHEUS_MULTIPROC_DIR" in (one.env or {})}
+    assert made.keys() - with_directory == {"flower"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "moog", "sent"), [(None, "", True), (None, REAL, False), (True, REAL, True), (False, "", False)]
+)
+def test_samples_page_nobody_who_did_not_ask_for_it(asked, moog, sent, capsys):
+    assert wanted(asked, Settings.from_env({}, moog_url=moog)) is sent
+    assert ("--samples" in capsys.readouterr().out) is (asked is None and bool(moog))
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("REDIS_URL", "redis://:sekret@127.0.0.1:9/0"), ("DATABASE_URL", "postgresql://m:sekret@127.0.0.1:9/m")],
+)
+def test_a_given_server_that_is_not_there_is_named_by_its_variable(name, url):
+    with pytest.raises(MuttError, match=f"^{name} is set, and it can't be asked: .*refused") as refused:
+        check_given(Settings.from_env({}, **{name.lower(): url}))
+    assert "sekret" not in str(refused.value)
+
+
+def books(queued: int = 0, alerts: int = 0) -> Books:
+    return Books(
+        dict.fromkeys(EVENTS, 0) | {"queued": queued}, dict.fromkeys(ALERTS, 0) | {"waiting": alerts}
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "breaker", "sentence"),
+    [
+        (
+            books(alerts=11_789),
+            OPEN,
+            "11,789 alerts wait: the breaker is open (connection), asks again in 5 min",
+        ),
+        (books(queued=1), OPEN, "1 event waits: see `mutt queues`"),
+        (books(queued=2, alerts=1), CLOSED, "2 events and 1 alert wait: see `mutt queues`"),
+        (books(), CLOSED, "the last outcomes are on their way to PostgreSQL: see `mutt ledger --wait 30`"),
+    ],
+)
+def test_what_waits_is_said_with_what_it_waits_for(now, breaker, sentence):
+    assert waiting(now, breaker) == sentence
