@@ -19,7 +19,7 @@ test: static ## Everything that is tested: the checks, then every test
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests
-	@exec $(BIN)/python -m pytest -q tests/unit $(ARGS)
+	@exec $(BIN)/python -m pytest -q tests/unit --hypothesis-profile=quick $(ARGS)
 
 static: $(VENV)/.installed
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

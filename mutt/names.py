@@ -19,6 +19,7 @@ LIFTED = "mutt:alerts:lifted"
 TRIES = "mutt:alerts:tries"
 #: New kinds of unhandled events within the window; beyond entry.KINDS they are not counted.
 UNHANDLED_KINDS = "mutt:unhandled_kinds"
+DOCTOR = "mutt:doctor"
 TURNS = "mutt:turns"
 BEHIND = "mutt:behind:"
 BEHIND_COUNTS = "mutt:alerts:behind"

@@ -25,6 +25,7 @@ from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
 from mutt.store import rulebook
 from mutt.store.engine import transaction
+from mutt.words import many
 
 #: As large as one event of a file may be.
 EVENT_MAX = 1 << 20
@@ -76,7 +77,7 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
         )
         sys.exit(1)
     ruleset = Ruleset.compile(0, good, development or STARTING_DEVELOPMENT_HOSTS, {})
-    click.echo(f"{len(good)} rules, all of them good")
+    click.echo(f"{many(len(good), 'rule')}, {'all of them ' if len(good) > 1 else ''}good")
     if events is not None:
         _verdicts(ruleset, events_of(events.read()))
 
@@ -99,7 +100,7 @@ def import_(file: BinaryIO, replace: bool, who: str | None, reason: str) -> None
             conn, items, replace=replace, changed_by=who or getpass.getuser(), reason=reason
         )
         after = len(rulebook.list_rules(conn))
-    click.echo(f"{len(written)} rules brought in; there were {before}, there are {after}")
+    click.echo(f"{many(len(written), 'rule')} brought in; before there were {before}, now there are {after}")
 
 
 @rules.command()

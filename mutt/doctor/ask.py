@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from mutt import names
 from mutt.doctor import flow, postgres
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, bad, ok
+from mutt.entry import KINDS
 from mutt.errors import SettingsError, StoreDown
 from mutt.moog.client import MoogClient
 from mutt.moog.outcome import Kind
@@ -48,6 +50,9 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
         client.info(), _config(client), wait_replicas=s.ingest_wait_replicas, sentinel=sentinel
     )
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
+    budget = services.budget
+    yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
+    yield flow.unhandled(int(client.get(names.UNHANDLED_KINDS) or 0), KINDS)
     yield from flow.queues(books.depths(client, services.queues, _redis_time(client)))
     yield flow.ledger(books.read(client))
     state, reason = client.hmget(names.BREAKER, "state", "reason")
@@ -65,6 +70,16 @@ def _config(client: Client) -> dict[str, str] | None:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _round_trip(client: Client) -> float:
+    """Seconds of a write and its answer: the middle one of five, the first opened the connection."""
+    took = []
+    for _ in range(6):
+        before = time.monotonic()
+        client.set(names.DOCTOR, "1", px=1000)
+        took.append(time.monotonic() - before)
+    return statistics.median(took[1:])
 
 
 def _redis_time(client: Client) -> float:

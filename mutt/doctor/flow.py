@@ -32,6 +32,27 @@ def clocks(skews: Mapping[str, float]) -> Iterator[Finding]:
             yield ok(what, f"within {SKEW:g} s of this host's")
 
 
+def round_trip(seconds: float, slack: float, most: float) -> Finding:
+    """How long Redis takes to write and answer, against how long a permit lives, and may at most (all in seconds)."""
+    what, took = "Redis round trip", f"{seconds * 1000:.1f} ms with a write"
+    if seconds >= most:
+        says = f"{took}: permits to send run out before they can be used, so Moog is told nothing"
+        return bad(what, says, "bring Redis nearer, or give its append-only file a quicker disk")
+    if seconds >= slack:
+        says = f"{took}: permits have to live longer, and less of Moog's limit is used"
+        return warn(what, says, "bring Redis nearer, or give its append-only file a quicker disk")
+    return ok(what, took)
+
+
+def unhandled(kinds: int, most: int) -> Finding:
+    """Kinds of events that no rule handles, seen within the window."""
+    what = "unhandled events"
+    if kinds > most:
+        says = f"{kinds:,} kinds within the window; the first {most:,} are counted towards their alert"
+        return warn(what, says, "see in the audit which host makes up words, and write a rule for it")
+    return ok(what, many(kinds, "kind") + " within the window")
+
+
 def queues(depths: Sequence[Depth]) -> Iterator[Finding]:
     """Whether what waits is worked, and whether something died."""
     for depth in depths:

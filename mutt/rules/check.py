@@ -142,16 +142,14 @@ def _whole(low: int, high: int, names: Mapping[str, int] | None = None) -> Reade
         text = str(given).strip().lower()
         if names and text in names:
             return names[text]
-        if (
-            isinstance(given, bool)
-            or not re.fullmatch(r"[+-]?[0-9]{1,12}", text)
-            or not low <= int(text) <= high
-        ):
-            allowed = f"; write a whole number from {low} to {high}" + (
-                " or a name such as error" if names else ""
-            )
-            raise RuleError(field, f"{str(given)[:60]!r} is out of range{allowed}")
-        return int(text)
+        whole = not isinstance(given, bool) and re.fullmatch(r"[+-]?[0-9]{1,12}", text)
+        if whole and low <= int(text) <= high:
+            return int(text)
+        wrong = "is out of range" if whole else "is no whole number"
+        or_name = " or a name such as error" if names else ""
+        raise RuleError(
+            field, f"{str(given)[:60]!r} {wrong}; write a whole number from {low} to {high}{or_name}"
+        )
 
     return read
 

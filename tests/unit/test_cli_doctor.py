@@ -145,6 +145,15 @@ def test_clocks_may_differ_by_a_second():
     assert levels == [Level.OK, Level.WARN]
 
 
+def test_a_slow_redis_is_told_before_and_after_it_stops_what_is_sent():
+    levels = [flow.round_trip(took, 0.025, 0.25).level for took in (0.002, 0.03, 0.3)]
+    assert levels == [Level.OK, Level.WARN, Level.BAD]
+
+
+def test_made_up_words_are_told_of():
+    assert [flow.unhandled(kinds, 10).level for kinds in (0, 10, 11)] == [Level.OK, Level.OK, Level.WARN]
+
+
 def test_an_old_entry_and_a_dead_letter_are_warnings_with_the_command_to_type():
     old = Depth("alert_queue:critical", 3, 0, 61.0, True)
     young = Depth("ingest_queue", 3, 0, 1.0, True)

@@ -24,7 +24,7 @@ def run(tmp_path: Path, content: object, *more: str) -> Result:
 def test_good_rules_exit_0(tmp_path):
     result = run(tmp_path, [GOOD])
     assert result.exit_code == 0
-    assert "1 rules" in result.output
+    assert "1 rule, good" in result.output
 
 
 def test_a_bad_rule_exits_1_and_is_named_with_field_and_remedy(tmp_path):
