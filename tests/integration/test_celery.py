@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.concurrency.solo import TaskPool
 from celery.worker import WorkController
 from kombu import Consumer, Producer, Queue
@@ -14,7 +14,11 @@ from mutt.celery import Consumer as WorkersConsumer
 from tests.servers import Live
 
 
-def test_a_broker_that_dies_while_doorbells_are_held_does_not_end_the_worker(own_redis: Live) -> None:
+def test_a_broker_that_dies_while_doorbells_are_held_does_not_end_the_worker(
+    own_redis: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another test may have brought in what MUTT does at a worker's start, which is not for this one.
+    monkeypatch.setattr(signals.worker_init, "receivers", [])
     app = Celery("test", broker=own_redis.url, set_as_current=False)
     app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
     worker = WorkersConsumer(print, app=app, pool=TaskPool(1, app=app), controller=WorkController(app=app))
