@@ -120,6 +120,7 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
         simulator = stack.simulator(told)
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
+        supervisor.start(stack.ingest(told))
         _addresses(stack, told)
         if send or once:
             # Beside the supervisor, which goes on looking after its processes from this thread.

@@ -147,7 +147,7 @@ class Stack:
         return self._python("moogsim", up, *argv, ready_url=self.url("moogsim") + "/stats")
 
     def workers(self, up: Mapping[str, object]) -> list[Process]:
-        """Those who work: started before those who let work in."""
+        """Those who work."""
         pool = ("-P", "prefork") if has_semaphores() else ("-P", "threads")
         made = [
             self._worker(f"alerts{i}", up, "alerts", *pool, "-c", "1") for i in _from_one(self.sizes.alerts)
@@ -158,7 +158,7 @@ class Stack:
         return made
 
     def doors(self, up: Mapping[str, object]) -> list[Process]:
-        """Those who let people and events in, and the calendar."""
+        """Those who let people in, and the calendar."""
         schedule = str(self.home.directory("beat") / "schedule")
         flower = ("flower", f"--address={HOST}", f"--port={self.ports['flower']}")
         return [
@@ -174,8 +174,11 @@ class Stack:
                 ready_url=self.url("flower") + "/healthcheck",
             ),
             self._gunicorn("admin", up, "--threads", "8"),
-            self._gunicorn("ingest", up),
         ]
+
+    def ingest(self, up: Mapping[str, object]) -> Process:
+        """The door for events: opened last and closed first, so that the first event finds those who work it."""
+        return self._gunicorn("ingest", up)
 
     def _gunicorn(self, name: str, up: Mapping[str, object], *more: str) -> Process:
         bind = f"{HOST}:{self.ports[name]}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 import uuid
+from datetime import datetime
+from pathlib import Path
 
 import psutil
 import requests
@@ -101,6 +104,17 @@ def test_a_worker_started_by_hand_takes_its_share_and_flower_shows_it(stack):
         worker.terminate()
         worker.wait(30)
     stack.balanced()
+
+
+def test_the_door_for_events_opens_when_those_who_work_them_are_ready(stack):
+    # psutil counts from the boot in whole seconds, which is too coarse here.
+    stat = Path(f"/proc/{stack.pids['ingest']}/stat").read_text().rpartition(")")[2].split()
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    opened = booted + int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    for worker in ("alerts1", "alerts2", "moog1", "housekeeping"):
+        lines = (stack.home / "logs" / f"{worker}.log").read_text().splitlines()
+        [ready] = [json.loads(line) for line in lines if " ready." in line]
+        assert datetime.fromisoformat(ready["timestamp"]).timestamp() <= opened + 0.05, worker
 
 
 def test_up_json_is_private_and_names_every_process(stack):

@@ -30,7 +30,12 @@ def planned(home: Path, **environ: str) -> Stack:
 def processes(stack: Stack) -> dict[str, Process]:
     told = stack.up(None, None)
     simulator = stack.simulator(told)
-    listed = [*stack.workers(told), *stack.doors(told), *([simulator] if simulator else [])]
+    listed = [
+        *stack.workers(told),
+        *stack.doors(told),
+        stack.ingest(told),
+        *([simulator] if simulator else []),
+    ]
     return {process.name: process for process in listed}
 
 
