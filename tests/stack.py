@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "
 
 class Stack:
     """``mutt up`` in ``home``, with ``settings`` in its environment."""
+
+    #: The processes without which it is not up.
+    roles: Collection[str] = ROLES
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
@@ -72,7 +75,7 @@ class Stack:
         """Is every role running, and does ingest say that it is ready?"""
         try:
             up = self.up
-            return set(ROLES) <= set(up["processes"]) and requests.get(up["ingest"] + "/readyz", timeout=2).ok
+            return set(self.roles) <= set(up["processes"]) and requests.get(up["ingest"] + "/readyz", timeout=2).ok
         except (OSError, ValueError, KeyError):
             return False
 
@@ -119,6 +122,10 @@ class Stack:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+    def stop_if_started(self) -> None:
+        if self._process:
+            self.stop()
 
     def mutt(
         self, *arguments: str, timeout: float = 240, check: bool = False

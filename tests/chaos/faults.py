@@ -1,0 +1,552 @@
+"""The faults: each breaks one thing, proves that it is broken, and mends it.
+
+A fault is a context: entering breaks, and returns only when the effect was seen; the block is how long it lasts;
+leaving mends. ``touches`` says what it needs for itself: two faults that share nothing can be had at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import psycopg2
+import redis
+
+from mutt import names
+from tests.chaos.load import Load
+from tests.chaos.site import NotSeen, Site, alive
+
+Body = Callable[[Site, Load], Iterator[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong."""
+
+    name: str
+    body: Body
+    touches: frozenset[str]
+    hold: float = 1.0  #: seconds that it lasts once it was seen
+    late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
+    way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
+
+    def __call__(self, site: Site, load: Load) -> contextlib.AbstractContextManager[None]:
+        return contextlib.contextmanager(self.body)(site, load)
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(name: str, *touches: str, **more: Any) -> Callable[[Body], Body]:
+    """Add a fault to the catalogue."""
+
+    def add(body: Body) -> Body:
+        FAULTS[name] = Fault(name, body, frozenset(touches), **more)
+        return body
+
+    return add
+
+
+def _each(*variants: tuple[Any, ...]) -> Callable[[Callable[..., Iterator[None]]], Any]:
+    """Add one body for each variant: (name, touches, arguments, options)."""
+
+    def add(body: Callable[..., Iterator[None]]) -> Any:
+        for name, touches, arguments, options in variants:
+            made = functools.partial(_call, body, arguments)
+            FAULTS[name] = Fault(name, made, frozenset(touches), **options)
+        return body
+
+    return add
+
+
+def _call(body: Callable[..., Iterator[None]], arguments: tuple[Any, ...], site: Site, load: Load) -> Any:
+    return body(site, load, *arguments)
+
+
+# Processes
+
+
+@_each(
+    ("a worker killed", ["alerts1"], ("alerts1",), {}),
+    ("a forwarder killed", ["moog1"], ("moog1",), {}),
+    ("housekeeping killed", ["housekeeping"], ("housekeeping",), {}),
+    ("ingest killed", ["ingest"], ("ingest",), {}),
+    ("beat killed", ["beat"], ("beat",), {}),
+    ("Flower killed", ["flower"], ("flower",), {}),
+)
+def killed(site: Site, _load: Load, name: str) -> Iterator[None]:
+    """SIGKILL a process that the supervisor keeps."""
+    old = site.pid(name)
+    os.kill(old, signal.SIGKILL)
+    site.back(name, old)
+    yield
+
+
+@_each(
+    ("a worker's child killed", ["alerts2"], ("alerts2",), {}),
+    ("ingest's child killed", ["ingest"], ("ingest",), {}),
+)
+def child_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
+    """SIGKILL the process that does the work; its parent lives."""
+    child = site.child(name)
+    child.kill()
+    site.seen(lambda: not alive(child.pid), f"the child {child.pid} of {name} to be gone")
+    yield
+
+
+@_each(
+    ("a worker asked to end", ["alerts1"], ("alerts1",), {}),
+    ("a forwarder asked to end", ["moog2"], ("moog2",), {}),
+    ("ingest asked to end", ["ingest"], ("ingest",), {}),
+)
+def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
+    """SIGTERM, as a deploy does."""
+    old = site.pid(name)
+    os.kill(old, signal.SIGTERM)
+    site.back(name, old)
+    yield
+
+
+@_each(
+    ("a worker stopped, then killed", ["alerts2"], ("alerts2",), {"hold": 4.0}),
+    ("a forwarder stopped, then killed", ["moog1"], ("moog1",), {"hold": 4.0}),
+    ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+)
+def stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
+    """SIGSTOP a process and its children for longer than they may be silent, then SIGKILL."""
+    old = site.pid(name)
+    os.killpg(old, signal.SIGSTOP)
+    site.seen(lambda: psutil.Process(old).status() == psutil.STATUS_STOPPED, f"{name} to stand still")
+    yield
+    os.killpg(old, signal.SIGKILL)
+    site.back(name, old)
+
+
+@fault("a worker stopped, then woken: robbed", "alerts1", hold=5.0)
+def stopped_then_woken(site: Site, _load: Load) -> Iterator[None]:
+    """A worker sleeps for longer than its claim, and goes on with entries that others have taken over."""
+    old = site.pid("alerts1")
+    os.killpg(old, signal.SIGSTOP)
+    try:
+        site.seen(lambda: psutil.Process(old).status() == psutil.STATUS_STOPPED, "the worker to stand still")
+        yield
+    finally:
+        os.killpg(old, signal.SIGCONT)
+
+
+@fault("the supervisor killed", "supervisor", "alerts1", "alerts2", "moog1", "moog2", "ingest", "beat", "flower",
+       "housekeeping")  # fmt: skip
+def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
+    """SIGKILL ``mutt up`` itself: everything goes with it, and the next start finds everything."""
+    tree = site.stack.tree()
+    tree[0].kill()
+    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
+    site.stack.wait_for_end()
+    yield
+    site.start()
+
+
+@fault("no beat at all", "beat", late=True)
+def no_beat(site: Site, _load: Load) -> Iterator[None]:
+    """Beat stands still until everything is at rest: only the calendar needs it."""
+    pid = site.pid("beat")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        site.seen(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "beat to stand still")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@fault("a rolling deploy", "alerts1", "alerts2", "moog1", "moog2")
+def rolling_deploy(site: Site, _load: Load) -> Iterator[None]:
+    """New workers join, the old ones are asked to end one after the other, the new ones leave again."""
+    with site.by_hand("alerts", "-c", "1"), site.by_hand("moog", "-P", "threads", "-c", "16"):
+        for name in ("alerts1", "moog1", "alerts2", "moog2"):
+            old = site.pid(name)
+            os.kill(old, signal.SIGTERM)
+            site.back(name, old)
+        yield
+
+
+# Redis
+
+
+@fault("Redis killed", "redis")
+def redis_killed(site: Site, _load: Load) -> Iterator[None]:
+    """kill -9, away for a second, then started on what its file holds."""
+    site.redis_server.kill()
+    site.seen(lambda: _fails(site.redis.ping), "Redis to be gone")
+    yield
+    site.redis_server.start()
+
+
+@fault("Redis stalled", "redis", hold=3.0)
+def redis_stalled(site: Site, _load: Load) -> Iterator[None]:
+    """Redis is there and does not answer (CLIENT PAUSE)."""
+    site.redis.execute_command("CLIENT", "PAUSE", "5000", "ALL")
+    with redis.Redis.from_url(site.redis_server.url, socket_timeout=0.5) as asked:
+        site.seen(lambda: _fails(asked.ping), "Redis to be silent")
+    yield
+
+
+@fault("Redis out of memory", "redis", hold=3.0)
+def redis_full(site: Site, _load: Load) -> Iterator[None]:
+    """Redis refuses what needs memory."""
+    site.redis.config_set("maxmemory", "1mb")
+    try:
+        site.seen(lambda: _fails(site.redis.set, "chaos:full", "1"), "a write to be refused")
+        yield
+    finally:
+        site.redis.config_set("maxmemory", "0")
+
+
+@fault("Redis read-only", "redis", hold=2.0)
+def redis_read_only(site: Site, _load: Load) -> Iterator[None]:
+    """A failover that left us on what is a replica now: READONLY."""
+    site.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        site.seen(lambda: _fails(site.redis.set, "chaos:readonly", "1"), "a write to be refused")
+        yield
+    finally:
+        site.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@fault("consumer groups lost", "redis", hold=0.0)
+def groups_lost(site: Site, _load: Load) -> Iterator[None]:
+    """Whatever noted who has what is gone, again and again, while the entries stand."""
+    gone = 0
+    for _ in range(5):
+        for stream in (names.INGEST_STREAM, names.DELIVERY_STREAM, *names.LANE_STREAMS):
+            with contextlib.suppress(redis.ResponseError):  # the stream is not there now
+                gone += int(site.redis.xgroup_destroy(stream, names.GROUP))
+        time.sleep(0.2)
+    if not gone:
+        raise NotSeen("there was no consumer group to lose")
+    yield
+
+
+def _fails(call: Callable[..., object], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except redis.RedisError:
+        return True
+    return False
+
+
+# PostgreSQL
+
+
+@fault("PostgreSQL killed", "postgres")
+def postgres_killed(site: Site, _load: Load) -> Iterator[None]:
+    """kill -9 of all its processes, away for a second, then started on what its log holds."""
+    site.postgres.kill()
+    site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
+    yield
+    site.postgres.start()
+
+
+@fault("PostgreSQL restarted", "postgres")
+def postgres_restarted(site: Site, _load: Load) -> Iterator[None]:
+    """An operator's restart."""
+    site.postgres.stop()
+    site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
+    yield
+    site.postgres.start()
+
+
+@fault("PostgreSQL stalled", "postgres", hold=5.0)
+def postgres_stalled(site: Site, _load: Load) -> Iterator[None]:
+    """All its processes stand still: connections are open, and nothing answers."""
+    with _still(site.postgres.pid):
+        site.seen(lambda: _sql_fails(site, timeout=1), "PostgreSQL to be silent")
+        yield
+
+
+@fault("PostgreSQL read-only", "postgres", hold=3.0)
+def postgres_read_only(site: Site, _load: Load) -> Iterator[None]:
+    """As on a standby: nothing can be written (25006)."""
+    _configure(site, "ALTER SYSTEM SET default_transaction_read_only = on")
+    try:
+        site.seen(lambda: _sql_fails(site, "CREATE TABLE chaos_read_only ()"), "a write to be refused")
+        yield
+    finally:
+        _configure(site, "ALTER SYSTEM RESET default_transaction_read_only")
+
+
+@fault("PostgreSQL out of connections", "postgres", hold=3.0)
+def postgres_out_of_connections(site: Site, _load: Load) -> Iterator[None]:
+    """Somebody else has every connection (53300)."""
+    with contextlib.ExitStack() as held, site.sql() as cursor:
+        # Whoever of MUTT's is let in again goes again, until the others have every place.
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                held.callback(psycopg2.connect(site.postgres.url, connect_timeout=5).close)
+            except psycopg2.OperationalError:
+                cursor.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'mutt-%'"
+                )
+                if cursor.fetchone() == (0,):
+                    break
+        else:
+            raise NotSeen("MUTT kept connections for 20 s")
+        yield
+
+
+@fault("PostgreSQL's disk full", "postgres", hold=3.0)
+def postgres_full(site: Site, _load: Load) -> Iterator[None]:
+    """Each write of audit rows ends with what a full disk ends with (53100); a trigger stands in for the disk."""
+    with site.sql() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION chaos_full() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER chaos_full BEFORE INSERT ON event_audit_log"
+            " FOR EACH STATEMENT EXECUTE FUNCTION chaos_full()"
+        )
+    try:
+        query = "INSERT INTO event_audit_log SELECT * FROM event_audit_log WHERE false"
+        site.seen(lambda: _sql_fails(site, query), "a write to be refused")
+        yield
+    finally:
+        with site.sql() as cursor:
+            cursor.execute("DROP FUNCTION chaos_full CASCADE")
+
+
+@fault("a migration missing", "postgres", hold=3.0)
+def migration_missing(site: Site, _load: Load) -> Iterator[None]:
+    """Workers run on a schema that lacks a column of theirs (42703)."""
+    with site.sql() as cursor:
+        cursor.execute("ALTER TABLE alerts RENAME COLUMN signature TO signature_gone")
+    try:
+        site.seen(lambda: _sql_fails(site, "SELECT signature FROM alerts LIMIT 1"), "the column to be gone")
+        yield
+    finally:
+        with site.sql() as cursor:
+            cursor.execute("ALTER TABLE alerts RENAME COLUMN signature_gone TO signature")
+
+
+def _configure(site: Site, statement: str) -> None:
+    with site.sql() as cursor:
+        cursor.execute(statement)
+        cursor.execute("SELECT pg_reload_conf()")
+
+
+def _sql_fails(site: Site, statement: str = "SELECT 1", timeout: int = 2) -> bool:
+    try:
+        connection = psycopg2.connect(site.postgres.url, connect_timeout=timeout)
+    except psycopg2.Error:
+        return True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = '{timeout}s'")
+            cursor.execute(statement)
+        return False
+    except psycopg2.Error:
+        return True
+    finally:
+        connection.close()  # nothing of it was committed
+
+
+@contextlib.contextmanager
+def _still(pid: int) -> Iterator[None]:
+    leader = psutil.Process(pid)
+    everyone = [leader]
+    leader.suspend()
+    everyone += leader.children(recursive=True)
+    for one in everyone[1:]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.suspend()
+    try:
+        yield
+    finally:
+        for one in reversed(everyone):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.resume()
+
+
+# Moog
+
+
+@_each(
+    ("Moog throttles: 429", ["moog"], ({"behaviour": "429", "retry_after": 1}, "429"), {"hold": 4.0}),
+    ("Moog fails: 500", ["moog"], ({"behaviour": "500"}, "500"), {"hold": 3.0}),
+    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"}, "401"), {"hold": 3.0}),
+    ("Moog hangs up after it took", ["moog"], ({"behaviour": "hangup_before"}, "0"), {"hold": 2.0}),
+    ("Moog hangs up after its answer", ["moog"], ({"behaviour": "hangup_after"}, "200"), {"hold": 2.0}),
+    ("Moog answers by drips", ["moog"], ({"behaviour": "drip", "delay": 0.5}, "200"), {"hold": 5.0}),
+)
+def moog_answers(site: Site, _load: Load, step: dict[str, Any], status: str) -> Iterator[None]:
+    """The simulator answers as told, to every request."""
+
+    def answered() -> int:
+        return int(site.moog_says("/stats")["by_status"].get(status, 0))
+
+    site.moog_does(step)
+    before = answered()
+    try:
+        site.seen(lambda: answered() > before, f"an answer of {status}")
+        yield
+    finally:
+        site.moog_does()
+
+
+@fault("Moog away for longer than any claim", "moog", hold=14.0)
+def moog_away(site: Site, _load: Load) -> Iterator[None]:
+    """Nobody listens where Moog was."""
+    site.links.do("moog", "refuse")
+    try:
+        state = lambda: site.redis.hget(names.BREAKER, "state")  # noqa: E731
+        site.seen(lambda: state() in (b"open", b"half_open"), "the breaker to open")
+        yield
+    finally:
+        site.links.heal("moog")
+
+
+# The network
+
+
+def _link(link: str, kind: str, role: str, **how: float) -> tuple[str, str, str, dict[str, float]]:
+    return link, kind, role, how
+
+
+@_each(
+    ("ingest - Redis: cut", ["ingest", "redis"], _link("redis", "cut", "ingest"), {}),
+    ("ingest - Redis: refused", ["ingest", "redis"], _link("redis", "refuse", "ingest"), {"hold": 2.0}),
+    ("ingest - Redis: black hole", ["ingest", "redis"], _link("redis", "blackhole", "ingest"), {"hold": 3.0}),
+    ("worker - Redis: replies cut", ["alerts", "redis"],
+     _link("redis", "cut_reply", "alerts", share=0.05), {"hold": 3.0}),
+    ("worker - Redis: black hole", ["alerts", "redis"], _link("redis", "blackhole", "alerts"), {"hold": 4.0}),
+    ("worker - PostgreSQL: replies cut", ["alerts", "postgres"],
+     _link("postgres", "cut_reply", "alerts", share=0.1), {"hold": 3.0}),
+    ("worker - PostgreSQL: refused", ["alerts", "postgres"],
+     _link("postgres", "refuse", "alerts"), {"hold": 3.0}),
+    ("worker - PostgreSQL: black hole", ["alerts", "postgres"],
+     _link("postgres", "blackhole", "alerts"), {"hold": 5.0}),
+    ("forwarder - Redis: slow", ["moog1", "moog2", "redis"],
+     _link("redis", "latency", "moog", seconds=0.04, jitter=0.9), {"hold": 4.0}),
+    ("forwarder - Redis: replies cut", ["moog1", "moog2", "redis"],
+     _link("redis", "cut_reply", "moog", share=0.05), {"hold": 3.0}),
+    ("forwarder - Moog: slow", ["moog"],
+     _link("moog", "latency", "", seconds=0.2, jitter=0.9), {"hold": 4.0, "way": True}),
+    ("forwarder - Moog: answers cut", ["moog"], _link("moog", "cut_reply", "", share=0.5), {"hold": 3.0}),
+    ("forwarder - Moog: black hole", ["moog"],
+     _link("moog", "blackhole", ""), {"hold": 4.0, "way": True}),
+    ("housekeeping - Redis: cut", ["housekeeping", "redis"], _link("redis", "cut", "housekeeping"), {}),
+    ("housekeeping - PostgreSQL: refused", ["housekeeping", "postgres"],
+     _link("postgres", "refuse", "housekeeping"), {"hold": 3.0}),
+    ("everybody - Redis: cut", ["redis"], _link("redis", "cut", ""), {}),
+    ("senders - ingest: answers cut", ["ingest"], _link("ingest", "cut_reply", "", share=0.3), {"hold": 3.0}),
+)  # fmt: skip
+def network(
+    site: Site, _load: Load, link: str, kind: str, role: str, how: dict[str, float]
+) -> Iterator[None]:
+    """The way between two of them, through the proxy."""
+    roles = (role,) if role else ()
+    before = site.links.did(link, role)
+    site.links.do(link, kind, *roles, **how)
+    try:
+        site.seen(lambda: site.links.did(link, role) > before, f"{link} of {role or 'everybody'}: {kind}")
+        yield
+    finally:
+        site.links.heal(link, *roles)
+
+
+# Senders and doorbells
+
+
+@fault("senders' clocks stepped", "senders", hold=2.0)
+def clocks_stepped(site: Site, load: Load) -> Iterator[None]:
+    """The times that senders give are days, years and decades off, to both sides."""
+    for days in (-20_000, 3, 15_000, -1, 400):
+        load.step = timedelta(days=days)
+        time.sleep(0.3)
+    query = "SELECT 1 FROM event_audit_log WHERE occurred_at > received_at + interval '300 days' LIMIT 1"
+    site.seen(lambda: site.ask(query), "an event out of the future")
+    yield
+    load.step = timedelta()
+
+
+@contextlib.contextmanager
+def _again(act: Callable[[], None], every: float) -> Iterator[None]:
+    """Do it again and again, from a thread, as long as the block lasts."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(every):
+            with contextlib.suppress(redis.RedisError):  # another fault is at Redis
+                act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
+
+
+@fault("doorbells lost", "doorbells", hold=4.0)
+def doorbells_lost(site: Site, _load: Load) -> Iterator[None]:
+    """Nine of ten moments, what stands in Celery's queues is gone."""
+    gone = [0]
+
+    def lose() -> None:
+        gone[0] += int(site.redis.delete(*CELERY_QUEUES))
+
+    with _again(lose, 0.002):
+        site.seen(lambda: gone[0] > 0, "a doorbell to be lost")
+        yield
+
+
+@fault("doorbells doubled", "doorbells", hold=4.0)
+def doorbells_doubled(site: Site, _load: Load) -> Iterator[None]:
+    """What stands in Celery's queues stands there twice."""
+    made = [0]
+
+    def double() -> None:
+        for queue in CELERY_QUEUES:
+            for message in site.redis.lrange(queue, 0, 20):
+                site.redis.lpush(queue, _copy(message))
+                made[0] += 1
+
+    with _again(double, 0.02):
+        site.seen(lambda: made[0] > 0, "a doorbell to be doubled")
+        yield
+
+
+@fault("a thousand doorbells at once", "doorbells", hold=0.0)
+def thousand_doorbells(site: Site, _load: Load) -> Iterator[None]:
+    """One doorbell of each kind, a thousand times."""
+    for queue in ("alerts", "moog"):
+        found: list[bytes] = []
+        site.seen(lambda q=queue, f=found: f.extend(site.redis.lrange(q, 0, 0)) or f, "a doorbell")
+        site.redis.lpush(queue, *(_copy(found[0]) for _ in range(1000)))
+        if int(site.redis.llen(queue)) < 100:
+            raise NotSeen(f"the thousand doorbells of {queue} do not stand")
+    yield
+
+
+def _copy(message: bytes) -> bytes:
+    """The same doorbell under ids of its own."""
+    told = json.loads(message)
+    told["properties"]["delivery_tag"] = str(uuid.uuid4())
+    told["headers"]["id"] = told["properties"]["correlation_id"] = str(uuid.uuid4())
+    return json.dumps(told).encode()

@@ -1,0 +1,176 @@
+"""The senders of a chaos run, and what they know: which events got a 2xx, which did not, and which may have.
+
+Each event carries a mark of its own in its message. A sender behaves as real ones do: it sends one event or many, with
+ids of its own, under an Idempotency-Key, or with neither; it tries again what was not taken. Where neither an id nor
+a key makes a second try known, the events of that try get new marks: it is a new event to MUTT, and says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import requests
+
+#: Events a request, and how often each is chosen.
+SIZES = {1: 8, 7: 4, 40: 4, 150: 3, 400: 1}
+#: How a request may be told from a new one when it comes again.
+MANNERS = ("id", "key", "plain", "syslog")
+HOSTS = 50
+
+_TEXTS = (
+    "%LINEPROTO-5-UPDOWN: Line protocol on Interface Gi0/{n}, changed state to up",
+    "session {n} of user ops closed, 10.0.{n}.7",
+    "fan {n} at 4200 rpm",
+    "ERROR disk {n} is slow",
+    "CRITICAL fan tray {n} failed",
+)
+_SHARES = (30, 30, 35, 2, 3)
+
+
+@dataclasses.dataclass
+class Sent:
+    """What the senders know. Marks are unique."""
+
+    accepted: set[str] = dataclasses.field(default_factory=set)  #: a 2xx came for it
+    perhaps: set[str] = dataclasses.field(default_factory=set)  #: no 2xx came; it may have gone in
+    refused: int = 0  #: answers other than 2xx, and requests without one
+    statuses: dict[int, int] = dataclasses.field(default_factory=dict)  #: by status; 0: none came
+    slowest: float = 0.0  #: seconds that a 503 took
+
+
+class Load:
+    """Senders on threads of their own, at about ``rate`` events a second together."""
+
+    def __init__(
+        self,
+        url: str,
+        keys: Sequence[str],
+        scenario: int,
+        seed: int,
+        rate: float,
+        *,
+        step: timedelta = timedelta(),
+        threads: int = 4,
+    ) -> None:
+        self.sent, self.step = Sent(), step
+        self._url, self._keys, self._scenario, self._rate = url, keys, scenario, rate / threads
+        self._lock, self._ended, self._slow = threading.Lock(), threading.Event(), threading.Event()
+        self._marks = itertools.count()
+        self._threads = [
+            threading.Thread(target=self._run, args=(random.Random(f"{seed}-{scenario}-{n}"),), daemon=True)
+            for n in range(threads)
+        ]
+
+    def start(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def trickle(self) -> None:
+        """A tenth of the rate from now on: enough was sent, but a fault still wants to meet traffic."""
+        self._slow.set()
+
+    def stop(self) -> Sent:
+        """Stop, each sender after the request that it is at."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(60)
+        return self.sent
+
+    @property
+    def accepted(self) -> int:
+        with self._lock:
+            return len(self.sent.accepted)
+
+    def _run(self, dice: random.Random) -> None:
+        due = time.monotonic()
+        with requests.Session() as session:
+            while not self._ended.is_set():
+                size = dice.choices(list(SIZES), list(SIZES.values()))[0]
+                self._request(session, dice, size)
+                due = max(due, time.monotonic() - 1) + size / (
+                    self._rate * (0.1 if self._slow.is_set() else 1)
+                )
+                self._ended.wait(max(0.0, due - time.monotonic()))
+
+    def _request(self, session: requests.Session, dice: random.Random, size: int) -> None:
+        """Send one request until it is taken, or given up."""
+        manner = dice.choice(MANNERS)
+        headers = {"X-API-KEY": dice.choice(self._keys)}
+        if manner == "key":
+            headers["Idempotency-Key"] = str(uuid.UUID(int=dice.getrandbits(128), version=4))
+        made = self._made(dice, size, manner)
+        for _ in range(40):
+            body, marks = made()
+            taken = self._post(session, body, headers, marks)
+            if manner in ("plain", "syslog"):
+                # Tried again it is a new event: the one before may stand, or not.
+                if not taken:
+                    self._note_perhaps(marks)
+                made = self._made(dice, size, manner)
+            if taken or self._ended.is_set():
+                break
+            self._ended.wait(dice.uniform(0.05, 0.3))
+        if not taken:
+            self._note_perhaps(marks)
+
+    def _made(self, dice: random.Random, size: int, manner: str) -> Callable[[], tuple[bytes, list[str]]]:
+        numbers = [next(self._marks) for _ in range(size)]
+        marks = [f"c{self._scenario}.{n}" for n in numbers]
+        events = [self._event(dice, mark, manner) for mark in marks]
+        if manner == "syslog":
+            body = b"\n".join(
+                f"<{dice.choice((11, 14))}>1 {e['timestamp']} {e['hostname']} chaos - - - {e['message']}".encode()
+                for e in events
+            )
+        else:
+            body = orjson.dumps(events[0] if size == 1 else events)
+        return lambda: (body, marks)
+
+    def _event(self, dice: random.Random, mark: str, manner: str) -> dict[str, Any]:
+        text = dice.choices(_TEXTS, _SHARES)[0].format(n=dice.randrange(40))
+        at = datetime.now(UTC) + self.step
+        event: dict[str, Any] = {
+            "hostname": f"chaos-{self._scenario}-{dice.randrange(HOSTS)}",
+            "message": f"{text} [{mark}]",
+            "timestamp": at.isoformat(timespec="milliseconds"),
+            "severity": dice.randrange(8),
+        }
+        if manner == "id":
+            event["event_id"] = str(uuid.UUID(int=dice.getrandbits(128), version=4))
+        return event
+
+    def _post(
+        self, session: requests.Session, body: bytes, headers: dict[str, str], marks: list[str]
+    ) -> bool:
+        began = time.monotonic()
+        try:
+            reply = session.post(self._url, data=body, headers=headers, timeout=15)
+            status = reply.status_code
+        except requests.RequestException:
+            status = 0
+        with self._lock:
+            self.sent.statuses[status] = self.sent.statuses.get(status, 0) + 1
+            if status == 503:
+                self.sent.slowest = max(self.sent.slowest, time.monotonic() - began)
+            if not 200 <= status < 300:
+                self.sent.refused += 1
+                return False
+            if reply.json()["rejected"]:
+                raise AssertionError(f"an event of the runner's was rejected: {reply.text[:500]}")
+            self.sent.accepted.update(marks)
+            self.sent.perhaps.difference_update(marks)
+            return True
+
+    def _note_perhaps(self, marks: list[str]) -> None:
+        with self._lock:
+            self.sent.perhaps.update(set(marks) - self.sent.accepted)

@@ -1,0 +1,138 @@
+"""The runner: load, a fault in the midst of it, no load, rest, balance; one scenario after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.chaos.balance import Found, NotAtRest, judge, rest
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.load import Load
+from tests.chaos.site import NotSeen, Site
+from tests.waiting import wait_until
+
+#: Events a second that the senders aim at.
+RATE = 1500.0
+
+#: Seconds in which the next fault of a pair follows the first.
+APART = (0.0, 1.5)
+
+Scenario = tuple[Fault, ...]
+
+
+def chosen(words: str) -> list[Fault]:
+    """The faults whose names hold one of ``words`` (separated by commas, in any case); all if there are none."""
+    wanted = [word.strip().lower() for word in words.split(",") if word.strip()]
+    found = [one for one in FAULTS.values() if not wanted or any(word in one.name.lower() for word in wanted)]
+    if not found:
+        raise ValueError(f"no fault is called like {words!r}; there are: {', '.join(FAULTS)}")
+    return found
+
+
+def planned(faults: Sequence[Fault], pairs: int, dice: random.Random) -> list[Scenario]:
+    """Each fault alone, and so many pairs of faults that can be had at once, in an order of the dice's."""
+    scenarios: list[Scenario] = [(one,) for one in faults]
+    possible = [
+        (one, other)
+        for n, one in enumerate(faults)
+        for other in faults[n + 1 :]
+        if not one.touches & other.touches
+    ]
+    scenarios += dice.sample(possible, min(pairs, len(possible)))
+    dice.shuffle(scenarios)
+    return scenarios
+
+
+def run(
+    site: Site, scenarios: Sequence[Scenario], events: int, seed: int, said: Callable[[Found], None]
+) -> list[Found]:
+    """Run them all, about ``events`` accepted events together. Stops where the site does not come to rest."""
+    found: list[Found] = []
+    for number, scenario in enumerate(scenarios):
+        share = -(-events // len(scenarios))
+        one = _scenario(site, number, scenario, share, seed)
+        found.append(one)
+        said(one)
+        if one.why.startswith("not at rest"):
+            break
+    return found
+
+
+def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: int) -> Found:
+    name = " + ".join(fault.name for fault in scenario)
+    dice = random.Random(f"{seed}-{number}-{name}")
+    began, why = time.monotonic(), ""
+    load = Load(site.ingest, site.keys, number, seed, RATE).start()
+    with contextlib.ExitStack() as late:
+        try:
+            wait_until(lambda: load.accepted > 200, 30, "load to flow")
+            with contextlib.ExitStack() as now:
+                for n, fault in enumerate(scenario):
+                    time.sleep(dice.uniform(*APART) if n else 0.0)
+                    (late if fault.late else now).enter_context(fault(site, load))
+                _until(time.monotonic() + max(fault.hold for fault in scenario), load, events)
+            mended = time.monotonic()
+            _until(None, load, events)
+        except (NotSeen, AssertionError) as error:
+            why, mended = f"{type(error).__name__}: {error}", time.monotonic()
+        sent, stopped = load.stop(), time.monotonic()
+        try:
+            rest(site, time.monotonic())
+        except NotAtRest as error:
+            return Found(name, accepted=len(sent.accepted), refused=sent.refused, why=str(error))
+    span = began, time.monotonic()
+    found = judge(site, number, name, sent, span, way=any(fault.way for fault in scenario))
+    found.recovered_s, found.why = span[1] - max(mended, stopped), why or found.why
+    return found
+
+
+def _until(deadline: float | None, load: Load, events: int) -> None:
+    """Go on until the deadline; without one until enough was accepted. What is beyond enough only trickles."""
+    while deadline is None or time.monotonic() < deadline:
+        if load.accepted >= events:
+            load.trickle()
+            if deadline is None:
+                return
+        time.sleep(0.05)
+
+
+def rows(found: Sequence[Found]) -> Iterator[tuple[str, ...]]:
+    """The table's rows, and their sum."""
+    for one in found:
+        yield _row(one)
+    total = Found("all")
+    for name in (
+        "accepted",
+        "audited",
+        "parked",
+        "lost",
+        "double",
+        "over",
+        "alerts",
+        "at_moog_again",
+        "refused",
+    ):
+        setattr(total, name, sum(getattr(one, name) for one in found))
+    total.recovered_s = max((one.recovered_s for one in found), default=0.0)
+    yield _row(total)
+
+
+COLUMNS = ("fault", "accepted", "audited", "alerts", "again at Moog", "refused", "parked", "lost", "double", "over",
+           "recovered")  # fmt: skip
+
+
+def _row(one: Found) -> tuple[str, ...]:
+    counts = (
+        one.accepted,
+        one.audited,
+        one.alerts,
+        one.at_moog_again,
+        one.refused,
+        one.parked,
+        one.lost,
+        one.double,
+        one.over,
+    )
+    return one.fault, *(f"{n:,}" for n in counts), f"{one.recovered_s:.1f} s"
