@@ -75,7 +75,10 @@ class Stack:
         """Is every role running, and does ingest say that it is ready?"""
         try:
             up = self.up
-            return set(self.roles) <= set(up["processes"]) and requests.get(up["ingest"] + "/readyz", timeout=2).ok
+            return (
+                set(self.roles) <= set(up["processes"])
+                and requests.get(up["ingest"] + "/readyz", timeout=2).ok
+            )
         except (OSError, ValueError, KeyError):
             return False
 

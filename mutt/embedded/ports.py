@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Container
 
 from mutt.errors import MuttError
 
 TRIES = 500
+
+#: What this process was promised: held until it ends, so that another one that starts meanwhile chooses other ports.
+_promises: dict[int, socket.socket] = {}
 
 
 class NoFreePort(MuttError):
@@ -17,12 +21,13 @@ class NoFreePort(MuttError):
 def free_port(preferred: int, host: str = "127.0.0.1", avoid: Container[int] = ()) -> int:
     """``preferred``, or the next free port above it; 0 means any.
 
-    ``avoid`` names ports that are promised to processes which do not listen yet. Raises :class:`NoFreePort`.
+    ``avoid`` names ports that are promised to processes which do not listen yet. The one that is given is promised to
+    this process for as long as it runs: who asks in another one gets another (Linux). Raises :class:`NoFreePort`.
     """
     if preferred == 0:
         return _bound(0, host)
     for port in range(preferred, min(preferred + TRIES, 65536)):
-        if port not in avoid and _bound(port, host):
+        if port not in avoid and _bound(port, host) and _promised(port):
             return port
     raise NoFreePort(f"no port from {preferred} to {min(preferred + TRIES, 65536) - 1} on {host} is free")
 
@@ -36,3 +41,18 @@ def _bound(port: int, host: str) -> int:
         except OSError:
             return 0
         return int(probe.getsockname()[1])
+
+
+def _promised(port: int) -> bool:
+    """Is the port ours until we end? It takes seconds until what we start listens there."""
+    if port in _promises or sys.platform != "linux":
+        return True
+    promise = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # An abstract name: it is in no directory, belongs to the same network as the port, and ends with its holder.
+        promise.bind(f"\0mutt-port-{port}")
+    except OSError:
+        promise.close()
+        return False
+    _promises[port] = promise
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +30,21 @@ def test_a_taken_port_gives_the_next_free_one(taken: int) -> None:
 def test_a_promised_port_is_not_given_twice(taken: int) -> None:
     first = free_port(taken)
     assert free_port(taken, avoid={first}) > first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="promises between processes are made on Linux only")
+def test_a_port_that_another_process_was_promised_is_not_given_though_nobody_listens_there_yet(
+    taken: int,
+) -> None:
+    ask = f"from mutt.embedded.ports import free_port; print(free_port({taken}), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        theirs = int(other.stdout.readline())
+        assert free_port(taken) > theirs
+        other.communicate("\n")
+    assert free_port(taken) == theirs, "what it was promised ended with it"
 
 
 def test_a_port_taken_on_all_addresses_is_taken() -> None:
