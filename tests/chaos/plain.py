@@ -72,6 +72,8 @@ class Worker:
             "2",
             "-n",
             name,
+            "-l",
+            "INFO",
         ]
         self._log, self._environ = directory / f"{name}.log", environ
         self.start()
