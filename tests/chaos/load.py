@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import sys
 import threading
 import time
 import uuid
@@ -48,7 +49,10 @@ class Sent:
 
 
 class Load:
-    """Senders on threads of their own, at about ``rate`` events a second together."""
+    """Senders on threads of their own, at about ``rate`` events a second together.
+
+    When ``enough`` were accepted only a tenth of it trickles: what is still to come wants to meet traffic, no more.
+    """
 
     def __init__(
         self,
@@ -58,13 +62,15 @@ class Load:
         seed: int,
         rate: float,
         *,
-        step: timedelta = timedelta(),
+        enough: int = sys.maxsize,
         threads: int = 4,
     ) -> None:
-        self.sent, self.step = Sent(), step
+        self.sent, self.enough = Sent(), enough
+        self.step = timedelta()  #: how far the senders' clocks are off
         self._url, self._keys, self._scenario, self._rate = url, keys, scenario, rate / threads
-        self._lock, self._ended, self._slow = threading.Lock(), threading.Event(), threading.Event()
+        self._lock, self._ended = threading.Lock(), threading.Event()
         self._marks = itertools.count()
+        self._failed: list[Exception] = []
         self._threads = [
             threading.Thread(target=self._run, args=(random.Random(f"{seed}-{scenario}-{n}"),), daemon=True)
             for n in range(threads)
@@ -75,15 +81,13 @@ class Load:
             thread.start()
         return self
 
-    def trickle(self) -> None:
-        """A tenth of the rate from now on: enough was sent, but a fault still wants to meet traffic."""
-        self._slow.set()
-
     def stop(self) -> Sent:
-        """Stop, each sender after the request that it is at."""
+        """Stop, each sender after the request that it is at. What ended a sender before is raised here."""
         self._ended.set()
         for thread in self._threads:
             thread.join(60)
+        if self._failed:
+            raise self._failed[0]
         return self.sent
 
     @property
@@ -92,14 +96,19 @@ class Load:
             return len(self.sent.accepted)
 
     def _run(self, dice: random.Random) -> None:
+        try:
+            self._send(dice)
+        except Exception as error:  # noqa: BLE001 this thread's edge: whoever stops the load is told
+            self._failed.append(error)
+
+    def _send(self, dice: random.Random) -> None:
         due = time.monotonic()
         with requests.Session() as session:
             while not self._ended.is_set():
                 size = dice.choices(list(SIZES), list(SIZES.values()))[0]
                 self._request(session, dice, size)
-                due = max(due, time.monotonic() - 1) + size / (
-                    self._rate * (0.1 if self._slow.is_set() else 1)
-                )
+                rate = self._rate if self.accepted < self.enough else self._rate / 10
+                due = max(due, time.monotonic() - 1) + size / rate
                 self._ended.wait(max(0.0, due - time.monotonic()))
 
     def _request(self, session: requests.Session, dice: random.Random, size: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import socket
 import struct
@@ -197,6 +198,7 @@ async def _main(links: Mapping[str, int], roles: Path) -> None:
     while line := await orders.readline():
         sys.stdout.write(json.dumps(await proxy.order(json.loads(line))) + "\n")
         sys.stdout.flush()
+    os._exit(0)  # the runner is done: nobody waits for what still stands in the connections
 
 
 class Links:

@@ -64,7 +64,7 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
     name = " + ".join(fault.name for fault in scenario)
     dice = random.Random(f"{seed}-{number}-{name}")
     began, why = time.monotonic(), ""
-    load = Load(site.ingest, site.keys, number, seed, RATE).start()
+    load = Load(site.ingest, site.keys, number, seed, RATE, enough=events).start()
     with contextlib.ExitStack() as late:
         try:
             wait_until(lambda: load.accepted > 200, 30, "load to flow")
@@ -72,9 +72,9 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
                 for n, fault in enumerate(scenario):
                     time.sleep(dice.uniform(*APART) if n else 0.0)
                     (late if fault.late else now).enter_context(fault(site, load))
-                _until(time.monotonic() + max(fault.hold for fault in scenario), load, events)
+                time.sleep(max(fault.hold for fault in scenario))
             mended = time.monotonic()
-            _until(None, load, events)
+            wait_until(lambda: load.accepted >= events, 120, f"{events} events to be accepted")
         except (NotSeen, AssertionError) as error:
             why, mended = f"{type(error).__name__}: {error}", time.monotonic()
         sent, stopped = load.stop(), time.monotonic()
@@ -86,16 +86,6 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
     found = judge(site, number, name, sent, span, way=any(fault.way for fault in scenario))
     found.recovered_s, found.why = span[1] - max(mended, stopped), why or found.why
     return found
-
-
-def _until(deadline: float | None, load: Load, events: int) -> None:
-    """Go on until the deadline; without one until enough was accepted. What is beyond enough only trickles."""
-    while deadline is None or time.monotonic() < deadline:
-        if load.accepted >= events:
-            load.trickle()
-            if deadline is None:
-                return
-        time.sleep(0.05)
 
 
 def rows(found: Sequence[Found]) -> Iterator[tuple[str, ...]]:

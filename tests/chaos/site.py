@@ -93,6 +93,13 @@ class Site:
         for key in KEYS:
             self.redis.hset(names.KEYS, hashlib.sha256(key.encode()).hexdigest(), key)
 
+    def take_over(self, replica: Live) -> None:
+        """From now on ``replica`` is Redis."""
+        self.redis_server = replica
+        for cached in ("redis", "services"):
+            self.__dict__.pop(cached, None)
+        self.links.lead("redis", _port(replica.url))
+
     @functools.cached_property
     def redis(self) -> redis.Redis:
         """Redis, past the proxy. What it says while it is broken passes through."""
@@ -209,14 +216,17 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def site(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """Start the servers, the proxies and MUTT; stop them at the end, whatever happens."""
+def site(
+    directory: Path, settings: Mapping[str, str] | None = None, lines: Mapping[str, str] | None = None
+) -> Iterator[Site]:
+    """Start the servers (Redis with ``lines`` in its configuration), proxies and MUTT; stop them at the end."""
     with contextlib.ExitStack() as ends:
-        redis_server = ends.enter_context(live_redis(directory))
+        redis_server = ends.enter_context(live_redis(directory, extra=lines))
         postgres = ends.enter_context(live_postgres(directory, durable=True))
         moog = ends.enter_context(_simulator(directory))
         targets = {
             "redis": _port(redis_server.url),
+            "replica": _port(redis_server.url),
             "postgres": _port(postgres.url),
             "moog": _port(moog.url),
             "ingest": free_port(0),
