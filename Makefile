@@ -31,8 +31,8 @@ static: $(VENV)/.installed
 format: $(VENV)/.installed ## Mend what can be mended by machine
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
 
-chaos: $(VENV)/.installed ## Kill and cut off, for long; the books must balance after
-	@exec $(BIN)/python -m pytest tests/chaos $(ARGS)
+chaos: $(VENV)/.installed ## Break everything under load and balance the books (SEED=7, FAULTS=redis,killed, EVENTS=200000)
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 fuzz: $(VENV)/.installed ## The properties, with many more examples than a test run has time for
 	@exec $(BIN)/python -m pytest tests/unit -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(ARGS)

@@ -11,7 +11,9 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,7 +21,9 @@ from rich.table import Table
 
 from tests.chaos import run as runner
 from tests.chaos.balance import Found
+from tests.chaos.plain import lost_under_kills
 from tests.chaos.site import site
+from tests.chaos.weaker import SETTINGS, lose
 from tests.servers import scratch
 
 console = Console(width=None if sys.stdout.isatty() else 170)
@@ -30,25 +34,43 @@ console = Console(width=None if sys.stdout.isatty() else 170)
 @click.option("--faults", envvar="FAULTS", default="", help="Words of their names, separated by commas.")
 @click.option("--pairs", type=click.IntRange(0), envvar="PAIRS", default=8, show_default=True)
 @click.option("--events", type=click.IntRange(1), envvar="EVENTS", default=200_000, show_default=True)
+@click.option("--kills", type=click.IntRange(0), envvar="KILLS", default=20, show_default=True,
+              help="Of plain Celery's workers, as a baseline.")  # fmt: skip
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there, too.")
-def main(seed: int | None, faults: str, pairs: int, events: int, file: Path | None) -> None:
-    """Break MUTT under load, and balance the books after each fault."""
+def main(seed: int | None, faults: str, pairs: int, events: int, kills: int, file: Path | None) -> None:
+    """Break MUTT under load, one thing and two at a time, and balance the books after each.
+
+    With FAULTS only these are tried, without the baseline and the weaker settings.
+    """
+    if sys.platform != "linux":
+        raise click.UsageError("the runner asks Linux' /proc whose a connection is: run it on Linux")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    dice = random.Random(seed)
     try:
-        scenarios = runner.planned(runner.chosen(faults), pairs, random.Random(seed))
+        scenarios = runner.planned(runner.chosen(faults, dice), pairs, dice)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     console.print(f"SEED={seed}: {len(scenarios)} scenarios, about {events:,} events")
     began = time.monotonic()
     with scratch() as directory, site(directory) as made:
         found = runner.run(made, scenarios, events, seed, _said)
-    _table(found)
-    bad = [one for one in found if not one.good]
+    weaker = {} if faults else {setting: lose(setting, seed) for setting in SETTINGS}
+    plain = _plain(kills, seed) if kills and not faults else None
+    safe = found + [one for setting, one in weaker.items() if setting.safe]
+    bad = [one for one in safe if not one.good]
+    _table("MUTT", safe)
+    if weaker:
+        _table(
+            "weaker settings, outside the sum", [one for setting, one in weaker.items() if not setting.safe]
+        )
+    if plain:
+        console.print(_sentence(plain))
     console.print(
         f"{len(found)} of {len(scenarios)} scenarios in {time.monotonic() - began:.0f} s, SEED={seed}"
     )
     if file:
-        file.write_text(json.dumps({"seed": seed, "scenarios": [dataclasses.asdict(one) for one in found]}))
+        figures = {"seed": seed, "mutt": safe, "weaker": list(weaker.values()), "plain": plain}
+        file.write_text(json.dumps(figures, default=dataclasses.asdict))
     for one in bad:
         console.print(
             f"[red]{one.fault}[/]: lost {one.lost}, double {one.double}, over {one.over}. {one.why}"
@@ -56,13 +78,26 @@ def main(seed: int | None, faults: str, pairs: int, events: int, file: Path | No
     sys.exit(1 if bad or len(found) < len(scenarios) else 0)
 
 
+def _plain(kills: int, seed: int) -> dict[str, int]:
+    with scratch() as directory:
+        return lost_under_kills(directory, kills, seed)
+
+
+def _sentence(plain: dict[str, int]) -> str:
+    return (
+        f"plain Celery, {plain['kills']} kills of its workers: {plain['published']:,} published, "
+        f"{plain['done']:,} done, {plain['lost']:,} lost, {plain['twice']:,} done more than once"
+    )
+
+
 def _said(one: Found) -> None:
     verdict = "ok" if one.good else "NOT AS IT MUST BE"
     console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.recovered_s:.1f} s, {verdict}")
 
 
-def _table(found: list[Found]) -> None:
-    table = Table(*runner.COLUMNS)
+def _table(title: str, found: Sequence[Found]) -> None:
+    columns: list[Any] = list(runner.COLUMNS)
+    table = Table(*columns, title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in runner.rows(found):

@@ -83,7 +83,7 @@ def judge(
         found.why = f"{len(strangers)} rows of events that nobody sent, {min(strangers)} among them"
     _alerts(site, hosts, found)
     found.parked += sum(parked[mark] for mark in sent.accepted)
-    found.over = _over(site, span, way=way)
+    found.over = over_budget(site, span, way=way)
     return found
 
 
@@ -124,7 +124,7 @@ def _alerts(site: Site, hosts: str, found: Found) -> None:
     found.lost += len(missing) + len(other)
 
 
-def _over(site: Site, span: tuple[float, float], *, way: bool) -> int:
+def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> int:
     """Requests beyond the limit: by the forwarders' first bytes over the period; by the simulator's first reads over
     the period less 10 ms, unless the way there was made slow."""
 

@@ -40,6 +40,7 @@ class Fault:
     hold: float = 1.0  #: seconds that it lasts once it was seen
     late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
     way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
+    link: str = ""  #: one of several that can happen to this link: a run has two of them
 
     def __call__(self, site: Site, load: Load) -> contextlib.AbstractContextManager[None]:
         return contextlib.contextmanager(self.body)(site, load)
@@ -94,21 +95,40 @@ def killed(site: Site, _load: Load, name: str) -> Iterator[None]:
 
 
 @_each(
-    ("a worker's child killed", ["alerts2"], ("alerts2",), {}),
-    ("ingest's child killed", ["ingest"], ("ingest",), {}),
+    ("a worker's child killed", ["alerts2"], ("alerts2", signal.SIGKILL), {}),
+    ("a worker's child asked to end", ["alerts1"], ("alerts1", signal.SIGTERM), {}),
+    ("ingest's child killed", ["ingest"], ("ingest", signal.SIGKILL), {}),
+    ("ingest's child asked to end", ["ingest"], ("ingest", signal.SIGTERM), {}),
 )
-def child_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
-    """SIGKILL the process that does the work; its parent lives."""
+def child_ended(site: Site, _load: Load, name: str, number: int) -> Iterator[None]:
+    """End the process that does the work; its parent lives."""
     child = site.child(name)
-    child.kill()
+    child.send_signal(number)
     site.seen(lambda: not alive(child.pid), f"the child {child.pid} of {name} to be gone")
     yield
 
 
 @_each(
+    ("a worker's child stopped, then killed", ["alerts1"], ("alerts1",), {"hold": 4.0}),
+    ("ingest's child stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+)
+def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
+    """SIGSTOP the process that does the work for longer than it may be silent, then SIGKILL."""
+    child = site.child(name)
+    child.suspend()
+    site.seen(lambda: child.status() == psutil.STATUS_STOPPED, f"the child of {name} to stand still")
+    yield
+    child.kill()
+    site.seen(lambda: not alive(child.pid), f"the child {child.pid} of {name} to be gone")
+
+
+@_each(
     ("a worker asked to end", ["alerts1"], ("alerts1",), {}),
     ("a forwarder asked to end", ["moog2"], ("moog2",), {}),
+    ("housekeeping asked to end", ["housekeeping"], ("housekeeping",), {}),
     ("ingest asked to end", ["ingest"], ("ingest",), {}),
+    ("beat asked to end", ["beat"], ("beat",), {}),
+    ("Flower asked to end", ["flower"], ("flower",), {}),
 )
 def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGTERM, as a deploy does."""
@@ -121,7 +141,10 @@ def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
 @_each(
     ("a worker stopped, then killed", ["alerts2"], ("alerts2",), {"hold": 4.0}),
     ("a forwarder stopped, then killed", ["moog1"], ("moog1",), {"hold": 4.0}),
+    ("housekeeping stopped, then killed", ["housekeeping"], ("housekeeping",), {"hold": 4.0}),
     ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+    ("beat stopped, then killed", ["beat"], ("beat",), {}),
+    ("Flower stopped, then killed", ["flower"], ("flower",), {}),
 )
 def stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGSTOP a process and its children for longer than they may be silent, then SIGKILL."""
@@ -145,14 +168,39 @@ def stopped_then_woken(site: Site, _load: Load) -> Iterator[None]:
         os.killpg(old, signal.SIGCONT)
 
 
-@fault("the supervisor killed", "supervisor", "alerts1", "alerts2", "moog1", "moog2", "ingest", "beat", "flower",
-       "housekeeping")  # fmt: skip
+EVERYBODY = ("supervisor", "alerts1", "alerts2", "moog1", "moog2", "ingest", "beat", "flower", "housekeeping")
+
+
+@fault("the supervisor killed", *EVERYBODY)
 def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGKILL ``mutt up`` itself: everything goes with it, and the next start finds everything."""
     tree = site.stack.tree()
     tree[0].kill()
     site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
     site.stack.wait_for_end()
+    yield
+    site.start()
+
+
+@fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0)
+def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
+    """SIGSTOP ``mutt up`` alone: the others go on without it, until it is killed."""
+    tree = site.stack.tree()
+    tree[0].suspend()
+    site.seen(lambda: tree[0].status() == psutil.STATUS_STOPPED, "the supervisor to stand still")
+    yield
+    tree[0].kill()
+    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
+    site.stack.wait_for_end()
+    site.start()
+
+
+@fault("the whole stack asked to end", *EVERYBODY)
+def stack_asked_to_end(site: Site, _load: Load) -> Iterator[None]:
+    """Ctrl-C, and a start a second later."""
+    tree = site.stack.tree()
+    site.stack.stop()
+    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
     yield
     site.start()
 
@@ -420,38 +468,43 @@ def moog_away(site: Site, _load: Load) -> Iterator[None]:
 # The network
 
 
-def _link(link: str, kind: str, role: str, **how: float) -> tuple[str, str, str, dict[str, float]]:
-    return link, kind, role, how
+#: What can happen to any link.
+HAPPENS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("cut", "cut", {}),
+    ("refused", "refuse", {}),
+    ("black hole", "blackhole", {}),
+    ("replies cut", "cut_reply", {"share": 0.1}),
+    ("slow", "latency", {"seconds": 0.05, "jitter": 0.9}),
+)
+
+#: Each link: what people call it, the proxy's name of it, whose end of it, and what it needs for itself.
+LINKS = (
+    ("senders - ingest", "ingest", "", ["ingest"]),
+    ("ingest - Redis", "redis", "ingest", ["ingest", "redis"]),
+    ("workers - Redis", "redis", "alerts", ["alerts1", "alerts2", "redis"]),
+    ("workers - PostgreSQL", "postgres", "alerts", ["alerts1", "alerts2", "postgres"]),
+    ("forwarders - Redis", "redis", "moog", ["moog1", "moog2", "redis"]),
+    ("forwarders - Moog", "moog", "", ["moog1", "moog2", "moog"]),
+    ("housekeeping - Redis", "redis", "housekeeping", ["housekeeping", "redis"]),
+    ("housekeeping - PostgreSQL", "postgres", "housekeeping", ["housekeeping", "postgres"]),
+    ("Flower - Redis", "redis", "flower", ["flower", "redis"]),
+    ("everybody - Redis", "redis", "", ["redis"]),
+    ("everybody - PostgreSQL", "postgres", "", ["postgres"]),
+)
 
 
 @_each(
-    ("ingest - Redis: cut", ["ingest", "redis"], _link("redis", "cut", "ingest"), {}),
-    ("ingest - Redis: refused", ["ingest", "redis"], _link("redis", "refuse", "ingest"), {"hold": 2.0}),
-    ("ingest - Redis: black hole", ["ingest", "redis"], _link("redis", "blackhole", "ingest"), {"hold": 3.0}),
-    ("worker - Redis: replies cut", ["alerts", "redis"],
-     _link("redis", "cut_reply", "alerts", share=0.05), {"hold": 3.0}),
-    ("worker - Redis: black hole", ["alerts", "redis"], _link("redis", "blackhole", "alerts"), {"hold": 4.0}),
-    ("worker - PostgreSQL: replies cut", ["alerts", "postgres"],
-     _link("postgres", "cut_reply", "alerts", share=0.1), {"hold": 3.0}),
-    ("worker - PostgreSQL: refused", ["alerts", "postgres"],
-     _link("postgres", "refuse", "alerts"), {"hold": 3.0}),
-    ("worker - PostgreSQL: black hole", ["alerts", "postgres"],
-     _link("postgres", "blackhole", "alerts"), {"hold": 5.0}),
-    ("forwarder - Redis: slow", ["moog1", "moog2", "redis"],
-     _link("redis", "latency", "moog", seconds=0.04, jitter=0.9), {"hold": 4.0}),
-    ("forwarder - Redis: replies cut", ["moog1", "moog2", "redis"],
-     _link("redis", "cut_reply", "moog", share=0.05), {"hold": 3.0}),
-    ("forwarder - Moog: slow", ["moog"],
-     _link("moog", "latency", "", seconds=0.2, jitter=0.9), {"hold": 4.0, "way": True}),
-    ("forwarder - Moog: answers cut", ["moog"], _link("moog", "cut_reply", "", share=0.5), {"hold": 3.0}),
-    ("forwarder - Moog: black hole", ["moog"],
-     _link("moog", "blackhole", ""), {"hold": 4.0, "way": True}),
-    ("housekeeping - Redis: cut", ["housekeeping", "redis"], _link("redis", "cut", "housekeeping"), {}),
-    ("housekeeping - PostgreSQL: refused", ["housekeeping", "postgres"],
-     _link("postgres", "refuse", "housekeeping"), {"hold": 3.0}),
-    ("everybody - Redis: cut", ["redis"], _link("redis", "cut", ""), {}),
-    ("senders - ingest: answers cut", ["ingest"], _link("ingest", "cut_reply", "", share=0.3), {"hold": 3.0}),
-)  # fmt: skip
+    *(
+        (
+            f"{name}: {words}",
+            touches,
+            (link, kind, role, how),
+            {"link": name, "hold": 3.0, "way": link == "moog" and kind in ("latency", "blackhole")},
+        )
+        for name, link, role, touches in LINKS
+        for words, kind, how in HAPPENS
+    )
+)
 def network(
     site: Site, _load: Load, link: str, kind: str, role: str, how: dict[str, float]
 ) -> Iterator[None]:

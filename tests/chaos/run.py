@@ -22,13 +22,22 @@ APART = (0.0, 1.5)
 Scenario = tuple[Fault, ...]
 
 
-def chosen(words: str) -> list[Fault]:
-    """The faults whose names hold one of ``words`` (separated by commas, in any case); all if there are none."""
+def chosen(words: str, dice: random.Random) -> list[Fault]:
+    """The faults whose names hold one of ``words`` (separated by commas, in any case).
+
+    Without words: all, but of what can happen to a link only two, of the dice's choice. Raises ValueError.
+    """
     wanted = [word.strip().lower() for word in words.split(",") if word.strip()]
-    found = [one for one in FAULTS.values() if not wanted or any(word in one.name.lower() for word in wanted)]
-    if not found:
-        raise ValueError(f"no fault is called like {words!r}; there are: {', '.join(FAULTS)}")
-    return found
+    if wanted:
+        found = [one for one in FAULTS.values() if any(word in one.name.lower() for word in wanted)]
+        if not found:
+            raise ValueError(f"no fault is called like {words!r}; there are: {', '.join(FAULTS)}")
+        return found
+    links: dict[str, list[Fault]] = {}
+    for one in FAULTS.values():
+        links.setdefault(one.link, []).append(one)
+    alone = links.pop("")
+    return alone + [one for happens in links.values() for one in dice.sample(happens, 2)]
 
 
 def planned(faults: Sequence[Fault], pairs: int, dice: random.Random) -> list[Scenario]:
