@@ -211,7 +211,7 @@ def test_an_entry_that_says_nothing_of_itself_is_parked_too(make, client, moog):
     works.raise_alerts(alert(1))
     client.xadd("mutt:alert_queue:critical", {"x": b"\xff"})
     client.xadd(
-        "mutt:alert_queue:critical", {"v": "9", "id": b"\xff", "sig": b"\xfe", "n": "x", "d": b"\x00"}
+        "mutt:alert_queue:critical", {"v": "0", "id": b"\xff", "sig": b"\xfe", "n": "x", "d": b"\x00"}
     )
     turns_until(works.forwarder(moog.enterprise_url), lambda: moog.received)
     assert len(works.letters()) == 2
