@@ -40,6 +40,7 @@ class Proxy:
                 except OSError:
                     near.close()
                     continue
+                far.settimeout(None)
                 for one in (near, far):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._pairs.append((near, far))
