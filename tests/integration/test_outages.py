@@ -13,18 +13,24 @@ from datetime import UTC, datetime
 import psutil
 import psycopg2
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, func, select, text
 
+from mutt.cli import cli
 from mutt.entry import Entry
 from mutt.errors import NoRuleset, StoreDown
+from mutt.moogsim.server import Simulator
 from mutt.pipeline.evaluate import ALONE_FROM
+from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import engine as engine_module
 from mutt.store import partitions, patience
 from mutt.store.engine import make_engine, transaction
 from mutt.store.patience import allow, within
 from mutt.store.tables import audit_ledger
+from mutt.tasks.base import MuttTask
 from tests.bench import Bench, benches, event
+from tests.forwarding import turns_until
 from tests.integration.test_record import deliver, outcome, raised, statuses, take
 from tests.proxy import Proxy, proxied
 from tests.servers import Live
@@ -295,6 +301,43 @@ def test_many_threads_wait_side_by_side_and_each_is_answered(far: tuple[Bench, P
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(4)))
     assert psutil.Process().num_fds() < before + 20, "no handle is left behind"
+
+
+# ---- the others, meanwhile
+
+
+def test_what_stands_in_the_lanes_goes_to_moog_while_postgresql_is_away(bench: Bench) -> None:
+    alerts = raised(bench, 3)
+    with Simulator() as moog:
+        away = {"database_url": "postgresql://mutt@127.0.0.1:1/mutt", "moog_url": moog.enterprise_url}
+        settings = Settings.from_env({}, redis_url=bench.settings.redis_url, **away)
+        services = Services(settings, lambda *_, **__: None, role="test")
+        turns_until(services.forwarder, lambda: len(moog.received) == len(alerts))
+        assert "engine" not in vars(services), "it never asked"
+    entries = take(bench)
+    bench.services.held("delivery_queue").settle(bench.services.recorder.record_outcomes(entries))
+    assert statuses(bench) == {"delivered": 3}
+
+
+def test_a_command_says_a_sentence_where_the_server_hangs(
+    far: tuple[Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, proxy = far
+    monkeypatch.setenv("DATABASE_URL", proxy.url)
+    monkeypatch.setenv("REDIS_URL", bench.settings.redis_url)
+    proxy.silence()
+    told = CliRunner().invoke(cli, ["partitions", "list"])
+    assert "PostgreSQL can't be asked" in str(told.exception)
+
+
+def test_a_task_that_is_out_of_memory_fails_alone(bench: Bench) -> None:
+    """Celery ends the whole worker where a task lets a MemoryError out."""
+
+    def work() -> dict[str, object]:
+        raise MemoryError("no room")
+
+    with pytest.raises(RuntimeError, match="out of memory: no room"):
+        MuttTask().work(work)
 
 
 # ---- record
