@@ -8,18 +8,21 @@ socket down, libpq sees the end of the connection, and the caller an outage.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2.extensions
 from sqlalchemy import Connection, Engine, event, text
 
 from mutt.deadline import DEADLINES
+
+T = TypeVar("T")
 
 #: Seconds that a server has beyond its own time limit to say that a statement took too long.
 GRACE = 5.0
@@ -50,38 +53,44 @@ class PatientConnection(psycopg2.extensions.connection):
 
     silence: float | None = PING
     usual: float | None = PING  #: what ``silence`` is at the start of each transaction
+    _hook: _Hook | None = None
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around whatever waits for the server. Raises :class:`HungUp`."""
-        began, ends = time.monotonic(), _ends.get()
-        times = [
-            at for at in (None if self.silence is None else began + self.silence, ends) if at is not None
-        ]
-        if not times or self.closed:
-            yield
-            return
-        hook = _Hook(self.fileno())
-        alarm = DEADLINES.at(min(times), hook.pull)
+    def patiently(self, ask: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """``ask(…)``, which waits for the server. Raises :class:`HungUp`."""
+        began = time.monotonic()
+        ends = self._ends(began)
+        if ends is None or self.closed:
+            return ask(*args, **kwargs)
+        if self._hook is None:
+            self._hook = _Hook(self.fileno())
+        alarm = DEADLINES.at(ends, self._hook.armed())
         try:
-            yield
+            return ask(*args, **kwargs)
         except psycopg2.Error as error:
-            if hook.pulled:
+            if self._hook.pulled:
                 raise HungUp(f"no answer from PostgreSQL for {time.monotonic() - began:.0f} s") from error
             raise
         finally:
             alarm.cancel()
-            hook.close()
+            self._hook.disarm()
+
+    def _ends(self, now: float) -> float | None:
+        ours = None if self.silence is None else now + self.silence
+        works = _ends.get()
+        return min(ours, works) if ours and works else ours or works
 
     def commit(self) -> None:
-        with self.waiting():
-            super().commit()
+        self.patiently(super().commit)
         self.silence = self.usual
 
     def rollback(self) -> None:
         self.silence = self.usual
-        with self.waiting():
-            super().rollback()
+        self.patiently(super().rollback)
+
+    def close(self) -> None:
+        super().close()
+        if self._hook:
+            self._hook.close()
 
 
 class PatientCursor(psycopg2.extensions.cursor):
@@ -90,29 +99,38 @@ class PatientCursor(psycopg2.extensions.cursor):
     connection: PatientConnection
 
     def execute(self, *args: Any, **kwargs: Any) -> None:
-        with self.connection.waiting():
-            super().execute(*args, **kwargs)
+        self.connection.patiently(super().execute, *args, **kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:
-        with self.connection.waiting():
-            super().executemany(*args, **kwargs)
+        self.connection.patiently(super().executemany, *args, **kwargs)
 
     def copy_expert(self, *args: Any, **kwargs: Any) -> None:
-        with self.connection.waiting():
-            super().copy_expert(*args, **kwargs)
+        self.connection.patiently(super().copy_expert, *args, **kwargs)
 
 
 class _Hook:
-    """Shuts a socket down from another thread, through a handle of its own: the number may soon name another file."""
+    """Shuts a connection's socket down from another thread, while it is armed.
+
+    Through a handle of its own: libpq may close the socket, and its number soon names another file.
+    """
 
     def __init__(self, fileno: int) -> None:
         self._handle: int | None = os.dup(fileno)
         self._lock = threading.Lock()
+        self._turn = 0
         self.pulled = False
 
-    def pull(self) -> None:
+    def armed(self) -> Callable[[], None]:
+        """What pulls it, until it is disarmed."""
+        return functools.partial(self._pull, self._turn)
+
+    def disarm(self) -> None:
         with self._lock:
-            if self._handle is None:
+            self._turn += 1
+
+    def _pull(self, turn: int) -> None:
+        with self._lock:
+            if turn != self._turn or self._handle is None:
                 return
             self.pulled = True
             handle, self._handle = self._handle, None
@@ -124,6 +142,8 @@ class _Hook:
             handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+    __del__ = close
 
 
 def watch(engine: Engine) -> None:
