@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 
 from mutt.celery import app
 from mutt.pipeline import evaluate as pipeline
+from mutt.store import engine, patience
 
-app.conf.task_annotations["mutt.alerts.evaluate"] = {"soft_time_limit": 3, "time_limit": 20}
+app.conf.task_annotations["mutt.alerts.evaluate"] = {"soft_time_limit": 4, "time_limit": 20}
 pipeline.LOOPS = 1.0
+patience.PING, engine.CONNECT_TIMEOUT = 0.5, 2
 
 #: Bytes that a child may take beyond what it has.
 ROOM = 256 << 20

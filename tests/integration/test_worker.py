@@ -83,6 +83,9 @@ def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
         yield made
 
 
+#: Twice what it takes, for what else may end a holder on a busy machine.
+MOST_ATTEMPTS = 2 * (ALONE_FROM + KILLS)
+
 HARM = {
     "raise": "evaluation failed",
     "memory": "evaluation failed",
@@ -103,7 +106,7 @@ def test_each_poison_is_parked_with_its_reason_its_neighbours_are_written_once_a
     bench.append_fields(["v", "2", "n", 2, "id", "", "d", b"\x28\xb5\x2f\xfd cut short"], 2, 14)
     good = {row for how in HARM for row in (f"CRITICAL before {how}", f"CRITICAL after {how}")}
 
-    env = {"EVALUATE_CLAIM": "2s"}
+    env = {"EVALUATE_CLAIM": "1s"}
     with worker(tmp_path, bench.settings.redis_url, bench.settings.database_url, app="tests.poisoned", **env):
         wait_until(lambda: not bench.events.get("queued"), 120, "the stream to be empty", every=0.2)
     assert sorted(row.message for row in bench.rows()) == sorted(good), "each neighbour once"
@@ -116,7 +119,7 @@ def test_each_poison_is_parked_with_its_reason_its_neighbours_are_written_once_a
     for how, reason in HARM.items():
         letter = letters.pop(str(bad[how].event_id))
         assert (letter.reason, letter.events) == (reason, 1), how
-        assert letter.attempts <= ALONE_FROM + 2 * KILLS, how
+        assert letter.attempts <= MOST_ATTEMPTS, how
     details = [letter["detail"] for letter in bench.letters()]
     for word in ("this event is poison", "MemoryError", "SoftTimeLimitExceeded", "workers died on it"):
         assert any(word in detail for detail in details), word
@@ -134,7 +137,7 @@ def test_each_poison_is_parked_with_its_reason_its_neighbours_are_written_once_a
 
 
 #: Events that wait while PostgreSQL is away, in entries of 500.
-QUEUED = 40_000
+QUEUED = 20_000
 
 #: Bytes that a child may have grown by meanwhile: it holds a take of 500 events at a time, never the queue.
 GROWTH = 48 << 20
@@ -153,16 +156,19 @@ def test_while_postgresql_is_away_a_worker_waits_in_little_memory_and_drains_all
 ) -> None:
     with (
         proxied(bench.settings.database_url) as proxy,
-        worker(tmp_path, bench.settings.redis_url, proxy.url) as working,
+        worker(tmp_path, bench.settings.redis_url, proxy.url, app="tests.poisoned") as working,
     ):
         bench.append(*[event("ERROR warm", "qa-firewall1") for _ in range(500)])
         wait_until(lambda: bench.events.get("settled") == 500, 30, "the worker to be warm")
-        proxy.refuse()
         pids, before = [child.pid for child in working.children], resident(working)
+        proxy.silence()
         queue_up(bench, QUEUED)
+        wait_until(working.outages, 60, "an outage though nobody says so")
+        proxy.refuse()
+        proxy.speak()
         wait_until(lambda: len(working.outages()) >= 4, 60, "outages in the tasks' results", every=0.2)
         seen, since = len(working.outages()), time.monotonic()
-        wait_until(lambda: time.monotonic() - since > 3, every=0.2)
+        wait_until(lambda: time.monotonic() - since > 2, every=0.2)
         takes, rests = len(working.outages()), (time.monotonic() - since) / Rest.FOR
         assert takes - seen <= 2 * (rests + 1), "each child tries once a second, and not as fast as it can"
         assert bench.events["queued"] == QUEUED
