@@ -52,6 +52,11 @@ task_routes = {
 task_acks_late = True
 task_reject_on_worker_lost = True
 task_annotations = {
+    # What hangs in one event is ended before another worker takes it over; PostgreSQL's share of a take ends before.
+    "mutt.alerts.evaluate": {
+        "soft_time_limit": _settings.work_most + 5,
+        "time_limit": _settings.work_most + 10,
+    },
     # The second guard, per worker; the budget decides (mutt/budget).
     "mutt.moog.forward": {
         "rate_limit": celery_rate(_settings.moog_rate_limit, _settings.moog_rate_period, _settings.moog_turn)

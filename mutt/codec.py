@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 from mutt.alert import Alert, Outcome
-from mutt.errors import UndecodableEntry
+from mutt.errors import NewerEntry, UndecodableEntry
 from mutt.event import Envelope
 
 T = TypeVar("T")
@@ -61,16 +61,24 @@ def encode(
 
 
 def decode(kind: type[T], fields: dict[bytes, bytes]) -> T:
-    """The value of an entry. Raises :class:`UndecodableEntry`."""
+    """The value of an entry. Raises :class:`UndecodableEntry`, :class:`NewerEntry`; ``MemoryError`` passes through."""
     version, data = fields.get(b"v"), fields.get(b"d", b"")
     try:
         if version == PACKED:
             data = _decompress(data)
         elif version != PLAIN:
-            raise UndecodableEntry(f"version {version!r} of an entry is unknown to this MUTT")
+            raise _unknown(version or b"")
         return _decoders[kind].decode(data)
-    except (zstandard.ZstdError, msgspec.MsgspecError, ValueError, MemoryError) as error:
+    except (zstandard.ZstdError, msgspec.MsgspecError, ValueError) as error:
         raise UndecodableEntry(f"an entry can't be decoded: {error}") from error
+
+
+def _unknown(version: bytes) -> UndecodableEntry:
+    if version.isdigit() and int(version) > int(PACKED):
+        return NewerEntry(
+            f"version {version.decode()} of an entry: a newer MUTT wrote it, this one knows {int(PACKED)}"
+        )
+    return UndecodableEntry(f"version {version!r} of an entry is unknown to this MUTT")
 
 
 def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -11,7 +11,17 @@ import orjson
 
 from mutt import codec, names
 from mutt.alert import Alert, Outcome
+from mutt.errors import NewerEntry, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State
+
+#: From this delivery on an entry that takes more memory to decode than there is counts as damaged.
+TOO_LARGE_FROM = 5
+
+#: An entry that a newer MUTT wrote is left to the newer workers for so long (seconds of its age), then it is parked.
+NEWER_WAITS = 900.0
+
+#: Seconds after which it is looked at again.
+NEWER_REST = 10.0
 
 #: One thing that a settle does after the acknowledgement; ``op`` names it (streams/settle.lua).
 Follow = Mapping[str, Any]
@@ -54,8 +64,17 @@ class Entry:
         return self.attempts >= 3 or self.tries.split(":")[1:2] not in ([], ["0"])
 
     def decode(self, kind: type[codec.T]) -> codec.T:
-        """Raises UndecodableEntry."""
-        return codec.decode(kind, self.fields)
+        """Raises UndecodableEntry, NewerEntry; MemoryError for a few deliveries, for it may be another's fault."""
+        try:
+            return codec.decode(kind, self.fields)
+        except MemoryError as error:
+            if self.attempts < TOO_LARGE_FROM:
+                raise
+            raise UndecodableEntry("an entry takes more memory to decode than there is") from error
+
+    def may_wait(self, error: UndecodableEntry, now: float) -> bool:
+        """Is this entry one for a newer worker, who may still come? ``now``: seconds since the epoch."""
+        return isinstance(error, NewerEntry) and now - self.at < NEWER_WAITS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

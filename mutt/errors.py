@@ -14,7 +14,8 @@
     ├── StoreDown          PostgreSQL can't be asked, or not now
     ├── PoisonRow          PostgreSQL refuses what these rows hold
     ├── AlreadyStored      another commit wrote one of these rows first
-    ├── UndecodableEntry   a stream entry of an unknown version, or damaged
+    ├── UndecodableEntry   a stream entry that is damaged, or of no version
+    │   └── NewerEntry     of a version that only a newer MUTT knows
     └── PermitExpired      the permission to send ran out before the first byte
 """
 
@@ -96,7 +97,11 @@ class AlreadyStored(MuttError):
 
 
 class UndecodableEntry(MuttError):
-    """A stream entry of an unknown version, or damaged."""
+    """A stream entry that is damaged, or of no version."""
+
+
+class NewerEntry(UndecodableEntry):
+    """A stream entry of a version that only a newer MUTT knows."""
 
 
 class PermitExpired(MuttError):

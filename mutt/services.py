@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib.resources import files
 from uuid import uuid4
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 
 from mutt import names
@@ -115,11 +116,12 @@ class Services:
     def evaluator(self) -> Evaluator:
         s = self.settings
         policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window)
-        return Evaluator(self.store, Suspects(self.redis), policy, utcnow)
+        interrupts = (SoftTimeLimitExceeded,)
+        return Evaluator(self.store, Suspects(self.redis), policy, utcnow, interrupts=interrupts)
 
     @cached_property
     def recorder(self) -> Recorder:
-        return Recorder(self.store)
+        return Recorder(self.store, utcnow)
 
     @cached_property
     def forwarder(self) -> Forwarder:

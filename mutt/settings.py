@@ -210,6 +210,14 @@ class Settings:
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))
 
     @property
+    def work_most(self) -> float:
+        """Seconds that PostgreSQL may keep a worker waiting over one take: less than the claim on it lasts.
+
+        A claim of less than 40 s is for tests: there a slow PostgreSQL costs entries their holder.
+        """
+        return max(30.0, self.evaluate_claim * 0.75)
+
+    @property
     def forward_claim(self) -> float:
         """Seconds of silence after which an alert's holder has lost it."""
         return self.moog_timeout + 10.0

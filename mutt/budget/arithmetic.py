@@ -25,6 +25,10 @@ def window(period: float) -> float:
     return period + slack(period)
 
 
+#: Seconds for which a forwarder's limit and period bind all others after it asked last, at least two windows.
+AGREE_LEAST = 15.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """``limit`` requests in any window of ``period`` seconds, and the breaker beside it."""
@@ -60,6 +64,7 @@ class Budget:
             # Longer than the request's deadline: the lock must not run out under a living probe.
             "lock_ms": round((self.deadline + 5.0) * 1000),
             "pause_max_us": round(PAUSE_MOST * 1e6),
+            "agree_us": round(AGREE_LEAST * 1e6),
         }
 
 

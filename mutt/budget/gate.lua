@@ -35,6 +35,29 @@ local function rest(name, now, most)
   return left
 end
 
+-- The strictest value that a forwarder in use has of one setting: its own, or the one that is noted. Whoever is that
+-- strict keeps the note; where nobody is any more, it runs out.
+local function strictest(name, own, choose, now, keep)
+  local noted, ends = number(name), number(name .. '_until')
+  if noted > 0 and ends > now then
+    local value = choose(own, noted)
+    -- A clock that was set back leaves the end too far ahead: it is noted anew.
+    local stale = noted ~= value or value == own and ends < now + keep / 2 or ends > now + keep
+    if stale then redis.call('HSET', BREAKER, name, exact(value), name .. '_until', exact(now + keep)) end
+    return value
+  end
+  redis.call('HSET', BREAKER, name, exact(own), name .. '_until', exact(now + keep))
+  return own
+end
+
+-- While forwarders with another limit or period run beside this one, the lowest limit and the longest window count for
+-- all: whichever of their settings is meant, it is not exceeded.
+local function agree(o, now)
+  local keep = math.max(o.gate.agree_us, 2 * o.gate.window_us, 2 * number('window_us'))
+  o.gate.window_us = strictest('window_us', o.gate.window_us, math.max, now, keep)
+  o.gate.limit = strictest('limit', o.gate.limit, math.min, now, keep)
+end
+
 -- After a restart or a failover the log may lack grants that were given: nothing is granted for one window.
 local function fence(o, now)
   local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
@@ -77,7 +100,9 @@ end
 
 -- A forwarder looks, and finds nothing to send: a fence that is due stands from now, not from the first alert on.
 function gate.wake(o)
-  fence(o, clock())
+  local now = clock()
+  agree(o, now)
+  fence(o, now)
 end
 
 -- May a request be started now? nil, or a wait in ms and its reason.

@@ -21,8 +21,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse
 
 from mutt.budget.permit import Permit
+from mutt.deadline import DEADLINES
 from mutt.errors import PermitExpired
-from mutt.moog.deadline import DEADLINES
 
 
 class Exchange:

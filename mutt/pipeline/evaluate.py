@@ -6,18 +6,19 @@ same request and item are this entry's own (it was committed and not settled), a
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from mutt import codec, names
 from mutt.alert import Alert, clearing, from_verdict
 from mutt.entry import Entry, Follow, Move, flat, park, raise_alert, unhandled
-from mutt.errors import AlreadyStored, NoRuleset, PoisonRow, StoreDown, UndecodableEntry
+from mutt.errors import AlreadyStored, MuttError, NoRuleset, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
 from mutt.rules.evaluate import Ruleset, evaluate
@@ -32,6 +33,12 @@ ALONE_FROM = 3
 
 #: So many workers died while they worked this event alone: it is the event. (One may have died of anything.)
 KILLS = 2
+
+#: Seconds in one event's evaluation that are none: it was in an endless loop when a time limit ended it.
+LOOPS = 5.0
+
+#: Why an event is parked on which MUTT itself fails.
+EVALUATION_FAILED = "evaluation failed"
 
 #: Other workers may commit rows of this take while it is under way; each such surprise costs one more try.
 TRIES = 5
@@ -62,6 +69,7 @@ class Result:
         default_factory=Counter
     )  #: unhandled events by host and template
     letters: list[Follow] = field(default_factory=list)
+    left: bool = False  #: for a newer worker: it is not settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +109,66 @@ class Counts:
             self.alerts += move.counts["alerts.raised"]
 
 
-class Evaluator:
-    """``evaluate_entries`` with its collaborators: a store, the suspects, a policy and a clock."""
+class Committed(NamedTuple):
+    """What one transaction found and wrote."""
 
-    def __init__(self, store: Store, suspects: Suspects, policy: Policy, now: Callable[[], datetime]) -> None:
+    items: Sequence[Item]
+    fresh: Sequence[tuple[Item, Written]]
+    poison: Sequence[tuple[Item, str]]
+    alerts: Sequence[tuple[Item, Alert]]
+    standing: Mapping[Key, StoredRow]
+    owners: Mapping[Key, Item | None]
+    theirs: Mapping[Key, Sequence[tuple[Alert, bool]]]
+    leads: Mapping[UUID, Sequence[Alert]]
+
+
+class Evaluator:
+    """``evaluate_entries`` with its collaborators: a store, the suspects, a policy and a clock.
+
+    ``interrupts`` are exceptions that end a worker's work from outside (a time limit).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        suspects: Suspects,
+        policy: Policy,
+        now: Callable[[], datetime],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        interrupts: tuple[type[Exception], ...] = (),
+    ) -> None:
         self._store, self._suspects, self._policy, self._now = store, suspects, policy, now
+        self._monotonic, self._interrupts = monotonic, interrupts
+
+    def shares(self, entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+        """What is worked and settled by itself, in this order: the innocent together, then each suspect alone.
+
+        Those that had a worker die on them come last: what goes before them is settled when they kill the next one.
+        """
+        together = [entry for entry in entries if entry.attempts < ALONE_FROM]
+        alone = [entry for entry in entries if entry.attempts >= ALONE_FROM]
+        alone.sort(key=lambda entry: (len(self._suspects.read(entry)), entry.attempts))
+        return [share for share in (together, *([entry] for entry in alone)) if share]
 
     def evaluate_entries(self, entries: Sequence[Entry]) -> list[Move]:
-        """Commit what these entries hold, and say how to settle them. Raises StoreDown, NoRuleset: nothing is lost."""
+        """Commit what these entries hold, and say how to settle them. Raises StoreDown, NoRuleset: nothing is lost.
+
+        An entry without a move is for a newer worker: it is handed back.
+        """
         results = [Result(entry) for entry in entries]
         together = [result for result in results if result.entry.attempts < ALONE_FROM]
-        items = [item for result in together for item in _open(result)]
+        items = [item for result in together for item in self._open(result)]
         self._work(_fold(items), reread=any(result.entry.attempts > 1 for result in together))
         for result in results:
             if result.entry.attempts >= ALONE_FROM:
                 self._alone(result)
-        return [self._move(result) for result in results]
+        return [self._move(result) for result in results if not result.left]
 
     def _alone(self, result: Result) -> None:
         """An entry that came back too often: event by event, with a note of the one in work."""
         died_at = self._suspects.read(result.entry)
-        for item in _fold(_open(result)):
+        for item in _fold(self._open(result)):
             if died_at.count(item.position) >= KILLS and not self._stands(item):
                 why = f"{KILLS} workers died on it; delivery {result.entry.attempts}"
                 _park(item, "killed its worker", why)
@@ -140,22 +187,37 @@ class Evaluator:
             return item.key in tx.stored([item.key])
 
     def _work(self, items: list[Item], *, reread: bool) -> None:
-        """Commit these items together; halve them until the one that PostgreSQL refuses is alone."""
+        """Commit these items together; halve them until the one that can't be written is alone."""
         if not items:
             return
-        try:
-            self._commit_surely(items, reread=reread)
-        except PoisonRow as error:
-            if len(items) > 1:
-                middle = len(items) // 2
-                self._work(items[:middle], reread=reread)
-                self._work(items[middle:], reread=reread)
-            elif self._store.control_row():
-                _park(items[0], "refused by PostgreSQL", str(error))
-            else:
-                raise StoreDown(f"a row was refused, and so was an ordinary one: {error}") from error
+        why = self._fault(items, reread=reread)
+        if why is None:
+            return
+        if len(items) > 1:
+            middle = len(items) // 2
+            self._work(items[:middle], reread=reread)
+            self._work(items[middle:], reread=reread)
+        elif self._store.control_row():
+            _park(items[0], *why)
+        else:
+            raise StoreDown(f"a row was refused, and so was an ordinary one: {why[1]}")
 
-    def _commit_surely(self, items: list[Item], *, reread: bool) -> None:
+    def _fault(self, items: list[Item], *, reread: bool) -> tuple[str, str] | None:
+        """Commit these items together. What is wrong with at least one of them: a reason and a detail; or nothing."""
+        try:
+            done = self._commit_surely(items, reread=reread)
+        except PoisonRow as error:
+            return "refused by PostgreSQL", str(error)
+        except Exception as error:
+            if isinstance(error, (MuttError, *self._interrupts)):
+                raise
+            # MUTT's own error about one event: its neighbours don't pay for it. As text, for the error itself holds
+            # on to what a large batch took of the memory.
+            return EVALUATION_FAILED, traceback.format_exc(limit=-5)
+        _note(done)
+        return None
+
+    def _commit_surely(self, items: list[Item], *, reread: bool) -> Committed:
         for _ in range(TRIES):
             try:
                 return self._commit(items, reread=reread)
@@ -163,11 +225,11 @@ class Evaluator:
                 reread = True
         raise StoreDown(f"rows of this take were written by others {TRIES} times over")
 
-    def _commit(self, items: list[Item], *, reread: bool) -> None:
+    def _commit(self, items: list[Item], *, reread: bool) -> Committed:
         with self._store.transaction() as tx:
             ruleset = tx.ruleset()
             standing = tx.stored([item.key for item in items]) if reread else {}
-            fresh, poison = _verdicts([item for item in items if item.key not in standing], ruleset)
+            fresh, poison = self._verdicts([item for item in items if item.key not in standing], ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
             rows = [row for _, row in fresh]
             tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
@@ -175,23 +237,43 @@ class Evaluator:
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
             leads = _leads(tx, [*(alert for _, alert in alerts), *_waiting(theirs)])
-        # It is committed: the results only say so, and none of this can fail.
-        for item, row in fresh:
-            item.result.settled += 1
-            _duplicates(item, but=item)
-            if row.verdict.handling == UNHANDLED:
-                item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
-        for item, alert in alerts:
-            item.result.alerts[alert.alert_id] = (alert, True)
-            item.result.leads[alert.alert_id] = leads.get(alert.alert_id, ())
+        return Committed(items, fresh, poison, alerts, standing, owners, theirs, leads)
+
+    def _open(self, result: Result) -> list[Item]:
+        """The events of an entry; one that can't be decoded is parked whole, or left to a newer worker for a while."""
+        entry = result.entry
+        try:
+            envelope = entry.decode(Envelope)
+        except UndecodableEntry as error:
+            if entry.may_wait(error, self._now().timestamp()):
+                result.left = True
+                return []
+            result.parked += entry.n
+            result.letters.append(_letter(entry, flat(entry.fields), "undecodable", str(error)))
+            return []
+        return [
+            Item(result, position, event, segment.batch_id, segment.correlation_id)
+            for position, (segment, event) in enumerate((s, e) for s in envelope.segments for e in s.events)
+        ]
+
+    def _verdicts(
+        self, items: list[Item], ruleset: Ruleset
+    ) -> tuple[list[tuple[Item, Written]], list[tuple[Item, str]]]:
+        fresh: list[tuple[Item, Written]] = []
+        poison: list[tuple[Item, str]] = []
         for item in items:
-            if item.key in standing:
-                owner = owners[item.key]
-                _duplicates(item, but=owner)
-                if owner:
-                    _read_back(owner, standing[item.key], theirs.get(item.key, ()), leads)
-        for item, why in poison:
-            _park(item, "evaluation failed", why)
+            began = self._monotonic()
+            try:
+                verdict = evaluate(item.event, ruleset)
+            except MemoryError:
+                raise  # perhaps the batch's fault: it is halved
+            except Exception as error:  # evaluate is total; should it fail, one event pays for it
+                if isinstance(error, self._interrupts) and self._monotonic() - began < LOOPS:
+                    raise  # the time was spent elsewhere
+                poison.append((item, traceback.format_exc(limit=-5)))
+            else:
+                fresh.append((item, Written(item.event, verdict, item.batch_id, item.correlation_id)))
+        return fresh, poison
 
     @staticmethod
     def _alerts(
@@ -245,6 +327,26 @@ class Evaluator:
         return unhandled(
             hostname, template, n, meta, threshold=policy.unhandled_threshold, window=policy.unhandled_window
         )
+
+
+def _note(done: Committed) -> None:
+    """It is committed: the results only say so, and none of this can fail."""
+    for item, row in done.fresh:
+        item.result.settled += 1
+        _duplicates(item, but=item)
+        if row.verdict.handling == UNHANDLED:
+            item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
+    for item, alert in done.alerts:
+        item.result.alerts[alert.alert_id] = (alert, True)
+        item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
+    for item in done.items:
+        if item.key in done.standing:
+            owner = done.owners[item.key]
+            _duplicates(item, but=owner)
+            if owner:
+                _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done.leads)
+    for item, why in done.poison:
+        _park(item, EVALUATION_FAILED, why)
 
 
 class _Clears:
@@ -312,36 +414,6 @@ def _waiting(theirs: Mapping[Key, Sequence[tuple[Alert, bool]]]) -> list[Alert]:
 
 def _pair(event: Event) -> Pair:
     return event.hostname, event.clear_key or ""
-
-
-def _open(result: Result) -> list[Item]:
-    """The events of an entry; one that can't be decoded is parked whole."""
-    entry = result.entry
-    try:
-        envelope = entry.decode(Envelope)
-    except UndecodableEntry as error:
-        result.parked += entry.n
-        result.letters.append(_letter(entry, flat(entry.fields), "undecodable", str(error)))
-        return []
-    return [
-        Item(result, position, event, segment.batch_id, segment.correlation_id)
-        for position, (segment, event) in enumerate((s, e) for s in envelope.segments for e in s.events)
-    ]
-
-
-def _verdicts(
-    items: list[Item], ruleset: Ruleset
-) -> tuple[list[tuple[Item, Written]], list[tuple[Item, str]]]:
-    fresh: list[tuple[Item, Written]] = []
-    poison: list[tuple[Item, str]] = []
-    for item in items:
-        try:
-            verdict = evaluate(item.event, ruleset)
-        except Exception:  # noqa: BLE001 evaluate is total; should it fail, one event pays for it, not its neighbours
-            poison.append((item, traceback.format_exc(limit=5)))
-        else:
-            fresh.append((item, Written(item.event, verdict, item.batch_id, item.correlation_id)))
-    return fresh, poison
 
 
 def _raises(row: Written) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
 from mutt.budget.permit import Patience, Permit
-from mutt.entry import Entry, Move, Taken, deliver, flat, leave_lane, leave_unread, park
+from mutt.entry import NEWER_REST, Entry, Move, Taken, deliver, flat, leave_lane, leave_unread, park
 from mutt.errors import UndecodableEntry
 from mutt.pipeline.ports import Answered, Moog, Queue
 
@@ -167,6 +167,11 @@ class Forwarder:
         try:
             return entry.decode(Alert)
         except UndecodableEntry as error:
+            if entry.may_wait(error, self._now().timestamp()):
+                self._lanes.release([entry], NEWER_REST)
+                turn.returned.append(entry.fields.get(b"id", b"").decode(errors="replace"))
+                turn.reason = "newer"
+                return None
             why = {"reason": "undecodable", "detail": str(error)}
             counts = {"alerts.waiting": -1, "alerts.parked": 1}
             follow = [*leave_unread(entry), park(names.DLQ_MOOG, entry, flat(entry.fields), why)]

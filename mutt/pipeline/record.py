@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -26,20 +26,24 @@ SWEEP_BATCH = 500
 
 
 class Recorder:
-    """``record_outcomes`` with its store."""
+    """``record_outcomes`` with its store and a clock."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store, self._now = store, now
 
     def record_outcomes(self, entries: Sequence[Entry]) -> list[Move]:
-        """Write the outcomes that these entries hold and say how to settle them. Raises StoreDown: nothing is lost."""
+        """Write the outcomes that these entries hold and say how to settle them. Raises StoreDown: nothing is lost.
+
+        An entry without a move is for a newer worker: it is handed back.
+        """
         good: list[tuple[Entry, Outcome]] = []
         moves: list[Move] = []
         for entry in entries:
             try:
                 good.append((entry, entry.decode(Outcome)))
             except UndecodableEntry as error:
-                moves.append(_parked(entry, "undecodable", str(error)))
+                if not entry.may_wait(error, self._now().timestamp()):
+                    moves.append(_parked(entry, "undecodable", str(error)))
         return moves + self._write(good)
 
     def _write(self, good: list[tuple[Entry, Outcome]]) -> list[Move]:

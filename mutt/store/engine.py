@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url
@@ -11,10 +12,20 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
+from mutt.store.patience import PatientConnection, PatientCursor, watch
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain never outlives its claim
+TCP_TIMEOUT = 20  # seconds in which the other side's kernel confirms what was sent
 IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
+
+#: What helps, where that is not plain from what PostgreSQL says.
+_MIGRATE = ": its schema is not this MUTT's: run `mutt migrate`"
+_REMEDIES = {
+    "42P01": _MIGRATE,  # a table is missing
+    "42703": _MIGRATE,  # a column is
+    "25006": ": it is a standby, or was set to read-only: DATABASE_URL must name one that takes writes",
+}
 
 _UNIQUE_VIOLATION = "23505"
 _CHECK_VIOLATION = "23514"
@@ -30,15 +41,22 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
     """
     address = _address(url or settings.database_url)
     kept = max(1, min(settings.db_pool_min, settings.db_pool_max))
-    return create_engine(
+    engine = create_engine(
         address,
         pool_size=kept,
         max_overflow=settings.db_pool_max - kept,
         pool_timeout=patience,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(role) | {"options": _session_options(address.query.get("options", ""))},
+        connect_args=_connect_args(role)
+        | {
+            "options": _session_options(address.query.get("options", "")),
+            "connection_factory": PatientConnection,
+            "cursor_factory": PatientCursor,
+        },
     )
+    watch(engine)
+    return engine
 
 
 def one_shot_engine(url: str, *, role: str) -> Engine:
@@ -50,7 +68,7 @@ def _address(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg2")
 
 
-def _connect_args(role: str) -> dict[str, str | int]:
+def _connect_args(role: str) -> dict[str, Any]:
     return {
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": f"mutt-{role}",
@@ -59,6 +77,8 @@ def _connect_args(role: str) -> dict[str, str | int]:
         "keepalives_idle": 30,
         "keepalives_interval": 5,
         "keepalives_count": 3,
+        # Keepalives are silent while something is on its way: a host that vanished is given up after this, in ms.
+        "tcp_user_timeout": TCP_TIMEOUT * 1000,
     }
 
 
@@ -75,9 +95,19 @@ def _session_options(given: str | tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed at the end, rolled back on an error, which is translated."""
-    with translated(), engine.begin() as connection:
-        yield connection
+    """One transaction: committed at the end, rolled back on an error, which is translated.
+
+    After an outage its connection is not used again: a session that began while the server was read-only stays so,
+    and one to a server that was demoted would be asked for ever.
+    """
+    with translated(), engine.connect() as connection:
+        try:
+            with connection.begin():
+                yield connection
+        except (SQLAlchemyError, psycopg2.Error) as error:
+            if isinstance(fault(error), StoreDown):
+                connection.invalidate()
+            raise
 
 
 @contextlib.contextmanager
@@ -107,7 +137,8 @@ def fault(error: Exception) -> MuttError:
     if state == _UNIQUE_VIOLATION:
         return AlreadyStored(said)
     if state == _CHECK_VIOLATION and cause.diag.constraint_name is None:  # type: ignore[union-attr]
-        return StoreDown(f"{state} {said}")  # no partition for the row: the table is at fault, not the row
+        # No partition for the row: the table is at fault, not the row.
+        return StoreDown(f"{state} {said}: run `mutt partitions ensure`")
     if state[:2] in ("22", "23", "54"):
         return PoisonRow(said, state)
-    return StoreDown(f"{state} {said}".strip())
+    return StoreDown(f"{state} {said}{_REMEDIES.get(state, '')}".strip())

@@ -9,14 +9,16 @@ from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mutt.alert import Alert, Outcome, Status
+from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Verdict
 from mutt.store import alerts, audit
 from mutt.store.audit import Key, Stored
-from mutt.store.engine import transaction
+from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
 
 
@@ -40,7 +42,18 @@ class Evaluation:
         self._conn, self._rulebook = conn, rulebook
 
     def ruleset(self) -> Ruleset:
-        return self._rulebook.current(self._conn)
+        """Raises NoRuleset for whatever is wrong with the rules: no event is at fault for it."""
+        try:
+            return self._rulebook.current(self._conn)
+        except DBAPIError as error:
+            if isinstance(fault(error), StoreDown):
+                raise
+            raise NoRuleset(f"the rules can't be read: {fault(error)}") from error
+        except Exception as error:
+            # Else it would look like an error of each event in turn.
+            if isinstance(error, MuttError | SQLAlchemyError):
+                raise
+            raise NoRuleset(f"the rules can't be read: {error!r}") from error
 
     def stored(self, keys: Sequence[Key]) -> Mapping[Key, Stored]:
         return audit.stored(self._conn, keys)

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, func, select, text
 
 from mutt.store.engine import transaction
+from mutt.store.patience import allow
 from mutt.store.tables import alert_rules, alerts, config_audit_log, device_teams, event_audit_log
 
 #: Seconds that one question may take.
@@ -46,9 +47,8 @@ class AuditSearch(msgspec.Struct, frozen=True, kw_only=True):
 def reading(engine: Engine) -> Iterator[Connection]:
     """One read-only transaction. Raises :class:`StoreDown`, also for a question that takes too long."""
     with transaction(engine) as conn:
-        conn.execute(
-            text(f"SET LOCAL transaction_read_only = on; SET LOCAL statement_timeout = '{PATIENCE}s'")
-        )
+        conn.execute(text("SET LOCAL transaction_read_only = on"))
+        allow(conn, PATIENCE)
         yield conn
 
 

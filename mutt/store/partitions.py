@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from mutt.errors import StoreDown
 from mutt.store import archive
+from mutt.store.patience import allow
 
 PARENT = "event_audit_log"
 DEFAULT = "event_audit_log_default"
@@ -46,6 +47,9 @@ def ensure(
     """
     _prepare(conn)
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
+    if conn.execute(text("SELECT to_regclass(:name)"), {"name": DEFAULT}).scalar_one() is None:
+        # Somebody dropped it: whatever has no month has no place until it is back.
+        _patiently(conn, _make_default, PARENT, lock_wait)
     there = {partition.name for partition in listing(conn)}
     wanted = dict.fromkeys([*_months(now, months_ahead + 1), *_months_in_default(conn)])
     made = [month for month in wanted if name_of(month) not in there]
@@ -95,7 +99,7 @@ def retire(conn: Connection, now: datetime, retention_days: int, archive_dir: Pa
         return []
     _prepare(conn)
     # A month takes long to write, and long to read back, with the transaction idle.
-    conn.execute(text("SET LOCAL statement_timeout = 0"))
+    allow(conn, 0)
     conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     archive_dir.mkdir(parents=True, exist_ok=True)
     for name in old:
@@ -112,7 +116,7 @@ def name_of(month: datetime) -> str:
 
 def _prepare(conn: Connection) -> None:
     conn.execute(text("SET LOCAL timezone = 'UTC'"))
-    conn.execute(text("SET LOCAL statement_timeout = '5min'"))
+    allow(conn, 300)
 
 
 def _months(now: datetime, count: int) -> Iterator[datetime]:
@@ -129,6 +133,10 @@ def _next(month: datetime) -> datetime:
 def _months_in_default(conn: Connection) -> list[datetime]:
     query = f"SELECT DISTINCT date_trunc('month', received_at, 'UTC') FROM {DEFAULT} ORDER BY 1"  # noqa: S608
     return [month.astimezone(UTC) for month in conn.execute(text(query)).scalars()]
+
+
+def _make_default(conn: Connection, parent: str) -> None:
+    conn.execute(text(f"CREATE TABLE {DEFAULT} PARTITION OF {parent} DEFAULT"))
 
 
 def _make(conn: Connection, month: datetime) -> None:

@@ -111,12 +111,34 @@ local function place(alert, closed)
   return 'placed'
 end
 
+-- What waited behind another and can't be read is parked, with its id where that can be told: an error here would
+-- stop the one before it, which is at Moog already.
+local HEX4 = '%x%x%x%x'
+local UUID = HEX4 .. HEX4 .. ('%-' .. HEX4):rep(4) .. HEX4 .. HEX4
+local DAMAGED = '{"reason":"undecodable","detail":"damaged behind another alert of its signature","attempts":0}'
+
+local function give_up(packed)
+  local id = string.match(packed, UUID) or ''
+  add('mutt:dlq:moog', {'v', '0', 'n', '1', 'id', id, 'd', packed, 'why', DAMAGED})
+  count({['alerts.waiting'] = -1, ['alerts.parked'] = 1})
+end
+
+-- The next one behind the holder of this signature, or nil.
+local function next_behind(sig)
+  while true do
+    local packed = redis.call('LPOP', 'mutt:behind:' .. sig)
+    if not packed then return nil end
+    local ok, alert = pcall(cmsgpack.unpack, packed)
+    if ok and type(alert) == 'table' and alert.id and alert.lane and alert.fields then return alert end
+    give_up(packed)
+  end
+end
+
 -- The alert of this signature left its lane: the next one behind it comes in.
 local function leave(sig, id)
   if string.match(redis.call('HGET', LIFTED, sig) or '', '%S+$') == id then redis.call('HDEL', LIFTED, sig) end
-  local behind = redis.call('LPOP', 'mutt:behind:' .. sig)
-  if behind then
-    local alert = cmsgpack.unpack(behind)
+  local alert = next_behind(sig)
+  if alert then
     redis.call('HINCRBY', BEHIND, alert.lane, -1)
     into_lane(alert)
   else

@@ -27,7 +27,7 @@ def evaluate_queue() -> dict[str, Any]:
         metrics.lag.labels("evaluate").observe(max(0.0, time.time() - min(entry.at for entry in entries)))
         return moves
 
-    ended = drain_queue("ingest_queue", work)
+    ended = drain_queue("ingest_queue", work, services().evaluator.shares)
     return {**asdict(counts), **ended} if counts.batches else ended
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +15,12 @@ import redis
 from celery import Task
 
 from mutt.celery import BackgroundRing, settings
-from mutt.entry import Entry, Move
+from mutt.entry import NEWER_REST, Entry, Move
 from mutt.errors import NoRuleset, StoreDown
 from mutt.pipeline.drain import drain
 from mutt.services import Services
+from mutt.store.patience import within
+from mutt.streams.bound import Held
 
 log = logging.getLogger("mutt.tasks")
 
@@ -25,6 +29,43 @@ OUTAGES = (StoreDown, NoRuleset, redis.RedisError)
 
 #: Seconds that entries rest when PostgreSQL is away: the tick rings for them again.
 OUTAGE_REST = 2.0
+
+
+class Rest:
+    """What a process does about a queue whose store is away: from the second outage in a row on it waits for a second.
+
+    Without, a backlog would be taken and handed back as fast as the processor can, one line of log each. One outage
+    may be about one batch: the others go on. Shorter than ``OUTAGE_REST``, so that what was handed back is not again
+    the first to be tried.
+    """
+
+    FROM, FOR = 2, 1.0
+
+    def __init__(self) -> None:
+        self._outages, self._until, self.reason = 0, 0.0, ""
+
+    def due(self, now: float) -> bool:
+        """Is the queue to be left alone at ``now`` (monotonic seconds)?"""
+        return now < self._until
+
+    def met(self, outage: Exception, now: float) -> None:
+        """The store was away."""
+        self._outages += 1
+        self.reason = said(outage)
+        if self._outages >= self.FROM:
+            self._until = now + self.FOR
+
+    def over(self) -> None:
+        """Something was worked."""
+        self._outages, self._until = 0, 0.0
+
+
+_rests: defaultdict[str, Rest] = defaultdict(Rest)
+
+
+def said(outage: Exception) -> str:
+    """An outage for people."""
+    return f"{type(outage).__name__}: {outage}"[:300]
 
 
 @functools.cache
@@ -50,26 +91,67 @@ class MuttTask(Task):
         try:
             result = did()
         except OUTAGES as error:
-            result = {"outage": f"{type(error).__name__}: {error}"[:300]}
+            result = {"outage": said(error)}
             log.warning("%s: %s", self.name, result["outage"])
             return result
+        except MemoryError as error:
+            # As it is, Celery would end the whole worker for it.
+            raise RuntimeError(f"out of memory: {error}") from error
         result["took_s"] = round(time.monotonic() - started, 4)
-        if set(result) - {"took_s", "reason", "left", "oldest_s", "ended", "waited_s"}:
+        if set(result) - {"took_s", "reason", "left", "oldest_s", "ended", "waited_s", "outage"}:
             log.info("%s", self.name, extra={"did": result})
         return result
 
 
-def drain_queue(name: str, work: Callable[[Sequence[Entry]], list[Move]]) -> dict[str, Any]:
-    """Drain a queue of this process' services; ``work`` commits and says how to settle."""
-    held = services().held(name)
+Work = Callable[[Sequence[Entry]], list[Move]]
 
-    def work_and_settle(entries: Sequence[Entry]) -> None:
+
+def drain_queue(
+    name: str,
+    work: Work,
+    shares: Callable[[Sequence[Entry]], Sequence[Sequence[Entry]]] = lambda entries: [entries],
+) -> dict[str, Any]:
+    """Drain a queue of this process' services; ``work`` commits and says how to settle, a share of a take at a time.
+
+    What it gives no move for is handed back, for the workers of a newer MUTT.
+    """
+    held, rest, newer = services().held(name), _rests[name], 0
+    if rest.due(time.monotonic()):
+        return {"outage": rest.reason, "ended": "rest"}
+
+    def work_all(entries: Sequence[Entry]) -> None:
+        nonlocal newer
+        with within(settings().work_most):
+            try:
+                newer += _work_shares(held, work, shares(entries))
+            except (StoreDown, NoRuleset) as error:
+                rest.met(error, time.monotonic())
+                raise
+        rest.over()
+
+    done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=time.sleep)
+    ended = {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
+    return ended | ({"newer": newer} if newer else {})
+
+
+def _work_shares(held: Held, work: Work, shares: Sequence[Sequence[Entry]]) -> int:
+    """Work and settle each share. How many entries were left to newer workers."""
+    left, newer = list(shares), 0
+    while left:
+        share = left.pop(0)
         try:
-            moves = work(entries)
+            moves = work(share)
         except (StoreDown, NoRuleset):
-            held.release(entries, OUTAGE_REST)
+            held.release([*share, *itertools.chain(*left)], OUTAGE_REST)
+            raise
+        except Exception:
+            # This share pays with an attempt; those that were not begun don't.
+            held.release([*itertools.chain(*left)], 0.0)
             raise
         held.settle(moves)
-
-    done = drain(held, work_and_settle, monotonic=time.monotonic, now=time.time, sleep=time.sleep)
-    return {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
+        moved = {move.entry.id for move in moves}
+        passed_on = [entry for entry in share if entry.id not in moved]
+        if passed_on:
+            held.release(passed_on, NEWER_REST)
+            newer += len(passed_on)
+    return newer

@@ -224,6 +224,50 @@ def test_a_clock_set_back_holds_neither_the_breaker_nor_its_lock_for_longer_than
     assert wait_until(lambda: works.take().entries, timeout=2), "another probe"
 
 
+# Forwarders with other settings, as while they are restarted one by one:
+
+
+def test_the_lowest_limit_in_use_holds_for_all(make, client):
+    old, new = make(limit=50), make(limit=3)
+    old.raise_alerts(*(alert(n) for n in range(12)))
+    assert [len(old.take("old").entries) for _ in range(2)] == [1, 1]
+    assert new.take("new").entries
+    assert (old.take("old").reason, new.take("new").reason) == ("budget", "budget")
+    wait_until(lambda: old.take("old").entries)
+    assert old.take("old").entries or old.take("old").entries
+    assert len([1 for _ in range(9) if old.take("old").entries]) <= 1
+
+
+def test_the_longest_period_in_use_holds_for_all(make, client):
+    """Else the one with the short period would forget grants that the other still counts."""
+    quick, slow = make(limit=2), make(limit=2, period=5 * PERIOD)
+    quick.raise_alerts(*(alert(n) for n in range(9)))
+    before = time.monotonic()
+    assert slow.take("slow").entries and quick.take("quick").entries
+    assert (quick.take("quick").reason, slow.take("slow").reason) == ("budget", "budget")
+    wait_until(lambda: quick.take("quick").entries)
+    assert time.monotonic() - before >= 5 * PERIOD
+
+
+def test_a_forwarder_that_is_gone_binds_the_others_for_a_while_only(make, client):
+    agree = {"agree_us": 400_000}
+    gone, stays = make(gate=agree, limit=1), make(gate=agree, limit=100)
+    gone.raise_alerts(*(alert(n) for n in range(40)))
+    assert gone.take("gone").entries
+    assert stays.take("stays").reason == "budget"
+    wait_until(lambda: stays.take("stays").entries and stays.take("stays").entries, timeout=5)
+    assert all(stays.take("stays").entries for _ in range(9))
+
+
+def test_a_clock_set_back_does_not_hold_an_old_limit_for_longer_than_meant(make, client):
+    works = make(gate={"agree_us": 300_000}, limit=100)
+    works.raise_alerts(*(alert(n) for n in range(40)))
+    client.hset(names.BREAKER, mapping={"limit": 1, "limit_until": redis_us(client) + HOUR_US})
+    assert works.take().entries
+    assert works.take().reason == "budget"
+    wait_until(lambda: works.take().entries and works.take().entries, timeout=5)
+
+
 # The breaker:
 
 

@@ -206,12 +206,27 @@ def test_an_alert_that_can_not_be_decoded_is_parked_and_those_behind_it_come_in(
     works.assert_nothing_kept()
 
 
+@pytest.mark.parametrize("garbage", [b"\xc1", b"no msgpack", b"\x81\xa2id\xa1x", b""])
+def test_what_is_damaged_behind_an_alert_is_parked_and_those_before_and_after_it_are_delivered(
+    make, client, moog, garbage
+):
+    works = make()
+    told = [alert(n, signature="s") for n in range(3)]
+    works.raise_alerts(*told)
+    [behind] = client.keys(names.BEHIND + "*")
+    client.lset(behind, 0, garbage)
+    turns_until(works.forwarder(moog.enterprise_url), lambda: len(moog.received) == 2)
+    assert [r.came.description for r in moog.received] == ["down 0", "down 2"]
+    works.assert_books(raised=3, delivered=2, parked=1, waiting=0)
+    assert b"damaged behind" in works.letters()[0][b"why"]
+
+
 def test_an_entry_that_says_nothing_of_itself_is_parked_too(make, client, moog):
     works = make()
     works.raise_alerts(alert(1))
     client.xadd("mutt:alert_queue:critical", {"x": b"\xff"})
     client.xadd(
-        "mutt:alert_queue:critical", {"v": "9", "id": b"\xff", "sig": b"\xfe", "n": "x", "d": b"\x00"}
+        "mutt:alert_queue:critical", {"v": "0", "id": b"\xff", "sig": b"\xfe", "n": "x", "d": b"\x00"}
     )
     turns_until(works.forwarder(moog.enterprise_url), lambda: moog.received)
     assert len(works.letters()) == 2

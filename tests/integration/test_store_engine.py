@@ -120,6 +120,8 @@ def test_a_session_is_as_the_design_asks(database_url: str) -> None:
         assert _show(conn, "idle_in_transaction_session_timeout") == "1min"
         assert _show(conn, "application_name") == "mutt-alerts"
         assert _show(conn, "client_encoding") == "UTF8"
+        told = conn.connection.dbapi_connection.info.dsn_parameters
+        assert (told["connect_timeout"], told["tcp_user_timeout"], told["keepalives"]) == ("5", "20000", "1")
     engine.dispose()
     own = database_url.replace("postgresql://", "postgres://") + "?options=-c%20statement_timeout%3D7s"
     engine = make_engine(Settings.from_env({}, database_url=own), role="alerts")

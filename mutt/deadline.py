@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import threading
 import time
@@ -29,7 +30,7 @@ class Alarm:
 class Deadlines:
     """Calls each alarm's action at its time, in a thread that starts with the first of them.
 
-    An action must not block, nor raise.
+    An action must not block, nor raise. An alarm that is cancelled costs next to nothing: most are.
     """
 
     def __init__(self) -> None:
@@ -41,18 +42,24 @@ class Deadlines:
         self._heap: list[tuple[float, int, Alarm]] = []
         self._count = itertools.count()
         self._thread: threading.Thread | None = None
+        self._wakes_at = -math.inf  #: when the thread looks next by itself
 
     def at(self, when: float, action: Callable[[], None]) -> Alarm:
         """Call ``action`` at ``when`` (monotonic seconds) unless the alarm is cancelled."""
         alarm = Alarm(action)
         with self._changed:
+            self._forget_cancelled()
             heapq.heappush(self._heap, (when, next(self._count), alarm))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
-            if self._heap[0][2] is alarm:
+            if when < self._wakes_at:
                 self._changed.notify()
         return alarm
+
+    def _forget_cancelled(self) -> None:
+        while self._heap and not self._heap[0][2].live:
+            heapq.heappop(self._heap)
 
     def _run(self) -> None:
         while True:
@@ -62,11 +69,11 @@ class Deadlines:
         """The next alarm whose time has come."""
         with self._changed:
             while True:
-                while self._heap and not self._heap[0][2].live:
-                    heapq.heappop(self._heap)
+                self._forget_cancelled()
                 left = self._heap[0][0] - time.monotonic() if self._heap else None
                 if left is not None and left <= 0:
                     return heapq.heappop(self._heap)[2]
+                self._wakes_at = self._heap[0][0] if self._heap else math.inf
                 self._changed.wait(left)
 
 

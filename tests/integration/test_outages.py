@@ -1,0 +1,332 @@
+"""PostgreSQL away, hung, read-only, full, slow or not migrated: all of it is an outage, and none of it lasts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import psutil
+import psycopg2
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, func, select, text
+
+from mutt.cli import cli
+from mutt.entry import Entry
+from mutt.errors import NoRuleset, StoreDown
+from mutt.moogsim.server import Simulator
+from mutt.pipeline.evaluate import ALONE_FROM
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.store import engine as engine_module
+from mutt.store import partitions, patience
+from mutt.store.engine import make_engine, transaction
+from mutt.store.patience import allow, within
+from mutt.store.tables import audit_ledger
+from mutt.tasks.base import MuttTask
+from tests.bench import Bench, benches, event
+from tests.forwarding import turns_until
+from tests.integration.test_record import raised, statuses, take
+from tests.proxy import Proxy, proxied
+from tests.servers import Live
+
+
+@pytest.fixture
+def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
+    with benches(redis_url, database_url) as (made,):
+        yield made
+
+
+def psql(url: str, *statements: str) -> None:
+    """As an operator would, in a session that may write whatever the database's default is."""
+    connection = psycopg2.connect(url, options="-c default_transaction_read_only=off")
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+def hands_back(bench: Bench, entries: list[Entry], says: str) -> list[Entry]:
+    """An outage that says so; the entries as they are handed out again."""
+    with pytest.raises(StoreDown, match=says):
+        bench.evaluate(entries)
+    bench.held.release(entries, 0.0)
+    assert bench.letters() == []
+    entries = bench.take_over()
+    assert [entry.attempts for entry in entries] == [1]
+    return entries
+
+
+def drains_in_one_go(bench: Bench, entries: list[Entry], events: int) -> None:
+    """Everything is written in the one transaction that it would have been without an outage."""
+    bench.held.settle(bench.evaluate(entries))
+    assert bench.events == {"accepted": events, "settled": events}
+    with bench.sql() as conn:
+        assert conn.execute(select(func.count()).select_from(audit_ledger)).scalar_one() == 1
+    bench.check()
+
+
+# ---- what the server says
+
+
+#: What PostgreSQL answers when no row is at fault.
+OUTAGES = [
+    "25006",  # read-only
+    "40001",
+    "40P01",  # deadlock
+    "53100",  # disk full
+    "53200",  # out of memory
+    "53300",  # out of connections
+    "55P03",  # a lock was not to be had
+    "57014",  # took too long
+    "57P01",  # shutting down
+    "58030",  # the disk fails
+    "XX001",  # a page is damaged
+]
+
+
+def test_what_is_not_about_the_rows_is_handed_back_unspent_and_parks_nothing(
+    bench: Bench, database_url: str
+) -> None:
+    bench.append(*[event(f"CRITICAL {n}", f"host-{n}") for n in range(5)])
+    fails = (
+        "CREATE OR REPLACE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE SQLSTATE '{}' USING MESSAGE = 'not now'; END $$"
+    )
+    trigger = "TRIGGER fails BEFORE INSERT ON event_audit_log FOR EACH ROW EXECUTE FUNCTION fails()"
+    psql(database_url, fails.format("53100"), f"CREATE {trigger}")
+    entries = bench.take()
+    for sqlstate in OUTAGES:
+        psql(database_url, fails.format(sqlstate))
+        entries = hands_back(bench, entries, f"{sqlstate}.*not now")
+    psql(database_url, "DROP TRIGGER fails ON event_audit_log")
+    drains_in_one_go(bench, entries, 5)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends"),
+    [
+        ("ALTER TABLE alerts RENAME TO gone", "ALTER TABLE gone RENAME TO alerts"),
+        ("ALTER TABLE event_audit_log RENAME raw TO gone", "ALTER TABLE event_audit_log RENAME gone TO raw"),
+        ("ALTER TABLE alert_rules RENAME team_assignment TO gone",
+         "ALTER TABLE alert_rules RENAME gone TO team_assignment"),
+    ],
+    ids=["table", "column", "rules"],
+)  # fmt: skip
+def test_a_schema_that_was_not_migrated_is_an_outage_that_names_the_command(
+    bench: Bench, database_url: str, breaks: str, mends: str
+) -> None:
+    bench.append(event(), event("CRITICAL b", "core-2"))
+    psql(database_url, breaks)
+    entries = hands_back(bench, bench.take(), "mutt migrate")
+    psql(database_url, mends)
+    drains_in_one_go(bench, entries, 2)
+
+
+def test_a_lost_default_partition_is_an_outage_until_it_is_made_again(
+    bench: Bench, database_url: str
+) -> None:
+    bench.append(event(), event("CRITICAL b", received_at=datetime(1999, 1, 1, tzinfo=UTC)))
+    psql(database_url, "DROP TABLE event_audit_log_default")
+    entries = hands_back(bench, bench.take(), "mutt partitions ensure")
+    with bench.sql() as conn:
+        partitions.ensure(conn, datetime.now(UTC))
+    drains_in_one_go(bench, entries, 2)
+
+
+def test_rules_that_can_not_be_read_are_no_events_fault(bench: Bench, database_url: str) -> None:
+    """What PostgreSQL refuses then is the rules', though it says so with a SQLSTATE that is poison in a row."""
+    bench.append(event(), event("CRITICAL b", "core-2"))
+    psql(
+        database_url,
+        "ALTER TABLE alert_rules DROP CONSTRAINT ck_alert_rules_tags",
+        "UPDATE alert_rules SET tags = '[1]'",
+    )
+    entries = bench.take()
+    with pytest.raises(NoRuleset, match="can't be read"):
+        bench.evaluate(entries)
+    assert bench.letters() == []
+    psql(database_url, "UPDATE alert_rules SET tags = '{}'")
+    drains_in_one_go(bench, entries, 2)
+
+
+def test_sessions_that_began_while_the_database_was_read_only_are_not_kept(
+    bench: Bench, database_url: str
+) -> None:
+    """A session keeps what it began with: one of a standby, or of a database that was set to read-only."""
+    name = database_url.rpartition("/")[2]
+    bench.append(event(), event("CRITICAL b", "core-2"))
+    psql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    bench.services.engine.dispose()
+    entries = hands_back(bench, bench.take(), "25006.*standby")
+    psql(database_url, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    drains_in_one_go(bench, entries, 2)
+
+
+# ---- what the server does not say
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits of a few seconds are tenths."""
+    monkeypatch.setattr(patience, "GRACE", 0.2)
+    monkeypatch.setattr(patience, "PING", 0.3)
+    monkeypatch.setattr(engine_module, "CONNECT_TIMEOUT", 2)
+    monkeypatch.setattr(engine_module, "STATEMENT_TIMEOUT", 1)
+
+
+def ended(work: Callable[[], object], within_s: float = 30.0) -> BaseException | None:
+    """What ``work`` raised; that it ends at all is what is asked."""
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 a thread's edge: the test looks at it
+            caught.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(within_s)
+    assert not thread.is_alive(), "it waits for a server that will never answer"
+    return caught[0] if caught else None
+
+
+@contextmanager
+def stopped(server: Live) -> Iterator[None]:
+    """The postmaster and all its children hang: the kernel still takes connections for it, and confirms every byte."""
+    tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    for process in tree:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in tree:
+            process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_is_an_outage_and_is_used_again_when_it_goes_on(own_postgres: Live) -> None:
+    engine = make_engine(Settings.from_env({}, database_url=own_postgres.url), role="test")
+    _ask(engine)
+    with engine.connect() as busy, stopped(own_postgres):
+        error = ended(lambda: busy.execute(text("SELECT 1")))
+        assert "no answer from PostgreSQL" in str(error)
+        assert isinstance(ended(lambda: _ask(engine)), StoreDown), (
+            "neither by an old connection nor by a new one"
+        )
+    _ask(engine)
+    engine.dispose()
+
+
+def _ask(engine: Engine) -> None:
+    with transaction(engine) as conn:
+        conn.execute(text("SELECT 1"))
+
+
+@pytest.fixture
+def far(impatient: None, redis_url: str, database_url: str) -> Iterator[tuple[Bench, Proxy]]:
+    """A worker and its PostgreSQL, with a network between."""
+    with proxied(database_url) as proxy, benches(redis_url, proxy.url) as (bench,):
+        yield bench, proxy
+
+
+def test_a_host_that_vanished_holds_no_entry_beyond_its_wait_and_makes_no_event_in_work_alone_a_suspect(
+    far: tuple[Bench, Proxy],
+) -> None:
+    bench, proxy = far
+    bench.append(event(), event("CRITICAL b", "core-2"))
+    entries = bench.take()
+    while entries[0].attempts < ALONE_FROM:
+        entries = bench.take_over()
+    proxy.silence()
+    assert isinstance(ended(lambda: bench.evaluate(entries)), StoreDown)
+    assert bench.services.evaluator._suspects.read(entries[0]) == []
+    proxy.speak()
+    bench.held.settle(bench.evaluate(entries))
+    assert bench.events == {"accepted": 2, "settled": 2}
+    bench.check()
+
+
+def test_the_waits_of_one_piece_of_work_end_together(far: tuple[Bench, Proxy]) -> None:
+    """Each statement is quick enough by itself: still the work must not outlive its claim."""
+    bench, _ = far
+
+    def work() -> None:
+        with within(1.0), bench.sql() as conn:
+            while True:
+                conn.execute(text("SELECT pg_sleep(0.2)"))
+
+    assert isinstance(ended(work), StoreDown)
+    _ask(bench.services.engine)
+
+
+def test_who_needs_long_is_waited_for(far: tuple[Bench, Proxy]) -> None:
+    """Archives and recounts: for one transaction, and then the usual limits hold again."""
+    bench, _ = far
+    with bench.sql() as conn:
+        allow(conn, 0)
+        conn.execute(text("SELECT pg_sleep(1.5)"))
+    with bench.sql() as conn:
+        connection = conn.connection.dbapi_connection
+        assert isinstance(connection, patience.PatientConnection)
+        assert connection.silence == connection.usual == pytest.approx(1.2)
+
+
+def test_many_threads_wait_side_by_side_and_each_is_answered(far: tuple[Bench, Proxy]) -> None:
+    """An alarm hangs up on its own connection, and on none that took its number since."""
+    bench, _ = far
+    before, began = psutil.Process().num_fds(), time.monotonic()
+
+    def ask(_n: int) -> None:
+        while time.monotonic() - began < 1.0:
+            _ask(bench.services.engine)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    assert psutil.Process().num_fds() < before + 20, "no handle is left behind"
+
+
+# ---- the others, meanwhile
+
+
+def test_what_stands_in_the_lanes_goes_to_moog_while_postgresql_is_away(bench: Bench) -> None:
+    alerts = raised(bench, 3)
+    with Simulator() as moog:
+        away = {"database_url": "postgresql://mutt@127.0.0.1:1/mutt", "moog_url": moog.enterprise_url}
+        settings = Settings.from_env({}, redis_url=bench.settings.redis_url, **away)
+        services = Services(settings, lambda *_, **__: None, role="test")
+        turns_until(services.forwarder, lambda: len(moog.received) == len(alerts))
+        assert "engine" not in vars(services), "it never asked"
+    entries = take(bench)
+    bench.services.held("delivery_queue").settle(bench.services.recorder.record_outcomes(entries))
+    assert statuses(bench) == {"delivered": 3}
+
+
+def test_a_command_says_a_sentence_where_the_server_hangs(
+    far: tuple[Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, proxy = far
+    monkeypatch.setenv("DATABASE_URL", proxy.url)
+    monkeypatch.setenv("REDIS_URL", bench.settings.redis_url)
+    proxy.silence()
+    told = CliRunner().invoke(cli, ["partitions", "list"])
+    assert "PostgreSQL can't be asked" in str(told.exception)
+
+
+def test_a_task_that_is_out_of_memory_fails_alone(bench: Bench) -> None:
+    """Celery ends the whole worker where a task lets a MemoryError out."""
+
+    def work() -> dict[str, object]:
+        raise MemoryError("no room")
+
+    with pytest.raises(RuntimeError, match="out of memory: no room"):
+        MuttTask().work(work)
