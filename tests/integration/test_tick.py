@@ -30,6 +30,7 @@ class Fleet:
         self.rung: list[str] = []
         self.here: list[str] = []
         self.sweeps: list[bool] = []
+        self.flows_back: list[float] = []
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -43,6 +44,7 @@ class Fleet:
             run_here=self.here.append,
             rings=self.ring,
             sweeps=self.sweeps.append,
+            flows_back=lambda: self.flows_back.append(self.now),
             monotonic=lambda: self.now,
         )
 
