@@ -34,8 +34,8 @@ DEEP_ENOUGH = 10_000
 SLICE = 1.0
 REST = 0.05
 
-#: Seconds that Redis may take to answer one append.
-PATIENCE = 5.0
+#: Seconds in which one append is asked for again, where it is not answered.
+PATIENCE = 1.0
 
 #: Rounds that are marked at a time are appended within so many seconds, or left: their marks would be too old.
 MARKS_HOLD = 30.0

@@ -31,6 +31,9 @@ STATEMENT = 0.5
 #: About what a row takes beside its data, in bytes.
 ROW = 200
 
+#: From this share of its bytes on it counts as full: what is left may be too little for the next round.
+FULL = 0.95
+
 #: Redis remembers a round's id for ten minutes. After these seconds it may have forgotten it.
 REMEMBERED = 540
 
@@ -91,12 +94,12 @@ _STANDING = text(
 _MARK = text(
     "WITH first AS (SELECT id, bytes, sent_at IS NULL AS fresh FROM ingest_spill"
     "  WHERE due_at <= now() ORDER BY id LIMIT :rounds),"
-    " some AS (SELECT id, fresh, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM first)"
+    " batch AS (SELECT id, fresh, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM first)"
     " UPDATE ingest_spill AS s SET"
     "  late = s.late + CASE WHEN s.sent_at < now() - :remembered * interval '1 s' THEN 1 ELSE 0 END,"
     "  sent_at = CASE WHEN s.sent_at >= now() - :remembered * interval '1 s' THEN s.sent_at ELSE now() END"
-    " FROM some WHERE s.id = some.id AND some.before < :most"
-    " RETURNING s.id, s.round_id, s.events, s.late, some.fresh, s.data"
+    " FROM batch WHERE s.id = batch.id AND batch.before < :most"
+    " RETURNING s.id, s.round_id, s.events, s.late, batch.fresh, s.data"
 )
 
 _UNMARK = text("UPDATE ingest_spill SET sent_at = NULL WHERE id = ANY(:ids)")
@@ -158,7 +161,7 @@ class Spill:
 
     def has_room(self) -> str:
         """``ok``, if it takes rounds. Raises Unavailable."""
-        if self.standing().bytes >= self._most:
+        if self.standing().bytes >= self._most * FULL:
             raise Unavailable("the spill is full (INGEST_SPILL_BYTES)")
         return "ok"
 
