@@ -48,13 +48,15 @@ class Inlet(Protocol):
         ...
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended: ...
-    def depth(self) -> int:
-        """Events that wait for evaluation."""
+    def is_deep(self, events: int) -> bool:
+        """Do so many events wait for evaluation, or is the queue half full?"""
         ...
 
     def tell_spilled(self) -> None:
         """Redis is back, and rounds were spilled: somebody should see to their flow back."""
         ...
+
+    def tell_flowed_back(self) -> None: ...
 
 
 class Spill(Protocol):

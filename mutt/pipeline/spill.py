@@ -180,7 +180,7 @@ def flow_back(
         flow.ended = "slice"
         try:
             while monotonic() < ends:
-                if inlet.depth() >= deep_enough:
+                if inlet.is_deep(deep_enough):
                     sleep(REST)
                 elif not _flow_some(rows, inlet, flow, monotonic, deep_enough):
                     flow.ended = "empty"
@@ -202,13 +202,12 @@ def _flow_some(
             if monotonic() - marked > MARKS_HOLD:
                 break
             untouched.discard(row.id)
-            depth = _flow_one(rows, inlet, row, monotonic() + PATIENCE)
-            if depth is None:
+            if not _flow_one(rows, inlet, row, monotonic() + PATIENCE):
                 flow.set_aside += 1
                 continue
             gone.append(row.id)
             flow.rounds, flow.events = flow.rounds + 1, flow.events + row.events
-            if depth >= deep_enough:
+            if inlet.is_deep(deep_enough):
                 break
     finally:
         if gone or untouched:
@@ -216,21 +215,21 @@ def _flow_some(
     return bool(batch)
 
 
-def _flow_one(rows: Rows, inlet: Inlet, row: Row, deadline: float) -> int | None:
-    """Append one round: events that wait now; None: it is set aside. Raises Unavailable."""
+def _flow_one(rows: Rows, inlet: Inlet, row: Row, deadline: float) -> bool:
+    """Append one round. False: it is set aside. Raises Unavailable: Redis takes no more."""
     try:
         appended = _append(inlet, row, deadline)
     except UndecodableEntry as error:
         rows.set_aside(row.id, str(error))
-        return None
+        return False
     if appended.refused and not appended.depth:
         # Not even an empty queue has room for it: the limits were lowered since it was taken.
         limit = {"depth": "INGEST_MAX_DEPTH", "bytes": "INGEST_MAX_BYTES"}[appended.refused]
         rows.set_aside(row.id, f"its {row.events} events are more than {limit} allows: raise it")
-        return None
+        return False
     if appended.refused:
         raise Unavailable(f"the ingest queue is full ({appended.refused})")
-    return appended.depth
+    return True
 
 
 def _append(inlet: Inlet, row: Row, deadline: float) -> Appended:

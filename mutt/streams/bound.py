@@ -109,12 +109,13 @@ class Inlet:
                     raise StreamAway("the stream can't be reached", sent=True) from error
                 time.sleep(0.02)
 
-    def depth(self) -> int:
-        """Events that wait for evaluation."""
+    def is_deep(self, events: int) -> bool:
+        """Do so many events wait for evaluation, or is the queue half full?"""
         try:
-            return int(self._client.hget(names.LEDGER, "events.queued") or 0)
+            queued, size = self._client.hmget(names.LEDGER, "events.queued", "ingest.bytes")
         except redis.RedisError as error:
             raise StreamAway("the stream can't be reached") from error
+        return int(queued or 0) >= min(events, self._max_events / 2) or int(size or 0) >= self._max_bytes / 2
 
     def tell_spilled(self) -> None:
         """Whoever ticks next asks for the flow back of what was spilled. If this is lost, it is asked for later."""

@@ -122,7 +122,10 @@ def _counted(response: Response, format_: str) -> Response:
 
 def _answer(format_: str, correlation_id: str, since: float) -> Response:
     key = presented(request.headers)
-    key_id = _ingest().keys.identify(key) if key is not None else None
+    try:
+        key_id = _ingest().keys.identify(key) if key is not None else None
+    except Unavailable as error:
+        return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
     if key_id is None:
         return problem(401, "X-API-KEY is missing or not known", correlation_id=correlation_id)
     if format_ and registry.get(format_) is None:
