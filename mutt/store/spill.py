@@ -89,17 +89,18 @@ _STANDING = text(
     " FROM ingest_spill_size"
 )
 
+_OLDEST = text(
+    "SELECT id, bytes, sent_at IS NULL AS fresh FROM ingest_spill WHERE due_at <= now() ORDER BY id LIMIT :rounds"
+)
+
 # One that is sent for the first time gets its mark; one whose mark is too old may be in without anybody knowing. An
-# earlier mark stays: it must not be younger than what Redis remembers.
+# earlier mark stays: it must not be younger than what Redis remembers. By their ids, not joined with the above: a
+# queue's statistics are often those of an empty table, and by them a join looked for the oldest again for each row.
 _MARK = text(
-    "WITH first AS (SELECT id, bytes, sent_at IS NULL AS fresh FROM ingest_spill"
-    "  WHERE due_at <= now() ORDER BY id LIMIT :rounds),"
-    " batch AS (SELECT id, fresh, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM first)"
-    " UPDATE ingest_spill AS s SET"
-    "  late = s.late + CASE WHEN s.sent_at < now() - :remembered * interval '1 s' THEN 1 ELSE 0 END,"
-    "  sent_at = CASE WHEN s.sent_at >= now() - :remembered * interval '1 s' THEN s.sent_at ELSE now() END"
-    " FROM batch WHERE s.id = batch.id AND batch.before < :most"
-    " RETURNING s.id, s.round_id, s.events, s.late, batch.fresh, s.data"
+    "UPDATE ingest_spill SET"
+    "  late = late + CASE WHEN sent_at < now() - :remembered * interval '1 s' THEN 1 ELSE 0 END,"
+    "  sent_at = CASE WHEN sent_at >= now() - :remembered * interval '1 s' THEN sent_at ELSE now() END"
+    " WHERE id = ANY(:ids) RETURNING id, round_id, events, late, data"
 )
 
 _UNMARK = text("UPDATE ingest_spill SET sent_at = NULL WHERE id = ANY(:ids)")
@@ -211,13 +212,8 @@ class SpillRows:
 
     def mark(self) -> list[Spilled]:
         """The oldest rounds, few enough to hold in memory. Their marks are committed."""
-        told = {"rounds": ROUNDS, "most": BYTES, "remembered": REMEMBERED}
         with transaction(self._engine) as conn:
-            found = [
-                Spilled(row.id, row.round_id, row.events, row.late, row.fresh, bytes(row.data))
-                for row in conn.execute(_MARK, told)
-            ]
-        return sorted(found)
+            return marked(conn)
 
     def remove(self, ids: Sequence[int], untouched: Sequence[int]) -> None:
         """``ids`` are in the stream; ``untouched`` were marked and never sent."""
@@ -231,3 +227,25 @@ class SpillRows:
         """This one can't be appended: it is tried again in a minute."""
         with transaction(self._engine) as conn:
             conn.execute(_SET_ASIDE, {"id": id_, "reason": reason, "aside": ASIDE})
+
+
+def marked(conn: Connection) -> list[Spilled]:
+    """The oldest rounds, few enough to hold in memory, marked as sent."""
+    fresh = _first(conn)
+    found = [
+        Spilled(row.id, row.round_id, row.events, row.late, fresh[row.id], bytes(row.data))
+        for row in conn.execute(_MARK, {"ids": list(fresh), "remembered": REMEMBERED})
+    ]
+    return sorted(found)
+
+
+def _first(conn: Connection) -> dict[int, bool]:
+    """The ids of the oldest rounds, as far as there is memory for them; of each whether it was never sent."""
+    fresh: dict[int, bool] = {}
+    size = 0
+    for row in conn.execute(_OLDEST, {"rounds": ROUNDS}):
+        size += row.bytes
+        if fresh and size > BYTES:
+            break
+        fresh[row.id] = row.fresh
+    return fresh
