@@ -10,6 +10,7 @@
     │   ├── RejectedBody   a whole request        (status)
     │   └── RuleError      a rule that can't be saved
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
+    │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── NoRuleset          a worker without rules refuses to evaluate
     ├── StoreDown          PostgreSQL can't be asked, or not now
     ├── PoisonRow          PostgreSQL refuses what these rows hold
@@ -74,6 +75,14 @@ class Unavailable(MuttError):
     def __init__(self, reason: str, retry_after: int = 1) -> None:
         super().__init__(reason)
         self.reason, self.retry_after = reason, retry_after
+
+
+class StreamAway(Unavailable):
+    """Redis can't be reached, or refuses writes. ``sent``: the round went out, so it may be in all the same."""
+
+    def __init__(self, reason: str, retry_after: int = 1, *, sent: bool = False) -> None:
+        super().__init__(reason, retry_after)
+        self.sent = sent
 
 
 class NoRuleset(MuttError):

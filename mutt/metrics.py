@@ -28,6 +28,8 @@ class Metrics:
         counter, histogram = prometheus.Counter, prometheus.Histogram
         self.requests = counter("mutt_ingest_requests", "Requests to ingest", ["status", "format"], **on)
         self.accepted = counter("mutt_events_accepted", "Events accepted", **on)
+        self.spilled = counter("mutt_events_spilled", "Events accepted into the spill", **on)
+        self.flowed_back = counter("mutt_events_flowed_back", "Events that left the spill", **on)
         self.rejected = counter("mutt_events_rejected", "Items rejected", **on)
         self.evaluated = counter("mutt_events_evaluated", "Events evaluated", **on)
         self.duplicates = counter("mutt_events_duplicate", "Events that were there already", **on)

@@ -35,6 +35,10 @@ INGEST_STREAM = "mutt:ingest_queue"
 DELIVERY_STREAM = "mutt:delivery_queue"
 LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)
 
+#: Somebody knows of rounds in PostgreSQL's spill: the tick asks for their flow back. Known for so many seconds.
+SPILLED = "mutt:spilled"
+SPILLED_S = 60
+
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"
 

@@ -25,9 +25,10 @@ from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
 from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
-from mutt.store.engine import make_engine
+from mutt.store.engine import hasty_engine, make_engine, one_shot_engine
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
+from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
 from mutt.streams.connect import Client, connect
 from mutt.streams.letters import Letters
@@ -109,6 +110,17 @@ class Services:
         return make_engine(self.settings, role=self.role, url=self.settings.database_read_url)
 
     @cached_property
+    def spill(self) -> Spill:
+        """Where rounds go while Redis is away. A pool of its own: who spills can't wait for others, nor long."""
+        self.settings.need("database_url")
+        hasty = hasty_engine(self.settings, role=self.role, size=CONNECTIONS, timeout=STATEMENT)
+        return Spill(hasty, self.settings.ingest_spill_bytes)
+
+    @cached_property
+    def spill_rows(self) -> SpillRows:
+        return SpillRows(self.engine, one_shot_engine(self.settings.database_url, role=self.role))
+
+    @cached_property
     def store(self) -> AuditStore:
         return AuditStore(self.engine, Rulebook(self.settings.unhandled_default_team))
 
@@ -153,15 +165,18 @@ class Services:
         return Letters(self.redis, self.ingest_stream)
 
     @cached_property
-    def rounds(self) -> Rounds[Contribution, Reply]:
+    def inlet(self) -> Inlet:
         s = self.settings
-        inlet = Inlet(
+        return Inlet(
             self.ingest_stream,
             max_events=s.ingest_max_depth,
             max_bytes=s.ingest_max_bytes,
             dedup_window=s.ingest_dedup_window,
         )
-        return Rounds(Acceptor(inlet).accept_events)
+
+    @cached_property
+    def rounds(self) -> Rounds[Contribution, Reply]:
+        return Rounds(Acceptor(self.inlet, self.spill if self.settings.ingest_spill else None).accept_events)
 
     def held(self, queue: str) -> Held:
         """A queue's stream with this process as its consumer."""

@@ -176,6 +176,8 @@ class Settings:
     ingest_dedup_window: float = _setting("1h", span())
     ingest_dlq_bytes: int = _setting("1MiB", size)  #: rejected items kept, a key
     ingest_wait_replicas: int = _setting("0", whole(0))
+    ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
+    ingest_spill_bytes: int = _setting("1GiB", size)
 
     moog_url: str = _setting("", url("http", "https"))
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))

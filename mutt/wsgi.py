@@ -9,18 +9,18 @@ from mutt.logs import configure
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.web.admin.app import make_admin
-from mutt.web.health import health, redis_need
+from mutt.web.health import ingest_health
 from mutt.web.ingest import make_ingest
 
 
 def _ingest() -> Flask:
-    """Where events come in. Needs Redis, not PostgreSQL."""
+    """Where events come in. Needs Redis, not PostgreSQL; with ``INGEST_SPILL`` one of them is enough."""
     settings = Settings.from_env()
-    settings.need("redis_url", "ingest_api_key")
+    settings.need("redis_url", "ingest_api_key", *(["database_url"] if settings.ingest_spill else []))
     configure(settings, "ingest")
     services = Services(settings, BackgroundRing(), role="ingest", web=True)
     app = make_ingest(services)
-    app.register_blueprint(health(services, {"redis": redis_need(services)}))
+    app.register_blueprint(ingest_health(services))
     return app
 
 

@@ -18,10 +18,12 @@ from mutt.cli.outages import first_line, spoken
 from mutt.errors import StoreDown
 from mutt.services import Services
 from mutt.store.engine import transaction
+from mutt.store.spill import standing
 from mutt.store.sums import Counted, Sums, count, sums
 from mutt.streams import books
 from mutt.streams.books import ALERTS, EVENTS, Books, Walked
 from mutt.streams.connect import Client
+from mutt.words import many
 
 #: Seconds between two looks while waiting.
 EVERY = 0.2
@@ -50,6 +52,7 @@ class Report(msgspec.Struct, frozen=True):
     balanced: bool
     state: str  #: balanced, in flight, lost, double or off
     disagree: dict[str, int]  #: what PostgreSQL or the recount says more (or less) than the ledger, at rest
+    spilled: int | None = None  #: events in PostgreSQL's spill, not in the books yet; None: nobody can tell
     walked: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -92,17 +95,20 @@ def observe(services: Services, *, deep: bool) -> tuple[Report, str]:
     """The books now, and why PostgreSQL could not be asked ('' if it was). ``redis.RedisError`` passes through."""
     # What moves in between changes the ledger or stands in the delivery queue: looked at before and after.
     before, idle = books.read(services.redis), services.delivery_stream.size() == 0
+    spilled: int | None = None
     summed, counted, why = None, None, ""
     try:
         with transaction(services.engine) as conn:
+            # First: what flows back meanwhile moves the ledger.
+            spilled = standing(conn).events
             summed, counted = sums(conn), count(conn) if deep else None
     except StoreDown as error:
         why = first_line(error)
     recount = _recount(services.redis, counted) if deep else None
     idle = idle and services.delivery_stream.size() == 0
     after = books.read(services.redis)
-    at_rest = idle and before == after and after.events["queued"] == 0
-    return weigh(after, summed, recount, at_rest=at_rest), why
+    at_rest = idle and before == after and after.events["queued"] == 0 and not spilled
+    return weigh(after, summed, recount, spilled, at_rest=at_rest), why
 
 
 def _recount(client: Client, counted: Counted | None) -> Recount:
@@ -111,7 +117,14 @@ def _recount(client: Client, counted: Counted | None) -> Recount:
     return Recount(books.walk(client), dropped, bool(client.hlen(names.OUTSIDE)), counted)
 
 
-def weigh(now: Books, summed: Sums | None, recount: Recount | None = None, *, at_rest: bool) -> Report:
+def weigh(
+    now: Books,
+    summed: Sums | None,
+    recount: Recount | None = None,
+    spilled: int | None = None,
+    *,
+    at_rest: bool,
+) -> Report:
     """Hold the ledger against itself and, ``at_rest``, against PostgreSQL and the recount. Pure."""
     disagree = _differences(now, summed, recount) if at_rest else {}
     lost = double = None
@@ -131,6 +144,7 @@ def weigh(now: Books, summed: Sums | None, recount: Recount | None = None, *, at
         balanced=balanced,
         state=_state(balanced, at_rest, lost, double),
         disagree=disagree,
+        spilled=spilled,
         walked=_walked(recount) if recount else msgspec.UNSET,
     )
 
@@ -197,6 +211,10 @@ def _print(report: Report, why: str) -> None:
     of_events = {"settled": rows["audit_rows"]}
     _side("events", EVENTS, report.events, report.off_events, of_events)
     _side("alerts", ALERTS, report.alerts, report.off_alerts, rows["alerts"])
+    if report.spilled:
+        console.print(
+            f"[yellow]spilled[/]: {many(report.spilled, 'event')} in PostgreSQL, not in the books until they flow back"
+        )
     if why:
         console.print(f"[yellow]PostgreSQL can't be asked[/], so this is Redis' side alone: {escape(why)}")
     if report.walked is not msgspec.UNSET:

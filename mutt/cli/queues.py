@@ -14,16 +14,20 @@ from mutt import names
 from mutt.budget.arithmetic import window
 from mutt.cli.common import console, services, table
 from mutt.cli.outages import spoken
+from mutt.errors import SettingsError, Unavailable
 from mutt.services import Services
 from mutt.streams import books
 from mutt.streams.connect import Client, connect
-from mutt.words import age
+from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
 CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
 
 #: Seconds between two looks of ``--watch``.
 EVERY = 1.0
+
+#: Seconds that PostgreSQL has to say what stands in the spill.
+PATIENCE = 2.0
 
 
 class Breaker(msgspec.Struct, frozen=True):
@@ -49,6 +53,16 @@ class Spent(msgspec.Struct, frozen=True):
     window_s: float
 
 
+class Spilled(msgspec.Struct, frozen=True):
+    """What came in while Redis was away and stands in PostgreSQL."""
+
+    rounds: int
+    events: int
+    bytes: int
+    oldest_s: float
+    set_aside: int  #: rounds that can't flow back
+
+
 class Seen(msgspec.Struct, frozen=True):
     """One look at everything that waits."""
 
@@ -56,6 +70,7 @@ class Seen(msgspec.Struct, frozen=True):
     doorbells: dict[str, int]
     breaker: Breaker
     budget: Spent
+    spill: Spilled | None  #: None: PostgreSQL can't be asked
 
 
 @click.command()
@@ -91,7 +106,17 @@ def look(services: Services, broker: Client) -> Seen:
         doorbells={queue: int(broker.llen(queue)) for queue in CELERY_QUEUES},
         breaker=breaker_of(services),
         budget=Spent(used, services.settings.moog_rate_limit, span),
+        spill=spilled(services),
     )
+
+
+def spilled(services: Services) -> Spilled | None:
+    """The spill, now. None: PostgreSQL can't be asked, or nobody said where it is."""
+    try:
+        stands = services.spill.standing(PATIENCE)
+    except (Unavailable, SettingsError):
+        return None
+    return Spilled(stands.rounds, stands.events, stands.bytes, stands.oldest_s, stands.set_aside)
 
 
 def redis_time(client: Client) -> float:
@@ -141,9 +166,20 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
     table("", ["queue", "entries", "held", "behind", "oldest", "bell"], rows, numbers=(1, 2, 3, 4))
     bells = ", ".join(f"{queue} {n}" for queue, n in seen.doorbells.items())
     console.print(f"\ndoorbells  {bells}   [dim](Celery messages: they say that there is work)[/]")
+    console.print(f"spill      {says_spill(seen.spill)}")
     console.print(f"breaker    {says(seen.breaker)}")
     budget = seen.budget
     console.print(f"budget     {budget.used} of {budget.limit} in the last {budget.window_s:g} s")
+
+
+def says_spill(spill: Spilled | None) -> str:
+    """The spill in one line."""
+    if spill is None:
+        return "PostgreSQL can't be asked"
+    if not spill.rounds:
+        return "empty"
+    aside = f", {many(spill.set_aside, 'round')} set aside (see `mutt doctor`)" if spill.set_aside else ""
+    return f"{many(spill.events, 'event')} in PostgreSQL, the oldest {age(spill.oldest_s)} old{aside}"
 
 
 def says(breaker: Breaker) -> str:

@@ -20,6 +20,7 @@ from mutt.moog.client import MoogClient
 from mutt.moog.outcome import Kind
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.store import spill
 from mutt.store.engine import transaction
 from mutt.store.vitals import clock, vitals
 from mutt.streams import books
@@ -47,7 +48,11 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
     sentinel = s.redis_url.startswith("sentinel://")
     yield from redis_checks.check(
-        client.info(), _config(client), wait_replicas=s.ingest_wait_replicas, sentinel=sentinel
+        client.info(),
+        _config(client),
+        wait_replicas=s.ingest_wait_replicas,
+        sentinel=sentinel,
+        spill=s.ingest_spill,
     )
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
     budget = services.budget
@@ -100,8 +105,11 @@ def _postgres(services: Services) -> Iterator[Finding]:
 
 
 def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
-    yield from postgres.check(vitals(conn), pool_max=settings.db_pool_max, now=datetime.now(UTC))
+    found = vitals(conn)
+    yield from postgres.check(found, pool_max=settings.db_pool_max, now=datetime.now(UTC))
     yield from flow.clocks({"PostgreSQL": _skew(lambda: clock(conn).timestamp())})
+    if found.migrated_to == found.head:
+        yield flow.spill(spill.standing(conn), on=settings.ingest_spill, most=settings.ingest_spill_bytes)
 
 
 def _skew(ask: Callable[[], float]) -> float:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from mutt.doctor.finding import Finding, bad, ok, warn
+from mutt.store.spill import Standing
 from mutt.streams.books import Books, Depth
-from mutt.words import many
+from mutt.words import age, many
 
 #: Seconds that two clocks may differ.
 SKEW = 1.0
 
 #: Seconds that a queue's oldest entry may wait: longer, and nobody works it, or too few do.
 OLD = 60.0
+
+#: From this share of INGEST_SPILL_BYTES on somebody has to act.
+SPILL_FULL_SOON = 0.8
 
 _WORKERS = {
     "ingest_queue": "alerts",
@@ -83,6 +87,28 @@ def _more(queue: str) -> str:
     if queue.startswith("alert_queue"):
         return f"see the breaker and the budget (`mutt queues`); if they are well, start {worker}"
     return f"start one more {worker}; see the log of those that run"
+
+
+def spill(stands: Standing, *, on: bool, most: int) -> Finding:
+    """What came in while Redis was away; ``most`` bytes may stand there."""
+    what = "spill"
+    if stands.set_aside:
+        says = f"{many(stands.set_aside, 'round')} can't flow back: {stands.reason}"
+        return bad(what, says, "mend that; they are tried again each minute")
+    if stands.bytes >= most * SPILL_FULL_SOON:
+        says = f"{_spilled(stands)}, {stands.bytes / most:.0%} of INGEST_SPILL_BYTES; at 100% ingest refuses"
+        return bad(what, says, "bring Redis back, or raise INGEST_SPILL_BYTES")
+    if stands.rounds:
+        fix = "see Redis, INGEST_WAIT_REPLICAS, and that a worker serves -Q maintenance"
+        return warn(what, _spilled(stands), fix)
+    return ok(what, "empty" if on else "off: while Redis is away ingest refuses")
+
+
+def _spilled(stands: Standing) -> str:
+    rounds = many(stands.rounds, "row")
+    return (
+        f"{many(stands.events, 'event')} in {rounds} of ingest_spill, the oldest {age(stands.oldest_s)} old"
+    )
 
 
 def ledger(now: Books) -> Finding:

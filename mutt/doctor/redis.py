@@ -16,7 +16,12 @@ FULL_SOON = 0.6
 
 
 def check(
-    info: Info, config: Mapping[str, str] | None, *, wait_replicas: int, sentinel: bool
+    info: Info,
+    config: Mapping[str, str] | None,
+    *,
+    wait_replicas: int,
+    sentinel: bool,
+    spill: bool = False,
 ) -> Iterator[Finding]:
     """Every finding about one server. ``config`` is None where CONFIG GET is not allowed."""
     yield _version(info)
@@ -25,7 +30,7 @@ def check(
     yield _last_write(info)
     yield _eviction(info)
     yield _memory(info)
-    yield _replicas(info, config, wait_replicas, sentinel)
+    yield _replicas(info, config, wait_replicas, sentinel, spill)
 
 
 def _version(info: Info) -> Finding:
@@ -132,14 +137,17 @@ def _mib(count: int) -> str:
     return f"{count / (1 << 20):.0f} MiB"
 
 
-def _replicas(info: Info, config: Mapping[str, str] | None, wait_replicas: int, sentinel: bool) -> Finding:
+def _replicas(
+    info: Info, config: Mapping[str, str] | None, wait_replicas: int, sentinel: bool, spill: bool
+) -> Finding:
     what, there = "Redis replicas", int(info.get("connected_slaves", 0))
     if info.get("role", "master") != "master":
         return bad(
             what, "this is a replica: it takes no writes", "point REDIS_URL at the master, or at Sentinel"
         )
     if wait_replicas > there:
-        says = f"INGEST_WAIT_REPLICAS is {wait_replicas}, {there} are connected: every request is refused"
+        happens = "every request is spilled, and nothing flows back" if spill else "every request is refused"
+        says = f"INGEST_WAIT_REPLICAS is {wait_replicas}, {there} are connected: {happens}"
         return bad(what, says, "connect the replicas, or lower INGEST_WAIT_REPLICAS")
     if not (there or sentinel):
         return ok(what, "none: one server, and no failover to lose anything in")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import orjson
 
 from mutt import codec
 from mutt.entry import Part, short_hash
-from mutt.errors import Unavailable
+from mutt.errors import StreamAway, Unavailable
 from mutt.event import Envelope, Event, Segment, uuid7
 from mutt.formats.base import Parsed
-from mutt.pipeline.ports import Inlet
+from mutt.pipeline.ports import Inlet, Spill
+from mutt.pipeline.spill import Seen, pack, restamped
 
 #: An entry holds at most so many events, and about so many bytes before they are packed.
 ENTRY_EVENTS = 500
@@ -25,6 +24,15 @@ ENTRY_BYTES = 1 << 20
 
 #: Refused items that a reply names. A body of 16 MiB may hold millions, and a reply may be kept for a day.
 LISTED = 1000
+
+#: Of a round's time, what is left to the spill where there is one (seconds); it has at least the least.
+SPILL_TIME, LEAST_SPILL_TIME = 0.45, 0.1
+
+#: Seconds after Redis failed in which rounds are spilled at once, without a try.
+AWAY = 1.0
+
+#: The status of a reply whose events stand in the spill, and not in the queue yet.
+SPILLED = "spilled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +65,114 @@ def idempotency(key_id: str, key: str, body: bytes) -> str:
     return f"mutt:idem:{short_hash(key_id, key, hashlib.sha256(body).hexdigest())}"
 
 
-class Acceptor:
-    """Carries rounds into the stream: the work behind ``Rounds.submit``."""
+@dataclass(slots=True)
+class _Round:
+    """The requests that share an append, their events with the stamps that they have by now."""
 
-    def __init__(self, inlet: Inlet, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._inlet, self._monotonic = inlet, monotonic
+    id: str
+    contributions: Sequence[Contribution]
+    events: list[list[Event]]
+    repeats: list[int]  #: events with an id that was known, a request
+    replies: list[dict[str, Any]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    owners: list[int | None] = field(default_factory=list)  #: whose each part is; None: it is shared
+
+    @classmethod
+    def of(cls, contributions: Sequence[Contribution]) -> _Round:
+        events = [list(one.parsed.events) for one in contributions]
+        return cls(str(uuid7()), contributions, events, [0] * len(events))
+
+    def identified(self) -> list[tuple[int, int, str]]:
+        """Events with an id of their own: request, position, and the name of their first stamp."""
+        return [
+            (i, j, _seen_key(one.request.key_id, self.events[i][j]))
+            for i, one in enumerate(self.contributions)
+            for j in one.parsed.identified
+        ]
+
+    def pack(self) -> None:
+        """Make the replies and the parts of the events as they are now; once, so that they stay what was sent."""
+        if not self.parts:
+            self.replies = [_reply(one, n) for one, n in zip(self.contributions, self.repeats, strict=True)]
+            self.parts, self.owners = _parts(self.contributions, self.events, self.replies)
+
+
+class Acceptor:
+    """Carries rounds into the stream: the work behind ``Rounds.submit``. With a ``spill``, around it if need be."""
+
+    def __init__(
+        self, inlet: Inlet, spill: Spill | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._inlet, self._spill, self._monotonic = inlet, spill, monotonic
+        self._away_until, self._spilled = float("-inf"), False
 
     def accept_events(self, contributions: Sequence[Contribution], deadline: float) -> list[Reply]:
         """One round, all or nothing. Raises Unavailable: nothing was taken, or nobody can tell."""
-        parsed, seen = self._stamp(contributions)
-        replies = [_reply(c, seen_count) for c, seen_count in zip(contributions, seen, strict=True)]
-        parts, owners = _parts(contributions, parsed, replies)
-        appended = self._inlet.append(str(uuid7()), parts, deadline)
+        round_ = _Round.of(contributions)
+        if self._spill is None:
+            return self._append(round_, deadline)
+        if self._monotonic() < self._away_until:
+            return self._keep(round_, self._spill, deadline, sent=False)
+        try:
+            replies = self._append(round_, deadline - SPILL_TIME)
+        except StreamAway as away:
+            self._away_until = self._monotonic() + AWAY
+            return self._keep(round_, self._spill, deadline, sent=away.sent)
+        if self._spilled:
+            self._spilled = False
+            self._inlet.tell_spilled()
+        return replies
+
+    def _append(self, round_: _Round, deadline: float) -> list[Reply]:
+        self._stamp(round_)
+        round_.pack()
+        appended = self._inlet.append(round_.id, round_.parts, deadline)
         if appended.refused:
             raise Unavailable(f"the ingest queue is full ({appended.refused})", retry_after=5)
-        for owner, first in zip(owners, appended.replies, strict=True):
+        for owner, first in zip(round_.owners, appended.replies, strict=True):
             if owner is not None and first:
-                replies[owner] = orjson.loads(first)
-        return [Reply(body | {"queue_depth": appended.depth}) for body in replies]
+                round_.replies[owner] = orjson.loads(first)
+        return [Reply(body | {"queue_depth": appended.depth}) for body in round_.replies]
 
-    def _stamp(self, contributions: Sequence[Contribution]) -> tuple[list[list[Event]], list[int]]:
-        """Events with an id of their own get the stamp of their first appearance; how many of each had one."""
-        events = [list(c.parsed.events) for c in contributions]
-        where = [(i, j) for i, c in enumerate(contributions) for j in c.parsed.identified]
+    def _stamp(self, round_: _Round) -> None:
+        """Events with an id of their own get the stamp of their first appearance."""
+        where = round_.identified()
         if not where:
-            return events, [0] * len(events)
-        asked = [
-            (_seen_key(contributions[i].request.key_id, events[i][j]), events[i][j].received_at)
-            for i, j in where
-        ]
-        seen = [0] * len(events)
-        for (i, j), first in zip(where, self._inlet.first_stamps(asked), strict=True):
+            return
+        asked = [(name, round_.events[i][j].received_at) for i, j, name in where]
+        for (i, j, _), first in zip(where, self._inlet.first_stamps(asked), strict=True):
             if first is not None:
-                seen[i] += 1
-                events[i][j] = _restamped(events[i][j], first)
-        return events, seen
+                round_.repeats[i] += 1
+                round_.events[i][j] = restamped(round_.events[i][j], first)
+
+    def _keep(self, round_: _Round, spill: Spill, deadline: float, *, sent: bool) -> list[Reply]:
+        """Into the spill: which of it is a repeat the append decides when it flows back."""
+        round_.pack()
+        until = max(deadline, self._monotonic() + LEAST_SPILL_TIME)
+        events, data = sum(map(len, round_.events)), pack(round_.parts, _seen(round_))
+        try:
+            spill.keep(round_.id, events, data, sent=sent, deadline=until)
+        except Unavailable as error:
+            raise Unavailable(
+                f"the stream can't be reached, and {error.reason}", error.retry_after
+            ) from error
+        self._spilled = True
+        return [Reply(body | {"status": SPILLED}) for body in round_.replies]
+
+
+def _seen(round_: _Round) -> list[Seen]:
+    part_of = {owner: index for index, owner in enumerate(round_.owners)}
+    seen = []
+    for i, j, name in round_.identified():
+        event = round_.events[i][j]
+        part = part_of[i if i in part_of else None]
+        seen.append(Seen(part, name, event.event_id, event.received_at))
+    return seen
 
 
 def _seen_key(key_id: str, event: Event) -> str:
     # Same id, other content: another event. The content is what the sender wrote.
     return f"mutt:seen:{short_hash(key_id, str(event.event_id), event.raw)}"
-
-
-def _restamped(event: Event, first: datetime) -> Event:
-    occurred = first if event.occurred_at == event.received_at else event.occurred_at
-    return msgspec.structs.replace(event, received_at=first, occurred_at=occurred)
 
 
 def _reply(contribution: Contribution, seen: int) -> dict[str, Any]:

@@ -48,6 +48,23 @@ class Inlet(Protocol):
         ...
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended: ...
+    def is_deep(self, events: int) -> bool:
+        """Do so many events wait for evaluation, or is the queue half full?"""
+        ...
+
+    def tell_spilled(self) -> None:
+        """Redis is back, and rounds were spilled: somebody should see to their flow back."""
+        ...
+
+    def tell_flowed_back(self) -> None: ...
+
+
+class Spill(Protocol):
+    """Where rounds go while the stream is away. Raises Unavailable."""
+
+    def keep(self, round_id: str, events: int, data: bytes, *, sent: bool, deadline: float) -> None:
+        """Committed when this returns. ``sent``: the round was sent to the stream, and may be in."""
+        ...
 
 
 class Written(NamedTuple):

@@ -5,6 +5,7 @@
 ``alerts``      what Moog is to be told, and was told      ``archive``     retired months as files
 ``rulebook``    the rules, and the ruleset they make       ``devices``     development hosts, teams of devices
 ``history``     who changed which configuration            ``migrate``     from any older schema to this one
+``spill``       rounds that came in while Redis was away
 
 Functions take a connection: whoever calls owns the transaction (``engine.transaction``).
 """

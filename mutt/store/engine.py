@@ -27,6 +27,8 @@ _REMEDIES = {
     "25006": ": it is a standby, or was set to read-only: DATABASE_URL must name one that takes writes",
 }
 
+HASTY_DEAD_AFTER = 2000  # milliseconds without an acknowledgement of what was sent, for hasty_engine
+
 _UNIQUE_VIOLATION = "23505"
 _CHECK_VIOLATION = "23514"
 _BAD_TEXT = "22021"
@@ -59,6 +61,29 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
     return engine
 
 
+def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) -> Engine:
+    """A pool of at most ``size`` connections for who can't wait: a statement has ``timeout`` seconds.
+
+    A server that is gone without a word is found out within a few seconds. Nothing is connected yet.
+    """
+    address = _address(settings.database_url)
+    theirs = address.query.get("options", "")
+    return create_engine(
+        address,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        connect_args=_connect_args(role)
+        | {
+            "connect_timeout": 2,  # the least that libpq knows
+            "tcp_user_timeout": HASTY_DEAD_AFTER,
+            "options": _session_options(theirs, statement=timeout, idle=2 * timeout),
+        },
+    )
+
+
 def one_shot_engine(url: str, *, role: str) -> Engine:
     """Without a pool and without time limits, for what runs once: a migration."""
     return create_engine(_address(url), poolclass=NullPool, connect_args=_connect_args(role))
@@ -82,12 +107,14 @@ def _connect_args(role: str) -> dict[str, Any]:
     }
 
 
-def _session_options(given: str | tuple[str, ...]) -> str:
+def _session_options(
+    given: str | tuple[str, ...], *, statement: float = STATEMENT_TIMEOUT, idle: float = IDLE_TIMEOUT
+) -> str:
     # The address' own options come last: they win.
     theirs = given if isinstance(given, str) else " ".join(given)
     ours = (
-        f"-c statement_timeout={STATEMENT_TIMEOUT}s"
-        f" -c idle_in_transaction_session_timeout={IDLE_TIMEOUT}s"
+        f"-c statement_timeout={round(statement * 1000)}ms"
+        f" -c idle_in_transaction_session_timeout={round(idle * 1000)}ms"
         " -c timezone=UTC"
     )
     return f"{ours} {theirs}".rstrip()

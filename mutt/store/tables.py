@@ -150,6 +150,34 @@ recent_clears = Table(
     Index(None, "received_at"),
 )
 
+#: Rounds that came in while Redis was away: from here they flow back (pipeline/spill).
+ingest_spill = Table(
+    "ingest_spill",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("spilled_at", _instant, nullable=False, server_default=_now),
+    Column("round_id", Text, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sent_at", _instant),  #: since when it may be in the stream; NULL: it is not
+    Column("late", Integer, nullable=False, server_default="0"),
+    Column("due_at", _instant, nullable=False, server_default=_now),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("data", LargeBinary, nullable=False),
+    Index("ix_ingest_spill_set_aside", "id", postgresql_where=text("reason <> ''")),
+)
+
+#: One row: what the table above holds. Moved in the same transactions, so that nobody has to count.
+ingest_spill_size = Table(
+    "ingest_spill_size",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("rounds", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
 alert_rules = Table(
     "alert_rules",
     metadata,

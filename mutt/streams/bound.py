@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ import redis
 from mutt import names
 from mutt.alert import Alert
 from mutt.entry import Appended, Entry, Move, Part, Taken
-from mutt.errors import Unavailable
+from mutt.errors import StreamAway, Unavailable
 from mutt.streams.connect import Client
 from mutt.streams.stream import Stream
 
@@ -85,7 +86,7 @@ class Inlet:
             except redis.OutOfMemoryError as error:
                 raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.RedisError as error:
-                raise Unavailable("the stream can't be reached") from error
+                raise StreamAway("the stream can't be reached") from error
         return [datetime.fromisoformat(text.decode()).astimezone(UTC) if text else None for text in found]
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
@@ -100,13 +101,31 @@ class Inlet:
             except redis.OutOfMemoryError as error:
                 raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.ResponseError as error:
-                raise Unavailable("the stream refuses writes", retry_after=5) from error
+                raise StreamAway("the stream refuses writes", retry_after=5, sent=True) from error
             except redis.RedisError as error:
                 # Who waited in vain for an answer once has to be able to wait as long again.
                 took = time.monotonic() - asked
                 if time.monotonic() + took >= deadline - 0.05:
-                    raise Unavailable("the stream can't be reached") from error
+                    raise StreamAway("the stream can't be reached", sent=True) from error
                 time.sleep(0.02)
+
+    def is_deep(self, events: int) -> bool:
+        """Do so many events wait for evaluation, or is the queue half full?"""
+        try:
+            queued, size = self._client.hmget(names.LEDGER, "events.queued", "ingest.bytes")
+        except redis.RedisError as error:
+            raise StreamAway("the stream can't be reached") from error
+        return int(queued or 0) >= min(events, self._max_events / 2) or int(size or 0) >= self._max_bytes / 2
+
+    def tell_spilled(self) -> None:
+        """Whoever ticks next asks for the flow back of what was spilled. If this is lost, it is asked for later."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.set(names.SPILLED, "1", ex=names.SPILLED_S)
+
+    def tell_flowed_back(self) -> None:
+        """Nothing stands in the spill that could flow back."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.delete(names.SPILLED)
 
     def _check_memory(self) -> None:
         with self._lock:
@@ -117,7 +136,7 @@ class Inlet:
             try:
                 info = self._client.info("memory")
             except redis.RedisError as error:
-                raise Unavailable("the stream can't be reached") from error
+                raise StreamAway("the stream can't be reached") from error
             most = int(info.get("maxmemory") or 0)
             self._nearly_full = bool(most) and int(info["used_memory"]) >= most * MEMORY_SHARE
         if self._nearly_full:

@@ -1,12 +1,15 @@
-"""mutt.maintenance.*: the sweep, the calendar of partitions, retention."""
+"""mutt.maintenance.*: the sweep, the flow back, the calendar of partitions, retention."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mutt.celery import app
 from mutt.pipeline.record import sweep as sweep_rows
+from mutt.pipeline.spill import flow_back as flow_back_rows
+from mutt.pipeline.spill import result_of
 from mutt.store import alerts, archive, history, partitions
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
@@ -23,6 +26,23 @@ def sweep(self: MuttTask, lost: bool = True, **_labels: Any) -> dict[str, Any]:
         s = services()
         now = datetime.now(UTC)
         return dict(sweep_rows(s.store, s.lanes, now, s.settings.alert_queue_max, lost=lost))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.flow_back")
+def flow_back(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Bring rounds from the spill into the stream, for about a second."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        flow = flow_back_rows(s.spill_rows, s.inlet, monotonic=time.monotonic, sleep=time.sleep)
+        s.metrics.flowed_back.inc(flow.events)
+        if flow.ended == "empty":
+            s.inlet.tell_flowed_back()
+        elif flow.rounds:
+            s.inlet.tell_spilled()
+        return result_of(flow)
 
     return self.work(work)
 

@@ -28,6 +28,10 @@ log = logging.getLogger("mutt.tick")
 EVERY = 1.0
 SWEEP_EVERY = 60.0
 
+#: Seconds between two flow backs that nobody knows to be needed: where rounds may be spilled, and where they may not
+#: any more.
+SPILL_EVERY, SPILL_SELDOM = 10.0, 60.0
+
 #: A worker that finished nothing for so long while a doorbell waited is stuck: it ends, to be started again.
 STUCK_AFTER = 60.0
 
@@ -35,6 +39,7 @@ STUCK_AFTER = 60.0
 END_WITHIN = 30.0
 
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
+SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 RUN_ID = "mutt:tick:run_id"
 
 Run = Callable[[str], None]
@@ -43,6 +48,11 @@ Run = Callable[[str], None]
 def ask_sweep(lost: bool) -> None:
     """Publish a sweep: of what was lost, too, or only of what is outside of full lanes."""
     app.send_task("mutt.maintenance.sweep", kwargs={"lost": lost}, queue="maintenance", retry=False)
+
+
+def ask_flow_back() -> None:
+    """Publish a flow back of what was spilled."""
+    app.send_task("mutt.maintenance.flow_back", queue="maintenance", retry=False)
 
 
 class Tick:
@@ -58,11 +68,13 @@ class Tick:
         run_here: Run,
         rings: Callable[..., None] = ring,
         sweeps: Callable[[bool], None] = ask_sweep,
+        flows_back: Callable[[], None] = ask_flow_back,
+        spill_every: float = SPILL_SELDOM,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._queues, self._own = client, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
-        self._sweeps = sweeps
+        self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -72,8 +84,9 @@ class Tick:
                 self._ring_if_needed(queue)
         with contextlib.suppress(
             redis.OutOfMemoryError
-        ):  # a full Redis has no room for what a sweep brings in
+        ):  # a full Redis has no room for what a sweep or a flow back brings in
             self._sweep_if_due()
+            self._flow_back_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -103,6 +116,13 @@ class Tick:
         outside = self._client.exists(names.OUTSIDE) and self._client.set(SWEEP_TICK, "1", nx=True, px=1000)
         if lost or outside:
             self._sweeps(bool(lost))
+
+    def _flow_back_if_due(self) -> None:
+        """Somebody knows of spilled rounds: each second. Else now and then: who spilled them may be gone."""
+        known = self._client.exists(names.SPILLED) and self._client.set(SPILL_KNOWN, "1", nx=True, px=1000)
+        due = self._client.set(SPILL_TICK, "1", nx=True, px=round(self._spill_every * 1000))
+        if known or due:
+            self._flows_back()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from flask import Blueprint, Response
 from prometheus_client import core
 
 from mutt import __version__, names
-from mutt.errors import SettingsError
+from mutt.errors import SettingsError, Unavailable
 from mutt.services import Services
 from mutt.streams import books
 
@@ -35,8 +35,18 @@ def redis_need(services: Services) -> Need:
     return ask
 
 
-def health(services: Services, needs: dict[str, Need]) -> Blueprint:
-    """``/healthz``, ``/readyz`` and ``/metrics``."""
+def ingest_health(services: Services) -> Blueprint:
+    """What ingest needs: Redis, or with ``INGEST_SPILL`` the spill."""
+    needs = {"redis": redis_need(services)}
+    if services.settings.ingest_spill:
+        needs["spill"] = services.spill.has_room
+    return health(services, needs, enough=any)
+
+
+def health(
+    services: Services, needs: dict[str, Need], *, enough: Callable[[Iterable[bool]], bool] = all
+) -> Blueprint:
+    """``/healthz``, ``/readyz`` and ``/metrics``. Ready: all needs are met, or ``enough`` of them."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
@@ -46,13 +56,14 @@ def health(services: Services, needs: dict[str, Need]) -> Blueprint:
     @blueprint.get("/readyz")
     def readyz() -> Response:
         states = {name: _state(need) for name, need in needs.items()}
-        ready = all(state == "ok" for state in states.values())
+        ready = enough(state == "ok" for state in states.values())
         return _json({"status": "ok" if ready else "not ready", "needs": states}, 200 if ready else 503)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
         return Response(
-            services.metrics.exposition(RedisGauges(services)), mimetype="text/plain; version=0.0.4"
+            services.metrics.exposition(RedisGauges(services), SpillGauges(services)),
+            mimetype="text/plain; version=0.0.4",
         )
 
     return blueprint
@@ -88,6 +99,25 @@ class RedisGauges:
         sums = {("events", name): n for name, n in ledger.events.items()}
         sums |= {("alerts", name): n for name, n in ledger.alerts.items()}
         yield _gauge("mutt_ledger", "The books", sums, ["of", "what"])
+
+
+class SpillGauges:
+    """What stands in PostgreSQL's spill, where there is one."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[core.Metric]:
+        if not self._services.settings.ingest_spill:
+            return  # PostgreSQL is not asked
+        try:
+            stands = self._services.spill.standing()
+        except (Unavailable, SettingsError):
+            return
+        yield _gauge("mutt_spill_events", "Events in the spill", {(): stands.events})
+        yield _gauge("mutt_spill_bytes", "Bytes in the spill", {(): stands.bytes})
+        yield _gauge("mutt_spill_oldest_seconds", "Age of its oldest round", {(): stands.oldest_s})
+        yield _gauge("mutt_spill_set_aside", "Rounds that can't flow back", {(): stands.set_aside})
 
 
 def _queues(depths: list[books.Depth]) -> Iterator[core.Metric]:

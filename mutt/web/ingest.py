@@ -1,4 +1,4 @@
-"""Ingest: events come in. A 2xx means that they stand in Redis' append-only file (P1)."""
+"""Ingest: events come in. A 2xx means that they stand in Redis' append-only file, or in PostgreSQL's spill (P1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
-from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
+from mutt.pipeline.accept import SPILLED, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
 from mutt.web.problem import problem
@@ -47,12 +47,15 @@ class Ingest:
         if reply.body["batch_id"] != about.batch_id:
             return reply  # a known Idempotency-Key: nothing was added
         self.services.metrics.accepted.inc(len(parsed.events))
-        if parsed.rejected:
+        self.services.metrics.rejected.inc(len(parsed.rejected))
+        if reply.body["status"] == SPILLED:
+            # What is refused would be kept in Redis: waiting for it would take what is left of the second.
+            self.services.metrics.spilled.inc(len(parsed.events))
+        elif parsed.rejected:
             self._keep_rejected(parsed, about)
         return reply
 
     def _keep_rejected(self, parsed: Parsed, about: Request) -> None:
-        self.services.metrics.rejected.inc(len(parsed.rejected))
         try:
             self.services.letters.keep_rejected(
                 about.key_id, parsed.rejected, most_bytes=self.settings.ingest_dlq_bytes
@@ -119,7 +122,10 @@ def _counted(response: Response, format_: str) -> Response:
 
 def _answer(format_: str, correlation_id: str, since: float) -> Response:
     key = presented(request.headers)
-    key_id = _ingest().keys.identify(key) if key is not None else None
+    try:
+        key_id = _ingest().keys.identify(key) if key is not None else None
+    except Unavailable as error:
+        return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
     if key_id is None:
         return problem(401, "X-API-KEY is missing or not known", correlation_id=correlation_id)
     if format_ and registry.get(format_) is None:

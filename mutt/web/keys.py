@@ -13,6 +13,7 @@ import redis
 from werkzeug.datastructures import Headers
 
 from mutt import names
+from mutt.errors import Unavailable
 from mutt.streams.connect import Client
 
 #: Seconds that the process' copy is used before Redis is asked again.
@@ -49,16 +50,21 @@ class Keys:
         self._client = client
         self._own = {hashlib.sha256(bootstrap.encode()).hexdigest(): BOOTSTRAP} if bootstrap else {}
         self._known: dict[str, str] = dict(self._own)
-        self._read_at = float("-inf")
+        self._read_at, self._read = float("-inf"), False
         self._lock = threading.Lock()
 
     def identify(self, key: bytes) -> str | None:
-        """The id of ``key``, or None. Takes the same time for every key, whatever bytes it holds."""
+        """The id of ``key``, or None. Takes the same time for every key, whatever bytes it holds.
+
+        Raises Unavailable: it is not known, and the keys in Redis could not be read since this process began.
+        """
         digest = hashlib.sha256(key).hexdigest()
         found = None
         for known, key_id in self._current().items():
             if hmac.compare_digest(known, digest):
                 found = key_id
+        if found is None and not self._read:
+            raise Unavailable("the API keys can't be read")  # a 401 would have its sender give up for good
         return found
 
     def _current(self) -> dict[str, str]:
@@ -72,5 +78,5 @@ class Keys:
             }
         except redis.RedisError:
             return self._known  # the last good copy; whether Redis takes events is the append's to say
-        self._known = {**found, **self._own}
+        self._known, self._read = {**found, **self._own}, True
         return self._known

@@ -287,6 +287,17 @@ def test_a_key_in_redis_is_known_by_its_hash_and_forgotten_when_it_goes(ingest: 
     wait_until(lambda: ingest.post(GOOD, key=sent).status_code == 401, 5)
 
 
+def test_a_key_that_is_not_known_yet_is_no_401_while_the_keys_cannot_be_read(own_redis: Live) -> None:
+    """Its sender would give up for good, and it may be one that stands in Redis."""
+    own_redis.kill()
+    ingest = Ingest(own_redis.url)
+    is_refused(ingest.post(GOOD, key="one in Redis"))
+    own_redis.start()
+    wait_until(lambda: ingest.post(GOOD, key="one in Redis").status_code == 401, 10)
+    own_redis.kill()
+    assert ingest.post(GOOD, key="one in Redis").status_code == 401, "they were read"
+
+
 # ---- too much
 
 

@@ -30,6 +30,7 @@ class Fleet:
         self.rung: list[str] = []
         self.here: list[str] = []
         self.sweeps: list[bool] = []
+        self.flows_back: list[float] = []
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -43,6 +44,7 @@ class Fleet:
             run_here=self.here.append,
             rings=self.ring,
             sweeps=self.sweeps.append,
+            flows_back=lambda: self.flows_back.append(self.now),
             monotonic=lambda: self.now,
         )
 
@@ -160,6 +162,26 @@ def test_the_sweep_is_asked_for_each_second_while_alerts_are_outside(fleet: Flee
     fleet.bench.redis.delete(tick.SWEEP_TICK)
     worker.once()
     assert fleet.sweeps == [True, False, False]
+
+
+def test_a_flow_back_is_asked_for_now_and_then_and_each_second_while_rounds_are_known_to_be_spilled(
+    fleet: Fleet,
+) -> None:
+    worker = fleet.worker()
+    for _ in range(3):
+        worker.once()
+    assert len(fleet.flows_back) == 1
+    fleet.bench.services.inlet.tell_spilled()
+    for _ in range(3):
+        worker.once()
+    assert len(fleet.flows_back) == 2
+    fleet.bench.redis.delete(tick.SPILL_KNOWN)
+    worker.once()
+    assert len(fleet.flows_back) == 3
+    fleet.bench.redis.delete(tick.SPILL_KNOWN)
+    fleet.bench.services.inlet.tell_flowed_back()
+    worker.once()
+    assert len(fleet.flows_back) == 3
 
 
 def test_a_worker_is_stuck_when_a_doorbell_waits_for_a_minute_and_nothing_was_finished(fleet: Fleet) -> None:

@@ -111,3 +111,8 @@ def test_a_breaker_that_nobody_has_asked_is_closed():
 )
 def test_ages_are_for_people(seconds, text):
     assert age(seconds) == text
+
+
+def test_what_stands_in_the_spill_is_shown_beside_the_books_and_in_no_equation():
+    report = weigh(SETTLED, AGREES, None, 7, at_rest=False)
+    assert (report.spilled, report.balanced, report.state) == (7, True, "in flight")
