@@ -35,6 +35,7 @@ STUCK_AFTER = 60.0
 END_WITHIN = 30.0
 
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
+LETTERS_TICK = "mutt:tick:letters"
 RUN_ID = "mutt:tick:run_id"
 
 Run = Callable[[str], None]
@@ -43,6 +44,11 @@ Run = Callable[[str], None]
 def ask_sweep(lost: bool) -> None:
     """Publish a sweep: of what was lost, too, or only of what is outside of full lanes."""
     app.send_task("mutt.maintenance.sweep", kwargs={"lost": lost}, queue="maintenance", retry=False)
+
+
+def ask_letters() -> None:
+    """Publish a step of the orders about dead letters."""
+    app.send_task("mutt.maintenance.letters", queue="maintenance", retry=False)
 
 
 class Tick:
@@ -58,11 +64,12 @@ class Tick:
         run_here: Run,
         rings: Callable[..., None] = ring,
         sweeps: Callable[[bool], None] = ask_sweep,
+        letters: Callable[[], None] = ask_letters,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._queues, self._own = client, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
-        self._sweeps = sweeps
+        self._sweeps, self._letters = sweeps, letters
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -74,6 +81,7 @@ class Tick:
             redis.OutOfMemoryError
         ):  # a full Redis has no room for what a sweep brings in
             self._sweep_if_due()
+            self._letters_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -103,6 +111,12 @@ class Tick:
         outside = self._client.exists(names.OUTSIDE) and self._client.set(SWEEP_TICK, "1", nx=True, px=1000)
         if lost or outside:
             self._sweeps(bool(lost))
+
+    def _letters_if_due(self) -> None:
+        if self._client.exists(names.LETTER_ORDERS) and self._client.set(
+            LETTERS_TICK, "1", nx=True, px=round(EVERY * 1000)
+        ):
+            self._letters()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

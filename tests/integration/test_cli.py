@@ -370,7 +370,7 @@ def statuses(shell: Shell) -> list[str]:
 
 def test_letters_are_counted_by_reason_and_shown_whole(shell, refused):
     assert shell.json("dlq", "list") == {"ingest": {}, "alerts": {}, "moog": {"refused": 2}}
-    letter = json.loads(shell("dlq", "show", "moog", refused[0]).stdout)
+    letter = shell.json("dlq", "show", "moog", refused[0])
     assert letter["payload"]["hostname"] == "h1"
     assert shell.json("ledger")["postgres"]["alerts"]["parked"] == 2
 
