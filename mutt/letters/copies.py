@@ -215,12 +215,10 @@ def changes_of(value: Event | Alert, form: Mapping[str, str]) -> dict[str, str]:
     """What a form really changed. Browsers write other line ends, and none into a field of one line: such a
     difference is none."""
     shown = as_text(value)
-    return {
-        name: text for name, text in form.items() if _seen(name, text) != _seen(name, shown.get(name, ""))
-    }
+    return {name: text for name, text in form.items() if seen(name, text) != seen(name, shown.get(name, ""))}
 
 
-def _seen(name: str, text: str) -> str:
+def seen(name: str, text: str) -> str:
     """A field's text without what a browser does to its line ends."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return lines.strip("\n") if name in OF_LINES else lines.replace("\n", "")

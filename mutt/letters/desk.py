@@ -69,6 +69,7 @@ class Order(msgspec.Struct, kw_only=True):
     group: str = ""  #: only letters of this reason; empty: all
     ids: list[str] = []  #: only these; empty: all up to ``until``
     rate: float = 0.0  #: letters a second, at most; 0: as there is room
+    given: str = ""  #: when, RFC 3339
     now: bool = False  #: whether there is room or not
     until: str = ""  #: the youngest letter when it was given: what comes back is not sent round and round
     total: int = 0  #: letters it was about when it was given
@@ -124,6 +125,7 @@ class Desk:
         elif not reason.strip():
             raise Refused("reason", "is empty; say why the letters are given up")
         told = {"who": who, "reason": clean_text(reason).strip(), "group": group, "rate": rate}
+        told["given"] = datetime.now(UTC).isoformat(timespec="seconds")
         order = Order(queue=queue, what=what, now=now or what == DROP, **told)  # type: ignore[arg-type]
         if ids:
             order.ids = list(dict.fromkeys(ids))
