@@ -380,9 +380,7 @@ class Desk:
         try:
             parsed = self._parsed(letter, rejected_text(letter), format_)
         except Refused as error:
-            return Trial(
-                outcome="refused", why=f"{error.field}: {error.reason}", note="Ingest refuses it now, too."
-            )
+            return Trial(outcome="refused", fault=f"{error.field}: {error.reason}")
         return self._try_event(parsed.events[0])
 
     def _try_alert(self, letter: Entry) -> Trial:
@@ -390,7 +388,7 @@ class Desk:
         try:
             alert = _alert_of(letter)
         except UndecodableEntry as error:
-            return Trial(outcome="parked", why=f"undecodable: {error}")
+            return Trial(outcome="parked", fault=f"undecodable: {error}")
         event, whole = event_of(alert)
         # Under a key of its own: the audit has the event's row, and this is not about it.
         trial = self._try_event(msgspec.structs.replace(event, event_id=uuid7()))

@@ -33,7 +33,8 @@ class Trial(msgspec.Struct, kw_only=True):
     """What would become of one letter now. Nothing was written."""
 
     outcome: str  #: audited, duplicate, parked or refused
-    why: str  #: of a verdict: which rule, or that none; else the reason and its detail
+    why: str = ""  #: of the verdict: which rule, or that none; empty: the rules were not asked
+    fault: str = ""  #: why it would be parked or refused
     rule_id: int | None = None
     handling: str = ""
     environment: str = ""
@@ -122,7 +123,7 @@ def _id(at: datetime) -> str:
 
 
 def _trial(move: Move, store: TrialStore) -> Trial:
-    trial = Trial(outcome="audited", why="", ruleset_version=store.version)
+    trial = Trial(outcome="audited", ruleset_version=store.version)
     if store.rows:
         verdict = store.rows[0].verdict
         trial.why, trial.rule_id, trial.handling = verdict.why, verdict.rule_id, verdict.handling
@@ -131,7 +132,7 @@ def _trial(move: Move, store: TrialStore) -> Trial:
         trial.outcome = "parked"
         letter = next(follow for follow in move.follow if "why" in follow.get("fields", ()))
         told = orjson.loads(letter["fields"][-1])
-        trial.why = f"{told['reason']}: {told['detail']}"
+        trial.fault = f"{told['reason']}: {told['detail']}"
     elif move.counts["events.duplicate"]:
         trial.outcome, trial.alerts = "duplicate", []
         trial.note = "The audit has a row of this event already: it would count as a duplicate."
@@ -151,7 +152,7 @@ OUTCOMES = {
 
 def told(trial: Trial) -> list[tuple[str, str]]:
     """A trial for people: labels and texts."""
-    lines = [("outcome", OUTCOMES[trial.outcome]), ("why", trial.why)]
+    lines = [("outcome", OUTCOMES[trial.outcome]), ("fault", trial.fault), ("why", trial.why)]
     if trial.handling:
         handled = f"{trial.handling} in {trial.environment}, team {trial.team or 'none'}"
         lines.append(("handling", f"{handled} (rules version {trial.ruleset_version})"))
@@ -162,4 +163,5 @@ def told(trial: Trial) -> list[tuple[str, str]]:
         )
     if trial.outcome == "audited" and trial.handling and not trial.alerts:
         lines.append(("alert", "none: Moog is not told"))
-    return [*lines, *([("mind", trial.note)] if trial.note else [])]
+    lines.append(("mind", trial.note))
+    return [(label, text) for label, text in lines if text]

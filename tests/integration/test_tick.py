@@ -30,6 +30,7 @@ class Fleet:
         self.rung: list[str] = []
         self.here: list[str] = []
         self.sweeps: list[bool] = []
+        self.letters = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -43,6 +44,7 @@ class Fleet:
             run_here=self.here.append,
             rings=self.ring,
             sweeps=self.sweeps.append,
+            letters=self.ask_letters,
             monotonic=lambda: self.now,
         )
 
@@ -50,6 +52,9 @@ class Fleet:
         if self.refuses:
             raise self.refuses
         self.rung.append(queue)
+
+    def ask_letters(self) -> None:
+        self.letters += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -148,6 +153,19 @@ def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: 
     worker.once()
     worker.once()
     assert fleet.sweeps == [True, True]
+
+
+def test_a_step_of_an_order_about_letters_is_asked_for_once_a_second_while_there_is_one(fleet: Fleet) -> None:
+    one, other = fleet.worker(), fleet.worker()
+    one.once()
+    assert fleet.letters == 0
+    fleet.bench.redis.hset(names.LETTER_ORDERS, "moog", "{}")
+    for worker in (one, other, one):
+        worker.once()
+    assert fleet.letters == 1
+    fleet.bench.redis.delete(tick.LETTERS_TICK)
+    other.once()
+    assert fleet.letters == 2
 
 
 def test_the_sweep_is_asked_for_each_second_while_alerts_are_outside(fleet: Fleet) -> None:

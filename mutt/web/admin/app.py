@@ -71,6 +71,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     app.add_template_filter(utc)
+    app.add_template_filter(stamp)
     app.add_template_filter(age)
     app.add_template_filter(many)
     app.add_template_filter(printable)
@@ -92,6 +93,11 @@ def postgresql_need(services: Services) -> Need:
 def utc(time: datetime | None) -> str:
     """A time for people, in UTC."""
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def stamp(text: str) -> str:
+    """The same of a time that was kept as text, RFC 3339 in UTC."""
+    return utc(datetime.fromisoformat(text)) if text else ""
 
 
 def _add_pages(app: Flask, services: Services) -> None:
