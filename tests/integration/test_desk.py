@@ -468,7 +468,7 @@ def test_a_trial_of_an_alert_asks_the_rules_about_its_event(bench: Bench, desk: 
     (id_,) = standing(bench, "moog")
     bench.change_rules(is_active=False)
     trial = desk.try_("moog", id_)
-    assert (trial.handling, trial.alerts) == ("Unhandled", [])
+    assert (trial.outcome, trial.handling, trial.alerts) == ("audited", "Unhandled", [])
     assert "as it is stored" in trial.note
     assert len(bench.rows()) == 1
 
