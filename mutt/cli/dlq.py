@@ -235,8 +235,11 @@ def _carry_out(order: Order, what: str) -> None:
     click.echo(f"{many(order.letters, 'letter')} ({events}) {what}")
     if order.missing:
         raise NoLetter(f"not there any more, or not to be read: {', '.join(order.missing)}")
+    left = order.total - order.letters
+    if order.done and left > 0:
+        click.echo(f"{many(left, 'letter')} went meanwhile, or can't be read and stand", err=True)
     if not order.done:
-        click.echo(f"stopped; {many(order.total - order.letters, 'letter')} stand where they were", err=True)
+        click.echo(f"stopped; {many(left, 'letter')} stand where they were", err=True)
         sys.exit(INTERRUPTED)
 
 
