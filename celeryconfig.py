@@ -70,7 +70,9 @@ worker_send_task_events = True
 task_send_sent_event = True
 task_track_started = True
 
-imports = tuple(f"mutt.tasks.{name}" for name in ("worker", "alerts", "moog", "housekeeping", "maintenance"))
+imports = tuple(
+    f"mutt.tasks.{name}" for name in ("worker", "alerts", "moog", "housekeeping", "maintenance", "letters")
+)
 worker_prefetch_multiplier = 1
 worker_consumer = "mutt.celery:Consumer"
 worker_hijack_root_logger = False

@@ -31,6 +31,9 @@ RULES_VERSION = "mutt:rules:version"
 KEYS = "mutt:keys"
 DLQ_INGEST, DLQ_ALERTS, DLQ_MOOG = "mutt:dlq:ingest", "mutt:dlq:alerts", "mutt:dlq:moog"
 DLQS = {"ingest": DLQ_INGEST, "alerts": DLQ_ALERTS, "moog": DLQ_MOOG}
+#: Orders about letters that workers carry out, a queue, and the last one of each that ended.
+LETTER_ORDERS, LETTER_ORDERS_ENDED = "mutt:dlq:orders", "mutt:dlq:orders:ended"
+LETTER_LOCK = "mutt:dlq:lock:"
 INGEST_STREAM = "mutt:ingest_queue"
 DELIVERY_STREAM = "mutt:delivery_queue"
 LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)

@@ -25,11 +25,11 @@ def _ingest() -> Flask:
 
 
 def _admin() -> Flask:
-    """Where rules are kept."""
+    """Where rules are kept, and dead letters dealt with."""
     settings = Settings.from_env()
     settings.need("database_url")
     configure(settings, "admin")
-    return make_admin(settings)
+    return make_admin(settings, ring=BackgroundRing())
 
 
 _MAKERS = {"ingest": _ingest, "admin": _admin}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Required, TypedDict
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select, update
 
 from mutt.store.tables import config_audit_log
 
@@ -29,8 +29,11 @@ def note(
     after: Mapping[str, Any] | None = None,
     reason: str = "",
     correlation_id: str = "",
-) -> None:
-    """Record one change, in the transaction that makes it. ``operation`` is CREATE, UPDATE or DELETE."""
+) -> int:
+    """Record one change, in the transaction that makes it. The note's id.
+
+    ``operation`` is CREATE, UPDATE or DELETE; of dead letters REPLAY, EDIT or DROP.
+    """
     values = {
         "changed_by": changed_by,
         "operation": operation,
@@ -41,7 +44,16 @@ def note(
         "reason": reason,
         "correlation_id": correlation_id,
     }
-    conn.execute(insert(config_audit_log).values(values))
+    noted = conn.execute(insert(config_audit_log).values(values).returning(config_audit_log.c.id))
+    return int(noted.scalar_one())
+
+
+def add(conn: Connection, note_id: int, counts: Mapping[str, int]) -> None:
+    """Count on what a note says of a change that goes on: these are added to the numbers of its ``after``."""
+    at = config_audit_log.c
+    before = conn.execute(select(at.after).where(at.id == note_id).with_for_update()).scalar_one_or_none()
+    after = {**(before or {}), **{name: (before or {}).get(name, 0) + n for name, n in counts.items()}}
+    conn.execute(update(config_audit_log).where(at.id == note_id).values(after=after))
 
 
 def prune(conn: Connection, before: datetime) -> int:

@@ -40,6 +40,7 @@ END_WITHIN = 30.0
 
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
+LETTERS_TICK = "mutt:tick:letters"
 RUN_ID = "mutt:tick:run_id"
 
 Run = Callable[[str], None]
@@ -53,6 +54,11 @@ def ask_sweep(lost: bool) -> None:
 def ask_flow_back() -> None:
     """Publish a flow back of what was spilled."""
     app.send_task("mutt.maintenance.flow_back", queue="maintenance", retry=False)
+
+
+def ask_letters() -> None:
+    """Publish a step of the orders about dead letters."""
+    app.send_task("mutt.maintenance.letters", queue="maintenance", retry=False)
 
 
 class Tick:
@@ -70,11 +76,13 @@ class Tick:
         sweeps: Callable[[bool], None] = ask_sweep,
         flows_back: Callable[[], None] = ask_flow_back,
         spill_every: float = SPILL_SELDOM,
+        letters: Callable[[], None] = ask_letters,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._queues, self._own = client, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
+        self._letters = letters
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -87,6 +95,7 @@ class Tick:
         ):  # a full Redis has no room for what a sweep or a flow back brings in
             self._sweep_if_due()
             self._flow_back_if_due()
+            self._letters_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -123,6 +132,12 @@ class Tick:
         due = self._client.set(SPILL_TICK, "1", nx=True, px=round(self._spill_every * 1000))
         if known or due:
             self._flows_back()
+
+    def _letters_if_due(self) -> None:
+        if self._client.exists(names.LETTER_ORDERS) and self._client.set(
+            LETTERS_TICK, "1", nx=True, px=round(EVERY * 1000)
+        ):
+            self._letters()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

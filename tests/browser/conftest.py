@@ -88,9 +88,11 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def admin(engine: Engine, database_url: str) -> Iterator[str]:
+def admin(engine: Engine, database_url: str, redis_url: str) -> Iterator[str]:
     """The address of an admin with the starting rules."""
-    server = make_server("127.0.0.1", 0, make_admin(settings_of(database_url), engine), threaded=True)
+    server = make_server(
+        "127.0.0.1", 0, make_admin(settings_of(database_url, redis_url=redis_url), engine), threaded=True
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

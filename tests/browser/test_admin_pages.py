@@ -6,12 +6,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+import redis
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine, insert
 
+from mutt import codec, names
+from mutt.event import Envelope, Segment
 from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.store.tables import alerts
+from tests.bench import benches, event
 from tests.integration.test_admin_records import alert_row
 
 PAGES = ("/", "/rules/", "/rules/new", "/hosts/", "/teams/", "/audit/", "/alerts/", "/history/")
@@ -25,15 +29,25 @@ def save(engine: Engine, **rule: object) -> int:
         return rulebook.save_rule(conn, rule, changed_by="test").id
 
 
+def parked(redis_url: str) -> str:
+    """A dead letter; its id."""
+    fields, _ = codec.encode(Envelope([Segment("b", "c", [event(LONG, tags={LONG: LONG})])]))
+    told = dict(zip(fields[::2], fields[1::2], strict=True))
+    why = f'{{"reason": "refused by PostgreSQL", "detail": "{LONG}", "attempts": 3}}'
+    with redis.Redis.from_url(redis_url) as client:
+        return str(client.xadd(names.DLQ_ALERTS, {**told, "why": why}).decode())
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_no_page_is_wider_than_its_screen(
-    log_in: Callable[..., Page], admin: str, engine: Engine, width: int, color_scheme: str
+    log_in: Callable[..., Page], admin: str, engine: Engine, redis_url: str, width: int, color_scheme: str
 ) -> None:
     """On a desk and on a telephone, also with a text that can't be broken."""
     rule_id = save(engine, match_string=LONG, team_assignment="NetOps")
+    letter = f"/letters/alerts/{parked(redis_url)}"
     page = log_in(width=width, color_scheme=color_scheme)
-    for path in (*PAGES, f"/rules/{rule_id}"):
+    for path in (*PAGES, f"/rules/{rule_id}", "/letters/", "/letters/alerts/", letter, f"{letter}/edit"):
         assert page.goto(admin + path).status == 200
         assert (path, page.evaluate("document.documentElement.scrollWidth")) == (path, width)
 
@@ -158,3 +172,23 @@ def test_a_reason_is_told_apart_from_its_label(log_in: Callable[..., Page], admi
     page.get_by_label("Priority").fill("abc")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#priority-error")).to_contain_text("Priority: 'abc'")
+
+
+def test_a_letter_is_found_edited_and_sent_by_keyboard_alone(
+    log_in: Callable[..., Page], redis_url: str, database_url: str
+) -> None:
+    """From the first page to the copy that is accepted, without a mouse."""
+    with benches(redis_url, database_url) as (bench,):
+        bench.append(event("CRITICAL fan", severity=99_999))
+        bench.run()
+        page = log_in()
+        for name in ("Dead letters", "refused by PostgreSQL"):
+            page.get_by_role("link", name=name, exact=True).press("Enter")
+        page.get_by_role("row").nth(1).get_by_role("link").press("Enter")
+        page.get_by_role("button", name="Try against the present rules").press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("smallint")
+        page.get_by_role("link", name="Edit a copy").press("Enter")
+        page.get_by_label("Severity", exact=True).fill("2")
+        page.get_by_role("button", name="Send the copy").press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("is accepted (changed: severity)")
+        assert bench.events == {"accepted": 2, "dropped": 1, "queued": 1}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -370,7 +372,7 @@ def statuses(shell: Shell) -> list[str]:
 
 def test_letters_are_counted_by_reason_and_shown_whole(shell, refused):
     assert shell.json("dlq", "list") == {"ingest": {}, "alerts": {}, "moog": {"refused": 2}}
-    letter = json.loads(shell("dlq", "show", "moog", refused[0]).stdout)
+    letter = shell.json("dlq", "show", "moog", refused[0])
     assert letter["payload"]["hostname"] == "h1"
     assert shell.json("ledger")["postgres"]["alerts"]["parked"] == 2
 
@@ -410,6 +412,94 @@ def test_an_id_is_whole_in_a_list_of_any_width(shell, refused, monkeypatch, widt
     lines = shell("dlq", "show", "moog").output.splitlines()
     assert all(any(letter in line for line in lines) for letter in refused)
     assert max(map(len, lines)) <= width
+
+
+def test_a_letter_is_shown_with_what_it_means_and_what_it_holds(shell, refused):
+    said = shell("dlq", "show", "moog", refused[0]).output
+    for wanted in ("Moog refused this alert", "Moog's status", "400", '"hostname": "h1"', "first queued"):
+        assert wanted in said
+
+
+def test_what_a_sender_wrote_moves_no_cursor(shell, ingest):
+    item = json.dumps({"hostname": "\x1b[2J\u202e", "message": ""})
+    good = '{"hostname":"h","message":"m"}'
+    shell("send", "-", "--url", ingest, stdin=f"{item}\n{good}\n")
+    (letter,) = [json.loads(line) for line in shell("dlq", "show", "ingest", "--json").stdout.splitlines()]
+    said = shell("dlq", "show", "ingest", letter["id"]).output
+    assert "\x1b" not in said and "\u202e" not in said and "hostname" in said
+
+
+def test_a_letter_is_tried_against_the_present_rules(shell, refused):
+    before = shell.json("ledger", "--deep")
+    trial = shell.json("dlq", "try", "moog", refused[0])
+    assert (trial["outcome"], trial["handling"]) == ("audited", "Page_and_ticket")
+    assert trial["alerts"][0]["hostname"] == "h1"
+    assert "CRITICAL" in shell("dlq", "try", "moog", refused[0]).output
+    assert shell.json("ledger", "--deep") == before
+
+
+def test_a_copy_of_an_alert_takes_its_place(shell, refused, moog):
+    moog.script.set()
+    copy = shell.json(
+        "dlq", "edit", "moog", refused[0], "--set", "description=CRITICAL fan", "--reason", "words"
+    )
+    assert copy["changed"] == ["description"]
+    shell.forward()
+    assert statuses(shell) == ["delivered", "dropped", "parked"]
+    assert shell.json("ledger", "--deep")["balanced"]
+    (note,) = shell.sql(sa.select(config_audit_log).where(config_audit_log.c.table_name == "mutt:dlq:moog"))
+    assert (note.operation, note.record_id, note.reason) == ("EDIT", refused[0], "words")
+
+
+def test_a_bad_copy_names_the_field_and_the_fix(shell, refused):
+    for given, says in (
+        ("severity=9", "write 1"),
+        ("colour=red", "there are: hostname"),
+        ("hostname=", "is empty"),
+    ):
+        error = shell("dlq", "edit", "moog", refused[0], "--set", given).exception
+        assert isinstance(error, MuttError)
+        assert given.partition("=")[0] in str(error) and says in str(error)
+    assert statuses(shell) == ["parked", "parked"]
+
+
+def test_an_editor_opens_on_what_may_be_changed(shell, refused, moog):
+    shell.environ.setenv("EDITOR", "sed -i s/MOOG-REFUSES/fan/")
+    shell.environ.delenv("VISUAL", raising=False)
+    assert "changed: description" in shell("dlq", "edit", "moog", refused[0]).output
+    shell.environ.setenv("EDITOR", "true")
+    assert "nothing was saved" in shell("dlq", "edit", "moog", refused[1]).output
+    assert statuses(shell) == ["dropped", "parked", "waiting"]
+
+
+def test_a_rejected_item_is_mended_and_taken(shell, ingest):
+    shell("send", "-", "--url", ingest, stdin='{"hostname":"h","message":"m"}\n{"message":"CRITICAL fan"}\n')
+    (letter,) = [json.loads(line) for line in shell("dlq", "show", "ingest", "--json").stdout.splitlines()]
+    assert "hostname" in str(shell("dlq", "edit", "ingest", letter["id"], "--set", "program=x").exception)
+    assert shell("dlq", "edit", "ingest", letter["id"], "--set", "hostname=r9").exit_code == 0
+    assert shell.json("dlq", "list")["ingest"] == {}
+    shell.evaluate()
+    assert shell.json("ledger", "--deep")["events"]["settled"] == 2
+
+
+def test_letters_of_one_reason_go_and_the_others_stay(shell, refused):
+    result = shell("dlq", "drop", "moog", "--reason-is", "no such reason", "--reason", "r")
+    assert result.output == "0 letters (0 events or alerts) dropped\n"
+    assert "2 letters" in shell("dlq", "drop", "moog", "--reason-is", "refused", "--reason", "r").output
+
+
+def test_a_replay_that_waits_says_why_and_ends_with_ctrl_c(shell, refused):
+    shell.services.redis.hset(names.BREAKER, "state", "open")
+    interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    result = shell("dlq", "replay", "moog", "--all")
+    interrupt.join()
+    assert result.exit_code == 130
+    assert "waits: Moog's breaker is open" in result.stderr
+    assert "0 letters" in result.stdout and "2 letters stand where they were" in result.stderr
+    assert statuses(shell) == ["parked", "parked"]
+    assert shell("dlq", "replay", "moog", "--all", "--now").exit_code == 0
+    assert statuses(shell) == ["waiting", "waiting"]
 
 
 def test_a_letter_that_is_gone_is_named(shell, refused):

@@ -197,12 +197,9 @@ def test_what_is_kept_of_bad_items_has_a_cap_and_the_rest_is_counted(redis_url: 
     kept = ingest.redis.xlen(names.DLQ_INGEST)
     assert 0 < kept < 6
     assert int(ingest.redis.hget("mutt:dlq:ingest:dropped", "bootstrap")) == 20 - kept
-    gone = ingest.services.letters.drop(
-        "ingest",
-        [letter.id for letter in ingest.services.letters.listed("ingest")],
-        reason="seen",
-        who="test",
-    )
+    letters = ingest.services.letters
+    ids = [letter.id for letter in letters.listed("ingest")]
+    gone = letters.drop("ingest", letters.read("ingest", ids), reason="seen", who="test")
     assert len(gone) == kept
     assert int(ingest.redis.hget("mutt:dlq:ingest:bytes", "bootstrap")) == 0
 

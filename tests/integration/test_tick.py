@@ -31,6 +31,7 @@ class Fleet:
         self.here: list[str] = []
         self.sweeps: list[bool] = []
         self.flows_back: list[float] = []
+        self.letters = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -45,6 +46,7 @@ class Fleet:
             rings=self.ring,
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
+            letters=self.ask_letters,
             monotonic=lambda: self.now,
         )
 
@@ -52,6 +54,9 @@ class Fleet:
         if self.refuses:
             raise self.refuses
         self.rung.append(queue)
+
+    def ask_letters(self) -> None:
+        self.letters += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -150,6 +155,19 @@ def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: 
     worker.once()
     worker.once()
     assert fleet.sweeps == [True, True]
+
+
+def test_a_step_of_an_order_about_letters_is_asked_for_once_a_second_while_there_is_one(fleet: Fleet) -> None:
+    one, other = fleet.worker(), fleet.worker()
+    one.once()
+    assert fleet.letters == 0
+    fleet.bench.redis.hset(names.LETTER_ORDERS, "moog", "{}")
+    for worker in (one, other, one):
+        worker.once()
+    assert fleet.letters == 1
+    fleet.bench.redis.delete(tick.LETTERS_TICK)
+    other.once()
+    assert fleet.letters == 2
 
 
 def test_the_sweep_is_asked_for_each_second_while_alerts_are_outside(fleet: Fleet) -> None:

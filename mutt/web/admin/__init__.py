@@ -2,7 +2,7 @@
 
 ``app``    the WSGI application      ``rules``, ``devices``  what can be changed, each change noted
 ``page``   what every page shares    ``home``, ``records``   what can be looked at
-``forms``  what is filled in
+``forms``  what is filled in             ``letters``           the dead letters, over ``mutt/letters``
 
 Flask-Admin gives the views their addresses, the menu and the question whether one may enter. Its model views are
 left out: every write goes through ``store.rulebook`` and ``store.devices``, which check, note and commit in one

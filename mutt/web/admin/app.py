@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+import redis
 from flask import Flask, Response, render_template, request
 from flask_admin import Admin
 from flask_wtf import CSRFProtect
@@ -12,23 +13,26 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException
 
-from mutt.errors import PoisonRow, StoreDown
+from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import rulebook
 from mutt.store.engine import transaction
+from mutt.streams.letters import NoLetter
+from mutt.streams.stream import Ring
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
+from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.records import Alerts, Audit, History
 from mutt.web.admin.rules import Rules
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
-from mutt.words import age, many
+from mutt.words import age, many, printable
 
 log = logging.getLogger("mutt.admin")
 
-#: Bytes of a form.
-FORM_MAX = 1 << 20
+#: Bytes of a form: a copy of a dead letter may hold its text twice, and each of its bytes written as three.
+FORM_MAX = 4 << 20
 
 HEADERS = {
     # Our own pages hold no inline script or style, and none of Flask-Admin's are shown: nothing needs unsafe-inline.
@@ -44,18 +48,22 @@ HEADERS = {
 _QUERY_CANCELED = "57014"
 
 
-def make_admin(settings: Settings, engine: Engine | None = None) -> Flask:
-    """The admin over ``settings``; ``engine`` stands in for the one that they describe.
+def _silent(_queue: str, **_labels: object) -> None:
+    """Nobody is rung: the tick rings within a second or two."""
+
+
+def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring = _silent) -> Flask:
+    """The admin over ``settings``; ``engine`` stands in for the one that they describe, ``ring`` publishes doorbells.
 
     More blueprints may be registered on it; one that has its own keys instead of sessions first goes through
     ``app.extensions["csrf"].exempt``.
     """
-    services = Services(settings, lambda _queue: None, role="admin", web=True)
+    services = Services(settings, ring, role="admin", web=True)
     if engine is not None:
         services.engine = engine
     app = Flask("mutt.web")
     # A token lives as long as its session: a rule may take longer than an hour to write.
-    app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
+    app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, MAX_FORM_MEMORY_SIZE=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
     CSRFProtect(app)
     add_login(app, settings)
     _add_pages(app, services)
@@ -63,8 +71,10 @@ def make_admin(settings: Settings, engine: Engine | None = None) -> Flask:
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     app.add_template_filter(utc)
+    app.add_template_filter(stamp)
     app.add_template_filter(age)
     app.add_template_filter(many)
+    app.add_template_filter(printable)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -85,6 +95,11 @@ def utc(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def stamp(text: str) -> str:
+    """The same of a time that was kept as text, RFC 3339 in UTC."""
+    return utc(datetime.fromisoformat(text)) if text else ""
+
+
 def _add_pages(app: Flask, services: Services) -> None:
     pages = Admin(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
@@ -93,6 +108,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Teams(services, "Device teams", "teams"),
         Audit(services, "Audit", "audit"),
         Alerts(services, "Alerts", "alerts"),
+        DeadLetters(services, "Dead letters", "letters"),
         History(services, "History", "history"),
     )
     app.context_processor(lambda: {"menu": pages.menu})
@@ -116,6 +132,31 @@ def _add_errors(app: Flask) -> None:
                 503, "That took too long", "PostgreSQL was stopped: ask for a shorter time, or for one host."
             )
         return _sorry(503, "PostgreSQL does not answer", "Nothing was changed. Try again in a moment.")
+
+    @app.errorhandler(redis.RedisError)
+    def redis_down(error: redis.RedisError) -> Response:
+        log.warning("%s %s: %s", request.method, request.endpoint, error)
+        return _sorry(
+            503, "Redis does not answer", "What was asked may or may not be done. Look again in a moment."
+        )
+
+    @app.errorhandler(SettingsError)
+    def unset(error: SettingsError) -> Response:
+        return _sorry(
+            503, "Not set up", f"{error.name} is not what this page needs: expected {error.expected}."
+        )
+
+    @app.errorhandler(Unavailable)
+    def unavailable(error: Unavailable) -> Response:
+        return _sorry(503, "Not now", f"Nothing was changed: {error.reason}. Try again in a moment.")
+
+    @app.errorhandler(NoLetter)
+    def gone(error: NoLetter) -> Response:
+        return _sorry(404, "No such letter", f"{error}. Nothing was changed.")
+
+    @app.errorhandler(NoRuleset)
+    def no_rules(error: NoRuleset) -> Response:
+        return _sorry(503, "There are no rules to ask", f"{error}. Nothing was changed.")
 
     @app.errorhandler(PoisonRow)
     def poison(error: PoisonRow) -> Response:

@@ -22,6 +22,9 @@ from wtforms.validators import NumberRange, Optional
 
 from mutt.alert import Status
 from mutt.errors import Refused, RuleError
+from mutt.event import State
+from mutt.formats.registry import FORMATS
+from mutt.letters.copies import OF_ALERT, OF_EVENT
 from mutt.rules.rule import FIELDS, Handling, MatchType, Rule
 from mutt.store.lookup import AuditSearch
 
@@ -141,6 +144,69 @@ class TeamForm(Refusable):
     )
     team_assignment = StringField("Team")
     seen = HiddenField()
+
+
+class DropForm(Refusable):
+    """Why letters are given up."""
+
+    reason = StringField(
+        "Why", description="Kept in the history.", render_kw={"maxlength": 500, "required": True}
+    )
+
+
+class CopyForm(Refusable):
+    """A copy of a dead letter: what each field holds now, as text."""
+
+    reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
+
+    def texts(self) -> dict[str, str]:
+        """The fields of the copy, as they were sent."""
+        return {
+            name: self._fields[name].data or "" for name in (*OF_EVENT, *OF_ALERT) if name in self._fields
+        }
+
+
+def _area(label: str, rows: int, **more: Any) -> TextAreaField:
+    return TextAreaField(label, filters=[_lines], render_kw={"rows": rows, "spellcheck": "false"}, **more)
+
+
+class EventCopyForm(CopyForm):
+    hostname = StringField("Host")
+    message = _area("Message", 4)
+    severity = StringField("Severity", description="0 (emergency) to 7 (debug), or nothing.")
+    state = _choice("State", State)
+    occurred_at = StringField("Occurred at")
+    source = StringField("Source")
+    facility = StringField("Facility")
+    program = StringField("Program")
+    trap_oid = StringField("Trap OID")
+    instance = StringField("Instance", description="The object that a trap speaks of.")
+    clear_key = StringField("Clear key", description="What a clear has in common with its raise.")
+    varbinds = _area("Varbinds", 3, description="One a line: OID=value")
+    tags = _area("Tags", 4, description="One a line: name=value")
+    raw = _area("Text as it came", 4)
+    keep = BooleanField("Leave the original where it is")
+
+
+class AlertCopyForm(CopyForm):
+    hostname = StringField("Host")
+    description = _area("Description", 4)
+    severity = StringField("Moog severity", description="1 (indeterminate) to 5 (critical).")
+    team = StringField("Team")
+    type = StringField("Type")
+    source = StringField("Source")
+    occurred_at = StringField("Occurred at")
+
+
+class TextCopyForm(CopyForm):
+    text = _area("Text", 12)
+    format = SelectField(
+        "Format",
+        choices=[SelectChoice("", "by its looks"), *sorted(FORMATS)],
+        default="",
+        description="How ingest reads it.",
+    )
+    keep = BooleanField("Leave the original where it is")
 
 
 class Search(FlaskForm):
