@@ -12,6 +12,7 @@ from uuid import UUID, SafeUUID, uuid5
 import msgspec
 from msgspec import Raw
 
+from mutt import cut
 from mutt.errors import RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
@@ -22,6 +23,14 @@ from mutt.formats.values import clean, clean_text
 ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
 
 HOSTNAME_MAX = 255
+_NAMES = ("source", "program", "facility")
+
+#: Characters of a message that are kept; a longer one says where it was cut. ``raw`` has all of it.
+MESSAGE_MAX = 65_536
+
+#: Characters of a source, a program or a facility, likewise.
+NAME_MAX = 255
+_NAMES = ("source", "program", "facility")
 
 CLEAR_KEY_MAX = 255  #: bytes
 
@@ -131,10 +140,13 @@ class Collector:
         own_id = fields.pop("own_id", None)
         occurred_at, occurred_text = times.occurred(fields.pop("time", None), self._received_at)
         fields["hostname"] = _hostname(fields.get("hostname"))
-        _check_message(fields.get("message"))
+        fields["message"] = _message(fields.get("message"))
         if key := fields.get("clear_key"):
             fields["clear_key"] = _bounded(key)
         settled = cast(dict[str, Any], fields)  # one dict, filled up: half the price of keywords beside it
+        for name in _NAMES:
+            if (said := settled.get(name)) and len(said) > NAME_MAX:
+                settled[name] = cut.to_characters(said, NAME_MAX)
         settled["event_id"] = _uuid(self._next_id) if own_id is None or own_id == "" else self._own(own_id)
         settled["received_at"] = self._received_at
         settled["occurred_at"] = occurred_at
@@ -181,13 +193,14 @@ def _hostname(value: Any) -> str:
     return name
 
 
-def _check_message(value: Any) -> None:
+def _message(value: Any) -> str:
     if value is None:
         raise RejectedItem("message", "is missing")
     if not isinstance(value, str):
         raise RejectedItem("message", "must be text")
     if not value or value.isspace():
         raise RejectedItem("message", "is empty")
+    return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
 def _bounded(clear_key: str) -> str:
