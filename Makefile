@@ -50,6 +50,7 @@ lock: ## Choose versions anew and write them down, with hashes (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv on PATH"; exit 1; }
 	uv pip compile --quiet $(LOCK) requirements.in -o requirements.txt
 	uv pip compile --quiet $(LOCK) -c requirements.txt docker/requirements.in -o docker/requirements.txt
+	uv pip compile --quiet $(LOCK) tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 
 LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-strip-extras
 
