@@ -61,8 +61,8 @@ def decompress(data: bytes, encoding: str, limit: int) -> bytes:
     Never holds more than ``limit`` bytes of the result of a coding. Raises :class:`RejectedBody`: 413 past the
     limit, 400 for damaged data, 415 for an unknown coding.
     """
-    codings = [word.strip().lower() for word in encoding.split(",") if word.strip()]
-    for coding in reversed(codings):
+    named = [word.strip().lower() for word in encoding.split(",") if word.strip()]
+    for coding in reversed(named):
         if coding not in _CODINGS:
             known = ", ".join(sorted(_CODINGS))
             raise RejectedBody("Content-Encoding", f"unknown coding {coding[:40]!r}; known are {known}", 415)
@@ -168,6 +168,11 @@ _CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
     "deflate": _deflate,
     "zstd": _zstd,
 }
+
+
+def codings() -> frozenset[str]:
+    """The names of a Content-Encoding that are understood."""
+    return frozenset(_CODINGS)
 
 
 def without_bom(body: bytes) -> bytes:

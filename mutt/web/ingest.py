@@ -20,6 +20,7 @@ from mutt.formats.base import Context, Parsed
 from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
+from mutt.web.openapi import openapi
 from mutt.web.problem import problem
 
 log = logging.getLogger("mutt.ingest")
@@ -68,6 +69,7 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     app.extensions["ingest"] = Ingest(services)
     app.register_blueprint(blueprint)
+    app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
     return app
 

@@ -35,7 +35,7 @@ def main() -> int:
     told = asked.parse_args()
     if atheris is None:
         print(
-            "atheris is not installed here (it has wheels for CPython on Linux, x86-64): the parsers are fuzzed by hypothesis only"
+            "atheris can't be had here (it has wheels for Linux on x86-64): hypothesis alone makes up the bytes"
         )
         return 0
     if told.here:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +12,9 @@ FOUND = sorted(path for path in CRASHES.iterdir() if path.suffix != ".md")
 SAMPLES = sorted(path for folder in SEEDS for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
-def test_what_once_failed_does_not_fail_again(path: Path) -> None:
-    TARGETS[path.name.split("-", 1)[0]](path.read_bytes())
+def test_what_once_failed_does_not_fail_again() -> None:
+    for path in FOUND:
+        TARGETS[path.name.split("-", 1)[0]](path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
