@@ -37,6 +37,7 @@ class Framing:
         self._most = most
         self._data = bytearray()  # not understood yet
         self._at = 0  # of it, so much was looked at
+        self._chunked = False
         self._head = b""  # of one in chunks, without its blank line
         self._body = bytearray()  # of one in chunks
         self._left = 0  # bytes of this chunk, or of the body, that are still to come
@@ -51,7 +52,7 @@ class Framing:
         self._data += data
         while not self.whole and self._step():
             pass
-        if self._body:
+        if self._chunked:
             del self._data[: self._at]
             self._at = 0
         return self.whole
@@ -59,7 +60,7 @@ class Framing:
     def taken(self) -> tuple[bytes, bytes]:
         """The whole request as a parser may read it, and what came behind it: the beginning of the next one."""
         rest = b"" if self.hopeless else bytes(self._data[self._at :])
-        if self._head:
+        if self._chunked:
             length = b"%s\r\nContent-Length: %d\r\n\r\n" % (self._head, len(self._body))
             return length + self._body, rest
         return bytes(self._data if self.hopeless else self._data[: self._at]), rest
@@ -77,22 +78,20 @@ class Framing:
 
     def _begin_body(self, lines: list[bytes]) -> None:
         self.headed = True
-        names = [line.partition(b":")[0].lower() for line in lines]
+        named = [(line.partition(b":")[0].lower(), line) for line in lines[1:]]
         lengths, codings, expects = (
-            [_value(line) for name, line in zip(names, lines, strict=True) if name == wanted]
-            for wanted in _FRAMING
+            [_value(line) for name, line in named if name == wanted] for wanted in _FRAMING
         )
         self.continues = expects == [b"100-continue"]
-        if any(
-            name != name.strip() for name in names[1:]
-        ):  # " Content-Length" is none to one, and is to another
+        # " Content-Length" is none to one, and is to another
+        if any(name != name.strip() for name, _ in named):
             self.whole = self.hopeless = True
             return
         if not lengths and not codings:
             self.whole = True
         elif codings == [b"chunked"] and not lengths:
-            told = zip(names, lines, strict=True)
-            self._head = _LINE.join(line for name, line in told if name != _FRAMING[1])
+            kept = [line for name, line in named if name != _FRAMING[1]]
+            self._chunked, self._head = True, _LINE.join([lines[0], *kept])
             self._step = self._read_size
         elif len(lengths) == 1 and not codings and _LENGTH.fullmatch(lengths[0]):
             self._left, self._step = int(lengths[0]), self._read_body

@@ -192,16 +192,16 @@ def framed(data: bytes) -> None:
     """A connection's bytes; the first one says in what pieces they come."""
     step, framing = (data[0] or 1) if data else 1, Framing(1000)
     for at in range(1, len(data), step):
+        piece = data[at : at + step]
         try:
-            whole = framing.feed(data[at : at + step])
+            while piece and framing.feed(piece):
+                request, piece = framing.taken()
+                assert request
+                assert framing.hopeless or len(piece) < step
+                framing = Framing(1000)
         except RejectedBody as refusal:
             assert refusal.status in (400, 413, 431)
             return
-        if whole:
-            request, rest = framing.taken()
-            assert request
-            framing = Framing(1000)
-            assert len(rest) <= step
 
 
 def _named(chosen: Format) -> Target:
