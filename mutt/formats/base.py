@@ -16,7 +16,7 @@ from mutt import cut
 from mutt.errors import RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
-from mutt.formats.body import Broken, split, without_bom
+from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
 from mutt.formats.values import clean, clean_text
 
 #: Senders' ids that are no UUIDs become uuid5(uuid5(this, API key's id), text): no key can name another's events.
@@ -123,7 +123,9 @@ class Collector:
         """Raises :class:`RejectedItem` for a text that is too large for an event."""
         size = len(text) if text.isascii() else len(text.encode())
         if size > self._context.max_event:
-            raise RejectedItem("event", f"is {size} bytes; at most {self._context.max_event} are taken")
+            raise RejectedItem(
+                "event", f"is {size} bytes; at most {self._context.max_event} are taken: shorten it"
+            )
 
     def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
         """Note that this item was not taken."""
@@ -157,7 +159,7 @@ class Collector:
 
     def _own(self, own_id: Any) -> UUID:
         if not isinstance(own_id, str | int) or isinstance(own_id, bool):
-            raise RejectedItem("event_id", "must be text or a whole number")
+            raise RejectedItem("event_id", f"is {_kind(own_id)}: write text or a whole number")
         text = str(own_id)
         if len(text) == 36:
             try:
@@ -180,26 +182,46 @@ def _uuid(value: int) -> UUID:
     return made
 
 
+#: What JSON's values are called where text was wanted.
+_KINDS = {
+    dict: "an object",
+    list: "an array",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+}
+
+#: An event, for who sent something else.
+_SUCH = '{"hostname": "core-1", "message": "fan failed"}'
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "null")
+
+
 def _hostname(value: Any) -> str:
     if value is None:
-        raise RejectedItem("hostname", "is missing")
+        raise RejectedItem("hostname", "is missing: name the device that it happened on")
     if not isinstance(value, str):
-        raise RejectedItem("hostname", "must be text")
+        raise RejectedItem("hostname", f"is {_kind(value)}: write text, in quotes")
     name = value.strip()
     if not name:
-        raise RejectedItem("hostname", "is empty")
+        raise RejectedItem("hostname", "is empty: name the device that it happened on")
     if len(name) > HOSTNAME_MAX:
-        raise RejectedItem("hostname", f"is {len(name)} characters long; at most {HOSTNAME_MAX} are taken")
+        raise RejectedItem(
+            "hostname", f"is {len(name)} characters long; at most {HOSTNAME_MAX} are taken: shorten it"
+        )
     return name
 
 
 def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing")
+        raise RejectedItem("message", "is missing: say what happened")
     if not isinstance(value, str):
-        raise RejectedItem("message", "must be text")
+        raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty")
+        raise RejectedItem("message", "is empty: say what happened")
     return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
@@ -267,7 +289,7 @@ def _add(collector: Collector, piece: Raw, context: Context, route: Route, *, wr
         collector.reject(piece, refusal)
         return
     except RecursionError:
-        collector.reject(piece, RejectedItem("event", "is nested too deeply"))
+        collector.reject(piece, RejectedItem("event", TOO_DEEP))
         return
     for part in parts:
         _add(collector, part, context, lambda _item: chosen, wrapped=True)
@@ -278,7 +300,7 @@ def _parts(piece: Raw, inside: str) -> list[Raw]:
     try:
         return msgspec.json.decode(msgspec.json.decode(piece, type=dict[str, Raw])[inside], type=list[Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RejectedItem(inside, f"is no JSON: {error}") from None
+        raise RejectedItem(inside, no_json(error)) from None
 
 
 _decode = msgspec.json.Decoder().decode
@@ -299,7 +321,7 @@ def load(piece: Raw) -> tuple[JsonObject, str]:
         data = bytes(piece)
         item, text = _forgive(data, error), fit(data)
     if type(item) is not dict:
-        raise RejectedItem("event", "must be a JSON object")
+        raise RejectedItem("event", f"is {_kind(item)}: write an object, such as {_SUCH}")
     return item, text
 
 
@@ -307,7 +329,7 @@ def _forgive(data: bytes, error: Exception) -> Any:
     try:
         return clean(_lenient.decode(data.decode("utf-8", "surrogateescape")))
     except ValueError:
-        raise RejectedItem("event", f"is no JSON: {clean_text(str(error))}") from None
+        raise RejectedItem("event", clean_text(no_json(error))) from None
 
 
 def looks_like_json(body: bytes, content_type: str) -> bool:

@@ -89,7 +89,7 @@ class Framing:
             return
         if not lengths and not codings:
             self.whole = True
-        elif codings == [b"chunked"] and not lengths:
+        elif codings == [b"chunked"] and not lengths and lines[0].endswith(b"HTTP/1.1"):
             kept = [line for name, line in named if name != _FRAMING[1]]
             self._chunked, self._head = True, _LINE.join([lines[0], *kept])
             self._step = self._read_size

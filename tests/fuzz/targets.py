@@ -6,6 +6,7 @@ Each is total (nothing but the format's own refusal comes out) and gives only ev
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,9 @@ RULES = Ruleset.compile(
     ("dev-*",),
     {},
 )
+
+#: A refusal says what to do.
+REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress)\b")
 
 #: What bodies are made of.
 WORDS = [
@@ -105,7 +109,7 @@ def check_refusal(refusal: RejectedBody) -> None:
     """It names a field and a reason that can be shown, and has an HTTP status."""
     assert refusal.status in (400, 413, 415)
     assert refusal.field
-    assert refusal.reason
+    assert REMEDY.search(refusal.reason), refusal.reason
     str(refusal).encode()
 
 
@@ -118,7 +122,7 @@ def check(parsed: Parsed) -> None:
         check_event(event)
     for refused in parsed.rejected:
         assert refused.field
-        assert refused.reason
+        assert REMEDY.search(refused.reason), refused.reason
         for text in (refused.field, refused.reason, refused.raw):
             check_text(text)
     envelope = Envelope([Segment("b", "c", parsed.events)])

@@ -189,6 +189,7 @@ MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
         (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+        (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
         (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
         (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
