@@ -233,7 +233,7 @@ def _bounded(clear_key: str) -> str:
 
 def fit(data: bytes) -> str:
     """Bytes as text that can be stored: what is no UTF-8 as ``\\xNN``, NUL as U+FFFD."""
-    return data.decode("utf-8", "backslashreplace").replace("\0", "\ufffd")
+    return clean_text(data.decode("utf-8", "surrogateescape"))  # backslashreplace is much slower
 
 
 class JsonFormat:
