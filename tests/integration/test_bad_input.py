@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from mutt.formats.base import MESSAGE_MAX
 from mutt.services import Services
 from mutt.store.tables import event_audit_log
 from mutt.web.ingest import make_ingest
@@ -75,7 +76,7 @@ def line(redis_url: str, database_url: str) -> Iterator[Line]:
     told = {
         "ingest_api_key": KEY,
         "ingest_max_body": MOST,
-        "ingest_max_event": 20_000,
+        "ingest_max_event": 100_000,
         "unhandled_threshold": 10**6,
     }
     with benches(redis_url, database_url, **told) as (bench,):
@@ -163,8 +164,8 @@ TEXTS = [
     b"\\\\N",
     b"\\\\.",
     b"x" * 300,
-    b"x" * 19_000,
-    b"x" * 30_000,
+    b"x" * 70_000,
+    b"x" * 110_000,
     b"<script>",
     b"\xe2\x80\xae",
     b"../../x",
@@ -372,6 +373,16 @@ def test_a_bad_body_is_refused_or_taken_and_costs_no_other_request(
     )
     assert line.post(behind).status_code == 202
     line.settle(one, two)
+
+
+def test_the_audit_row_of_a_long_message_says_where_it_was_cut_and_holds_all_of_it(line: Line) -> None:
+    message = "x" * 90_000
+    assert line.post(orjson.dumps({"hostname": "core-1", "message": message})).status_code == 202
+    line.settle()
+    (row,) = line.bench.rows()
+    assert len(row.message) == MESSAGE_MAX
+    assert row.message.endswith("x [cut: 65503 of 90000 characters]")
+    assert json.loads(row.raw)["message"] == message
 
 
 def test_whatever_bytes_a_key_holds_they_are_no_key_and_no_fault(line: Line) -> None:
