@@ -5,6 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+FUZZ_SECONDS ?= 60
 
 # Mine first, then what a machine may have; the first that is new enough makes .venv.
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
@@ -34,8 +35,12 @@ format: $(VENV)/.installed ## Mend what can be mended by machine
 chaos: $(VENV)/.installed ## Break everything under load and balance the books (SEED=7, FAULTS=redis,killed, EVENTS=200000)
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
-fuzz: $(VENV)/.installed ## The properties, with many more examples than a test run has time for
-	@exec $(BIN)/python -m pytest tests/unit -m hypothesis --hypothesis-profile=fuzz --timeout=3600 $(ARGS)
+fuzz: $(VENV)/.installed ## Bytes against the parsers, FUZZ_SECONDS (60) each; the properties, with many more examples
+	@$(BIN)/python -c 'import atheris' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-input --only-binary :all: --require-hashes -r tests/fuzz/requirements.txt 2> /dev/null || true
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python -m pytest tests/unit tests/integration/test_bad_input.py tests/integration/test_admin_bad_input.py \
+	  tests/integration/test_openapi.py -m hypothesis --hypothesis-profile=fuzz --timeout=7200 $(ARGS)
 
 bench: $(VENV)/.installed ## Measure
 	@exec $(BIN)/python -m benchmarks $(ARGS)
@@ -50,6 +55,7 @@ lock: ## Choose versions anew and write them down, with hashes (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv on PATH"; exit 1; }
 	uv pip compile --quiet $(LOCK) requirements.in -o requirements.txt
 	uv pip compile --quiet $(LOCK) -c requirements.txt docker/requirements.in -o docker/requirements.txt
+	uv pip compile --quiet $(LOCK) tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 
 LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-strip-extras
 

@@ -175,6 +175,7 @@ class Settings:
     ingest_max_bytes: int = _setting("1GiB", size)
     ingest_dedup_window: float = _setting("1h", span())
     ingest_dlq_bytes: int = _setting("1MiB", size)  #: rejected items kept, a key
+    request_timeout: float = _setting("10s", span(0.1))  #: for a request's head; its body has longer
     ingest_wait_replicas: int = _setting("0", whole(0))
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psycopg2
 import pytest
 import redis
@@ -19,6 +20,15 @@ from tests.servers import Live, live_postgres, live_redis, memory, scratch
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+# No deadline an example on a busy machine; ``quick`` (``make check``) tries fewer examples, ``fuzz`` (``make fuzz``)
+# many more.
+hypothesis.settings.register_profile("house", hypothesis.settings.default, deadline=None)
+hypothesis.settings.register_profile("quick", hypothesis.settings.default, max_examples=20, deadline=None)
+hypothesis.settings.register_profile(
+    "fuzz", hypothesis.settings.default, max_examples=20_000, deadline=None, print_blob=True
+)
+hypothesis.settings.load_profile("house")
 
 TEMPLATE = "mutt_template"
 

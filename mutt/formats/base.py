@@ -12,16 +12,25 @@ from uuid import UUID, SafeUUID, uuid5
 import msgspec
 from msgspec import Raw
 
+from mutt import cut
 from mutt.errors import RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
-from mutt.formats.body import Broken, split, without_bom
+from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
 from mutt.formats.values import clean, clean_text
 
 #: Senders' ids that are no UUIDs become uuid5(uuid5(this, API key's id), text): no key can name another's events.
 ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
 
 HOSTNAME_MAX = 255
+_NAMES = ("source", "program", "facility")
+
+#: Characters of a message that are kept; a longer one says where it was cut. ``raw`` has all of it.
+MESSAGE_MAX = 65_536
+
+#: Characters of a source, a program or a facility, likewise.
+NAME_MAX = 255
+_NAMES = ("source", "program", "facility")
 
 CLEAR_KEY_MAX = 255  #: bytes
 
@@ -114,7 +123,9 @@ class Collector:
         """Raises :class:`RejectedItem` for a text that is too large for an event."""
         size = len(text) if text.isascii() else len(text.encode())
         if size > self._context.max_event:
-            raise RejectedItem("event", f"is {size} bytes; at most {self._context.max_event} are taken")
+            raise RejectedItem(
+                "event", f"is {size} bytes; at most {self._context.max_event} are taken: shorten it"
+            )
 
     def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
         """Note that this item was not taken."""
@@ -131,10 +142,13 @@ class Collector:
         own_id = fields.pop("own_id", None)
         occurred_at, occurred_text = times.occurred(fields.pop("time", None), self._received_at)
         fields["hostname"] = _hostname(fields.get("hostname"))
-        _check_message(fields.get("message"))
+        fields["message"] = _message(fields.get("message"))
         if key := fields.get("clear_key"):
             fields["clear_key"] = _bounded(key)
         settled = cast(dict[str, Any], fields)  # one dict, filled up: half the price of keywords beside it
+        for name in _NAMES:
+            if (said := settled.get(name)) and len(said) > NAME_MAX:
+                settled[name] = cut.to_characters(said, NAME_MAX)
         settled["event_id"] = _uuid(self._next_id) if own_id is None or own_id == "" else self._own(own_id)
         settled["received_at"] = self._received_at
         settled["occurred_at"] = occurred_at
@@ -145,7 +159,7 @@ class Collector:
 
     def _own(self, own_id: Any) -> UUID:
         if not isinstance(own_id, str | int) or isinstance(own_id, bool):
-            raise RejectedItem("event_id", "must be text or a whole number")
+            raise RejectedItem("event_id", f"is {_kind(own_id)}: write text or a whole number")
         text = str(own_id)
         if len(text) == 36:
             try:
@@ -168,26 +182,47 @@ def _uuid(value: int) -> UUID:
     return made
 
 
+#: What JSON's values are called where text was wanted.
+_KINDS = {
+    dict: "an object",
+    list: "an array",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+}
+
+#: An event, for who sent something else.
+_SUCH = '{"hostname": "core-1", "message": "fan failed"}'
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), "null")
+
+
 def _hostname(value: Any) -> str:
     if value is None:
-        raise RejectedItem("hostname", "is missing")
+        raise RejectedItem("hostname", "is missing: name the device that it happened on")
     if not isinstance(value, str):
-        raise RejectedItem("hostname", "must be text")
+        raise RejectedItem("hostname", f"is {_kind(value)}: write text, in quotes")
     name = value.strip()
     if not name:
-        raise RejectedItem("hostname", "is empty")
+        raise RejectedItem("hostname", "is empty: name the device that it happened on")
     if len(name) > HOSTNAME_MAX:
-        raise RejectedItem("hostname", f"is {len(name)} characters long; at most {HOSTNAME_MAX} are taken")
+        raise RejectedItem(
+            "hostname", f"is {len(name)} characters long; at most {HOSTNAME_MAX} are taken: shorten it"
+        )
     return name
 
 
-def _check_message(value: Any) -> None:
+def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing")
+        raise RejectedItem("message", "is missing: say what happened")
     if not isinstance(value, str):
-        raise RejectedItem("message", "must be text")
+        raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty")
+        raise RejectedItem("message", "is empty: say what happened")
+    return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
 def _bounded(clear_key: str) -> str:
@@ -198,7 +233,7 @@ def _bounded(clear_key: str) -> str:
 
 def fit(data: bytes) -> str:
     """Bytes as text that can be stored: what is no UTF-8 as ``\\xNN``, NUL as U+FFFD."""
-    return data.decode("utf-8", "backslashreplace").replace("\0", "\ufffd")
+    return clean_text(data.decode("utf-8", "surrogateescape"))  # backslashreplace is much slower
 
 
 class JsonFormat:
@@ -254,7 +289,7 @@ def _add(collector: Collector, piece: Raw, context: Context, route: Route, *, wr
         collector.reject(piece, refusal)
         return
     except RecursionError:
-        collector.reject(piece, RejectedItem("event", "is nested too deeply"))
+        collector.reject(piece, RejectedItem("event", TOO_DEEP))
         return
     for part in parts:
         _add(collector, part, context, lambda _item: chosen, wrapped=True)
@@ -265,7 +300,7 @@ def _parts(piece: Raw, inside: str) -> list[Raw]:
     try:
         return msgspec.json.decode(msgspec.json.decode(piece, type=dict[str, Raw])[inside], type=list[Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RejectedItem(inside, f"is no JSON: {error}") from None
+        raise RejectedItem(inside, no_json(error)) from None
 
 
 _decode = msgspec.json.Decoder().decode
@@ -286,7 +321,7 @@ def load(piece: Raw) -> tuple[JsonObject, str]:
         data = bytes(piece)
         item, text = _forgive(data, error), fit(data)
     if type(item) is not dict:
-        raise RejectedItem("event", "must be a JSON object")
+        raise RejectedItem("event", f"is {_kind(item)}: write an object, such as {_SUCH}")
     return item, text
 
 
@@ -294,7 +329,7 @@ def _forgive(data: bytes, error: Exception) -> Any:
     try:
         return clean(_lenient.decode(data.decode("utf-8", "surrogateescape")))
     except ValueError:
-        raise RejectedItem("event", f"is no JSON: {clean_text(str(error))}") from None
+        raise RejectedItem("event", clean_text(no_json(error))) from None
 
 
 def looks_like_json(body: bytes, content_type: str) -> bool:

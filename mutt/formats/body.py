@@ -26,6 +26,9 @@ _ZSTD_WINDOW = 8 << 20
 _MOST_MEMBERS = 10_000
 _BITE = 16 << 10
 
+#: Of a value with too many others inside one another.
+TOO_DEEP = "is nested too deeply: flatten it"
+
 _BOM = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
 
@@ -61,22 +64,26 @@ def decompress(data: bytes, encoding: str, limit: int) -> bytes:
     Never holds more than ``limit`` bytes of the result of a coding. Raises :class:`RejectedBody`: 413 past the
     limit, 400 for damaged data, 415 for an unknown coding.
     """
-    codings = [word.strip().lower() for word in encoding.split(",") if word.strip()]
-    for coding in reversed(codings):
+    named = [word.strip().lower() for word in encoding.split(",") if word.strip()]
+    for coding in reversed(named):
         if coding not in _CODINGS:
             known = ", ".join(sorted(_CODINGS))
-            raise RejectedBody("Content-Encoding", f"unknown coding {coding[:40]!r}; known are {known}", 415)
+            raise RejectedBody(
+                "Content-Encoding", f"unknown coding {coding[:40]!r}; send one of {known}", 415
+            )
         try:
             data = _CODINGS[coding](data, limit)
         except (zlib.error, zstandard.ZstdError) as error:
-            raise RejectedBody("body", f"is not {coding}: {error}") from None
+            raise RejectedBody(
+                "body", f"is not {coding}: {error}; send it whole, or without Content-Encoding"
+            ) from None
     if len(data) > limit:
         raise _too_large(limit)
     return data
 
 
 def _too_large(limit: int) -> RejectedBody:
-    return RejectedBody("body", f"is larger than {limit} bytes", 413)
+    return RejectedBody("body", f"is larger than {limit} bytes: send it in parts", 413)
 
 
 def _identity(data: bytes, _limit: int) -> bytes:
@@ -170,6 +177,11 @@ _CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
 }
 
 
+def codings() -> frozenset[str]:
+    """The names of a Content-Encoding that are understood."""
+    return frozenset(_CODINGS)
+
+
 def without_bom(body: bytes) -> bytes:
     """``body`` without a UTF-8 byte order mark."""
     return body.removeprefix(_BOM)
@@ -201,12 +213,13 @@ def _items_of(body: bytes) -> list[Raw] | list[Raw | Broken]:
 
 def _readable(pieces: list[Raw | Broken], wanted: str, error: Exception) -> list[Raw | Broken]:
     if not any(isinstance(piece, Raw) for piece in pieces):
-        raise RejectedBody("body", f"is no {wanted}: {_why(error)}") from None
+        raise RejectedBody("body", no_json(error, wanted)) from None
     return pieces
 
 
-def _why(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+def no_json(error: Exception, wanted: str = "JSON") -> str:
+    """What is wrong with a text that is no JSON, and where."""
+    return TOO_DEEP if isinstance(error, RecursionError) else f"is no {wanted}: {error}; mend it there"
 
 
 def _limited(pieces: list[Raw] | list[Raw | Broken]) -> list[Raw | Broken]:
@@ -222,7 +235,9 @@ def _salvaged(body: bytes) -> list[Raw | Broken]:
     if not isinstance(whole[-1], Broken):
         return whole
     if text.count("\n") > MAX_ITEMS:
-        raise RejectedBody("body", f"holds broken JSON in more than {MAX_ITEMS} lines", 413)
+        raise RejectedBody(
+            "body", f"holds broken JSON in more than {MAX_ITEMS} lines; send at most so many at once", 413
+        )
     return [piece for line in text.split("\n") if not line.isspace() for piece in _values(line)]
 
 
@@ -233,7 +248,7 @@ def _values(text: str) -> Iterator[Raw | Broken]:
         try:
             _, end = _lenient.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield Broken(_bytes(text[at:]), f"is no JSON: {_why(error)}")
+            yield Broken(_bytes(text[at:]), no_json(error))
             return
         yield Raw(_bytes(text[at:end]))
         at = end
@@ -261,7 +276,10 @@ def _elements(text: str) -> Iterator[Raw | Broken]:
             at = mark.start() + 1
             if sign == "]":
                 if behind := text[at:].strip(_BLANK):
-                    yield Broken(_bytes(behind), "stands behind the end of the array")
+                    yield Broken(
+                        _bytes(behind),
+                        "stands behind the end of the array: send one array, or one object a line",
+                    )
                 return
     yield from _unended(text[at:].strip(_BLANK))
 
@@ -291,7 +309,7 @@ def _unended(text: str) -> Iterator[Raw | Broken]:
     if isinstance(last, Raw):
         yield last
     if isinstance(last, Raw) or not text:
-        yield Broken(b"", "the array has no end: after its last item ] is missing")
+        yield Broken(b"", "the array has no end: write ] after its last item, or send all of it")
     else:
         yield Broken(last.raw, f"{last.reason}; where it ends can't be told, so what follows was not read")
 
@@ -301,7 +319,7 @@ def _value(text: str) -> Raw | Broken:
     try:
         _lenient.decode(text)
     except (ValueError, RecursionError) as error:
-        return Broken(_bytes(text), f"is no JSON: {_why(error)}")
+        return Broken(_bytes(text), no_json(error))
     return Raw(_bytes(text))
 
 

@@ -65,7 +65,11 @@ def get(name: str) -> Format | None:
 def sniff(body: bytes, content_type: str) -> Format:
     """The format that ``body`` looks like. Raises :class:`RejectedBody` for bytes that are no text."""
     if body.startswith(_COMPRESSED):
-        raise RejectedBody("Content-Encoding", "is missing: the body is compressed", 415)
+        raise RejectedBody(
+            "Content-Encoding",
+            "is missing though the body is compressed: send Content-Encoding: gzip, or zstd",
+            415,
+        )
     if MIXED.sniffs(body, content_type):
         return MIXED
     return next(found for found in _TEXT if found.sniffs(body, content_type))
@@ -78,5 +82,5 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
     """
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
-        raise RejectedBody("body", "holds no event")
+        raise RejectedBody("body", "holds no event: send at least one")
     return parsed

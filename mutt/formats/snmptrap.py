@@ -24,7 +24,9 @@ class SnmpTrap(JsonFormat):
         at, host = _first(item, _TIMES), _first(item, _HOSTS, unlike="0.0.0.0")  # noqa: S104  # SNMPv1's "no address"
         said, trap = _first(item, _MESSAGES), traps.find(item)
         if trap.oid is None:
-            raise RejectedItem("trap_oid", "is missing")
+            raise RejectedItem(
+                "trap_oid", "is missing: give it, or the varbind snmpTrapOID.0, or generic_trap"
+            )
         fields: Fields = {
             "hostname": item.pop(host, None),
             "message": item.pop(said, None) or traps.describe(trap.oid, trap.varbinds),

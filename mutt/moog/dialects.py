@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from mutt import cut
 from mutt.alert import Alert
 from mutt.errors import SettingsError
 
@@ -51,12 +52,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         return fixed | (self.authorise(secret, user) if secret else {})
 
 
-def cut(text: str, size: int) -> str:
-    """``text`` in at most ``size`` bytes of UTF-8, no character broken."""
-    # A character has at most four bytes: what is short enough needs no encoding to be sure.
-    return text if len(text) * 4 <= size else text.encode()[:size].decode(errors="ignore")
-
-
 def _extras(alert: Alert) -> dict[str, Any]:
     return {
         "event_id": str(alert.event_id),
@@ -67,12 +62,15 @@ def _extras(alert: Alert) -> dict[str, Any]:
 
 
 def _custom_info(alert: Alert) -> dict[str, Any]:
-    return _extras(alert) | {"raw": cut(alert.raw, RAW_TEXT)}
+    return _extras(alert) | {"raw": cut.to_bytes(alert.raw, RAW_TEXT)}
 
 
 def _tags(alert: Alert) -> dict[str, str]:
     # Cloud takes neither nested nor empty tags, and knows no field for the correlation id.
-    said = _extras(alert) | {"correlation_id": alert.correlation_id, "raw": alert.raw[:CLOUD_TEXT]}
+    said = _extras(alert) | {
+        "correlation_id": alert.correlation_id,
+        "raw": cut.to_characters(alert.raw, CLOUD_TEXT),
+    }
     return {name: str(value) for name, value in said.items() if value not in (None, "")}
 
 
@@ -106,7 +104,7 @@ ENTERPRISE = Dialect(
         "agent_location": attrgetter("environment"),
         "type": attrgetter("type"),
         "severity": attrgetter("severity"),
-        "description": lambda a: cut(a.description, ENTERPRISE_TEXT),
+        "description": lambda a: cut.to_bytes(a.description, ENTERPRISE_TEXT),
         "agent_time": lambda a: int(a.occurred_at.timestamp()),
         "custom_info": _custom_info,
     },
@@ -120,7 +118,7 @@ CLOUD = Dialect(
         "source": lambda a: a.hostname[:CLOUD_TEXT],
         "check": attrgetter("type"),
         "severity": lambda a: CLOUD_SEVERITY[a.severity],
-        "description": lambda a: a.description[:CLOUD_TEXT],
+        "description": lambda a: cut.to_characters(a.description, CLOUD_TEXT),
         "deduplication_key": attrgetter("signature"),
         "time": lambda a: int(a.occurred_at.timestamp() * 1000),
         "manager": lambda _: MANAGER,

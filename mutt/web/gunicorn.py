@@ -10,7 +10,7 @@ from prometheus_client import multiprocess
 
 from mutt.settings import Settings
 
-worker_class = "gthread"
+worker_class = "mutt.web.worker.Worker"
 workers = 1
 threads = 32
 keepalive = 75
@@ -20,6 +20,8 @@ graceful_timeout = 15
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+# Nobody in front of us writes these, and who writes them himself chooses the path that we see.
+forwarder_headers = ""
 # Two applications of one user would share one socket in the home directory.
 control_socket_disable = True
 

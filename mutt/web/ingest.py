@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 import orjson
 import redis
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
 
 from mutt.errors import RejectedBody, Unavailable
 from mutt.event import uuid7
@@ -20,6 +26,7 @@ from mutt.formats.base import Context, Parsed
 from mutt.pipeline.accept import SPILLED, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
+from mutt.web.openapi import openapi
 from mutt.web.problem import problem
 
 log = logging.getLogger("mutt.ingest")
@@ -30,6 +37,19 @@ PATHS = ("/ingest", "/api/v1/ingest", "/api/v2/ingest")
 
 #: What a correlation id may be made of: it goes to logs and headers.
 CORRELATION = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
+
+
+_NO_KEY = (
+    "the API key is missing or not known: send the one that you were given in the header X-API-KEY,"
+    " or as Authorization: Bearer, or as the password of Basic"
+)
+
+#: What to do about errors that HTTP itself has words for.
+_REMEDIES: dict[type[HTTPException], str] = {
+    NotFound: "there is no such address: events are posted to /ingest",
+    MethodNotAllowed: "this address does not know this method: post events to /ingest",
+    ClientDisconnected: "the body ended before its Content-Length: send it whole",
+}
 
 
 class Ingest:
@@ -71,6 +91,7 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     app.extensions["ingest"] = Ingest(services)
     app.register_blueprint(blueprint)
+    app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
     return app
 
@@ -78,7 +99,7 @@ def make_ingest(services: Services) -> Flask:
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return _counted(_too_large(), "unknown")
-    response = problem(error.code or 500, error.description or error.name)
+    response = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
     return response
@@ -127,10 +148,14 @@ def _answer(format_: str, correlation_id: str, since: float) -> Response:
     except Unavailable as error:
         return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
     if key_id is None:
-        return problem(401, "X-API-KEY is missing or not known", correlation_id=correlation_id)
+        return problem(401, _NO_KEY, correlation_id=correlation_id)
     if format_ and registry.get(format_) is None:
         known = ", ".join(sorted(registry.FORMATS))
-        return problem(404, f"no format is called so; there are: {known}", correlation_id=correlation_id)
+        return problem(
+            404,
+            f"no format is called so; post to /ingest, or name one of: {known}",
+            correlation_id=correlation_id,
+        )
     before_body = time.monotonic()
     try:
         body = _body()
@@ -144,7 +169,8 @@ def _answer(format_: str, correlation_id: str, since: float) -> Response:
     except RejectedBody as error:
         return _rejected(error, correlation_id)
     except Unavailable as error:
-        return problem(503, error.reason, correlation_id=correlation_id, retry_after=error.retry_after)
+        why = f"{error.reason}; send it again in {error.retry_after} s"
+        return problem(503, why, correlation_id=correlation_id, retry_after=error.retry_after)
     return Response(orjson.dumps(reply.body), 202, mimetype="application/json")
 
 
@@ -182,8 +208,6 @@ def _all_rejected(parsed: Parsed, correlation_id: str) -> Response:
 
 
 def _rejected(error: RejectedBody, correlation_id: str) -> Response:
-    if error.status == 413:
-        return _too_large()
     return problem(
         error.status, str(error), correlation_id=correlation_id, field=error.field, reason=error.reason
     )
@@ -191,4 +215,6 @@ def _rejected(error: RejectedBody, correlation_id: str) -> Response:
 
 def _too_large() -> Response:
     most = _ingest().settings.ingest_max_body
-    return problem(413, f"the body is larger than {most} bytes: send it in parts", field="body")
+    response = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
+    response.headers["Connection"] = "close"  # the rest of it is nobody's next request
+    return response

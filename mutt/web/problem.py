@@ -8,23 +8,37 @@ from typing import Any
 import orjson
 from flask import Response
 
+#: The media type of a problem document.
+TYPE = "application/problem+json"
+
+
+def document(status: int, detail: str) -> dict[str, Any]:
+    """What every problem document says."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
+
 
 def problem(
     status: int, detail: str, *, correlation_id: str = "", retry_after: int | None = None, **more: Any
 ) -> Response:
     """One problem document."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        **more,
-    }
+    body = document(status, detail) | more
     if correlation_id:
         body["correlation_id"] = correlation_id
-    response = Response(orjson.dumps(body), status, mimetype="application/problem+json")
+    response = Response(orjson.dumps(body), status, mimetype=TYPE)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="mutt"'
     return response
+
+
+def answer(status: int, detail: str, retry_after: int | None = None) -> bytes:
+    """One problem document as a whole HTTP/1.1 answer, behind which the connection is closed."""
+    body = orjson.dumps(document(status, detail))
+    again = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n{again}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -212,7 +212,7 @@ def test_an_event_over_its_own_limit_is_a_bad_item(redis_url: str) -> None:
 
 def test_when_every_item_is_bad_a_problem_names_index_field_and_reason(ingest: Ingest) -> None:
     found = is_problem(ingest.post([{"hostname": "h", "message": ""}, {"message": "m"}]), 400)
-    assert (found["index"], found["field"], found["reason"]) == (0, "message", "is empty")
+    assert (found["index"], found["field"], found["reason"]) == (0, "message", "is empty: say what happened")
     assert [(one["index"], one["field"]) for one in found["rejected"]] == [(0, "message"), (1, "hostname")]
     assert ingest.accepted == 0
 

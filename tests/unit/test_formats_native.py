@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mutt.errors import RejectedBody
 from mutt.event import Event, State, Varbind
 from mutt.formats import registry, times
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Rejected
+from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonFormat, JsonObject, Rejected
 from mutt.formats.values import FACILITIES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -438,6 +438,23 @@ def test_positions_of_identified_events_do_not_count_refused_ones() -> None:
 def test_texts_can_be_stored_and_raw_is_the_text_as_it_came(body: bytes, message: str, raw: str) -> None:
     found = parse(body).events[0]
     assert (found.message, found.raw) == (message, raw)
+
+
+def test_a_long_message_is_kept_whole_up_to_its_limit_and_beyond_it_says_where_it_was_cut() -> None:
+    """``raw`` has all of it."""
+    whole, long = "ü" * MESSAGE_MAX, "ü" * (MESSAGE_MAX + 1)
+    kept, shortened = parse([{"hostname": "h", "message": text} for text in (whole, long)], LARGE).events
+    assert kept.message == whole
+    assert len(shortened.message) == MESSAGE_MAX
+    assert shortened.message.endswith(f"ü [cut: {MESSAGE_MAX - 33} of {MESSAGE_MAX + 1} characters]")
+    assert json.loads(shortened.raw)["message"] == long
+
+
+@pytest.mark.parametrize("name", ["source", "program", "facility"])
+def test_a_long_name_is_cut_likewise(name: str) -> None:
+    (found,) = parse({"hostname": "h", "message": "m", name: "n" * 300}, LARGE).events
+    assert len(getattr(found, name)) == NAME_MAX
+    assert getattr(found, name).endswith("n [cut: 226 of 300 characters]")
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])

@@ -20,6 +20,9 @@ from mutt.formats.base import Context, JsonFormat, Parsed
 SAMPLES = Path(__file__).parent.parent / "samples"
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 
+#: Read when the suite starts: the tests themselves run in a clean environment.
+WRITE = bool(os.environ.get("MUTT_WRITE_SAMPLES"))
+
 samples = sorted(path for path in SAMPLES.glob("*/*") if not path.name.endswith(".expected.json"))
 
 
@@ -52,7 +55,7 @@ def test_a_sample_becomes_the_events_beside_it(path: Path) -> None:
     assert found is not None, f"no format named {path.parent.name}"
     parsed = registry.parse(found, path.read_bytes(), CONTEXT)
     expected = path.parent / f"{path.stem}.expected.json"
-    if os.environ.get("MUTT_WRITE_SAMPLES"):
+    if WRITE:
         expected.write_text(json.dumps(shown(parsed), indent=1, ensure_ascii=False) + "\n")
     assert shown(parsed) == json.loads(expected.read_text())
 

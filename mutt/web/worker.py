@@ -1,0 +1,301 @@
+"""gunicorn's threaded worker with a door-keeper: a thread gets a request when all of it is here.
+
+gunicorn reads in its threads, and waits there for as long as a sender likes: as many slow senders as there are threads,
+known or not, and nobody else is heard. Here the loop reads, without waiting, and a slow sender costs a socket. Whoever
+is too slow is told so and left: the head, and the body's first bytes, have ``REQUEST_TIMEOUT``; each KiB that came buys
+the body another second.
+
+TLS that gunicorn itself ends is read as gunicorn does: let a proxy end it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import selectors
+import socket
+import time
+from concurrent.futures import Future
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn.http import get_parser
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from mutt.errors import RejectedBody
+from mutt.settings import Settings
+from mutt.web.framing import Framing
+from mutt.web.problem import answer
+
+#: Bytes that are read at once, so that nobody has the loop for long.
+_BITE = 64 << 10
+
+#: Bytes a second that a body must have, counted from its first.
+_RATE = 1 << 10
+
+#: Requests of the largest size that may be on their way at once, in bytes all together.
+_LARGEST = 4
+_ROOM = 64 << 20
+
+#: Seconds that an answer may take to be sent, and that a connection is listened to after its last answer.
+_SENDING = 30.0
+_LEAVING = 2.0
+
+_FULL = (errno.EMFILE, errno.ENFILE)
+
+
+class Client(socket.socket):
+    """A sender's connection. One that does not read its answer is one that went away."""
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        try:
+            super().sendall(data, flags)
+        except TimeoutError:
+            raise BrokenPipeError(errno.EPIPE, "the sender does not read its answer") from None
+
+
+class Received:
+    """A whole request as the parser reads it: behind its last byte is the end."""
+
+    def __init__(self) -> None:
+        self._data, self._at = b"", 0
+
+    def give(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def recv(self, size: int) -> bytes:
+        found = self._data[self._at : self._at + size]
+        self._at += len(found)
+        return found
+
+    @property
+    def over(self) -> bool:
+        """Was all of it read?"""
+        return self._at >= len(self._data)
+
+
+class Connection(TConn):
+    """A connection, and what came on it so far."""
+
+    parser: Any
+
+    def __init__(self, *args: Any, most: int) -> None:
+        super().__init__(*args)
+        self._most = most
+        self._received = Received()
+        self._rest = b""
+        self.data_ready = True  # whenever a thread asks
+        self.began = time.monotonic()  #: to wait for this request
+        self.framing = Framing(most)
+
+    def hand_over(self) -> None:
+        """The request is whole: give it to the parser."""
+        request, self._rest = self.framing.taken()
+        self._received.give(request)
+
+    def init(self) -> None:
+        """Called in the thread, before each request."""
+        self.sock.settimeout(_SENDING)
+        if self.parser is None:
+            self.parser = get_parser(self.cfg, self._received, self.client)
+
+    def next(self) -> bytes:
+        """Begin with the next request; what of it is here already."""
+        self.began, self.framing = time.monotonic(), Framing(self._most)
+        return self._rest
+
+    @property
+    def size(self) -> int:
+        """Bytes of an unfinished request."""
+        return len(self.framing)
+
+    @property
+    def agrees(self) -> bool:
+        """Did the parser see the request end where we do? Else nobody knows what follows."""
+        return not self.framing.hopeless and self._received.over and not self.parser.unreader.buf.getvalue()
+
+    def deadline(self, patience: float) -> float:
+        """When its sender has been too slow (monotonic)."""
+        if not self.size:
+            return self.began + float(self.cfg.keepalive)
+        return self.began + patience + (self.size / _RATE if self.framing.headed else 0)
+
+
+class Worker(ThreadWorker):
+    """The worker class of ``mutt/web/gunicorn.py``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = Settings.from_env()
+        self._patience, self._most = settings.request_timeout, settings.ingest_max_body
+        self._too_slow = (
+            f"the request came too slowly: send its headers within {self._patience:g} s (REQUEST_TIMEOUT),"
+            f" and its body with {_RATE} bytes/s or more"
+        )
+        self._room = max(_ROOM, _LARGEST * self._most)
+        self._reading: dict[Connection, None] = {}
+        self._leaving: dict[Connection, float] = {}  # until when
+        self._held = 0  # bytes of unfinished requests
+        self._looked_at = 0.0
+        self._idle_until = float("inf")
+
+    # ---- a connection's life: accepted, read, handed over, read again, left
+
+    def accept(self, listener: socket.socket) -> None:
+        if self.cfg.is_ssl:
+            super().accept(listener)
+            return
+        try:
+            accepted, address = listener.accept()
+        except OSError as error:
+            if error.errno in _FULL:
+                self._make_room()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
+            return
+        client = Client(fileno=accepted.detach())
+        client.setblocking(False)
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections:
+            self._make_room()
+        self._await(Connection(self.cfg, client, address, listener.getsockname(), most=self._most))
+
+    def _await(self, conn: Connection) -> None:
+        """Its next request may come."""
+        self._reading[conn] = None
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+
+    def _read(self, conn: Connection, _sock: socket.socket) -> None:
+        try:
+            data = conn.sock.recv(_BITE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._feed(conn, data)
+        else:
+            self._close(conn)
+
+    def _feed(self, conn: Connection, data: bytes) -> None:
+        before, asked = conn.size, conn.framing.continues
+        try:
+            whole = conn.framing.feed(data)
+        except RejectedBody as refusal:
+            self._refuse(conn, refusal.status, str(refusal))
+            return
+        self._held += conn.size - before
+        if whole:
+            self._stop_reading(conn)
+            conn.hand_over()
+            self.enqueue_req(conn)
+        elif conn.framing.continues and not asked:
+            with contextlib.suppress(OSError):
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._held > self._room:
+            self._refuse_the_oldest_upload()
+
+    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
+        if not isinstance(conn, Connection):
+            super().finish_request(conn, fs)
+            return
+        try:
+            kept = fs.result() and conn.agrees
+        except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
+            kept = False
+        conn.sock.setblocking(False)
+        if not kept:
+            self._leave(conn)
+            return
+        begun = conn.next()
+        self._await(conn)
+        if begun:
+            self._feed(conn, begun)
+
+    def _leave(self, conn: Connection) -> None:
+        """Close it so that its sender can read the answer first: a reset would overtake that."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        self._leaving[conn] = time.monotonic() + _LEAVING
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        self._drain(conn, conn.sock)
+
+    def _drain(self, conn: Connection, _sock: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                if conn.sock.recv(_BITE):
+                    return
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
+            self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self._stop_reading(conn)
+        self._leaving.pop(conn, None)
+        with contextlib.suppress(KeyError, ValueError, OSError):
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _stop_reading(self, conn: Connection) -> None:
+        if conn in self._reading:
+            del self._reading[conn]
+            self._held -= conn.size
+            self.poller.unregister(conn.sock)
+
+    # ---- what is refused without a thread
+
+    def _refuse(self, conn: Connection, status: int, detail: str) -> None:
+        """Say why, and leave."""
+        self._stop_reading(conn)
+        self.log.info("refused %s with %d: %s", conn.client, status, detail)
+        again = 1 if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        with contextlib.suppress(OSError):  # it may not be there any more, or not read: then it is not told
+            conn.sock.send(answer(status, detail, again))
+        self._leave(conn)
+
+    def _refuse_the_oldest_upload(self) -> None:
+        oldest = min((conn for conn in self._reading if conn.size), key=lambda conn: conn.began)
+        self._refuse(oldest, 503, "too many uploads are on their way: send it again, in smaller parts")
+
+    def _make_room(self) -> None:
+        """No more connections can be had: whoever has waited longest without a whole request goes."""
+        waiting = self._leaving or self._reading
+        if waiting:
+            self._close(min(waiting, key=lambda conn: conn.began))
+
+    # ---- what gunicorn's loop calls at least once a second
+
+    def murder_pending(self) -> None:
+        """Leave those who are too slow."""
+        super().murder_pending()
+        now = time.monotonic()
+        if now < self._looked_at + 0.5:
+            return
+        self._looked_at = now
+        for conn in [conn for conn, until in self._leaving.items() if until <= now]:
+            self._close(conn)
+        for conn in [conn for conn in self._reading if conn.deadline(self._patience) <= now]:
+            if conn.size:
+                self._refuse(conn, 408, self._too_slow)
+            else:
+                self._close(conn)
+        if now >= self._idle_until:
+            self.murder_keepalived(force=True)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """``force``: close those that wait for a request of which nothing came."""
+        super().murder_keepalived(force)
+        for conn in [conn for conn in self._reading if force and not conn.size]:
+            self._close(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """The worker stops: idle connections stay until ``deadline``."""
+        super()._cap_keepalive(deadline)
+        self._idle_until = deadline

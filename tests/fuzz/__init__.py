@@ -1,0 +1,1 @@
+"""Bytes against everything that reads a sender's bytes: ``make fuzz``."""

@@ -1,0 +1,94 @@
+"""/openapi.json says what ingest does, and ingest does what it says, as schemathesis finds by asking."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from jsonschema_rs import Draft202012Validator
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from mutt.formats import registry
+from mutt.settings import Settings
+from mutt.web.openapi import document
+from tests.integration.test_ingest import KEY, Ingest, is_problem
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
+schema = schemathesis.openapi.from_dict(document(Settings.from_env({})))
+longer = settings.get_current_profile_name() == "fuzz"
+
+
+@pytest.fixture
+def ingest(redis_url: str) -> Ingest:
+    return Ingest(redis_url, ingest_max_depth=10**9)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=2_000 if longer else 15,
+    derandomize=not longer,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_one_that_the_document_describes(ingest: Ingest, case: schemathesis.Case) -> None:
+    case.headers = {**(case.headers or {}), "X-API-KEY": KEY}
+    case.call_and_validate(app=ingest.app, base_url="http://ingest", checks=CHECKS)
+
+
+def test_the_document_names_every_path_and_method_of_the_application_and_no_other(ingest: Ingest) -> None:
+    automatic = {"HEAD", "OPTIONS"}
+    routes: dict[str, set[str]] = {}
+    for rule in ingest.app.url_map.iter_rules():
+        path = re.sub(r"<\w+>", "{format}", rule.rule)
+        routes.setdefault(path, set()).update((rule.methods or set()) - automatic)
+    told = document(ingest.services.settings)["paths"]
+    methods = {path: {name.upper() for name in told[path]} - automatic - {"PARAMETERS"} for path in told}
+    assert methods == routes
+
+
+def test_the_document_names_every_format(ingest: Ingest) -> None:
+    served = ingest.client.get("/openapi.json").get_json()
+    assert served == document(ingest.services.settings)
+    (chosen,) = served["paths"]["/ingest/{format}"]["parameters"]
+    assert chosen["schema"]["enum"] == sorted(registry.FORMATS)
+
+
+def test_the_refusals_that_the_application_gives_are_problems_as_described(ingest: Ingest) -> None:
+    told = document(ingest.services.settings)
+    problem = Draft202012Validator(
+        told["components"]["schemas"]["Problem"] | {"components": told["components"]}
+    )
+    good = {"hostname": "h", "message": "m"}
+    asked: list[tuple[int, Any]] = [
+        (400, ingest.post(b"[")),
+        (400, ingest.post([{}, 1])),
+        (401, ingest.post(good, key="wrong")),
+        (404, ingest.post(good, "/ingest/pigeon")),
+        (413, ingest.post(b"[" + b"{}," * 300_000 + b"{}]")),
+        (415, ingest.post(good, Content_Encoding="br")),
+    ]
+    for status, response in asked:
+        assert problem.is_valid(is_problem(response, status))
+    ingest.services.redis.config_set("maxmemory", 1)
+    try:
+        assert problem.is_valid(is_problem(ingest.post(good), 503))
+    finally:
+        ingest.services.redis.config_set("maxmemory", 0)

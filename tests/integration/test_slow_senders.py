@@ -1,0 +1,301 @@
+"""A real gunicorn over raw sockets: slow, huge and garbled requests are cut off, and honest ones answered meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+import pytest
+
+from mutt.embedded.ports import free_port
+from tests.servers import live_redis, scratch
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+KEY = "the-key-of-the-tests"
+EVENT = orjson.dumps({"hostname": "core-1", "message": "CRITICAL fan"})
+AUTH = f"Host: x\r\nX-API-KEY: {KEY}\r\n".encode()
+POST = b"POST /ingest HTTP/1.1\r\n" + AUTH
+HONEST = POST + b"Content-Length: %d\r\n\r\n" % len(EVENT) + EVENT
+
+THREADS = 2
+PATIENCE = 1.0
+MOST = 1 << 20
+
+CONNECTIONS = 100
+
+
+class Door:
+    """Ingest as gunicorn serves it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        made.sendall(sent)
+        return made
+
+    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """One answer, on a connection of its own."""
+        with contextlib.closing(self.connect(request)) as sock:
+            return answer(sock)
+
+    def takes_an_event(self) -> bool:
+        return self.ask(HONEST)[0] == 202
+
+
+def answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body) of the next answer; what is no answer is an AssertionError."""
+    with sock.makefile("rb") as file:
+        status = file.readline()
+        assert status.startswith(b"HTTP/1.1 "), status
+        headers = {}
+        while (line := file.readline().strip()) != b"":
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return int(status.split()[1]), headers, file.read(int(headers.get("content-length", 0)))
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Did the other side hang up? What it said before is read away."""
+    try:
+        while select.select([sock], [], [], 0)[0]:
+            if not sock.recv(65536):
+                return True
+    except OSError:
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Door]:
+    with scratch() as directory, live_redis(directory) as server:
+        port = free_port(18300)
+        env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ} | {
+            "REDIS_URL": server.url, "INGEST_API_KEY": KEY, "MUTT_HOME": str(directory), "PYTHONPATH": str(ROOT),
+            "INGEST_MAX_BODY": str(MOST), "REQUEST_TIMEOUT": str(PATIENCE),
+        }  # fmt: skip
+        argv = [sys.executable, "-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "--threads", str(THREADS),
+                "--worker-connections", str(CONNECTIONS), "-b", f"127.0.0.1:{port}", "mutt.wsgi:ingest"]  # fmt: skip
+        with (directory / "gunicorn.log").open("wb") as log:
+            process = subprocess.Popen(argv, env=env, cwd=directory, stdout=log, stderr=log)
+        made = Door(port)
+        try:
+            wait_until(lambda: _takes(made), 30, f"ingest: {(directory / 'gunicorn.log').read_text()}")
+            yield made
+            assert process.poll() is None, (directory / "gunicorn.log").read_text()
+            said = (directory / "gunicorn.log").read_text()
+            assert "Traceback" not in said, said
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _takes(door: Door) -> bool:
+    with contextlib.suppress(OSError, AssertionError):
+        return door.takes_an_event()
+    return False
+
+
+BODY = POST + b"Content-Length: 100000\r\n\r\n{"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "a head that never ends": (b"POST /ingest HTTP/1.1\r\nA: ", b"a"),
+    "headers without end": (POST, b"A: b\r\n"),
+    "a body that drips": (BODY, b" "),
+    "a body that stops": (BODY, b""),
+    "chunks that drip": (CHUNKED, b"1\r\na\r\n"),
+    "a chunk's size without end": (CHUNKED, b"0"),
+    "trailers without end": (CHUNKED + b"0\r\n", b"A: b\r\n"),
+    "a body without a key": (BODY.replace(KEY.encode(), b"wrong"), b" "),
+}
+
+
+def send(sock: socket.socket, data: bytes) -> None:
+    """As one who does not care whether he is heard."""
+    with contextlib.suppress(OSError):
+        sock.send(data)
+
+
+def test_a_crowd_of_slow_senders_keeps_nobody_waiting_and_is_cut_off_with_a_reason(door: Door) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def connected(sent: bytes) -> socket.socket:
+            return stack.enter_context(contextlib.closing(door.connect(sent)))
+
+        silent = [connected(b"") for _ in range(2 * THREADS)]
+        crowd = [
+            (connected(begun), drop, how) for how, (begun, drop) in DRIPS.items() for _ in range(2 * THREADS)
+        ]
+        told: dict[str, int] = {}
+        waiting = list(crowd)
+
+        def drip() -> bool:
+            assert door.takes_an_event()
+            for one in list(waiting):
+                sock, drop, how = one
+                if select.select([sock], [], [], 0)[0]:
+                    status, _, body = answer(sock)
+                    assert (status, orjson.loads(body)["status"]) == (408, 408), how
+                    assert "1024 bytes/s" in orjson.loads(body)["detail"]
+                    told[how] = told.get(how, 0) + 1
+                    waiting.remove(one)
+                else:
+                    send(sock, drop)
+            return not waiting
+
+        wait_until(drip, 20, "all to be told")
+        assert told == dict.fromkeys(DRIPS, 2 * THREADS)
+        wait_until(lambda: all(is_closed(sock) for sock, *_ in crowd), 15, "all to be cut off")
+        assert not any(is_closed(sock) for sock in silent), "a silent connection may be kept for later"
+        silent[0].sendall(HONEST)
+        assert answer(silent[0])[0] == 202
+
+
+def test_more_connections_than_may_be_had_shut_nobody_out(door: Door) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * CONNECTIONS):
+            stack.enter_context(contextlib.closing(door.connect(POST)))
+        assert door.takes_an_event()
+
+
+HUGE = b"x" * (MOST + 1)
+MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (POST + b"Content-Length: 99999999999\r\n\r\n", 413),
+        (POST + b"Content-Length: %d\r\n\r\n" % len(HUGE) + HUGE, 413),
+        (CHUNKED + b"%x\r\n" % len(HUGE) + HUGE, 413),
+        (CHUNKED + b"ffffffffffff\r\n", 413),
+        (CHUNKED + (b"8000\r\n" + b"x" * 0x8000 + b"\r\n") * 100, 413),  # and so on
+        (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Content-Length: 1_0\r\n\r\n", 400),
+        (POST + b"Content-Length: 0x10\r\n\r\n", 400),
+        (POST + b"Content-Length: 99999999999999999999999999\r\n\r\n", 413),
+        (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}", 400),
+        (POST + b"Content-Length: 2, 2\r\n\r\n{}", 400),
+        (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
+        (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"+2\r\n{}\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"2\r\n{}xx0\r\n\r\n", 400),
+        (b"POST /ingest HTTP/1.1\r\nA: " + b"x" * 100_000 + b"\r\n\r\n", 431),
+        (b"POST /ingest HTTP/1.1\r\n" + MANY + b"\r\n", 431),
+        (b"POST /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"POST /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"POST /ingest HTTP/1.1\r\nHost: x\r\n X-API-KEY: folded\r\n\r\n", 400),
+        (b"POST /ingest HTTP/1.1\r\nHost: x\r\nSCRIPT_NAME: /elsewhere\r\n\r\n", 401),
+        (b"POST /ingest HTTP/1.1\r\nHost: x\r\nX-API-KEY: " + bytes(range(128, 256)) + b"\r\n\r\n", 401),
+        (b"POST /ingest HTTP/1.1\r\nHost: x\r\nX-API-KEY: a\0b\r\n\r\n", 400),
+        (b"POST /ingest HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n", 400),  # TLS, to a door without
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"\r\n\r\n\r\n\r\n", 400),
+        (b"<38>Oct 11 22:14:15 core su: syslog, to the wrong door\r\n\r\n", 400),
+    ],
+    ids=lambda value: repr(value[len(POST) :][:30]) if isinstance(value, bytes) else None,
+)  # fmt: skip
+def test_abuse_is_refused_and_its_connection_closed(door: Door, request_: bytes, status: int) -> None:
+    with contextlib.closing(door.connect()) as sock:
+        send_all(sock, request_)
+        found, headers, body = answer(sock)
+        assert found == status
+        assert body
+        if headers["content-type"] == "application/problem+json":
+            assert orjson.loads(body)["detail"]
+        if found != 401:
+            send(sock, HONEST)
+            wait_until(lambda: is_closed(sock), 10, "the end of it")
+    assert door.takes_an_event()
+
+
+def send_all(sock: socket.socket, data: bytes) -> None:
+    """Until the other side has heard enough."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(data)
+
+
+def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(door: Door) -> None:
+    """Smuggling: two that disagree on where a request ends."""
+    before = accepted(door)
+    for shape in (
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 0\r\nContent-Length: 4\r\n\r\n",
+        b"Content-Length: 99999999999\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nffffffffffff\r\n",
+    ):
+        with contextlib.closing(door.connect(POST + shape + HONEST)) as sock:
+            answer(sock)
+            wait_until(lambda sock=sock: is_closed(sock), 10, "the end of it")
+    assert accepted(door) == before
+
+
+def accepted(door: Door) -> float:
+    """How many events ingest took so far."""
+    _, _, body = door.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    (line,) = [line for line in body.decode().splitlines() if line.startswith("mutt_events_accepted_total ")]
+    return float(line.split()[1])
+
+
+def test_requests_that_follow_one_another_are_answered_in_turn_however_their_bytes_arrive(door: Door) -> None:
+    chunked = CHUNKED + b"%x;ext=1\r\n" % len(EVENT) + EVENT + b"\r\n0\r\nTrailer: t\r\n\r\n"
+    get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    sent = HONEST + get + chunked + HONEST
+    for step in (len(sent), 61, 7):
+        with contextlib.closing(door.connect()) as sock:
+            for at in range(0, len(sent), step):
+                sock.sendall(sent[at : at + step])
+            with sock.makefile("rb") as file:
+                assert [status_of(file) for _ in range(4)] == [202, 200, 202, 202]
+
+
+def status_of(file: BinaryIO) -> int:
+    """One answer out of several on a connection."""
+    status = int(file.readline().split()[1])
+    headers = dict(line.rstrip().lower().split(b": ", 1) for line in iter(file.readline, b"\r\n"))
+    file.read(int(headers[b"content-length"]))
+    return status
+
+
+def test_one_that_waits_for_a_100_gets_it(door: Door) -> None:
+    head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(EVENT)
+    with contextlib.closing(door.connect(head)) as sock, sock.makefile("rb") as file:
+        assert file.readline() == b"HTTP/1.1 100 Continue\r\n"
+        sock.sendall(EVENT)
+        assert b" 202 " in next(line for line in file if line.startswith(b"HTTP/1.1 2"))
+
+
+def test_who_does_not_read_his_answers_holds_up_nobody(door: Door) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * THREADS):
+            sock = stack.enter_context(contextlib.closing(door.connect()))
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        assert door.takes_an_event()
+
+
+def test_a_large_honest_upload_is_taken_whole(door: Door) -> None:
+    events = [{"hostname": "core-1", "message": f"CRITICAL fan {n}"} for n in range(15_000)]
+    body = orjson.dumps(events)
+    assert MOST / 2 < len(body) < MOST
+    status, _, told = door.ask(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert (status, orjson.loads(told)["accepted"]) == (202, len(events))
