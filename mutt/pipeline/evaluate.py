@@ -213,7 +213,7 @@ class Evaluator:
                 raise
             # MUTT's own error about one event: its neighbours don't pay for it. As text, for the error itself holds
             # on to what a large batch took of the memory.
-            return EVALUATION_FAILED, traceback.format_exc(limit=-5)
+            return EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:]
         _note(done)
         return None
 
@@ -270,7 +270,7 @@ class Evaluator:
             except Exception as error:  # evaluate is total; should it fail, one event pays for it
                 if isinstance(error, self._interrupts) and self._monotonic() - began < LOOPS:
                     raise  # the time was spent elsewhere
-                poison.append((item, traceback.format_exc(limit=-5)))
+                poison.append((item, traceback.format_exc(limit=-5)[-2000:]))
             else:
                 fresh.append((item, Written(item.event, verdict, item.batch_id, item.correlation_id)))
         return fresh, poison

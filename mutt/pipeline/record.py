@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from uuid import UUID
 from mutt import names
 from mutt.alert import LANES, Alert, Outcome
 from mutt.entry import Entry, Move, alert_fields, flat, park, recorded
-from mutt.errors import PoisonRow, StoreDown, UndecodableEntry
+from mutt.errors import MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.pipeline.ports import Store
 
 #: Where a page of rows ended: received_at and alert id of its last.
@@ -49,21 +50,33 @@ class Recorder:
     def _write(self, good: list[tuple[Entry, Outcome]]) -> list[Move]:
         if not good:
             return []
+        why = self._fault([outcome for _, outcome in good])
+        if why is None:
+            return [Move(entry, {}, [recorded(outcome)]) for entry, outcome in good]
+        if len(good) > 1:
+            middle = len(good) // 2
+            return self._write(good[:middle]) + self._write(good[middle:])
+        if not self._store.control_row():
+            raise StoreDown(f"an outcome was refused, and so was an ordinary row: {why[1]}")
+        return [_parked(good[0][0], *why)]
+
+    def _fault(self, outcomes: list[Outcome]) -> tuple[str, str] | None:
+        """Write these together. What is wrong with at least one of them: a reason and a detail; or nothing."""
         try:
-            self._store.record([outcome for _, outcome in good])
+            self._store.record(outcomes)
         except PoisonRow as error:
-            if len(good) > 1:
-                middle = len(good) // 2
-                return self._write(good[:middle]) + self._write(good[middle:])
-            if not self._store.control_row():
-                raise StoreDown(f"an outcome was refused, and so was an ordinary row: {error}") from error
-            return [_parked(good[0][0], "refused by PostgreSQL", str(error))]
-        return [Move(entry, {}, [recorded(outcome)]) for entry, outcome in good]
+            return "refused by PostgreSQL", str(error)
+        except Exception as error:
+            if isinstance(error, MuttError):
+                raise
+            # MUTT's own error about one outcome: its neighbours don't pay for it.
+            return "recording failed", traceback.format_exc(limit=-5)[-2000:]
+        return None
 
 
 def _parked(entry: Entry, reason: str, detail: str) -> Move:
     # The alert itself is at Moog; what is parked is the note of it, so the books do not move.
-    why = {"reason": reason, "detail": detail, "what": "outcome"}
+    why = {"reason": reason, "detail": detail[:2000], "what": "outcome"}
     return Move(entry, {}, [park(names.DLQ_MOOG, entry, flat(entry.fields), why)])
 
 

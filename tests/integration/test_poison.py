@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mutt import codec, names
-from mutt.alert import Status
+from mutt.alert import Outcome, Status
 from mutt.budget.arithmetic import Budget
 from mutt.entry import NEWER_WAITS, TOO_LARGE_FROM, Entry
 from mutt.errors import UndecodableEntry
@@ -18,6 +18,7 @@ from mutt.event import Envelope, Event, Segment
 from mutt.moogsim.server import Simulator
 from mutt.pipeline import evaluate as pipeline
 from mutt.pipeline.evaluate import ALONE_FROM, LOOPS
+from mutt.store import alerts as store
 from mutt.store.facade import Evaluation
 from mutt.streams.connect import connect
 from tests.bench import Bench, benches, event
@@ -91,6 +92,27 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_event_pays_for_i
     bench.run()
     assert bench.events == {"accepted": 9, "settled": 9}
     bench.check()
+
+
+def test_an_outcome_that_mutt_itself_fails_on_is_parked_and_its_neighbours_are_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = raised(bench, 5)
+    real = store._outcome_row
+
+    def row(one: Outcome) -> dict[str, Any]:
+        if one.alert.alert_id == alerts[2].alert_id:
+            raise RuntimeError("a fault in MUTT")
+        return real(one)
+
+    monkeypatch.setattr(store, "_outcome_row", row)
+    deliver(bench, *[outcome(one) for one in alerts])
+    moves = bench.services.recorder.record_outcomes(take(bench))
+    assert bench.services.held("delivery_queue").settle(moves) == [True] * 5
+    assert statuses(bench) == {"delivered": 4, "waiting": 1}
+    [letter] = bench.letters("moog")
+    assert (letter["reason"], letter["what"]) == ("recording failed", "outcome")
+    assert "a fault in MUTT" in letter["detail"]
 
 
 class TimeLimit(Exception):

@@ -174,6 +174,8 @@ def test_while_postgresql_is_away_a_worker_waits_in_little_memory_and_drains_all
         assert bench.events["queued"] == QUEUED
         assert bench.letters() == []
         assert resident(working) - before < GROWTH
+        wait_until(lambda: 0 in deliveries(bench), 30, "an entry that was handed back without an attempt")
+        assert max(deliveries(bench)) <= 1
         proxy.listen()
         wait_until(lambda: not bench.events.get("queued"), 120, "the backlog to be drained", every=0.2)
         assert [child.pid for child in working.children] == pids, "nobody was restarted"
@@ -183,6 +185,12 @@ def test_while_postgresql_is_away_a_worker_waits_in_little_memory_and_drains_all
         drains = conn.exec_driver_sql("SELECT count(*) FROM audit_ledger").scalar_one()
     assert drains <= 1 + QUEUED // 500, "whole batches, none event by event"
     assert bench.events == {"accepted": QUEUED + 500, "settled": QUEUED + 500}
+
+
+def deliveries(bench: Bench) -> list[int]:
+    """How often each entry that is out or was handed back counts as delivered."""
+    held = bench.redis.xpending_range(names.INGEST_STREAM, names.GROUP, "-", "+", 1000)
+    return [one["times_delivered"] for one in held]
 
 
 def resident(working: Worker) -> int:
