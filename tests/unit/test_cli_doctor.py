@@ -10,6 +10,7 @@ import pytest
 from mutt.doctor import flow, postgres
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, Level
+from mutt.store.spill import Standing
 from mutt.store.vitals import Vitals
 from mutt.streams.books import ALERTS, EVENTS, Books, Depth
 
@@ -180,3 +181,26 @@ def test_books_that_are_off_are_bad():
 )
 def test_the_breaker_is_reported(state, level):
     assert flow.breaker(state, "auth").level is level
+
+
+@pytest.mark.parametrize(
+    ("stands", "level", "says"),
+    [
+        (Standing(0, 0, 0, 0.0, 0, ""), Level.OK, "empty"),
+        (
+            Standing(3, 20, 500, 90.0, 0, ""),
+            Level.WARN,
+            "20 events in 3 rows of ingest_spill, the oldest 90 s",
+        ),
+        (Standing(3, 20, 800, 90.0, 0, ""), Level.BAD, "80% of INGEST_SPILL_BYTES"),
+        (Standing(3, 20, 500, 90.0, 1, "it is damaged"), Level.BAD, "1 round can't flow back: it is damaged"),
+    ],
+)
+def test_what_stands_in_the_spill_is_told_of_by_age_room_and_reason(stands, level, says):
+    found = flow.spill(stands, on=True, most=1000)
+    assert found.level is level
+    assert says in found.says
+
+
+def test_without_a_spill_the_doctor_says_what_ingest_does():
+    assert "refuses" in flow.spill(Standing(0, 0, 0, 0.0, 0, ""), on=False, most=1000).says
