@@ -8,7 +8,7 @@ import getpass
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
@@ -151,18 +151,9 @@ def edit(
         raise click.UsageError("say --set or --file, not both")
     said: dict[str, Any] = {"who": getpass.getuser(), "reason": reason, "keep": keep}
     if queue == "ingest":
-        text = rejected_text(desk().letters.one(queue, id_))
-        accept = functools.partial(_accept_text, id_, format_, said)
-        copy = _edited(text, lambda: _with_sets(text, sets) if sets else None, file, accept)
+        copy = _copy_of_rejected(id_, sets, file, format_, said)
     else:
-        original = desk().original(queue, id_)
-        text = orjson.dumps(copies.as_json(original), option=orjson.OPT_INDENT_2).decode()
-        if sets:
-            copy = desk().edit(queue, id_, _pairs(sets), **said)
-        else:
-            copy = _edited(
-                text, lambda: None, file, functools.partial(_accept_json, queue, id_, original, said)
-            )
+        copy = _copy_of(queue, id_, sets, file, said)
     if as_json:
         click.echo(orjson.dumps(msgspec.to_builtins(copy), option=orjson.OPT_INDENT_2))
         return
@@ -283,11 +274,35 @@ class _Progress:
 # ---- copies
 
 
-def _edited(text: str, given: Any, file: TextIO | None, accept: Any) -> Copy:
-    """A copy of what is given, of a file, or of what an editor makes of ``text``, until it is accepted."""
-    changed = given()
-    if changed is not None or file is not None:
-        return accept(changed if changed is not None else file.read())  # type: ignore[union-attr]
+def _copy_of_rejected(
+    id_: str, sets: Sequence[str], file: TextIO | None, format_: str, said: Mapping[str, Any]
+) -> Copy:
+    def accept(text: str) -> Copy:
+        # An editor ends its last line, which the item had none of.
+        return desk().edit_rejected(id_, text.removesuffix("\n"), format_=format_, **said)
+
+    text = rejected_text(desk().letters.one("ingest", id_))
+    if sets:
+        return accept(_with_sets(text, sets))
+    return accept(file.read()) if file else _in_editor(text, accept)
+
+
+def _copy_of(queue: str, id_: str, sets: Sequence[str], file: TextIO | None, said: Mapping[str, Any]) -> Copy:
+    if sets:
+        return desk().edit(queue, id_, _pairs(sets), **said)
+    shown = copies.as_json(desk().original(queue, id_))
+
+    def accept(text: str) -> Copy:
+        given = _object(text)
+        changes = {name: value for name, value in given.items() if name not in shown or value != shown[name]}
+        return desk().edit(queue, id_, changes, **said)
+
+    written = orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode()
+    return accept(file.read()) if file else _in_editor(written, accept)
+
+
+def _in_editor(text: str, accept: Callable[[str], Copy]) -> Copy:
+    """The copy that an editor makes of ``text``; what is refused may be edited again."""
     while True:
         written = click.edit(text, extension=".json")
         if written is None:
@@ -301,21 +316,15 @@ def _edited(text: str, given: Any, file: TextIO | None, accept: Any) -> Copy:
             text = written
 
 
-def _accept_text(id_: str, format_: str, said: Mapping[str, Any], text: str) -> Copy:
-    # An editor ends its last line, which the item had none of.
-    return desk().edit_rejected(id_, text.removesuffix("\n"), format_=format_, **said)
-
-
-def _accept_json(queue: str, id_: str, original: Any, said: Mapping[str, Any], text: str) -> Copy:
+def _object(text: str) -> dict[str, Any]:
+    """What a file says is to be changed. Raises Refused."""
     try:
         given = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Refused("file", f"is no JSON: {error}") from None
     if not isinstance(given, dict):
         raise Refused("file", "must hold one JSON object: the fields to change")
-    shown = copies.as_json(original)
-    changes = {name: value for name, value in given.items() if name not in shown or value != shown[name]}
-    return desk().edit(queue, id_, changes, **said)
+    return given
 
 
 def _pairs(sets: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The desk: what an operator does with dead letters, from a shell or from a page.
 
-Each change is a settle in Redis and a note in the configuration history, in this order: the note is written in a
-transaction that commits after Redis has moved the letters. The history never holds what a letter holds.
+Each change is a settle in Redis and a note in the configuration history. The note is written first, in a transaction
+that commits after Redis has moved the letters: what can't be noted is not moved. The history never holds what a
+letter holds.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ REPLAY, DROP, EDIT = "REPLAY", "DROP", "EDIT"
 
 class NotEditable(MuttError):
     """What this letter holds can't be changed in a copy."""
+
+
+class _NothingMoved(Exception):
+    """Somebody else was quicker: there is nothing to note."""
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -199,13 +204,15 @@ class Desk:
         return self.letters.ids(order.queue, order.group, after=order.after, until=order.until, want=most)
 
     def _move(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
-        """Move these, write the alerts' rows, and note how far the order is, in one transaction.
+        """Note it, move these, and write the alerts' rows, in one transaction: what can't be noted is not moved.
 
-        Redis first: a row that waits while its letter still stands would be swept into a lane, and stand twice. The
-        other way round a crash leaves a row that says parked, which the alert's next outcome puts right. The rows are
-        held meanwhile, so that an outcome that comes at once is written after ours, and not under it.
+        Redis before the rows: a row that waits while its letter still stands would be swept into a lane, and stand
+        twice. The other way round a crash leaves a row that says parked, which the alert's next outcome puts right. The
+        rows are held meanwhile, so that an outcome that comes at once is written after ours, and not under it.
         """
-        with transaction(self._services.engine) as conn:
+        gone: list[Entry] = []
+        with contextlib.suppress(_NothingMoved), transaction(self._services.engine) as conn:
+            note = self._note_order(conn, order, letters)
             if order.queue == "moog":
                 _hold_rows(conn, letters)
             if order.what == REPLAY:
@@ -214,24 +221,29 @@ class Desk:
             else:
                 gone = self.letters.drop(order.queue, letters, reason=order.reason, who=order.who)
                 status, said = Status.DROPPED, f"{order.reason} ({order.who})"
+            if not gone:
+                raise _NothingMoved
             if order.queue == "moog":
                 alert_rows.set_status(conn, _alert_ids(gone), status, said)
-            moved = {"letters": len(gone), "events or alerts": sum(letter.n for letter in gone)}
-            if gone:
-                self._note_order(conn, order, letters[0].id, moved)
-        order.letters += moved["letters"]
-        order.events += moved["events or alerts"]
+            if len(gone) < len(letters):
+                more, moved = _counts(letters), _counts(gone)
+                history.add(conn, note, {name: moved[name] - more[name] for name in more})
+        if gone:
+            order.note = note
+            order.letters += len(gone)
+            order.events += sum(letter.n for letter in gone)
         return gone
 
     @staticmethod
-    def _note_order(conn: Connection, order: Order, first: str, moved: Mapping[str, int]) -> None:
-        """One note an order, which counts on with its steps: what a killed process moved is in it."""
+    def _note_order(conn: Connection, order: Order, letters: Sequence[Entry]) -> int:
+        """One note an order, which counts on with its steps: what a killed process moved is in it. The note's id."""
+        counts = _counts(letters)
         if order.note is not None:
-            history.add(conn, order.note, moved)
-            return
-        about = first if order.total == 1 else order.group or "several letters"
+            history.add(conn, order.note, counts)
+            return order.note
+        about = letters[0].id if order.total == 1 else order.group or "several letters"
         queue = names.DLQS[order.queue]
-        order.note = history.note(conn, order.who, order.what, queue, about, after=moved, reason=order.reason)
+        return history.note(conn, order.who, order.what, queue, about, after=counts, reason=order.reason)
 
     # ---- copies
 
@@ -271,10 +283,6 @@ class Desk:
         parsed = Parsed([copy], [], [])
         return self._accept(queue, letter, request, parsed, changed, who=who, reason=reason, keep=keep)
 
-    def reread(self, id_: str, text: str, *, format_: str = "") -> Parsed:
-        """What ingest makes of the text of a rejected item now. Raises NoLetter, Refused with the field at fault."""
-        return self._parsed(self.letters.one("ingest", id_), text, format_)
-
     def edit_rejected(
         self, id_: str, text: str, *, format_: str = "", who: str, reason: str = "", keep: bool = False
     ) -> Copy:
@@ -296,10 +304,10 @@ class Desk:
         context = Context(
             datetime.now(UTC), str(why_of(letter).get("key", "")), settings.ingest_max_event, ""
         )
-        found = registry.get(format_) if format_ else registry.sniff(body, "")
-        if found is None:
+        if format_ and registry.get(format_) is None:
             raise Refused("format", f"is not known; there are: {', '.join(sorted(registry.FORMATS))}")
         try:
+            found = registry.get(format_) or registry.sniff(body, "")
             parsed = registry.parse(found, body, context)
         except RejectedBody as error:
             raise Refused(error.field, error.reason) from error
@@ -398,6 +406,10 @@ class Desk:
             else " An alert does not keep its event's tags and OID: rules about them are not told."
         )
         return trial
+
+
+def _counts(letters: Sequence[Entry]) -> dict[str, int]:
+    return {"letters": len(letters), "events or alerts": sum(letter.n for letter in letters)}
 
 
 def rejected_text(letter: Entry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -201,7 +202,7 @@ class DeadLetters(Page):
             drop=drop or DropForm(formdata=None),
         )
 
-    def _told_orders(self, queues: Any) -> list[tuple[Order, bool]]:
+    def _told_orders(self, queues: Iterable[str]) -> list[tuple[Order, bool]]:
         """Orders about these queues, each with: is it under way?"""
         running = [(order, True) for queue in queues if (order := self._orders.under_way(queue))]
         ended = [(order, False) for queue in queues if (order := self._orders.ended(queue))]
