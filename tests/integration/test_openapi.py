@@ -42,7 +42,7 @@ def ingest(redis_url: str) -> Ingest:
 
 @schema.parametrize()
 @settings(
-    max_examples=2_000 if longer else 15,
+    max_examples=2_000 if longer else 10,
     derandomize=not longer,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],

@@ -32,6 +32,9 @@ MOST = 1 << 20
 
 CONNECTIONS = 100
 
+#: Bytes of unfinished uploads that are held at once.
+HELD = 64 << 20
+
 
 class Door:
     """Ingest as gunicorn serves it."""
@@ -166,6 +169,22 @@ def test_more_connections_than_may_be_had_shut_nobody_out(door: Door) -> None:
         for _ in range(2 * CONNECTIONS):
             stack.enter_context(contextlib.closing(door.connect(POST)))
         assert door.takes_an_event()
+
+
+def test_more_uploads_than_can_be_held_cost_the_oldest_of_them_and_nobody_else(door: Door) -> None:
+    unfinished = POST + b"Content-Length: %d\r\n\r\n" % MOST + b" " * (MOST - 1)
+    with contextlib.ExitStack() as stack:
+        crowd = []
+        for _ in range(HELD // MOST + 2):
+            sock = stack.enter_context(contextlib.closing(door.connect()))
+            send_all(sock, unfinished)
+            crowd.append(sock)
+            assert door.takes_an_event()
+        told = [sock for sock in crowd if select.select([sock], [], [], 0)[0]]
+        assert told
+        assert told[0] is crowd[0]
+        status, headers, _ = answer(told[0])
+        assert (status, headers["retry-after"]) == (503, "1")
 
 
 HUGE = b"x" * (MOST + 1)
