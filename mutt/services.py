@@ -176,7 +176,8 @@ class Services:
 
     @cached_property
     def rounds(self) -> Rounds[Contribution, Reply]:
-        return Rounds(Acceptor(self.inlet, self.spill if self.settings.ingest_spill else None).accept_events)
+        spill = self.spill if self.settings.ingest_spill else None
+        return Rounds(Acceptor(self.inlet, spill, self.inlet.tell_spilled).accept_events)
 
     def held(self, queue: str) -> Held:
         """A queue's stream with this process as its consumer."""

@@ -31,9 +31,6 @@ SPILL_TIME, LEAST_SPILL_TIME = 0.45, 0.1
 #: Seconds after Redis failed in which rounds are spilled at once, without a try.
 AWAY = 1.0
 
-#: The status of a reply whose events stand in the spill, and not in the queue yet.
-SPILLED = "spilled"
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -101,9 +98,15 @@ class Acceptor:
     """Carries rounds into the stream: the work behind ``Rounds.submit``. With a ``spill``, around it if need be."""
 
     def __init__(
-        self, inlet: Inlet, spill: Spill | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        inlet: Inlet,
+        spill: Spill | None = None,
+        tell_spilled: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``tell_spilled``: Redis is back, and rounds were spilled: somebody should see to their flow back."""
         self._inlet, self._spill, self._monotonic = inlet, spill, monotonic
+        self._tell_spilled = tell_spilled
         self._away_until, self._spilled = float("-inf"), False
 
     def accept_events(self, contributions: Sequence[Contribution], deadline: float) -> list[Reply]:
@@ -120,7 +123,7 @@ class Acceptor:
             return self._keep(round_, self._spill, deadline, sent=away.sent)
         if self._spilled:
             self._spilled = False
-            self._inlet.tell_spilled()
+            self._tell_spilled()
         return replies
 
     def _append(self, round_: _Round, deadline: float) -> list[Reply]:
@@ -157,7 +160,7 @@ class Acceptor:
                 f"the stream can't be reached, and {error.reason}", error.retry_after
             ) from error
         self._spilled = True
-        return [Reply(body | {"status": SPILLED}) for body in round_.replies]
+        return [Reply(body | {"queue_depth": None, "spilled": True}) for body in round_.replies]
 
 
 def _seen(round_: _Round) -> list[Seen]:

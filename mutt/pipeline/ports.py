@@ -48,15 +48,18 @@ class Inlet(Protocol):
         ...
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended: ...
+
+
+class Bed(Inlet, Protocol):
+    """The ingest stream, as what flows back into it sees it."""
+
     def is_deep(self, events: int) -> bool:
         """Do so many events wait for evaluation, or is the queue half full?"""
         ...
 
-    def tell_spilled(self) -> None:
-        """Redis is back, and rounds were spilled: somebody should see to their flow back."""
+    def tell_flowed_back(self) -> None:
+        """Nothing is spilled any more."""
         ...
-
-    def tell_flowed_back(self) -> None: ...
 
 
 class Spill(Protocol):

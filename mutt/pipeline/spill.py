@@ -21,7 +21,7 @@ from mutt import codec
 from mutt.entry import Appended, Part
 from mutt.errors import Unavailable, UndecodableEntry
 from mutt.event import Envelope, Event, Segment
-from mutt.pipeline.ports import Inlet
+from mutt.pipeline.ports import Bed, Inlet
 
 VERSION = 1
 
@@ -160,7 +160,7 @@ class Flowed:
 
 def flow_back(
     rows: Rows,
-    inlet: Inlet,
+    bed: Bed,
     *,
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
@@ -180,9 +180,9 @@ def flow_back(
         flow.ended = "slice"
         try:
             while monotonic() < ends:
-                if inlet.is_deep(deep_enough):
+                if bed.is_deep(deep_enough):
                     sleep(REST)
-                elif not _flow_some(rows, inlet, flow, monotonic, deep_enough):
+                elif not _flow_some(rows, bed, flow, monotonic, deep_enough):
                     flow.ended = "empty"
                     break
         except Unavailable as error:
@@ -190,9 +190,7 @@ def flow_back(
     return flow
 
 
-def _flow_some(
-    rows: Rows, inlet: Inlet, flow: Flowed, monotonic: Callable[[], float], deep_enough: int
-) -> bool:
+def _flow_some(rows: Rows, bed: Bed, flow: Flowed, monotonic: Callable[[], float], deep_enough: int) -> bool:
     """One batch. False: there was none. Raises Unavailable: Redis takes no more."""
     batch, marked = rows.mark(), monotonic()
     untouched = {row.id for row in batch if row.fresh}
@@ -202,12 +200,12 @@ def _flow_some(
             if monotonic() - marked > MARKS_HOLD:
                 break
             untouched.discard(row.id)
-            if not _flow_one(rows, inlet, row, monotonic() + PATIENCE):
+            if not _flow_one(rows, bed, row, monotonic() + PATIENCE):
                 flow.set_aside += 1
                 continue
             gone.append(row.id)
             flow.rounds, flow.events = flow.rounds + 1, flow.events + row.events
-            if inlet.is_deep(deep_enough):
+            if bed.is_deep(deep_enough):
                 break
     finally:
         if gone or untouched:

@@ -23,7 +23,7 @@ from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
-from mutt.pipeline.accept import SPILLED, Contribution, Reply, Request, idempotency, listed, size_of
+from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
 from mutt.web.openapi import openapi
@@ -68,7 +68,7 @@ class Ingest:
             return reply  # a known Idempotency-Key: nothing was added
         self.services.metrics.accepted.inc(len(parsed.events))
         self.services.metrics.rejected.inc(len(parsed.rejected))
-        if reply.body["status"] == SPILLED:
+        if reply.body.get("spilled"):
             # What is refused would be kept in Redis: waiting for it would take what is left of the second.
             self.services.metrics.spilled.inc(len(parsed.events))
         elif parsed.rejected:

@@ -207,7 +207,8 @@ _SCHEMAS: Mapping[str, Json] = {
         rejected_total=_COUNT | {"description": "Only where not all of them are listed"},
         batch_id=_TEXT,
         correlation_id=_TEXT,
-        queue_depth=_COUNT,
+        queue_depth={"type": ["integer", "null"], "minimum": 0, "description": "null: Redis can't be asked"},
+        spilled={"const": True, "description": "Only where Redis is away: they wait in PostgreSQL for it"},
     ),
     "Rejected": _REJECTED | {"description": "An item that was not taken: its place in the request, and why"},
     "Problem": _object(

@@ -25,7 +25,7 @@ def test_what_is_sent_while_redis_hangs_is_in_the_audit_once_it_goes_on():
         finally:
             os.kill(hung, signal.SIGCONT)
         assert [reply.status_code for reply in batches] == [202] * 5
-        assert "spilled" in {reply.json()["status"] for reply in batches}
+        assert any(reply.json().get("spilled") for reply in batches)
         ids = [reply.json()["batch_id"] for reply in batches]
 
         def rows() -> int:
