@@ -36,8 +36,13 @@ console = Console(width=None if sys.stdout.isatty() else 170)
 @click.option("--events", type=click.IntRange(1), envvar="EVENTS", default=200_000, show_default=True)
 @click.option("--kills", type=click.IntRange(0), envvar="KILLS", default=20, show_default=True,
               help="Of plain Celery's workers, as a baseline.")  # fmt: skip
+@click.option(
+    "--spill/--no-spill", envvar="SPILL", default=None, help="INGEST_SPILL; else as the seed has it."
+)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there, too.")
-def main(seed: int | None, faults: str, pairs: int, events: int, kills: int, file: Path | None) -> None:
+def main(
+    seed: int | None, faults: str, pairs: int, events: int, kills: int, spill: bool | None, file: Path | None
+) -> None:
     """Break MUTT under load, one thing and two at a time, and balance the books after each.
 
     With FAULTS only these are tried, without the baseline and the weaker settings.
@@ -50,9 +55,10 @@ def main(seed: int | None, faults: str, pairs: int, events: int, kills: int, fil
         scenarios = runner.planned(runner.chosen(faults, dice), pairs, dice)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    console.print(f"SEED={seed}: {len(scenarios)} scenarios, about {events:,} events")
+    spills = "on" if (dice.random() < 0.5 if spill is None else spill) else "off"
+    console.print(f"SEED={seed}: {len(scenarios)} scenarios, about {events:,} events, INGEST_SPILL={spills}")
     began = time.monotonic()
-    with scratch() as directory, site(directory) as made:
+    with scratch() as directory, site(directory, {"INGEST_SPILL": spills}) as made:
         found = runner.run(made, scenarios, events, seed, _said)
     weaker = {} if faults else {setting: lose(setting, seed) for setting in SETTINGS}
     plain = _plain(kills, seed) if kills and not faults else None

@@ -35,7 +35,7 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Site]:
-    with scratch() as directory, site(directory) as made:
+    with scratch() as directory, site(directory, {"INGEST_SPILL": "on"}) as made:
         yield made
 
 
