@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
-from mutt.errors import StoreDown, Unavailable
+from mutt.errors import MuttError, StoreDown, Unavailable
 from mutt.store.engine import transaction
 
 log = logging.getLogger("mutt.spill")
@@ -187,7 +187,7 @@ class Spill:
             return results[0]
         if not errors:
             raise Unavailable("the spill does not answer in time")
-        if not isinstance(errors[0], StoreDown):
+        if not isinstance(errors[0], MuttError):
             raise errors[0]
         log.warning("the spill can't be reached: %s", errors[0])
         raise Unavailable("the spill can't be reached") from errors[0]

@@ -30,7 +30,7 @@ SWEEP_EVERY = 60.0
 
 #: Seconds between two flow backs that nobody knows to be needed: where rounds may be spilled, and where they may not
 #: any more.
-SPILL_EVERY, SPILL_SELDOM = 10.0, 60.0
+SPILL_EVERY, SPILL_SELDOM = 3.0, 60.0
 
 #: A worker that finished nothing for so long while a doorbell waited is stuck: it ends, to be started again.
 STUCK_AFTER = 60.0

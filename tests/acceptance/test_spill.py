@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 @pytest.mark.timeout(300)
 def test_what_is_sent_while_redis_hangs_is_in_the_audit_once_it_goes_on():
-    settings = {**QUICK, "INGEST_SPILL": "on", "LOG_LEVEL": "info"}
+    settings = {**QUICK, "INGEST_SPILL": "on"}
     with scratch() as directory, running(directory / "home", settings) as stack:
         event = {"hostname": "core-1", "message": "CRITICAL fan"}
         assert stack.post(event).json()["status"] == "queued"
@@ -32,6 +32,7 @@ def test_what_is_sent_while_redis_hangs_is_in_the_audit_once_it_goes_on():
             return stack.sql("SELECT count(*) FROM event_audit_log WHERE batch_id = ANY(:ids)", ids=ids)[0][0]
 
         wait_until(lambda: rows() == 5, 60, "every event in the audit")
-        stack.balanced(6)
+        found = stack.ledger("--wait", "60")
+        assert (found["balanced"], found["at_rest"], found["events"]["settled"]) == (True, True, 6)
         assert stack.sql("SELECT rounds, events, bytes FROM ingest_spill_size") == [(0, 0, 0)]
         assert rows() == 5

@@ -149,6 +149,12 @@ def house_on(redis_url: str, database_url: str, **settings: Any) -> Iterator[Hou
             each.services.spill_rows._guard.dispose()
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is asked again sooner than users have it, so that tests wait less."""
+    monkeypatch.setattr(accept, "AWAY", 0.2)
+
+
 @pytest.fixture
 def house(own_redis: Live, database_url: str) -> Iterator[House]:
     with house_on(own_redis.url, database_url) as made:
