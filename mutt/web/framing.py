@@ -58,12 +58,14 @@ class Framing:
         return self.whole
 
     def taken(self) -> tuple[bytes, bytes]:
-        """The whole request as a parser may read it, and what came behind it: the beginning of the next one."""
-        rest = b"" if self.hopeless else bytes(self._data[self._at :])
+        """The whole request as a parser may read it, and what came behind it: the beginning of the next one.
+        Nothing of it is held any longer."""
+        data, body, end = self._data, self._body, len(self._data) if self.hopeless else self._at
+        self._data, self._body = bytearray(), bytearray()
         if self._chunked:
-            length = b"%s\r\nContent-Length: %d\r\n\r\n" % (self._head, len(self._body))
-            return length + self._body, rest
-        return bytes(self._data if self.hopeless else self._data[: self._at]), rest
+            length = b"%s\r\nContent-Length: %d\r\n\r\n" % (self._head, len(body))
+            return length + body, bytes(data[end:])
+        return bytes(data[:end]), bytes(data[end:])
 
     def _read_head(self) -> bool:
         found = self._data.find(_BLANK_LINE, max(0, self._at - len(_BLANK_LINE)))

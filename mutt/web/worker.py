@@ -127,6 +127,14 @@ class Worker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._reading: dict[Connection, int] = {}  # with the bytes that are counted for it
+        self._leaving: dict[Connection, float] = {}  # until when
+        self._held = 0  # bytes of unfinished requests
+        self._looked_at = 0.0
+        self._idle_until = float("inf")
+
+    def init_process(self) -> None:
+        """Called in the worker's own process; serves until the end."""
         settings = Settings.from_env()
         self._patience, self._most = settings.request_timeout, settings.ingest_max_body
         self._too_slow = (
@@ -134,11 +142,7 @@ class Worker(ThreadWorker):
             f" and its body with {_RATE} bytes/s or more"
         )
         self._room = max(_ROOM, _LARGEST * self._most)
-        self._reading: dict[Connection, None] = {}
-        self._leaving: dict[Connection, float] = {}  # until when
-        self._held = 0  # bytes of unfinished requests
-        self._looked_at = 0.0
-        self._idle_until = float("inf")
+        super().init_process()
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -163,29 +167,37 @@ class Worker(ThreadWorker):
 
     def _await(self, conn: Connection) -> None:
         """Its next request may come."""
-        self._reading[conn] = None
+        self._reading[conn] = 0
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
 
     def _read(self, conn: Connection, _sock: socket.socket) -> None:
-        try:
-            data = conn.sock.recv(_BITE)
-        except BlockingIOError:
+        if conn not in self._reading:  # another one's turn ended it, after the loop had heard of its bytes
             return
-        except OSError:
-            data = b""
+        data = self._received(conn)
         if data:
             self._feed(conn, data)
-        else:
+        elif data is not None:
             self._close(conn)
 
+    @staticmethod
+    def _received(conn: Connection) -> bytes | None:
+        """What has come; b"": no more will; None: nothing yet."""
+        try:
+            return conn.sock.recv(_BITE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def _feed(self, conn: Connection, data: bytes) -> None:
-        before, asked = conn.size, conn.framing.continues
+        asked = conn.framing.continues
         try:
             whole = conn.framing.feed(data)
         except RejectedBody as refusal:
             self._refuse(conn, refusal.status, str(refusal))
             return
-        self._held += conn.size - before
+        self._held += conn.size - self._reading[conn]
+        self._reading[conn] = conn.size
         if whole:
             self._stop_reading(conn)
             conn.hand_over()
@@ -204,10 +216,10 @@ class Worker(ThreadWorker):
             kept = fs.result() and conn.agrees
         except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
             kept = False
-        conn.sock.setblocking(False)
         if not kept:
             self._leave(conn)
             return
+        conn.sock.setblocking(False)
         begun = conn.next()
         self._await(conn)
         if begun:
@@ -216,23 +228,20 @@ class Worker(ThreadWorker):
     def _leave(self, conn: Connection) -> None:
         """Close it so that its sender can read the answer first: a reset would overtake that."""
         try:
+            conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
+        except OSError:  # also where gunicorn closed it, in the middle of an answer
             self._close(conn)
             return
+        conn.next()
         self._leaving[conn] = time.monotonic() + _LEAVING
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
         self._drain(conn, conn.sock)
 
     def _drain(self, conn: Connection, _sock: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            try:
-                if conn.sock.recv(_BITE):
-                    return
-            except BlockingIOError:
-                raise
-            except OSError:
-                pass
+        if conn not in self._leaving:
+            return
+        if self._received(conn) == b"":
             self._close(conn)
 
     def _close(self, conn: Connection) -> None:
@@ -245,8 +254,7 @@ class Worker(ThreadWorker):
 
     def _stop_reading(self, conn: Connection) -> None:
         if conn in self._reading:
-            del self._reading[conn]
-            self._held -= conn.size
+            self._held -= self._reading.pop(conn)
             self.poller.unregister(conn.sock)
 
     # ---- what is refused without a thread

@@ -204,7 +204,7 @@ def test_lines_from_a_pipe_and_a_bad_item_among_good_ones(shell, ingest):
     sent = json.loads(result.stdout)
     assert result.exit_code == 1
     assert (sent["accepted"], sent["rejected"]) == (1, 1)
-    assert sent["reasons"] == {"hostname: is empty": 1}
+    assert sent["reasons"] == {"hostname: is empty: name the device that it happened on": 1}
 
 
 def test_send_without_an_address_says_what_to_do(shell):
