@@ -329,16 +329,16 @@ class Desk:
     ) -> Copy:
         ids = [str(event.event_id) for event in parsed.events]
         settings = self._services.settings
-        inlet = Inlet(
-            self._services.ingest_stream,
-            max_events=settings.ingest_max_depth,
-            max_bytes=settings.ingest_max_bytes,
-            dedup_window=settings.ingest_dedup_window,
-        )
+        inlet: dict[str, Any] = {
+            "stream": self._services.ingest_stream,
+            "max_events": settings.ingest_max_depth,
+            "max_bytes": settings.ingest_max_bytes,
+            "dedup_window": settings.ingest_dedup_window,
+        }
         with transaction(self._services.engine) as conn:
             _note_copy(conn, queue, letter.id, ids, changed, who=who, reason=reason, keep=keep)
             said = {"reason": f"replaced by {_some(ids)}", "who": who}
-            door = inlet if keep else Successor(self.letters, inlet, queue, letter, **said)
+            door = Inlet(**inlet) if keep else Successor(self.letters, queue, letter, said, **inlet)
             Acceptor(door).accept_events([Contribution(request, parsed)], time.monotonic() + ACCEPT_WITHIN)
         return Copy(ids, changed, keep)
 

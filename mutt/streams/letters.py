@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -260,22 +260,19 @@ def _rejected_fields(key_id: str, item: msgspec.Struct, data: bytes) -> dict[Any
     return {"v": "json", "n": 1, "id": key_id, "d": data, "why": why}
 
 
-class Successor:
-    """An inlet for what takes a letter's place: accepted in the very step that drops the letter.
+class Successor(Inlet):
+    """An inlet for what takes a letter's place: accepted in the very step that drops the letter, within no limits.
 
-    As :class:`mutt.pipeline.ports.Inlet`. Raises NoLetter where somebody else was quicker: nothing was accepted.
+    ``append`` raises NoLetter where somebody else was quicker: nothing was accepted.
     """
 
     def __init__(
-        self, letters: Letters, inlet: Inlet, queue: str, letter: Entry, *, reason: str, who: str
+        self, letters: Letters, queue: str, letter: Entry, said: Mapping[str, str], **inlet: Any
     ) -> None:
-        self._letters, self._inlet, self._queue, self._letter = letters, inlet, queue, letter
-        self._said = {"reason": reason, "who": who}
+        super().__init__(**inlet)
+        self._letters, self._queue, self._letter, self._said = letters, queue, letter, said
 
-    def first_stamps(self, seen: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
-        return self._inlet.first_stamps(seen)
-
-    def append(self, _round_id: str, parts: Sequence[Part], _deadline: float) -> Appended:
+    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:  # noqa: ARG002 a settle is once
         added = [entry for part in parts for entry in part.entries]
         n, size = sum(n for n, _, _ in added), sum(size for _, _, size in added)
         counts = {"events.accepted": n, "events.queued": n, "ingest.bytes": size}

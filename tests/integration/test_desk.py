@@ -109,7 +109,7 @@ def alert_books(bench: Bench) -> dict[str, int]:
 
 def test_letters_are_counted_by_reason_without_being_carried_around(bench: Bench, desk: Desk) -> None:
     poisoned(bench, 105)
-    bench.append_fields(["v", "9", "n", 7, "id", "", "d", b"later"], 7, 5)
+    bench.append_fields(["v", "0", "n", 7, "id", "", "d", b"later"], 7, 5)
     bench.run()
     assert desk.letters.counts("alerts") == {"refused by PostgreSQL": 105, "undecodable": 1}
     assert desk.letters.counts("moog") == {}
@@ -156,7 +156,7 @@ def test_what_is_no_letter_is_said_to_be_none(desk: Desk) -> None:
 
 def test_a_replay_of_one_reason_leaves_the_others_and_is_noted_once(bench: Bench, desk: Desk) -> None:
     poisoned(bench, 3)
-    bench.append_fields(["v", "9", "n", 7, "id", "", "d", b"later"], 7, 5)
+    bench.append_fields(["v", "0", "n", 7, "id", "", "d", b"later"], 7, 5)
     bench.run()
     with bench.sql() as conn:
         conn.exec_driver_sql("ALTER TABLE event_audit_log ALTER severity TYPE integer")
@@ -349,7 +349,7 @@ def test_of_two_copies_at_once_one_is_accepted(bench: Bench, desk: Desk) -> None
 
 
 def test_an_entry_that_cannot_be_read_cannot_be_edited(bench: Bench, desk: Desk) -> None:
-    bench.append_fields(["v", "9", "n", 7, "id", "", "d", b"later"], 7, 5)
+    bench.append_fields(["v", "0", "n", 7, "id", "", "d", b"later"], 7, 5)
     bench.run()
     (id_,) = standing(bench, "alerts")
     with pytest.raises(NotEditable):
