@@ -23,7 +23,6 @@ from mutt.formats.values import clean, clean_text
 ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
 
 HOSTNAME_MAX = 255
-_NAMES = ("source", "program", "facility")
 
 #: Characters of a message that are kept; a longer one says where it was cut. ``raw`` has all of it.
 MESSAGE_MAX = 65_536

@@ -157,7 +157,7 @@ class Acceptor:
             spill.keep(round_.id, events, data, sent=sent, deadline=until)
         except Unavailable as error:
             raise Unavailable(
-                f"the stream can't be reached, and {error.reason}", error.retry_after
+                f"Redis, which holds the stream, can't be reached, and {error.reason}", error.retry_after
             ) from error
         self._spilled = True
         return [Reply(body | {"queue_depth": None, "spilled": True}) for body in round_.replies]

@@ -189,8 +189,8 @@ class Spill:
             raise Unavailable("the spill does not answer in time")
         if not isinstance(errors[0], MuttError):
             raise errors[0]
-        log.warning("the spill can't be reached: %s", errors[0])
-        raise Unavailable("the spill can't be reached") from errors[0]
+        log.warning("PostgreSQL, which holds the spill, can't be reached: %s", errors[0])
+        raise Unavailable("PostgreSQL, which holds the spill, can't be reached") from errors[0]
 
 
 class SpillRows:

@@ -86,7 +86,7 @@ class Inlet:
             except redis.OutOfMemoryError as error:
                 raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.RedisError as error:
-                raise StreamAway("the stream can't be reached") from error
+                raise StreamAway("Redis, which holds the stream, can't be reached") from error
         return [datetime.fromisoformat(text.decode()).astimezone(UTC) if text else None for text in found]
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
@@ -106,7 +106,7 @@ class Inlet:
                 # Who waited in vain for an answer once has to be able to wait as long again.
                 took = time.monotonic() - asked
                 if time.monotonic() + took >= deadline - 0.05:
-                    raise StreamAway("the stream can't be reached", sent=True) from error
+                    raise StreamAway("Redis, which holds the stream, can't be reached", sent=True) from error
                 time.sleep(0.02)
 
     def is_deep(self, events: int) -> bool:
@@ -114,7 +114,7 @@ class Inlet:
         try:
             queued, size = self._client.hmget(names.LEDGER, "events.queued", "ingest.bytes")
         except redis.RedisError as error:
-            raise StreamAway("the stream can't be reached") from error
+            raise StreamAway("Redis, which holds the stream, can't be reached") from error
         return int(queued or 0) >= min(events, self._max_events / 2) or int(size or 0) >= self._max_bytes / 2
 
     def tell_spilled(self) -> None:
@@ -136,7 +136,7 @@ class Inlet:
             try:
                 info = self._client.info("memory")
             except redis.RedisError as error:
-                raise StreamAway("the stream can't be reached") from error
+                raise StreamAway("Redis, which holds the stream, can't be reached") from error
             most = int(info.get("maxmemory") or 0)
             self._nearly_full = bool(most) and int(info["used_memory"]) >= most * MEMORY_SHARE
         if self._nearly_full:

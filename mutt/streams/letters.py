@@ -272,7 +272,7 @@ class Successor(Inlet):
         super().__init__(**inlet)
         self._letters, self._queue, self._letter, self._said = letters, queue, letter, said
 
-    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
+    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:  # noqa: ARG002
         added = [entry for part in parts for entry in part.entries]
         n, size = sum(n for n, _, _ in added), sum(size for _, _, size in added)
         counts = {"events.accepted": n, "events.queued": n, "ingest.bytes": size}

@@ -18,7 +18,7 @@ from mutt.errors import Unavailable
 C = TypeVar("C")
 R = TypeVar("R")
 
-UNREACHABLE = "the stream can't be reached"
+UNREACHABLE = "Redis, which holds the stream, can't be reached"
 
 #: Seconds that a request waits for its round, at most.
 DEADLINE = 1.0

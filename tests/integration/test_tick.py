@@ -250,9 +250,11 @@ def test_a_full_redis_drains(full: Fleet) -> None:
         full.bench.append(*[event("CRITICAL x", f"host-{n}-{i}") for i in range(400)])
     full.bench.append(event("quiet"))
     fill(full.bench)
-    result = WORK["ingest_queue"]()
-    assert (result["events"], result["left"]) == (1601, 0)
-    assert full.bench.redis.xlen(names.INGEST_STREAM) == 0
+    # A drain ends with its slice; what it can't ring for it leaves to the next one.
+    drains = [WORK["ingest_queue"]()["events"]]
+    while drains[-1] and full.bench.redis.xlen(names.INGEST_STREAM):
+        drains.append(WORK["ingest_queue"]()["events"])
+    assert sum(drains) == 1601
     assert len(full.bench.lane("critical")) == 1600
     full.bench.check()
 
