@@ -126,6 +126,12 @@ class Bench:
         found = books.entries(self.redis, names.DLQS[queue])
         return [{"n": Entry("", id_, 1, fields).n, **orjson.loads(fields[b"why"])} for id_, fields in found]
 
+    def replay(self, *ids: str, queue: str = "alerts") -> list[Entry]:
+        """Send these letters again, or all."""
+        letters = self.services.letters
+        wanted = ids or [id_ for id_, _ in books.entries(self.redis, names.DLQS[queue])]
+        return letters.replay(queue, letters.read(queue, wanted))
+
     @property
     def events(self) -> dict[str, int]:
         """The books of events, without noughts."""

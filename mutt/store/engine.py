@@ -52,7 +52,9 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
         pool_use_lifo=True,
         connect_args=_connect_args(role)
         | {
-            "options": _session_options(address.query.get("options", "")),
+            "options": _session_options(
+                address.query.get("options", ""), statement=STATEMENT_TIMEOUT, idle=IDLE_TIMEOUT
+            ),
             "connection_factory": PatientConnection,
             "cursor_factory": PatientCursor,
         },
@@ -107,9 +109,7 @@ def _connect_args(role: str) -> dict[str, Any]:
     }
 
 
-def _session_options(
-    given: str | tuple[str, ...], *, statement: float = STATEMENT_TIMEOUT, idle: float = IDLE_TIMEOUT
-) -> str:
+def _session_options(given: str | tuple[str, ...], *, statement: float, idle: float) -> str:
     # The address' own options come last: they win.
     theirs = given if isinstance(given, str) else " ".join(given)
     ours = (

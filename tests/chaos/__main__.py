@@ -40,8 +40,16 @@ console = Console(width=None if sys.stdout.isatty() else 170)
     "--spill/--no-spill", envvar="SPILL", default=None, help="INGEST_SPILL; else as the seed has it."
 )
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there, too.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the tables there, as Markdown.")
 def main(
-    seed: int | None, faults: str, pairs: int, events: int, kills: int, spill: bool | None, file: Path | None
+    seed: int | None,
+    faults: str,
+    pairs: int,
+    events: int,
+    kills: int,
+    spill: bool | None,
+    file: Path | None,
+    report: Path | None,
 ) -> None:
     """Break MUTT under load, one thing and two at a time, and balance the books after each.
 
@@ -64,19 +72,21 @@ def main(
     plain = _plain(kills, seed) if kills and not faults else None
     safe = found + [one for setting, one in weaker.items() if setting.safe]
     bad = [one for one in safe if not one.good]
-    _table("MUTT", safe)
+    tables = {"MUTT": safe}
     if weaker:
-        _table(
-            "weaker settings, outside the sum", [one for setting, one in weaker.items() if not setting.safe]
-        )
-    if plain:
-        console.print(_sentence(plain))
-    console.print(
-        f"{len(found)} of {len(scenarios)} scenarios in {time.monotonic() - began:.0f} s, SEED={seed}"
-    )
+        tables["weaker settings, outside the sum"] = [one for how, one in weaker.items() if not how.safe]
+    took = time.monotonic() - began
+    said = f"{len(found)} of {len(scenarios)} scenarios in {took:.0f} s, SEED={seed}, INGEST_SPILL={spills}"
+    sentences = [said, *([_sentence(plain)] if plain else [])]
+    for title, rows in tables.items():
+        _table(title, rows)
+    for sentence in sentences:
+        console.print(sentence)
     if file:
         figures = {"seed": seed, "mutt": safe, "weaker": list(weaker.values()), "plain": plain}
         file.write_text(json.dumps(figures, default=dataclasses.asdict))
+    if report:
+        report.write_text("\n\n".join([*sentences, *(_markdown(*table) for table in tables.items())]) + "\n")
     for one in bad:
         console.print(
             f"[red]{one.fault}[/]: lost {one.lost}, double {one.double}, over {one.over}. {one.why}"
@@ -109,6 +119,12 @@ def _table(title: str, found: Sequence[Found]) -> None:
     for row in runner.rows(found):
         table.add_row(*row)
     console.print(table)
+
+
+def _markdown(title: str, found: Sequence[Found]) -> str:
+    head = [title, *runner.COLUMNS[1:]]
+    lines = [head, ["---", *["--:"] * len(head[1:])], *runner.rows(found)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ seeded = settings(
 )
 
 #: What a form is answered with: taken, shown again with the reason, gone elsewhere meanwhile.
-ANSWERS = {200, 302, 400, 403, 404, 405, 409, 413, 422}
+ANSWERS = {200, 302, 308, 400, 403, 404, 405, 409, 413, 422}
 
 VALUES = [
     "",
@@ -140,12 +140,12 @@ def address(rule: Any, filled: list[str]) -> str:
 
 
 @pytest.fixture
-def operator(engine: Engine, database_url: str) -> FlaskClient:
+def operator(engine: Engine, database_url: str, redis_url: str) -> FlaskClient:
     with transaction(engine) as conn:
         rulebook.seed(conn)
         devices.put_team(conn, "core-1", "NetOps", changed_by="test")
         devices.set_hosts(conn, ["lab-*"], changed_by="test")
-    return operator_of(engine, database_url)
+    return operator_of(engine, database_url, redis_url=redis_url)
 
 
 @seeded

@@ -494,7 +494,8 @@ def test_a_trial_of_a_rejected_item_says_whether_ingest_takes_it_now(bench: Benc
         ("event", "was too large then", '{"message":"CRITICAL fan","hostname":"r9"}'),
     )
     trial = desk.try_("ingest", bad)
-    assert (trial.outcome, trial.fault) == ("refused", "hostname: is missing")
+    assert trial.outcome == "refused"
+    assert trial.fault.startswith("hostname: is missing")
     trial = desk.try_("ingest", good)
     assert (trial.outcome, len(trial.alerts)) == ("audited", 1)
     assert rows_of(bench) == (0, 0, {}, {})

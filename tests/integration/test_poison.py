@@ -71,7 +71,7 @@ def test_an_event_that_mutt_itself_fails_on_is_parked_at_once_with_the_traceback
     assert letter["detail"].rstrip().endswith(f"{type(error).__name__}: {error}")
     assert [row.message for row in bench.rows()] == ["CRITICAL a", "CRITICAL c"]
     assert bench.events == {"accepted": 3, "settled": 2, "parked": 1}
-    bench.services.letters.replay("alerts")
+    bench.replay()
     bench.run()
     assert bench.events == {"accepted": 3, "settled": 3}
     bench.check()
@@ -222,7 +222,7 @@ def test_where_no_new_worker_comes_entries_of_a_newer_mutt_are_parked_and_replay
     assert "a newer MUTT wrote it" in letter["detail"]
     assert bench.events == {"accepted": 2, "parked": 2}
     renew(monkeypatch)
-    assert len(bench.services.letters.replay("alerts")) == 1
+    assert len(bench.replay()) == 1
     bench.run()
     assert bench.events == {"accepted": 2, "settled": 2}
     bench.check()
