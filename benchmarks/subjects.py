@@ -44,9 +44,8 @@ def mutt_itself(site: Site, *, alerts: int = 2, pool: str = "") -> Subject:
     up = stack.up(None, None)
     home.directory(stack.metrics_dir.name)
     workers = [process for process in stack.workers(up) if process.name.startswith("alerts")]
-    doors = [process for process in stack.doors(up) if process.name == "ingest"]
     client = redis.Redis.from_url(site.redis_url)
-    made = [*doors, *(_with_pool(process, pool) for process in workers)]
+    made = [stack.ingest(up), *(_with_pool(process, pool) for process in workers)]
     return Subject(
         "mutt",
         tuple(dataclasses.replace(process, cwd=ROOT) for process in made),

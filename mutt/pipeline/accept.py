@@ -156,7 +156,7 @@ class Acceptor:
         try:
             spill.keep(round_.id, events, data, sent=sent, deadline=until)
         except Unavailable as error:
-            raise Unavailable(
+            raise StreamAway(
                 f"Redis, which holds the stream, can't be reached, and {error.reason}", error.retry_after
             ) from error
         self._spilled = True

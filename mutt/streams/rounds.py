@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from mutt.errors import Unavailable
+from mutt.errors import StreamAway, Unavailable
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class Rounds(Generic[C, R]):
 
     def _check_circuit(self, now: float) -> None:
         if now < self._broken_until:
-            raise Unavailable(UNREACHABLE)
+            raise StreamAway(UNREACHABLE)
 
     def _await_turn(self, waiter: _Waiter[C, R]) -> bool:
         """Wait for the result (False) or for the turn to carry (True)."""
@@ -131,8 +131,7 @@ class Rounds(Generic[C, R]):
             waiter.wake.set()
 
     def _note(self, error: Exception) -> None:
-        failed = isinstance(error, Unavailable) and error.reason.startswith("the stream")
-        if failed and self._clock() >= self._broken_until:
+        if isinstance(error, StreamAway) and self._clock() >= self._broken_until:
             self._broken_until = self._clock() + CIRCUIT
 
     def _next_round(self) -> list[_Waiter[C, R]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from mutt.errors import Unavailable
+from mutt.errors import StreamAway, Unavailable
 from mutt.streams import rounds
 from mutt.streams.rounds import Rounds
 from tests.waiting import wait_until
@@ -172,7 +172,7 @@ def test_one_that_fills_a_round_neither_waits_for_others_nor_keeps_them_waiting(
 
 
 def test_a_failure_of_one_that_fills_a_round_is_noted_for_all(house: House) -> None:
-    house.carrier.fails["large"] = Unavailable("the stream can't be reached")
+    house.carrier.fails["large"] = StreamAway("Redis can't be reached")
     house.let()
     with pytest.raises(Unavailable):
         house.rounds.submit("large", 1 << 20)
@@ -211,7 +211,7 @@ def test_who_waits_too_long_for_a_round_under_way_is_told_that_nobody_knows(
 
 
 def test_after_a_failed_round_a_second_long_everyone_is_refused_at_once(house: House) -> None:
-    house.carrier.fails["a"] = Unavailable("the stream can't be reached")
+    house.carrier.fails["a"] = StreamAway("Redis can't be reached")
     house.let()
     house.submit("a").outcome()
     outcome = house.submit("b").outcome()
@@ -224,7 +224,7 @@ def test_after_a_failed_round_a_second_long_everyone_is_refused_at_once(house: H
 
 def test_those_who_queued_behind_a_failed_round_are_refused_at_once_too(house: House) -> None:
     """Else each round of a queue would wait for the same silent server, one after another."""
-    house.carrier.fails["a"] = Unavailable("the stream can't be reached")
+    house.carrier.fails["a"] = StreamAway("Redis can't be reached")
     callers = [house.submit(name) for name in "abc"]
     house.let()
     assert [type(caller.outcome()) for caller in callers] == [Unavailable] * 3
