@@ -68,13 +68,13 @@ def main(
     began = time.monotonic()
     with scratch() as directory, site(directory, {"INGEST_SPILL": spills}) as made:
         found = runner.run(made, scenarios, events, seed, _said)
-    weaker = {} if faults else {setting: lose(setting, seed) for setting in SETTINGS}
+    weaker = [] if faults else [(setting, lose(setting, seed)) for setting in SETTINGS]
     plain = _plain(kills, seed) if kills and not faults else None
-    safe = found + [one for setting, one in weaker.items() if setting.safe]
+    safe = found + [one for setting, one in weaker if setting.safe]
     bad = [one for one in safe if not one.good]
     tables = {"MUTT": safe}
     if weaker:
-        tables["weaker settings, outside the sum"] = [one for how, one in weaker.items() if not how.safe]
+        tables["weaker settings, outside the sum"] = [one for setting, one in weaker if not setting.safe]
     took = time.monotonic() - began
     said = f"{len(found)} of {len(scenarios)} scenarios in {took:.0f} s, SEED={seed}, INGEST_SPILL={spills}"
     sentences = [said, *([_sentence(plain)] if plain else [])]
@@ -83,14 +83,12 @@ def main(
     for sentence in sentences:
         console.print(sentence)
     if file:
-        figures = {"seed": seed, "mutt": safe, "weaker": list(weaker.values()), "plain": plain}
+        figures = {"seed": seed, "mutt": safe, "weaker": [one for _, one in weaker], "plain": plain}
         file.write_text(json.dumps(figures, default=dataclasses.asdict))
     if report:
         report.write_text("\n\n".join([*sentences, *(_markdown(*table) for table in tables.items())]) + "\n")
     for one in bad:
-        console.print(
-            f"[red]{one.fault}[/]: lost {one.lost}, double {one.double}, over {one.over}. {one.why}"
-        )
+        console.print(f"[red]{one.fault}[/]: {_wrong(one)}")
     sys.exit(1 if bad or len(found) < len(scenarios) else 0)
 
 
@@ -106,8 +104,12 @@ def _sentence(plain: dict[str, int]) -> str:
     )
 
 
+def _wrong(one: Found) -> str:
+    return f"lost {one.lost}, double {one.double}, over {one.over}. {one.why}"
+
+
 def _said(one: Found) -> None:
-    verdict = "ok" if one.good else "NOT AS IT MUST BE"
+    verdict = "ok" if one.good else f"NOT AS IT MUST BE: {_wrong(one)}"
     console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.recovered_s:.1f} s, {verdict}")
 
 
