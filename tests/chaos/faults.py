@@ -40,6 +40,9 @@ class Fault:
     hold: float = 1.0  #: seconds that it lasts once it was seen
     late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
     way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
+    flow: bool = (
+        False  #: it shows in what flows: where two are had at once it comes first, while something flows
+    )
     link: str = ""  #: one of several that can happen to this link: a run has two of them
 
     def __call__(self, site: Site, load: Load) -> contextlib.AbstractContextManager[None]:
@@ -116,10 +119,12 @@ def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[No
     """SIGSTOP the process that does the work for longer than it may be silent, then SIGKILL."""
     child = site.child(name)
     child.suspend()
-    site.seen(lambda: child.status() == psutil.STATUS_STOPPED, f"the child of {name} to stand still")
-    yield
-    child.kill()
-    site.seen(lambda: not alive(child.pid), f"the child {child.pid} of {name} to be gone")
+    try:
+        site.seen(lambda: child.status() == psutil.STATUS_STOPPED, f"the child of {name} to stand still")
+        yield
+    finally:
+        child.kill()
+        site.seen(lambda: not alive(child.pid), f"the child {child.pid} of {name} to be gone")
 
 
 @_each(
@@ -150,10 +155,12 @@ def stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGSTOP a process and its children for longer than they may be silent, then SIGKILL."""
     old = site.pid(name)
     os.killpg(old, signal.SIGSTOP)
-    site.seen(lambda: psutil.Process(old).status() == psutil.STATUS_STOPPED, f"{name} to stand still")
-    yield
-    os.killpg(old, signal.SIGKILL)
-    site.back(name, old)
+    try:
+        site.seen(lambda: psutil.Process(old).status() == psutil.STATUS_STOPPED, f"{name} to stand still")
+        yield
+    finally:
+        os.killpg(old, signal.SIGKILL)
+        site.back(name, old)
 
 
 @fault("a worker stopped, then woken: robbed", "alerts1", hold=5.0)
@@ -176,10 +183,12 @@ def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGKILL ``mutt up`` itself: everything goes with it, and the next start finds everything."""
     tree = site.stack.tree()
     tree[0].kill()
-    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
-    site.stack.wait_for_end()
-    yield
-    site.start()
+    try:
+        site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
+        site.stack.wait_for_end()
+        yield
+    finally:
+        site.start()
 
 
 @fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0)
@@ -187,12 +196,14 @@ def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGSTOP ``mutt up`` alone: the others go on without it, until it is killed."""
     tree = site.stack.tree()
     tree[0].suspend()
-    site.seen(lambda: tree[0].status() == psutil.STATUS_STOPPED, "the supervisor to stand still")
-    yield
-    tree[0].kill()
-    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
-    site.stack.wait_for_end()
-    site.start()
+    try:
+        site.seen(lambda: tree[0].status() == psutil.STATUS_STOPPED, "the supervisor to stand still")
+        yield
+    finally:
+        tree[0].kill()
+        site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
+        site.stack.wait_for_end()
+        site.start()
 
 
 @fault("the whole stack asked to end", *EVERYBODY)
@@ -200,9 +211,11 @@ def stack_asked_to_end(site: Site, _load: Load) -> Iterator[None]:
     """Ctrl-C, and a start a second later."""
     tree = site.stack.tree()
     site.stack.stop()
-    site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
-    yield
-    site.start()
+    try:
+        site.seen(lambda: not any(alive(one.pid) for one in tree), "the whole stack to be gone")
+        yield
+    finally:
+        site.start()
 
 
 @fault("no beat at all", "beat", late=True)
@@ -235,9 +248,11 @@ def rolling_deploy(site: Site, _load: Load) -> Iterator[None]:
 def redis_killed(site: Site, _load: Load) -> Iterator[None]:
     """kill -9, away for a second, then started on what its file holds."""
     site.redis_server.kill()
-    site.seen(lambda: _fails(site.redis.ping), "Redis to be gone")
-    yield
-    site.redis_server.start()
+    try:
+        site.seen(lambda: _fails(site.redis.ping), "Redis to be gone")
+        yield
+    finally:
+        site.redis_server.start()
 
 
 @fault("Redis stalled", "redis", hold=3.0)
@@ -300,18 +315,22 @@ def _fails(call: Callable[..., object], *arguments: object) -> bool:
 def postgres_killed(site: Site, _load: Load) -> Iterator[None]:
     """kill -9 of all its processes, away for a second, then started on what its log holds."""
     site.postgres.kill()
-    site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
-    yield
-    site.postgres.start()
+    try:
+        site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
+        yield
+    finally:
+        site.postgres.start()
 
 
 @fault("PostgreSQL restarted", "postgres")
 def postgres_restarted(site: Site, _load: Load) -> Iterator[None]:
     """An operator's restart."""
     site.postgres.stop()
-    site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
-    yield
-    site.postgres.start()
+    try:
+        site.seen(lambda: _sql_fails(site), "PostgreSQL to be gone")
+        yield
+    finally:
+        site.postgres.start()
 
 
 @fault("PostgreSQL stalled", "postgres", hold=5.0)
@@ -431,12 +450,32 @@ def _still(pid: int) -> Iterator[None]:
 
 
 @_each(
-    ("Moog throttles: 429", ["moog"], ({"behaviour": "429", "retry_after": 1}, "429"), {"hold": 4.0}),
-    ("Moog fails: 500", ["moog"], ({"behaviour": "500"}, "500"), {"hold": 3.0}),
-    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"}, "401"), {"hold": 3.0}),
-    ("Moog hangs up after it took", ["moog"], ({"behaviour": "hangup_before"}, "0"), {"hold": 2.0}),
-    ("Moog hangs up after its answer", ["moog"], ({"behaviour": "hangup_after"}, "200"), {"hold": 2.0}),
-    ("Moog answers by drips", ["moog"], ({"behaviour": "drip", "delay": 0.5}, "200"), {"hold": 5.0}),
+    (
+        "Moog throttles: 429",
+        ["moog"],
+        ({"behaviour": "429", "retry_after": 1}, "429"),
+        {"hold": 4.0, "flow": True},
+    ),
+    ("Moog fails: 500", ["moog"], ({"behaviour": "500"}, "500"), {"hold": 3.0, "flow": True}),
+    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"}, "401"), {"hold": 3.0, "flow": True}),
+    (
+        "Moog hangs up after it took",
+        ["moog"],
+        ({"behaviour": "hangup_before"}, "0"),
+        {"hold": 2.0, "flow": True},
+    ),
+    (
+        "Moog hangs up after its answer",
+        ["moog"],
+        ({"behaviour": "hangup_after"}, "200"),
+        {"hold": 2.0, "flow": True},
+    ),
+    (
+        "Moog answers by drips",
+        ["moog"],
+        ({"behaviour": "drip", "delay": 0.5}, "200"),
+        {"hold": 5.0, "flow": True},
+    ),
 )
 def moog_answers(site: Site, _load: Load, step: dict[str, Any], status: str) -> Iterator[None]:
     """The simulator answers as told, to every request."""
@@ -453,7 +492,7 @@ def moog_answers(site: Site, _load: Load, step: dict[str, Any], status: str) -> 
         site.moog_does()
 
 
-@fault("Moog away for longer than any claim", "moog", hold=14.0)
+@fault("Moog away for longer than any claim", "moog", hold=14.0, flow=True)
 def moog_away(site: Site, _load: Load) -> Iterator[None]:
     """Nobody listens where Moog was."""
     site.links.do("moog", "refuse")
@@ -499,7 +538,12 @@ LINKS = (
             f"{name}: {words}",
             touches,
             (link, kind, role, how),
-            {"link": name, "hold": 3.0, "way": link == "moog" and kind in ("latency", "blackhole")},
+            {
+                "link": name,
+                "hold": 3.0,
+                "flow": True,
+                "way": link == "moog" and kind in ("latency", "blackhole"),
+            },
         )
         for name, link, role, touches in LINKS
         for words, kind, how in HAPPENS
@@ -522,16 +566,18 @@ def network(
 # Senders and doorbells
 
 
-@fault("senders' clocks stepped", "senders", hold=2.0)
+@fault("senders' clocks stepped", "senders", hold=2.0, flow=True)
 def clocks_stepped(site: Site, load: Load) -> Iterator[None]:
     """The times that senders give are days, years and decades off, to both sides."""
     for days in (-20_000, 3, 15_000, -1, 400):
         load.step = timedelta(days=days)
         time.sleep(0.3)
     query = "SELECT 1 FROM event_audit_log WHERE occurred_at > received_at + interval '300 days' LIMIT 1"
-    site.seen(lambda: site.ask(query), "an event out of the future")
-    yield
-    load.step = timedelta()
+    try:
+        site.seen(lambda: site.ask(query), "an event out of the future")
+        yield
+    finally:
+        load.step = timedelta()
 
 
 CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
@@ -563,7 +609,7 @@ def _stealing(site: Site, act: Callable[[bytes, bytes], None], threads: int = 1)
             thief.join(10)
 
 
-@fault("doorbells lost", "doorbells", hold=4.0)
+@fault("doorbells lost", "doorbells", hold=4.0, flow=True)
 def doorbells_lost(site: Site, _load: Load) -> Iterator[None]:
     """Most of what is put into Celery's queues is gone before a worker has it."""
     gone: list[bytes] = []
@@ -572,7 +618,7 @@ def doorbells_lost(site: Site, _load: Load) -> Iterator[None]:
         yield
 
 
-@fault("doorbells doubled", "doorbells", hold=4.0)
+@fault("doorbells doubled", "doorbells", hold=4.0, flow=True)
 def doorbells_doubled(site: Site, _load: Load) -> Iterator[None]:
     """What is put into Celery's queues is there twice."""
     doubled: set[str] = set()
@@ -591,7 +637,7 @@ def doorbells_doubled(site: Site, _load: Load) -> Iterator[None]:
         yield
 
 
-@fault("a thousand doorbells at once", "doorbells", hold=0.0)
+@fault("a thousand doorbells at once", "doorbells", hold=0.0, flow=True)
 def thousand_doorbells(site: Site, _load: Load) -> Iterator[None]:
     """One doorbell of each kind, a thousand times."""
     caught: dict[bytes, bytes] = {}

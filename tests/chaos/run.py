@@ -49,7 +49,8 @@ def planned(faults: Sequence[Fault], pairs: int, dice: random.Random) -> list[Sc
         for other in faults[n + 1 :]
         if not one.touches & other.touches
     ]
-    scenarios += dice.sample(possible, min(pairs, len(possible)))
+    both = dice.sample(possible, min(pairs, len(possible)))
+    scenarios += [tuple(sorted(pair, key=lambda fault: not fault.flow)) for pair in both]
     dice.shuffle(scenarios)
     return scenarios
 
