@@ -83,7 +83,8 @@ def judge(
         found.why = f"{len(strangers)} rows of events that nobody sent, {min(strangers)} among them"
     _alerts(site, hosts, found)
     found.parked += sum(parked[mark] for mark in sent.accepted)
-    found.over = over_budget(site, span, way=way)
+    found.over, by = over_budget(site, span, way=way)
+    found.why = ". ".join(filter(None, (found.why, by)))
     return found
 
 
@@ -124,15 +125,16 @@ def _alerts(site: Site, hosts: str, found: Found) -> None:
     found.lost += len(missing) + len(other)
 
 
-def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> int:
-    """Requests beyond the limit: by the forwarders' first bytes over the period; by the simulator's first reads over
-    the period less 10 ms, unless the way there was made slow."""
+def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> tuple[int, str]:
+    """Requests beyond the limit, and by which clock: by the forwarders' first bytes over the period; by the simulator's
+    first reads over the period less 10 ms, unless the way there was made slow."""
 
-    def within(times: Iterable[float]) -> list[float]:
-        return sorted(at for at in times if span[0] <= at <= span[1])
+    def most(times: Iterable[float], window: float) -> int:
+        return most_in_window(sorted(at for at in times if span[0] <= at <= span[1]), window)
 
-    most = most_in_window(within(site.first_bytes()), 1.0)
+    by = {"the forwarders' first bytes": most(site.first_bytes(), 1.0)}
     if not way:
         reads = {one["request"]: one["at"] for one in site.moog_says("/received", limit=20_000)}
-        most = max(most, most_in_window(within(reads.values()), 0.990))
-    return max(0, most - LIMIT)
+        by["the simulator's first reads"] = most(reads.values(), 0.990)
+    over = {clock: n - LIMIT for clock, n in by.items() if n > LIMIT}
+    return max(over.values(), default=0), ", ".join(f"{n} over by {clock}" for clock, n in over.items())

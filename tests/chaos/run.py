@@ -94,7 +94,7 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
             return Found(name, accepted=len(sent.accepted), refused=sent.refused, why=str(error))
     span = began, time.monotonic()
     found = judge(site, number, name, sent, span, way=any(fault.way for fault in scenario))
-    found.recovered_s, found.why = span[1] - max(mended, stopped), why or found.why
+    found.recovered_s, found.why = span[1] - max(mended, stopped), ". ".join(filter(None, (why, found.why)))
     return found
 
 

@@ -85,7 +85,7 @@ def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_a
 def test_requests_beyond_the_limit_are_seen():
     at = 1000.0
     made_up = type("MadeUp", (), {"first_bytes": lambda _: [at + n / 1000 for n in range(103)]})()
-    assert over_budget(made_up, (at - 1, at + 10), way=True) == 3
+    assert over_budget(made_up, (at - 1, at + 10), way=True) == (3, "3 over by the forwarders' first bytes")
 
 
 def test_the_same_seed_gives_the_same_run():
