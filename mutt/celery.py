@@ -16,7 +16,10 @@ from typing import Any
 import redis
 from celery import Celery
 from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import redis as redis_transport
+from kombu.transport import virtual
 
 from mutt import names
 from mutt.settings import Settings
@@ -25,6 +28,26 @@ log = logging.getLogger(__name__)
 
 app = Celery("mutt")
 app.config_from_object("celeryconfig")
+
+
+class Places(redis_transport.QoS):
+    """How many doorbells a worker holds. One whose acknowledgement failed takes no place any more.
+
+    kombu 5.7 keeps its place until the connection is made anew, and Celery logs the failure and goes on: a worker that
+    takes one doorbell at a time then takes none. Redis gives that doorbell out again, which harms nothing.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)
+        finally:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue)
+        finally:
+            virtual.QoS.ack(self, delivery_tag)
 
 
 class Consumer(CeleryConsumer):
@@ -40,6 +63,13 @@ class Consumer(CeleryConsumer):
             "without_mingle": True,
         }
         super().__init__(*args, worker_options=options, **kwargs)
+
+    def connect(self) -> Connection:
+        """The connection that doorbells come on."""
+        connection = super().connect()
+        if connection.transport.driver_type == "redis":
+            connection.default_channel.QoS = Places
+        return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The broker is lost: closing what is left of the connection must not end the worker.

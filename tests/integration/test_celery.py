@@ -5,13 +5,41 @@ from __future__ import annotations
 import socket
 
 import pytest
+import redis
 from celery import Celery, signals
 from celery.concurrency.solo import TaskPool
 from celery.worker import WorkController
-from kombu import Consumer, Producer, Queue
+from kombu import Consumer, Message, Producer, Queue
 
 from mutt.celery import Consumer as WorkersConsumer
 from tests.servers import Live
+
+
+@pytest.mark.parametrize("word", ["ack", "reject", "requeue"])
+def test_a_doorbell_whose_acknowledgement_failed_keeps_no_other_from_the_worker(
+    own_redis: Live, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr(signals.worker_init, "receivers", [])
+    app = Celery("test", broker=own_redis.url, set_as_current=False)
+    worker = WorkersConsumer(print, app=app, pool=TaskPool(1, app=app), controller=WorkController(app=app))
+    connection = worker.connect()
+    channel, bell = connection.default_channel, Queue("alerts", routing_key="alerts")
+    channel.basic_qos(0, 1, False)
+    held: list[Message] = []
+    Consumer(channel, [bell], on_message=held.append).consume()
+    channel.qos._on_collect.cancel()
+    for n in range(2):
+        Producer(connection.channel()).publish({"n": n}, routing_key="alerts", declare=[bell])
+    connection.drain_events(timeout=5)
+    assert [message.payload for message in held] == [{"n": 0}], "one at a time"
+
+    with redis.Redis.from_url(own_redis.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "default", "-zrem")
+        with pytest.raises(redis.RedisError):
+            held[0].requeue() if word == "requeue" else getattr(held[0], word)()
+        admin.execute_command("ACL", "SETUSER", "default", "+zrem")
+    connection.drain_events(timeout=5)
+    assert [message.payload for message in held] == [{"n": 0}, {"n": 1}]
 
 
 def test_a_broker_that_dies_while_doorbells_are_held_does_not_end_the_worker(
