@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from celery import Celery
 from celery.worker.consumer import Consumer as CeleryConsumer
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
@@ -39,15 +39,18 @@ class Places(redis_transport.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         try:
-            super().ack(delivery_tag)
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
         finally:
-            virtual.QoS.ack(self, delivery_tag)
+            self._leave(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         try:
-            super().reject(delivery_tag, requeue)
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
         finally:
-            virtual.QoS.ack(self, delivery_tag)
+            self._leave(delivery_tag)
+
+    def _leave(self, delivery_tag: str) -> None:
+        virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
 
 
 class Consumer(CeleryConsumer):

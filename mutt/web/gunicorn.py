@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import multiprocess
 
 from mutt.settings import Settings
+from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
 worker_class = "mutt.web.worker.Worker"
 workers = 1
@@ -16,6 +17,9 @@ threads = 32
 keepalive = 75
 timeout = 60
 graceful_timeout = 15
+limit_request_line = LINE_MAX
+limit_request_fields = HEADERS_MAX
+limit_request_field_size = HEADER_MAX
 # Ours say more: metrics count every request, and errors are logged where they happen.
 accesslog = None
 errorlog = "-"

@@ -23,6 +23,7 @@ from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
+from mutt.metrics import Metrics
 from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
@@ -90,6 +91,7 @@ def make_ingest(services: Services) -> Flask:
     app = Flask("mutt.ingest", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     app.extensions["ingest"] = Ingest(services)
+    app.extensions["refused"] = lambda status: _count(services.metrics, status, "unknown")
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
@@ -137,8 +139,12 @@ def ingest(format_: str = "") -> Response:
 
 def _counted(response: Response, format_: str) -> Response:
     known = format_ if format_ in ("sniffed", *registry.FORMATS) else "unknown"
-    _ingest().services.metrics.requests.labels(str(response.status_code), known).inc()
+    _count(_ingest().services.metrics, response.status_code, known)
     return response
+
+
+def _count(metrics: Metrics, status: int, format_: str) -> None:
+    metrics.requests.labels(str(status), format_).inc()
 
 
 def _answer(format_: str, correlation_id: str, since: float) -> Response:

@@ -27,6 +27,7 @@ from mutt.errors import RejectedBody
 from mutt.settings import Settings
 from mutt.web.framing import Framing
 from mutt.web.problem import answer
+from mutt.web.refused import refusal
 
 #: Bytes that are read at once, so that nobody has the loop for long.
 _BITE = 64 << 10
@@ -43,6 +44,10 @@ _SENDING = 30.0
 _LEAVING = 2.0
 
 _FULL = (errno.EMFILE, errno.ENFILE)
+
+
+def _uncounted(_status: int) -> None:
+    """For an application that does not count."""
 
 
 class Client(socket.socket):
@@ -257,16 +262,30 @@ class Worker(ThreadWorker):
             self._held -= self._reading.pop(conn)
             self.poller.unregister(conn.sock)
 
-    # ---- what is refused without a thread
+    # ---- what is refused by the parser, in its thread, and by the loop
+
+    def handle_error(self, _req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Called in the thread for what the parser refuses, and for what went wrong in an answer of ours."""
+        refused = refusal(exc)
+        if refused:
+            self._say(client, addr, *refused)
+            return
+        self.log.exception("error handling a request of %s", addr)
+        self._say(client, addr, 500, "an error of MUTT's own: its log has it; send it again later")
 
     def _refuse(self, conn: Connection, status: int, detail: str) -> None:
         """Say why, and leave."""
         self._stop_reading(conn)
-        self.log.info("refused %s with %d: %s", conn.client, status, detail)
+        self._say(conn.sock, conn.client, status, detail)
+        self._leave(conn)
+
+    def _say(self, sock: socket.socket, address: Any, status: int, detail: str) -> None:
+        self.log.info("refused %s with %d: %s", address, status, detail)
         again = 1 if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         with contextlib.suppress(OSError):  # it may not be there any more, or not read: then it is not told
-            conn.sock.send(answer(status, detail, again))
-        self._leave(conn)
+            sock.send(answer(status, detail, again))
+        # The application counts what it never saw, too.
+        getattr(self.wsgi, "extensions", {}).get("refused", _uncounted)(status)
 
     def _refuse_the_oldest_upload(self) -> None:
         oldest = min((conn for conn in self._reading if conn.size), key=lambda conn: conn.began)

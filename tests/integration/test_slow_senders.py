@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import socket
 import subprocess
@@ -98,6 +99,7 @@ def door() -> Iterator[Door]:
             assert process.poll() is None, (directory / "gunicorn.log").read_text()
             said = (directory / "gunicorn.log").read_text()
             assert "Traceback" not in said, said
+            assert KEY not in said, said
         finally:
             process.terminate()
             process.wait(20)
@@ -203,6 +205,9 @@ MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
         (CHUNKED + b"%x\r\n" % len(HUGE) + HUGE, 413),
         (CHUNKED + b"ffffffffffff\r\n", 413),
         (CHUNKED + (b"8000\r\n" + b"x" * 0x8000 + b"\r\n") * 100, 413),  # and so on
+        (POST + b"Expect: a miracle\r\nContent-Length: 2\r\n\r\n{}", 417),
+        (POST + KEY.encode() + b"\r\n\r\n", 400),
+        (b"post /ingest HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (POST + b"Content-Length: -1\r\n\r\n", 400),
         (POST + b"Content-Length: 1_0\r\n\r\n", 400),
         (POST + b"Content-Length: 0x10\r\n\r\n", 400),
@@ -235,17 +240,28 @@ MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
     ids=lambda value: repr(value[len(POST) :][:30]) if isinstance(value, bytes) else None,
 )  # fmt: skip
 def test_abuse_is_refused_and_its_connection_closed(door: Door, request_: bytes, status: int) -> None:
+    before = refused(door, status)
     with contextlib.closing(door.connect()) as sock:
         send_all(sock, request_)
         found, headers, body = answer(sock)
         assert found == status
-        assert body
-        if headers["content-type"] == "application/problem+json":
-            assert orjson.loads(body)["detail"]
+        assert headers["content-type"] == "application/problem+json"
+        said = orjson.loads(body)
+        assert said["status"] == status
+        assert re.fullmatch(r"[\w -]+: .+: .+|the API key .+: send .+", said["detail"]), (
+            "what, why, and the fix"
+        )
+        assert KEY not in said["detail"]
         if found != 401:
             send(sock, HONEST)
             wait_until(lambda: is_closed(sock), 10, "the end of it")
+    assert refused(door, status) == before + 1, "it is counted"
     assert door.takes_an_event()
+
+
+def refused(door: Door, status: int) -> float:
+    """How many requests were answered so."""
+    return counted(door, f'mutt_ingest_requests_total{{format="[a-z]+",status="{status}"}}')
 
 
 def send_all(sock: socket.socket, data: bytes) -> None:
@@ -272,9 +288,13 @@ def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(d
 
 def accepted(door: Door) -> float:
     """How many events ingest took so far."""
+    return counted(door, "mutt_events_accepted_total")
+
+
+def counted(door: Door, series: str) -> float:
+    """The sum of the series that are called so."""
     _, _, body = door.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-    (line,) = [line for line in body.decode().splitlines() if line.startswith("mutt_events_accepted_total ")]
-    return float(line.split()[1])
+    return sum(map(float, re.findall(rf"^{series} (.+)$", body.decode(), re.M)))
 
 
 def test_requests_that_follow_one_another_are_answered_in_turn_however_their_bytes_arrive(door: Door) -> None:
