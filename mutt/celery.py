@@ -67,9 +67,9 @@ class Consumer(CeleryConsumer):
         }
         super().__init__(*args, worker_options=options, **kwargs)
 
-    def connect(self) -> Connection:
+    def connection_for_read(self, heartbeat: int | None = None) -> Connection:
         """The connection that doorbells come on."""
-        connection = super().connect()
+        connection = super().connection_for_read(heartbeat)
         if connection.transport.driver_type == "redis":
             connection.default_channel.QoS = Places
         return connection

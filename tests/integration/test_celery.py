@@ -10,6 +10,7 @@ from celery import Celery, signals
 from celery.concurrency.solo import TaskPool
 from celery.worker import WorkController
 from kombu import Consumer, Message, Producer, Queue
+from kombu.asynchronous import Hub
 
 from mutt.celery import Consumer as WorkersConsumer
 from tests.servers import Live
@@ -21,13 +22,14 @@ def test_a_doorbell_whose_acknowledgement_failed_keeps_no_other_from_the_worker(
 ) -> None:
     monkeypatch.setattr(signals.worker_init, "receivers", [])
     app = Celery("test", broker=own_redis.url, set_as_current=False)
-    worker = WorkersConsumer(print, app=app, pool=TaskPool(1, app=app), controller=WorkController(app=app))
+    pool, controller, hub = TaskPool(1, app=app), WorkController(app=app), Hub()
+    worker = WorkersConsumer(print, app=app, pool=pool, controller=controller, hub=hub)
     connection = worker.connect()
     channel, bell = connection.default_channel, Queue("alerts", routing_key="alerts")
     channel.basic_qos(0, 1, False)
     held: list[Message] = []
     Consumer(channel, [bell], on_message=held.append).consume()
-    channel.qos._on_collect.cancel()
+    channel.qos._on_collect.cancel()  # at the end of the tests nothing is given back
     for n in range(2):
         Producer(connection.channel()).publish({"n": n}, routing_key="alerts", declare=[bell])
     connection.drain_events(timeout=5)
