@@ -3,11 +3,16 @@
 from kombu.entity import Exchange, Queue
 
 from mutt.budget.arithmetic import celery_rate
+from mutt.errors import SettingsError
 from mutt.settings import Settings
 from mutt.streams.connect import kombu_url
 
-_settings = Settings.from_env()
-_url, _transport = kombu_url(_settings.broker_url or "redis://127.0.0.1:6379/0")
+try:
+    _settings = Settings.from_env()
+    _url, _transport = kombu_url(_settings.broker_url or "redis://127.0.0.1:6379/0")
+except SettingsError as error:
+    # Celery's command would put a traceback around it.
+    raise SystemExit(f"mutt: {error}") from None
 
 broker_url = _url
 broker_transport_options = {

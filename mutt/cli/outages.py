@@ -11,6 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from mutt.errors import MuttError, StoreDown
 from mutt.store.engine import fault
 
+_REDIS = (
+    "Start it (`mutt up` has one of its own), or say in REDIS_URL where it is; `mutt doctor` looks closer"
+)
+_POSTGRES = (
+    "Start it (`mutt up` has one of its own), or say in DATABASE_URL where it is; `mutt doctor` looks closer"
+)
+
 
 class Away(MuttError):
     """A server that the command needs does not answer."""
@@ -22,13 +29,13 @@ def spoken() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise Away(f"Redis can't be asked: {first_line(error)}") from error
+        raise Away(f"Redis can't be asked: {first_line(error)}. {_REDIS}") from error
     except StoreDown as error:
-        raise Away(f"PostgreSQL can't be asked: {first_line(error)}") from error
+        raise Away(f"PostgreSQL can't be asked: {first_line(error)}. {_POSTGRES}") from error
     except SQLAlchemyError as error:
-        raise Away(f"PostgreSQL can't be asked: {first_line(fault(error))}") from error
+        raise Away(f"PostgreSQL can't be asked: {first_line(fault(error))}. {_POSTGRES}") from error
 
 
 def first_line(error: Exception) -> str:
     """An error in one line; of a class that says nothing, its name."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

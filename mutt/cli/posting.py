@@ -91,10 +91,19 @@ class Pace:
 class Sender:
     """Posts batches from several threads until there are none, or it is told to stop."""
 
-    def __init__(self, target: Target, batches: Iterator[Batch], pace: Pace, run: str) -> None:
+    def __init__(
+        self,
+        target: Target,
+        batches: Iterator[Batch],
+        pace: Pace,
+        run: str,
+        waiting: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
         self._target, self._batches, self._pace, self._run = target, batches, pace, run
+        self._waiting = waiting  # told why, the first time that a batch has to be sent again
         self.tally = Tally()
         self._stop, self._lock, self._source = threading.Event(), threading.Lock(), threading.Lock()
+        self._told = False
         self._broken: Exception | None = None
         self._number = 0
 
@@ -157,6 +166,8 @@ class Sender:
             if reason is None:
                 return
             retry = asked is not None and self._target.retry and time.monotonic() < give_up
+            if retry:
+                self._say_once(reason)
             if not retry or self._stop.wait(max(asked or 0.0, wait)):
                 with self._lock:
                     self.tally.errors += 1
@@ -165,6 +176,12 @@ class Sender:
             with self._lock:
                 self.tally.retries += 1
             wait = min(wait * 2, MOST_WAIT)
+
+    def _say_once(self, reason: str) -> None:
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            self._waiting(reason)
 
     def _post(self, session: requests.Session, batch: Batch, key: str) -> tuple[str | None, float | None]:
         """One attempt: what stood against it (None: it is accepted), and in how many seconds to ask again, if ever."""
@@ -183,7 +200,7 @@ class Sender:
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
         ) as error:
-            return f"no answer from {self._target.url}: {type(error).__name__}", 0.0
+            return f"no answer from {self._target.url}: {_cause(error)}", 0.0
         except requests.RequestException as error:
             return f"{type(error).__name__}: {error}", None
         if answer.status_code == 202:
@@ -203,6 +220,16 @@ class Sender:
             self.tally.duplicates += int(str(body.get("duplicates", 0)))
             self.tally.rejected += len(listed)
             self.tally.reasons.update(f"{item['field']}: {item['reason']}" for item in listed)
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said (refused, unknown name), or what kind of error it is."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and at.strerror:
+            return at.strerror
+        at = at.__cause__ or at.__context__
+    return "none in time" if isinstance(error, requests.Timeout) else type(error).__name__
 
 
 def _seconds(retry_after: str) -> float:

@@ -127,7 +127,14 @@ def _key(key: str, settings: Settings) -> str:
 def _send(
     target: Target, batches: Iterator[Batch], rate: float, connections: int, total: int | None, *, quiet: bool
 ) -> Tally:
-    sender = Sender(target, batches, Pace(rate), uuid4().hex)
+
+    def waiting(reason: str) -> None:
+        how = (
+            f"trying again, for up to {target.patience:g} s a batch (--patience; --no-retry gives up at once)"
+        )
+        click.echo(f"{reason}; {how}", err=True)
+
+    sender = Sender(target, batches, Pace(rate), uuid4().hex, waiting)
     with _progress(total, quiet=quiet) as progress:
         return sender.run(connections, progress)
 

@@ -187,7 +187,12 @@ def test_nobody_listening_is_given_up_after_the_patience(shell):
     sent = shell.json("send", "--url", "http://127.0.0.1:9", "--count", "1", "--patience", "0.3", code=1)
     assert sent["errors"] == 1
     assert sent["retries"] >= 1
-    assert list(sent["reasons"]) == ["no answer from http://127.0.0.1:9/ingest/native: ConnectionError"]
+    assert list(sent["reasons"]) == ["no answer from http://127.0.0.1:9/ingest/native: Connection refused"]
+
+
+def test_somebody_who_waits_for_an_address_is_told_once_why_and_how_long(shell):
+    told = shell("send", "--url", "http://127.0.0.1:9", "--count", "3", "--batch", "1", "--patience", "0.3")
+    assert told.output.count("Connection refused; trying again, for up to 0.3 s a batch") == 1
 
 
 def test_a_file_without_an_event_is_said_to_be_empty(shell, ingest, tmp_path):
@@ -256,7 +261,7 @@ def test_with_redis_away_a_sentence_says_so_without_the_password(shell, command)
     shell.set(REDIS_URL=NOWHERE_REDIS)
     result = shell(*command)
     assert isinstance(result.exception, MuttError)
-    assert str(result.exception).startswith("Redis can't be asked")
+    assert re.match(r"Redis can't be asked: .+[^.]\. Start it .+ REDIS_URL", str(result.exception))
     assert "sekret" not in str(result.exception) + result.output
 
 
@@ -265,7 +270,7 @@ def test_with_postgresql_away_a_sentence_says_so_without_the_password(shell, com
     shell.set(DATABASE_URL=NOWHERE_POSTGRES)
     result = shell(*command)
     assert isinstance(result.exception, MuttError)
-    assert str(result.exception).startswith("PostgreSQL can't be asked")
+    assert re.match(r"PostgreSQL can't be asked: .+[^.]\. Start it .+ DATABASE_URL", str(result.exception))
     assert "sekret" not in str(result.exception) + result.output
 
 
