@@ -11,12 +11,9 @@ from collections.abc import Iterable
 
 import redis
 
-from mutt import codec, names
 from mutt.cli.ledger import observe
 from mutt.errors import MuttError
-from mutt.event import Envelope
 from mutt.moogsim.book import most_in_window
-from mutt.streams.books import entries
 from tests.chaos.load import Sent
 from tests.chaos.site import LIMIT, Site
 
@@ -38,7 +35,7 @@ class Found:
     double: int = 0
     over: int = 0  #: requests beyond the budget in the fullest window
     alerts: int = 0
-    at_moog_again: int = 0  #: alerts that Moog took once more, under the same signature
+    at_moog_again: int = 0  #: alerts that Moog took once more, under the signature that PostgreSQL has
     refused: int = 0  #: requests without a 2xx
     recovered_s: float = 0.0
     why: str = ""  #: what was not as it must be, in words
@@ -67,62 +64,152 @@ def rest(site: Site, since: float) -> float:
     raise NotAtRest(f"not at rest after {PATIENCE:g} s: {said}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Raised:
+    """An alert as PostgreSQL has it."""
+
+    alert_id: str
+    event_id: str
+    status: str
+    signature: str
+    mark: str = ""
+    state: str = "raise"
+    reason: str = ""
+    cleared_by: str | None = None
+    batch_id: str = ""  #: of its event, with its place in that request
+    item: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """An event that Moog took."""
+
+    event_id: str
+    signature: str
+    at: float
+
+
+@dataclasses.dataclass
+class Standing:
+    """What stands where, of one scenario."""
+
+    rows: list[str] = dataclasses.field(default_factory=list)  #: marks of audit rows
+    letters: list[tuple[str, str]] = dataclasses.field(default_factory=list)  #: dead letters: (mark, reason)
+    alerts: list[Raised] = dataclasses.field(default_factory=list)
+    taken: list[Taken] = dataclasses.field(default_factory=list)  #: in the order in which Moog took them
+    silent: int = 0  #: rows that a rule forwards, and that have no alert
+
+
 def judge(
     site: Site, scenario: int, fault: str, sent: Sent, span: tuple[float, float], *, way: bool
 ) -> Found:
     """Hold what the senders know against what stands. ``span``: the scenario on the monotonic clock."""
-    hosts = f"chaos-{scenario}-%"
-    rows = Counter(_marks(row[0] for row in _rows(site, hosts)))
-    parked = Counter(_marks(_parked(site)))
-    found = Found(fault, accepted=len(sent.accepted), refused=sent.refused)
-    found.audited = sum(rows[mark] > 0 for mark in sent.accepted)
-    found.lost = sum(not rows[mark] and not parked[mark] for mark in sent.accepted)
-    found.double = sum(n - 1 for n in rows.values() if n > 1)
-    strangers = set(rows) - sent.accepted - sent.perhaps
-    if strangers:
-        found.why = f"{len(strangers)} rows of events that nobody sent, {min(strangers)} among them"
-    _alerts(site, hosts, found)
-    found.parked += sum(parked[mark] for mark in sent.accepted)
+    found = weigh(fault, sent, standing(site, f"chaos-{scenario}-"))
     found.over, by = over_budget(site, span, way=way)
     found.why = ". ".join(filter(None, (found.why, by)))
     return found
 
 
-def _marks(texts: Iterable[str]) -> Iterable[str]:
-    return itertools.chain.from_iterable(_MARK.findall(text)[-1:] for text in texts)
+def weigh(fault: str, sent: Sent, there: Standing) -> Found:
+    """The verdict on what stands: nothing lost, twice, parked (for no poison was sent) or out of order."""
+    rows, parked = Counter(there.rows), Counter(mark for mark, _ in there.letters)
+    found = Found(fault, accepted=len(sent.accepted), refused=sent.refused, parked=len(there.letters))
+    found.audited = sum(rows[mark] > 0 for mark in sent.accepted)
+    found.lost = sum(not rows[mark] and not parked[mark] for mark in sent.accepted)
+    found.double = sum(n - 1 for n in (rows + parked).values() if n > 1)
+    why = []
+    strangers = set(rows) - sent.accepted - sent.perhaps
+    if strangers:
+        why.append(f"{len(strangers)} rows of events that nobody sent, {min(strangers)} among them")
+    _weigh_alerts(there, found)
+    if found.parked:
+        reasons = Counter(reason for _, reason in there.letters)
+        reasons.update(alert.reason for alert in there.alerts if alert.status == "parked")
+        told = ", ".join(f"{reason or 'no reason'} ({n})" for reason, n in reasons.most_common())
+        why.append(f"{found.parked} parked, and no poison was sent: {told}")
+    if late := _out_of_order(there):
+        why.append(
+            f"{len(late)} alerts came to Moog before one of their signature that they follow: {late[0]}"
+        )
+    found.why = ". ".join(why)
+    return found
 
 
-def _rows(site: Site, hosts: str) -> list[tuple[str]]:
-    return site.ask("SELECT message FROM event_audit_log WHERE hostname LIKE %s AND source <> 'mutt'", hosts)
+def _weigh_alerts(there: Standing, found: Found) -> None:
+    """Each event that a rule forwards has one alert, and each alert is at Moog, under its signature alone."""
+    found.alerts = len(there.alerts)
+    found.double += found.alerts - len({alert.event_id for alert in there.alerts})
+    found.lost += there.silent
+    taken = Counter((one.event_id, one.signature) for one in there.taken)
+    stored = {(alert.event_id, alert.signature) for alert in there.alerts}
+    found.at_moog_again = sum(taken[key] - 1 for key in stored if taken[key])
+    found.double += sum(n for key, n in taken.items() if key not in stored)  # does not fold
+    found.parked += sum(alert.status == "parked" for alert in there.alerts)
+    for alert in there.alerts:
+        at_moog = taken[alert.event_id, alert.signature] > 0
+        found.lost += not (at_moog if alert.status == "delivered" else alert.status == "parked")
 
 
-def _parked(site: Site) -> Iterable[str]:
-    for _, fields in entries(site.redis, names.DLQ_ALERTS):
-        for segment in codec.decode(Envelope, fields).segments:
-            yield from (event.message for event in segment.events)
+def _out_of_order(there: Standing) -> list[str]:
+    """Alerts that Moog took first before one that they follow: a clear its raise, and an event of the same request."""
+    first: dict[tuple[str, str], float] = {}
+    for one in there.taken:
+        first.setdefault((one.event_id, one.signature), one.at)
+    at = {alert.alert_id: first.get((alert.event_id, alert.signature)) for alert in there.alerts}
+    follows = [(alert.alert_id, alert.cleared_by) for alert in there.alerts if alert.cleared_by]
+    requests: dict[tuple[str, str], list[Raised]] = {}
+    for alert in there.alerts:
+        if alert.batch_id:
+            requests.setdefault((alert.batch_id, alert.signature), []).append(alert)
+    for alerts in requests.values():
+        ids = [alert.alert_id for alert in sorted(alerts, key=lambda alert: alert.item)]
+        follows += itertools.pairwise(ids)
+    return [f"{b} before {a}" for a, b in follows if (x := at.get(a)) and (y := at.get(b)) and y < x]
 
 
-def _alerts(site: Site, hosts: str, found: Found) -> None:
-    """Each event that a rule forwards has one alert, and each delivered alert is at Moog."""
-    alerts = site.ask("SELECT event_id::text, status FROM alerts WHERE hostname LIKE %s", hosts)
-    found.alerts = len(alerts)
-    found.double += len(alerts) - len({event_id for event_id, _ in alerts})
-    silent = site.ask(
-        "SELECT count(*) FROM event_audit_log e WHERE hostname LIKE %s AND matched_rule_id IS NOT NULL"
-        " AND handling <> 'Ignore' AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event_id = e.event_id)",
-        hosts,
+def standing(site: Site, hosts: str) -> Standing:
+    """What stands of the hosts whose names begin like this."""
+    there, like = Standing(), hosts + "%"
+    wanted = hosts.replace("chaos-", "c").replace("-", ".")
+    query = "SELECT message FROM event_audit_log WHERE hostname LIKE %s AND source <> 'mutt'"
+    there.rows = [mark for (text,) in site.ask(query, like) for mark in _MARK.findall(text)[-1:]]
+    there.letters = [(mark, why) for mark, why in _letters(site) if not mark or mark.startswith(wanted)]
+    there.alerts = [
+        Raised(*row[:4], *_MARK.findall(row[4])[-1:] or [""], *row[5:]) for row in site.ask(_ALERTS, like)
+    ]
+    there.silent = site.ask(_SILENT, like)[0][0]
+    there.taken = sorted(
+        (
+            Taken(one["came"]["event_id"], one["came"]["signature"], one["at"])
+            for one in site.moog_says("/received")
+            if one["taken"] and one["came"]["source"].startswith(hosts)
+        ),
+        key=lambda one: one.at,
     )
-    found.lost += silent[0][0]
-    taken = Counter(
-        one["came"]["event_id"]
-        for one in site.moog_says("/received", limit=20_000)
-        if one["taken"] and one["came"]["source"].startswith(hosts.rstrip("%"))
-    )
-    found.at_moog_again = sum(n - 1 for n in taken.values())
-    found.parked += sum(status == "parked" for _, status in alerts)
-    missing = [event_id for event_id, status in alerts if status == "delivered" and not taken[event_id]]
-    other = [status for _, status in alerts if status not in ("delivered", "parked")]
-    found.lost += len(missing) + len(other)
+    return there
+
+
+_ALERTS = (
+    "SELECT a.alert_id::text, a.event_id::text, a.status, a.signature, a.description, a.state, a.reason,"
+    " a.cleared_by::text, coalesce(e.batch_id, ''), coalesce(e.item, 0) FROM alerts a"
+    " LEFT JOIN event_audit_log e ON e.event_id = a.event_id AND e.received_at = a.received_at"
+    " WHERE a.hostname LIKE %s"
+)
+_SILENT = (
+    "SELECT count(*) FROM event_audit_log e WHERE hostname LIKE %s AND matched_rule_id IS NOT NULL"
+    " AND handling <> 'Ignore'"
+    " AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event_id = e.event_id)"
+)
+
+
+def _letters(site: Site) -> Iterable[tuple[str, str]]:
+    """Every dead letter's marks, each with its reason. Letters whose alert says itself that it is parked are none."""
+    for queue in ("alerts", "moog"):
+        for letter in site.services.letters.listed(queue, payload=True):
+            if queue == "moog" and not letter.is_outcome and isinstance(letter.payload, dict):
+                continue
+            for mark in sorted(set(_MARK.findall(str(letter.payload)))) or [""]:
+                yield mark, letter.reason
 
 
 def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> tuple[int, str]:
