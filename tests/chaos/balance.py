@@ -20,6 +20,12 @@ from tests.chaos.site import LIMIT, Site
 #: Seconds in which everything must have come to rest.
 PATIENCE = 180.0
 
+#: What a sender may get from ingest, whatever is broken; 0: no answer. No key has a quota here, so no 429.
+ANSWERS = frozenset({0, 202, 503})
+
+#: Seconds in which a 503 must have come: one that MUTT promises, and what the way and a machine under load take.
+SOON = 1.5
+
 _MARK = re.compile(r"\[(c\d+\.\d+)\]")
 
 
@@ -101,13 +107,35 @@ class Standing:
 
 
 def judge(
-    site: Site, scenario: int, fault: str, sent: Sent, span: tuple[float, float], *, way: bool
+    site: Site,
+    scenario: int,
+    fault: str,
+    sent: Sent,
+    span: tuple[float, float],
+    *,
+    way: bool = False,
+    slow: bool = False,
 ) -> Found:
-    """Hold what the senders know against what stands. ``span``: the scenario on the monotonic clock."""
+    """Hold what the senders know against what stands. ``span``: the scenario on the monotonic clock; ``way``: the way
+    to Moog was slowed, ``slow``: answers of ingest may have come late."""
     found = weigh(fault, sent, standing(site, f"chaos-{scenario}-"))
     found.over, by = over_budget(site, span, way=way)
-    found.why = ". ".join(filter(None, (found.why, by)))
+    found.why = ". ".join(filter(None, (found.why, *answers(sent, slow=slow), by)))
     return found
+
+
+def answers(sent: Sent, *, slow: bool = False) -> list[str]:
+    """What was not as it must be in ingest's answers, in words."""
+    wrong = [
+        f"ingest answered {status} to {n} requests"
+        for status, n in sorted(sent.statuses.items())
+        if status not in ANSWERS
+    ]
+    if sent.bare:
+        wrong.append(f"{sent.bare} 503s without a Retry-After")
+    if sent.slowest > SOON and not slow:
+        wrong.append(f"a 503 took {sent.slowest:.1f} s")
+    return wrong
 
 
 def weigh(fault: str, sent: Sent, there: Standing) -> Found:

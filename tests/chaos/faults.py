@@ -40,6 +40,7 @@ class Fault:
     hold: float = 1.0  #: seconds that it lasts once it was seen
     late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
     way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
+    slow: bool = False  #: answers of ingest may come late: it stands still itself, or the way to it is slow
     flow: bool = (
         False  #: it shows in what flows: where two are had at once it comes first, while something flows
     )
@@ -113,7 +114,7 @@ def child_ended(site: Site, _load: Load, name: str, number: int) -> Iterator[Non
 
 @_each(
     ("a worker's child stopped, then killed", ["alerts1"], ("alerts1",), {"hold": 4.0}),
-    ("ingest's child stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+    ("ingest's child stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0, "slow": True}),
 )
 def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGSTOP the process that does the work for longer than it may be silent, then SIGKILL."""
@@ -147,7 +148,7 @@ def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
     ("a worker stopped, then killed", ["alerts2"], ("alerts2",), {"hold": 4.0}),
     ("a forwarder stopped, then killed", ["moog1"], ("moog1",), {"hold": 4.0}),
     ("housekeeping stopped, then killed", ["housekeeping"], ("housekeeping",), {"hold": 4.0}),
-    ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+    ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0, "slow": True}),
     ("beat stopped, then killed", ["beat"], ("beat",), {}),
     ("Flower stopped, then killed", ["flower"], ("flower",), {}),
 )
@@ -543,6 +544,7 @@ LINKS = (
                 "hold": 3.0,
                 "flow": True,
                 "way": link == "moog" and kind in ("latency", "blackhole"),
+                "slow": link == "ingest" and kind in ("latency", "blackhole"),
             },
         )
         for name, link, role, touches in LINKS

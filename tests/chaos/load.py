@@ -7,6 +7,7 @@ a key makes a second try known, the events of that try get new marks: it is a ne
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,8 +46,9 @@ class Sent:
     accepted: set[str] = dataclasses.field(default_factory=set)  #: a 2xx came for it
     perhaps: set[str] = dataclasses.field(default_factory=set)  #: no 2xx came; it may have gone in
     refused: int = 0  #: answers other than 2xx, and requests without one
-    statuses: dict[int, int] = dataclasses.field(default_factory=dict)  #: by status; 0: none came
+    statuses: Counter[int] = dataclasses.field(default_factory=Counter)  #: answers by status; 0: none came
     slowest: float = 0.0  #: seconds that a 503 took
+    bare: int = 0  #: 503s without a Retry-After
 
 
 class Load:
@@ -162,16 +165,15 @@ class Load:
         self, session: requests.Session, body: bytes, headers: dict[str, str], marks: list[str]
     ) -> bool:
         began = time.monotonic()
-        try:
+        reply = None
+        with contextlib.suppress(requests.RequestException):
             reply = session.post(self._url, data=body, headers=headers, timeout=15)
-            status = reply.status_code
-        except requests.RequestException:
-            status = 0
         with self._lock:
-            self.sent.statuses[status] = self.sent.statuses.get(status, 0) + 1
-            if status == 503:
+            self.sent.statuses[reply.status_code if reply is not None else 0] += 1
+            if reply is not None and reply.status_code == 503:
                 self.sent.slowest = max(self.sent.slowest, time.monotonic() - began)
-            if not 200 <= status < 300:
+                self.sent.bare += "Retry-After" not in reply.headers
+            if reply is None or not 200 <= reply.status_code < 300:
                 self.sent.refused += 1
                 return False
             if reply.json()["rejected"]:

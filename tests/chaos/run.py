@@ -93,7 +93,15 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
         except NotAtRest as error:
             return Found(name, accepted=len(sent.accepted), refused=sent.refused, why=str(error))
     span = began, time.monotonic()
-    found = judge(site, number, name, sent, span, way=any(fault.way for fault in scenario))
+    found = judge(
+        site,
+        number,
+        name,
+        sent,
+        span,
+        way=any(fault.way for fault in scenario),
+        slow=any(fault.slow for fault in scenario),
+    )
     found.recovered_s, found.why = span[1] - max(mended, stopped), ". ".join(filter(None, (why, found.why)))
     return found
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
-from tests.chaos.balance import Found, Raised, Standing, Taken, weigh
+from tests.chaos.balance import Found, Raised, Standing, Taken, answers, weigh
 from tests.chaos.load import Sent
 
 
@@ -138,3 +139,19 @@ def test_an_alert_before_one_of_its_signature_and_request_that_it_follows_is_see
 def test_a_late_repeat_is_not_out_of_order(sent, there):
     there.taken.append(Taken("e0", "sig", 3.0))
     assert weighed(sent, there).good
+
+
+def test_what_ingest_may_answer_is_no_fault():
+    assert answers(Sent(statuses=Counter({0: 3, 202: 5, 503: 2}), slowest=1.1)) == []
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 413, 429, 500, 502])
+def test_any_other_answer_is_one(status):
+    assert answers(Sent(statuses=Counter({202: 5, status: 2}))) == [f"ingest answered {status} to 2 requests"]
+
+
+def test_a_503_must_come_soon_unless_the_fault_makes_it_late_and_must_name_a_time():
+    late = Sent(statuses=Counter({503: 1}), slowest=1.6)
+    assert answers(late) == ["a 503 took 1.6 s"]
+    assert answers(late, slow=True) == []
+    assert answers(Sent(statuses=Counter({503: 1}), bare=1)) == ["1 503s without a Retry-After"]

@@ -58,7 +58,7 @@ def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_a
     made.stack.balanced()
 
     def found(sent: Sent) -> Found:
-        return judge(made, number, "none", sent, (0.0, 0.0), way=False)
+        return judge(made, number, "none", sent, (0.0, 0.0))
 
     honest = found(sent)
     assert (honest.lost, honest.double, honest.why) == (0, 0, "")
