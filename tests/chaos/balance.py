@@ -20,6 +20,9 @@ from tests.chaos.site import LIMIT, Site
 #: Seconds in which everything must have come to rest.
 PATIENCE = 180.0
 
+#: Events of one host and text that no rule handles, of which so many in a day are an alert (the default).
+UNHANDLED = 100
+
 #: What a sender may get from ingest, whatever is broken; 0: no answer. No key has a quota here, so no 429.
 ANSWERS = frozenset({0, 202, 503})
 
@@ -78,7 +81,8 @@ class Raised:
     event_id: str
     status: str
     signature: str
-    mark: str = ""
+    mark: str = ""  #: of its event; MUTT's own have none
+    hostname: str = ""
     state: str = "raise"
     reason: str = ""
     cleared_by: str | None = None
@@ -103,7 +107,9 @@ class Standing:
     letters: list[tuple[str, str]] = dataclasses.field(default_factory=list)  #: dead letters: (mark, reason)
     alerts: list[Raised] = dataclasses.field(default_factory=list)
     taken: list[Taken] = dataclasses.field(default_factory=list)  #: in the order in which Moog took them
-    silent: int = 0  #: rows that a rule forwards, and that have no alert
+    silent: list[str] = dataclasses.field(
+        default_factory=list
+    )  #: marks of rows that a rule forwards, without an alert
 
 
 def judge(
@@ -150,6 +156,7 @@ def weigh(fault: str, sent: Sent, there: Standing) -> Found:
     if strangers:
         why.append(f"{len(strangers)} rows of events that nobody sent, {min(strangers)} among them")
     _weigh_alerts(there, found)
+    why += _fates(sent, there, rows, found)
     if found.parked:
         reasons = Counter(reason for _, reason in there.letters)
         reasons.update(alert.reason for alert in there.alerts if alert.status == "parked")
@@ -167,7 +174,6 @@ def _weigh_alerts(there: Standing, found: Found) -> None:
     """Each event that a rule forwards has one alert, and each alert is at Moog, under its signature alone."""
     found.alerts = len(there.alerts)
     found.double += found.alerts - len({alert.event_id for alert in there.alerts})
-    found.lost += there.silent
     taken = Counter((one.event_id, one.signature) for one in there.taken)
     stored = {(alert.event_id, alert.signature) for alert in there.alerts}
     found.at_moog_again = sum(taken[key] - 1 for key in stored if taken[key])
@@ -176,6 +182,50 @@ def _weigh_alerts(there: Standing, found: Found) -> None:
     for alert in there.alerts:
         at_moog = taken[alert.event_id, alert.signature] > 0
         found.lost += not (at_moog if alert.status == "delivered" else alert.status == "parked")
+
+
+def _fates(sent: Sent, there: Standing, rows: Counter[str], found: Found) -> list[str]:
+    """Each audited event has the alert that its sender knows of, or none; what is not so, in words."""
+    by_mark: dict[str, list[Raised]] = {}
+    for alert in there.alerts:
+        if alert.mark:
+            by_mark.setdefault(alert.mark, []).append(alert)
+    why = []
+    audited = {mark for mark in sent.accepted if rows[mark]}
+    missing = sorted(mark for mark in audited & {*sent.raises, *sent.ends} if mark not in by_mark)
+    missing += sorted(mark for mark in there.silent if mark not in sent.accepted)
+    found.lost += len(missing)
+    if missing:
+        why.append(f"{len(missing)} alerts missing, {missing[0]}'s among them")
+    needless = sorted(set(by_mark) - sent.raises - set(sent.ends))
+    found.double += len(needless)
+    if needless:
+        why.append(f"{len(needless)} alerts of events that make none, {needless[0]}'s among them")
+    wrong = [mark for mark, raised in sent.ends.items() if not _ends(by_mark.get(mark), by_mark.get(raised))]
+    if wrong:
+        why.append(f"{len(wrong)} clears that do not end their raise, {wrong[0]} among them")
+    return why + _metas(sent, there, audited, found)
+
+
+def _ends(clears: list[Raised] | None, raises: list[Raised] | None) -> bool:
+    """Does the clear, if it has an alert, end its raise, under the raise's signature?"""
+    if not clears:
+        return True
+    ends = clears[0].state, clears[0].signature, clears[0].alert_id
+    return bool(raises) and ends == ("clear", raises[0].signature, raises[0].cleared_by)
+
+
+def _metas(sent: Sent, there: Standing, audited: set[str], found: Found) -> list[str]:
+    """The alerts for many events that no rule handles: one for each host and text of which enough came."""
+    surely = Counter(what for mark, what in sent.unhandled.items() if mark in audited)
+    perhaps = surely + Counter(what for mark, what in sent.unhandled.items() if mark in sent.perhaps)
+    least = Counter(host for (host, _), n in surely.items() if n >= UNHANDLED)
+    most = Counter(host for (host, _), n in perhaps.items() if n >= UNHANDLED)
+    there_are = Counter(alert.hostname for alert in there.alerts if not alert.mark)
+    lost, double = (least - there_are).total(), (there_are - most).total()
+    found.lost, found.double = found.lost + lost, found.double + double
+    told = (lost, "missing"), (double, "too many")
+    return [f"{n} alerts of events that no rule handles {what}" for n, what in told if n]
 
 
 def _out_of_order(there: Standing) -> list[str]:
@@ -205,7 +255,7 @@ def standing(site: Site, hosts: str) -> Standing:
     there.alerts = [
         Raised(*row[:4], *_MARK.findall(row[4])[-1:] or [""], *row[5:]) for row in site.ask(_ALERTS, like)
     ]
-    there.silent = site.ask(_SILENT, like)[0][0]
+    there.silent = [mark for (text,) in site.ask(_SILENT, like) for mark in _MARK.findall(text)[-1:]]
     there.taken = sorted(
         (
             Taken(one["came"]["event_id"], one["came"]["signature"], one["at"])
@@ -218,13 +268,13 @@ def standing(site: Site, hosts: str) -> Standing:
 
 
 _ALERTS = (
-    "SELECT a.alert_id::text, a.event_id::text, a.status, a.signature, a.description, a.state, a.reason,"
-    " a.cleared_by::text, coalesce(e.batch_id, ''), coalesce(e.item, 0) FROM alerts a"
+    "SELECT a.alert_id::text, a.event_id::text, a.status, a.signature, a.description, a.hostname, a.state,"
+    " a.reason, a.cleared_by::text, coalesce(e.batch_id, ''), coalesce(e.item, 0) FROM alerts a"
     " LEFT JOIN event_audit_log e ON e.event_id = a.event_id AND e.received_at = a.received_at"
     " WHERE a.hostname LIKE %s"
 )
 _SILENT = (
-    "SELECT count(*) FROM event_audit_log e WHERE hostname LIKE %s AND matched_rule_id IS NOT NULL"
+    "SELECT message FROM event_audit_log e WHERE hostname LIKE %s AND matched_rule_id IS NOT NULL"
     " AND handling <> 'Ignore'"
     " AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event_id = e.event_id)"
 )

@@ -18,7 +18,9 @@ def alert(n: int, **other: object) -> Raised:
 
 @pytest.fixture
 def sent() -> Sent:
-    return Sent(accepted={f"c1.{n}" for n in range(4)}, perhaps={"c1.9"})
+    return Sent(
+        accepted={f"c1.{n}" for n in range(4)}, perhaps={"c1.9"}, raises={"c1.0"}, ends={"c1.1": "c1.0"}
+    )
 
 
 @pytest.fixture
@@ -45,6 +47,8 @@ def test_an_event_that_may_have_gone_in_is_no_stranger_and_not_missed(sent, ther
     assert weighed(sent, there).good
     there.rows.append("c1.9")
     assert weighed(sent, there).good
+    there.silent = ["c1.9"]
+    assert weighed(sent, there).lost == 1, "but if it is there, so is its alert"
 
 
 def test_a_lost_event_is_seen(sent, there):
@@ -131,9 +135,52 @@ def test_a_clear_before_its_raise_is_seen(sent, there):
 
 
 def test_an_alert_before_one_of_its_signature_and_request_that_it_follows_is_seen(sent, there):
+    sent.raises, sent.ends = {"c1.0", "c1.1"}, {}
     there.alerts = [alert(0), alert(1)]
     there.taken = [Taken("e1", "sig", 1.0), Taken("e0", "sig", 2.0)]
     assert "came to Moog before" in weighed(sent, there).why
+
+
+def test_an_audited_event_without_the_alert_that_its_sender_knows_of_is_seen(sent, there):
+    sent.raises.add("c1.2")
+    found = weighed(sent, there)
+    assert (found.lost, found.why) == (1, "1 alerts missing, c1.2's among them")
+
+
+def test_an_alert_of_an_event_that_makes_none_is_seen(sent, there):
+    there.alerts.append(alert(3, signature="other"))
+    there.taken.append(Taken("e3", "other", 3.0))
+    assert weighed(sent, there).double == 1
+
+
+@pytest.mark.parametrize("other", [{"signature": "another"}, {"state": "raise"}, {"alert_id": "a7"}])
+def test_a_clear_that_does_not_end_its_raise_is_seen(sent, there, other):
+    there.alerts[1] = alert(1, **({"state": "clear"} | other))
+    there.taken[1] = Taken("e1", there.alerts[1].signature, 2.0)
+    assert "do not end their raise" in weighed(sent, there).why
+
+
+@pytest.mark.parametrize(
+    ("accepted", "perhaps", "alerts", "lost", "double"),
+    [
+        (99, 0, 0, 0, 0),
+        (100, 0, 1, 0, 0),
+        (250, 0, 1, 0, 0),
+        (99, 1, 0, 0, 0),
+        (99, 1, 1, 0, 0),
+        (100, 0, 0, 1, 0),
+        (100, 0, 2, 0, 1),
+        (99, 0, 1, 0, 1),
+    ],
+)
+def test_so_many_events_that_no_rule_handles_are_one_alert(accepted, perhaps, alerts, lost, double):
+    marks = [f"c1.{n}" for n in range(accepted + perhaps)]
+    unhandled = dict.fromkeys(marks, ("h", "text"))
+    sent = Sent(set(marks[:accepted]), set(marks[accepted:]), unhandled=unhandled)
+    raised = [alert(n, mark="", hostname="h", batch_id="") for n in range(alerts)]
+    there = Standing(marks, alerts=raised, taken=[Taken(one.event_id, "sig", 1.0) for one in raised])
+    found = weighed(sent, there)
+    assert (found.lost, found.double, found.good) == (lost, double, not (lost or double))
 
 
 def test_a_late_repeat_is_not_out_of_order(sent, there):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos import run as runner
-from tests.chaos.balance import Found, judge, over_budget
+from tests.chaos.balance import Found, judge, over_budget, standing
 from tests.chaos.faults import FAULTS
-from tests.chaos.load import Load, Sent
+from tests.chaos.load import NOISY, Load, Sent
 from tests.chaos.site import Site, site
 from tests.servers import scratch
 from tests.waiting import wait_until
@@ -52,8 +52,8 @@ def test_no_fault_of_the_short_form_costs_or_doubles_an_event_or_exceeds_the_bud
 @pytest.mark.timeout(120)
 def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_and_a_row_of_nobody(made):
     number = 900
-    load = Load(made.ingest, made.keys, number, SEED, 500.0).start()
-    wait_until(lambda: load.accepted > 300, 30, "load to flow")
+    load = Load(made.ingest, made.keys, number, SEED, 1500.0).start()
+    wait_until(lambda: load.accepted > 1500, 30, "load to flow")
     sent = load.stop()
     made.stack.balanced()
 
@@ -62,6 +62,9 @@ def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_a
 
     honest = found(sent)
     assert (honest.lost, honest.double, honest.why) == (0, 0, "")
+    there = standing(made, f"chaos-{number}-")
+    assert {alert.state for alert in there.alerts} == {"raise", "clear"}
+    assert [alert.hostname for alert in there.alerts if not alert.mark] == [f"chaos-{number}-{NOISY}"]
     assert found(Sent(accepted={*sent.accepted, f"c{number}.x"})).lost == 1
     assert "nobody sent" in found(Sent(accepted=set(list(sent.accepted)[1:]))).why
     hosts = f"chaos-{number}-%"
