@@ -59,11 +59,11 @@ def main(
         raise click.UsageError("the runner asks Linux' /proc whose a connection is: run it on Linux")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     dice = random.Random(seed)
+    spills = "on" if (dice.random() < 0.5 if spill is None else spill) else "off"
     try:
-        scenarios = runner.planned(runner.chosen(faults, dice), pairs, dice)
+        scenarios = runner.planned(runner.chosen(faults, dice, spill=spills == "on"), pairs, dice)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    spills = "on" if (dice.random() < 0.5 if spill is None else spill) else "off"
     console.print(f"SEED={seed}: {len(scenarios)} scenarios, about {events:,} events, INGEST_SPILL={spills}")
     began = time.monotonic()
     with scratch() as directory, site(directory, {"INGEST_SPILL": spills}) as made:

@@ -45,6 +45,7 @@ class Fault:
         False  #: it shows in what flows: where two are had at once it comes first, while something flows
     )
     link: str = ""  #: one of several that can happen to this link: a run has two of them
+    spill: bool = False  #: only where ingest may spill
 
     def __call__(self, site: Site, load: Load) -> contextlib.AbstractContextManager[None]:
         return contextlib.contextmanager(self.body)(site, load)
@@ -92,10 +93,7 @@ def _call(body: Callable[..., Iterator[None]], arguments: tuple[Any, ...], site:
 )
 def killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGKILL a process that the supervisor keeps."""
-    old = site.pid(name)
-    os.kill(old, signal.SIGKILL)
-    site.back(name, old)
-    yield
+    yield from _ended(site, name, signal.SIGKILL)
 
 
 @_each(
@@ -138,10 +136,17 @@ def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[No
 )
 def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGTERM, as a deploy does."""
+    yield from _ended(site, name, signal.SIGTERM)
+
+
+def _ended(site: Site, name: str, number: int) -> Iterator[None]:
     old = site.pid(name)
-    os.kill(old, signal.SIGTERM)
-    site.back(name, old)
-    yield
+    os.kill(old, number)
+    try:
+        site.seen(lambda: not alive(old), f"{name} ({old}) to be gone")
+        yield
+    finally:
+        site.back(name, old)
 
 
 @_each(
@@ -454,40 +459,46 @@ def _still(pid: int) -> Iterator[None]:
     (
         "Moog throttles: 429",
         ["moog"],
-        ({"behaviour": "429", "retry_after": 1}, "429"),
+        ({"behaviour": "429", "retry_after": 1},),
         {"hold": 4.0, "flow": True},
     ),
-    ("Moog fails: 500", ["moog"], ({"behaviour": "500"}, "500"), {"hold": 3.0, "flow": True}),
-    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"}, "401"), {"hold": 3.0, "flow": True}),
+    ("Moog fails: 500", ["moog"], ({"behaviour": "500"},), {"hold": 3.0, "flow": True}),
+    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"},), {"hold": 3.0, "flow": True}),
     (
         "Moog hangs up after it took",
         ["moog"],
-        ({"behaviour": "hangup_before"}, "0"),
+        ({"behaviour": "hangup_before"},),
         {"hold": 2.0, "flow": True},
     ),
     (
         "Moog hangs up after its answer",
         ["moog"],
-        ({"behaviour": "hangup_after"}, "200"),
+        ({"behaviour": "hangup_after"},),
         {"hold": 2.0, "flow": True},
     ),
     (
         "Moog answers by drips",
         ["moog"],
-        ({"behaviour": "drip", "delay": 0.5}, "200"),
+        ({"behaviour": "drip", "delay": 0.5},),
+        {"hold": 5.0, "flow": True},
+    ),
+    (
+        "Moog answers half",
+        ["moog"],
+        ({"behaviour": "drip_body", "delay": 0.5},),
         {"hold": 5.0, "flow": True},
     ),
 )
-def moog_answers(site: Site, _load: Load, step: dict[str, Any], status: str) -> Iterator[None]:
-    """The simulator answers as told, to every request."""
+def moog_answers(site: Site, _load: Load, step: dict[str, Any]) -> Iterator[None]:
+    """The simulator answers as told, to every request. An answer that breaks off does so behind its head: half."""
 
     def answered() -> int:
-        return int(site.moog_says("/stats")["by_status"].get(status, 0))
+        return int(site.moog_says("/stats")["by_behaviour"].get(step["behaviour"], 0))
 
     site.moog_does(step)
     before = answered()
     try:
-        site.seen(lambda: answered() > before, f"an answer of {status}")
+        site.seen(lambda: answered() > before, f"a request to meet {step['behaviour']}")
         yield
     finally:
         site.moog_does()
@@ -540,7 +551,7 @@ LINKS = (
             touches,
             (link, kind, role, how),
             {
-                "link": name,
+                "link": "" if (link, kind) == ("moog", "cut_reply") else name,  # half an answer: in every run
                 "hold": 3.0,
                 "flow": True,
                 "way": link == "moog" and kind in ("latency", "blackhole"),
@@ -565,6 +576,33 @@ def network(
         site.links.heal(link, *roles)
 
 
+@_each(
+    *(
+        (
+            f"ingest - PostgreSQL: {words}, and Redis away",
+            ["ingest", "redis", "postgres"],
+            (kind, how),
+            {"link": "ingest - PostgreSQL", "hold": 3.0, "flow": True, "spill": True},
+        )
+        for words, kind, how in HAPPENS
+        if kind != "cut"  # nothing is open there while Redis is
+    )
+)
+def spill_broken(site: Site, load: Load, kind: str, how: dict[str, float]) -> Iterator[None]:
+    """Ingest has no Redis, and the way to where it spills is broken too. Where nothing can pass there, it says so."""
+    before, refused = site.links.did("postgres", "ingest"), load.answered(503)
+    site.links.do("redis", "refuse", "ingest")
+    site.links.do("postgres", kind, "ingest", **how)
+    try:
+        site.seen(lambda: site.links.did("postgres", "ingest") > before, f"postgres of ingest: {kind}")
+        if kind in ("refuse", "blackhole"):
+            site.seen(lambda: load.answered(503) > refused, "a 503")
+        yield
+    finally:
+        site.links.heal("redis", "ingest")
+        site.links.heal("postgres", "ingest")
+
+
 # Senders and doorbells
 
 
@@ -574,9 +612,12 @@ def clocks_stepped(site: Site, load: Load) -> Iterator[None]:
     for days in (-20_000, 3, 15_000, -1, 400):
         load.step = timedelta(days=days)
         time.sleep(0.3)
-    query = "SELECT 1 FROM event_audit_log WHERE occurred_at > received_at + interval '300 days' LIMIT 1"
+    query = (
+        "SELECT bool_or(occurred_at > received_at + interval '300 days')"
+        " AND bool_or(occurred_at < received_at - interval '300 days') FROM event_audit_log WHERE hostname LIKE %s"
+    )
     try:
-        site.seen(lambda: site.ask(query), "an event out of the future")
+        site.seen(lambda: site.ask(query, f"{load.hosts}%") == [(True,)], "events of both times")
         yield
     finally:
         load.step = timedelta()

@@ -130,9 +130,19 @@ class Load:
         return self.sent
 
     @property
+    def hosts(self) -> str:
+        """How the names of this load's hosts begin, and of no other's."""
+        return f"chaos-{self._scenario}-"
+
+    @property
     def accepted(self) -> int:
         with self._lock:
             return len(self.sent.accepted)
+
+    def answered(self, status: int) -> int:
+        """How many answers of this status came."""
+        with self._lock:
+            return self.sent.statuses[status]
 
     def _run(self, dice: Sender) -> None:
         try:
@@ -188,7 +198,7 @@ class Load:
     def _event(self, dice: Sender, mark: str, manner: str, raised: list[Pair]) -> dict[str, Any]:
         at = datetime.now(UTC) + self.step
         event: dict[str, Any] = {
-            "hostname": f"chaos-{self._scenario}-{dice.randrange(HOSTS)}",
+            "hostname": f"{self.hosts}{dice.randrange(HOSTS)}",
             "timestamp": at.isoformat(timespec="milliseconds"),
             "severity": dice.randrange(8),
         }
@@ -209,7 +219,7 @@ class Load:
 
     def _line(self, dice: Sender, mark: str, event: dict[str, Any]) -> None:
         if dice.random() < NOISE:
-            event["hostname"] = f"chaos-{self._scenario}-{NOISY}"
+            event["hostname"] = self.hosts + NOISY
             text = _TEXTS[0]
         else:
             text = dice.choices(_TEXTS, _SHARES)[0]

@@ -22,19 +22,22 @@ APART = (0.0, 1.5)
 Scenario = tuple[Fault, ...]
 
 
-def chosen(words: str, dice: random.Random) -> list[Fault]:
+def chosen(words: str, dice: random.Random, *, spill: bool) -> list[Fault]:
     """The faults whose names hold one of ``words`` (separated by commas, in any case).
 
-    Without words: all, but of what can happen to a link only two, of the dice's choice. Raises ValueError.
+    Without words: all, but of what can happen to a link only two, of the dice's choice. ``spill``: may ingest do so?
+    Raises ValueError.
     """
     wanted = [word.strip().lower() for word in words.split(",") if word.strip()]
+    possible = [one for one in FAULTS.values() if spill or not one.spill]
     if wanted:
-        found = [one for one in FAULTS.values() if any(word in one.name.lower() for word in wanted)]
+        found = [one for one in possible if any(word in one.name.lower() for word in wanted)]
         if not found:
-            raise ValueError(f"no fault is called like {words!r}; there are: {', '.join(FAULTS)}")
+            names = ", ".join(one.name for one in possible)
+            raise ValueError(f"no fault is called like {words!r}; there are: {names}")
         return found
     links: dict[str, list[Fault]] = {}
-    for one in FAULTS.values():
+    for one in possible:
         links.setdefault(one.link, []).append(one)
     alone = links.pop("")
     return alone + [one for happens in links.values() for one in dice.sample(happens, 2)]

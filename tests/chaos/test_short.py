@@ -85,20 +85,52 @@ def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_a
         assert found(sent).double == 1
 
 
-def test_requests_beyond_the_limit_are_seen():
-    at = 1000.0
-    made_up = type("MadeUp", (), {"first_bytes": lambda _: [at + n / 1000 for n in range(103)]})()
-    assert over_budget(made_up, (at - 1, at + 10), way=True) == (3, "3 over by the forwarders' first bytes")
+class MadeUp:
+    """A site of which nothing is known but when requests began, and came."""
+
+    def __init__(self, first: int, reads: int) -> None:
+        self._first, self._reads = first, reads
+
+    def first_bytes(self) -> list[float]:
+        return [1000 + n / 1000 for n in range(self._first)]
+
+    def moog_says(self, _: str) -> list[dict]:
+        return [{"request": n, "at": 1000 + n / 1000} for n in range(self._reads)]
+
+
+@pytest.mark.parametrize(
+    ("first", "reads", "way", "over"),
+    [
+        (103, 0, True, (3, "3 over by the forwarders' first bytes")),
+        (0, 104, False, (4, "4 over by the simulator's first reads")),
+        (100, 100, False, (0, "")),
+        (100, 100, True, (0, "")),
+        (0, 2, True, (0, "the forwarders told of 0 first bytes, and 2 requests came to Moog")),
+    ],
+)
+def test_requests_beyond_the_limit_are_seen_and_that_nobody_noted_them(first, reads, way, over):
+    assert over_budget(MadeUp(first, reads), (999.0, 1010.0), way=way) == over
+
+
+def planned(seed: int, *, spill: bool = True) -> list[runner.Scenario]:
+    dice = random.Random(seed)
+    return runner.planned(runner.chosen("", dice, spill=spill), 8, dice)
 
 
 def test_the_same_seed_gives_the_same_run():
     def plan(seed: int) -> list[str]:
-        dice = random.Random(seed)
-        scenarios = runner.planned(runner.chosen("", dice), 8, dice)
-        return [" + ".join(fault.name for fault in scenario) for scenario in scenarios]
+        return [" + ".join(fault.name for fault in scenario) for scenario in planned(seed)]
 
     assert plan(3) == plan(3)
     assert plan(3) != plan(4)
     assert len(plan(3)) > 60
-    for scenario in runner.planned(runner.chosen("", random.Random(5)), 8, random.Random(5)):
+    for scenario in planned(5):
         assert len(scenario) == 1 or not scenario[0].touches & scenario[1].touches
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_run_has_half_answers_of_moog_and_breaks_the_spill_only_where_there_is_one(seed):
+    alone = {one.name for one, *more in planned(seed) if not more}
+    assert {"Moog answers half", "forwarders - Moog: replies cut"} <= alone
+    assert sum(name.startswith("ingest - PostgreSQL") for name in alone) == 2
+    assert not any(one.spill for scenario in planned(seed, spill=False) for one in scenario)
