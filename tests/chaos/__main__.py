@@ -110,7 +110,7 @@ def _wrong(one: Found) -> str:
 
 def _said(one: Found) -> None:
     verdict = "ok" if one.good else f"NOT AS IT MUST BE: {_wrong(one)}"
-    console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.recovered_s:.1f} s, {verdict}")
+    console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.rest_s:.1f} s, {verdict}")
 
 
 def _table(title: str, found: Sequence[Found]) -> None:

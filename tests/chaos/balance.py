@@ -7,7 +7,8 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import redis
 
@@ -46,7 +47,7 @@ class Found:
     alerts: int = 0
     at_moog_again: int = 0  #: alerts that Moog took once more, under the signature that PostgreSQL has
     refused: int = 0  #: requests without a 2xx
-    recovered_s: float = 0.0
+    rest_s: float = 0.0  #: from the mend, or the load's end where that was later, until nothing was under way
     why: str = ""  #: what was not as it must be, in words
 
     @property
@@ -173,7 +174,7 @@ def weigh(fault: str, sent: Sent, there: Standing) -> Found:
 def _weigh_alerts(there: Standing, found: Found) -> None:
     """Each event that a rule forwards has one alert, and each alert is at Moog, under its signature alone."""
     found.alerts = len(there.alerts)
-    found.double += found.alerts - len({alert.event_id for alert in there.alerts})
+    found.double += found.alerts - len({alert.mark or alert.event_id for alert in there.alerts})
     taken = Counter((one.event_id, one.signature) for one in there.taken)
     stored = {(alert.event_id, alert.signature) for alert in there.alerts}
     found.at_moog_again = sum(taken[key] - 1 for key in stored if taken[key])
@@ -245,8 +246,8 @@ def _out_of_order(there: Standing) -> list[str]:
     return [f"{b} before {a}" for a, b in follows if (x := at.get(a)) and (y := at.get(b)) and y < x]
 
 
-def standing(site: Site, hosts: str) -> Standing:
-    """What stands of the hosts whose names begin like this."""
+def standing(site: Site, hosts: str, received: Sequence[dict[str, Any]] | None = None) -> Standing:
+    """What stands of the hosts whose names begin like this. ``received``: what came to Moog, if known."""
     there, like = Standing(), hosts + "%"
     wanted = hosts.replace("chaos-", "c").replace("-", ".")
     query = "SELECT message FROM event_audit_log WHERE hostname LIKE %s AND source <> 'mutt'"
@@ -259,7 +260,7 @@ def standing(site: Site, hosts: str) -> Standing:
     there.taken = sorted(
         (
             Taken(one["came"]["event_id"], one["came"]["signature"], one["at"])
-            for one in site.moog_says("/received")
+            for one in (site.moog_says("/received") if received is None else received)
             if one["taken"] and one["came"]["source"].startswith(hosts)
         ),
         key=lambda one: one.at,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.chaos.balance import Found, NotAtRest, judge, rest
+from tests.chaos.balance import Found, NotAtRest, judge, rest, standing, weigh
 from tests.chaos.faults import FAULTS, Fault
-from tests.chaos.load import Load
+from tests.chaos.load import Load, Sent
 from tests.chaos.site import NotSeen, Site
 from tests.waiting import wait_until
 
@@ -61,19 +62,42 @@ def planned(faults: Sequence[Fault], pairs: int, dice: random.Random) -> list[Sc
 def run(
     site: Site, scenarios: Sequence[Scenario], events: int, seed: int, said: Callable[[Found], None]
 ) -> list[Found]:
-    """Run them all, about ``events`` accepted events together. Stops where the site does not come to rest."""
-    found: list[Found] = []
+    """Run them all, about ``events`` accepted events together. Stops where the site does not come to rest.
+
+    At the end each is weighed once more: a later one must not have lost or doubled what was well.
+    """
+    done: list[tuple[int, Found, Sent]] = []
     for number, scenario in enumerate(scenarios):
         share = -(-events // len(scenarios))
-        one = _scenario(site, number, scenario, share, seed)
-        found.append(one)
-        said(one)
-        if one.why.startswith("not at rest"):
-            break
+        found, sent = _scenario(site, number, scenario, share, seed)
+        done.append((number, found, sent))
+        said(found)
+        if found.why.startswith("not at rest"):
+            return [found for _, found, _ in done]
+    return weighed_again(site, done, said)
+
+
+def weighed_again(
+    site: Site, done: Sequence[tuple[int, Found, Sent]], said: Callable[[Found], None]
+) -> list[Found]:
+    """The finds as they are now; what has become worse is said."""
+    received = site.moog_says("/received")
+    found: list[Found] = []
+    for number, before, sent in done:
+        now = weigh(before.fault, sent, standing(site, f"chaos-{number}-", received))
+        worse = {
+            name: max(getattr(before, name), getattr(now, name)) for name in ("parked", "lost", "double")
+        }
+        last = dataclasses.replace(before, at_moog_again=now.at_moog_again, **worse)
+        if last != dataclasses.replace(before, at_moog_again=now.at_moog_again) or now.why not in before.why:
+            told = f"lost {now.lost}, double {now.double}, parked {now.parked} at the end of the run"
+            last.why = ". ".join(filter(None, (before.why, told, now.why)))
+            said(last)
+        found.append(last)
     return found
 
 
-def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: int) -> Found:
+def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: int) -> tuple[Found, Sent]:
     name = " + ".join(fault.name for fault in scenario)
     dice = random.Random(f"{seed}-{number}-{name}")
     began, why = time.monotonic(), ""
@@ -94,7 +118,7 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
         try:
             rest(site, time.monotonic())
         except NotAtRest as error:
-            return Found(name, accepted=len(sent.accepted), refused=sent.refused, why=str(error))
+            return Found(name, accepted=len(sent.accepted), refused=sent.refused, why=str(error)), sent
     span = began, time.monotonic()
     found = judge(
         site,
@@ -105,8 +129,8 @@ def _scenario(site: Site, number: int, scenario: Scenario, events: int, seed: in
         way=any(fault.way for fault in scenario),
         slow=any(fault.slow for fault in scenario),
     )
-    found.recovered_s, found.why = span[1] - max(mended, stopped), ". ".join(filter(None, (why, found.why)))
-    return found
+    found.rest_s, found.why = span[1] - max(mended, stopped), ". ".join(filter(None, (why, found.why)))
+    return found, sent
 
 
 def rows(found: Sequence[Found]) -> Iterator[tuple[str, ...]]:
@@ -126,12 +150,12 @@ def rows(found: Sequence[Found]) -> Iterator[tuple[str, ...]]:
         "refused",
     ):
         setattr(total, name, sum(getattr(one, name) for one in found))
-    total.recovered_s = max((one.recovered_s for one in found), default=0.0)
+    total.rest_s = max((one.rest_s for one in found), default=0.0)
     yield _row(total)
 
 
 COLUMNS = ("fault", "accepted", "audited", "alerts", "again at Moog", "refused", "parked", "lost", "double", "over",
-           "recovered")  # fmt: skip
+           "rest after")  # fmt: skip
 
 
 def _row(one: Found) -> tuple[str, ...]:
@@ -146,4 +170,4 @@ def _row(one: Found) -> tuple[str, ...]:
         one.double,
         one.over,
     )
-    return one.fault, *(f"{n:,}" for n in counts), f"{one.recovered_s:.1f} s"
+    return one.fault, *(f"{n:,}" for n in counts), f"{one.rest_s:.1f} s"

@@ -75,14 +75,21 @@ def test_the_balance_sees_a_lost_row_a_second_one_an_alert_that_moog_never_got_a
             " WHERE hostname LIKE %s LIMIT 1",
             (hosts,),
         )
-        assert found(sent).lost == 1, "a delivered alert that Moog never got"
+        twice = found(sent)
+        assert (twice.lost, twice.double) == (1, 1), "a second alert, delivered, that Moog never got"
         cursor.execute(
             "INSERT INTO event_audit_log SELECT (jsonb_populate_record(e, jsonb_build_object("
             "'received_at', e.received_at + interval '1 second'))).* FROM event_audit_log e"
             " WHERE hostname LIKE %s AND matched_rule_id IS NULL LIMIT 1",
             (hosts,),
         )
-        assert found(sent).double == 1
+        assert found(sent).double == 2
+    said: list[Found] = []
+    (last,) = runner.weighed_again(made, [(number, honest, sent)], said.append)
+    assert not last.good, "what went wrong later is seen at the end of the run"
+    assert said == [last]
+    assert (last.lost, last.double) == (1, 2)
+    assert runner.weighed_again(made, [(number, last, sent)], said.append) == [last]
 
 
 class MadeUp:

@@ -76,7 +76,7 @@ def lose(setting: Setting, seed: int) -> Found:
             sent = load.stop()
             _wait_for_quiet(made)
             found = judge(made, 0, setting.name, sent, (began, time.monotonic()))
-        found.recovered_s = time.monotonic() - lost_at
+        found.rest_s = time.monotonic() - lost_at
         return found
 
 
