@@ -87,8 +87,8 @@ class Raised:
     state: str = "raise"
     reason: str = ""
     cleared_by: str | None = None
-    batch_id: str = ""  #: of its event, with its place in that request
-    item: int = 0
+    written: str = ""  #: its event's request and the transaction: what of these is the same goes in its order
+    item: int = 0  #: its event's place in the request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +230,10 @@ def _metas(sent: Sent, there: Standing, audited: set[str], found: Found) -> list
 
 
 def _out_of_order(there: Standing) -> list[str]:
-    """Alerts that Moog took first before one that they follow: a clear its raise, and an event of the same request."""
+    """Alerts that Moog took first before one that they follow: a clear its raise, and an event of the same request.
+
+    Long requests may be in two entries, which two workers evaluate: what one transaction wrote is compared.
+    """
     first: dict[tuple[str, str], float] = {}
     for one in there.taken:
         first.setdefault((one.event_id, one.signature), one.at)
@@ -238,8 +241,8 @@ def _out_of_order(there: Standing) -> list[str]:
     follows = [(alert.alert_id, alert.cleared_by) for alert in there.alerts if alert.cleared_by]
     requests: dict[tuple[str, str], list[Raised]] = {}
     for alert in there.alerts:
-        if alert.batch_id:
-            requests.setdefault((alert.batch_id, alert.signature), []).append(alert)
+        if alert.written:
+            requests.setdefault((alert.written, alert.signature), []).append(alert)
     for alerts in requests.values():
         ids = [alert.alert_id for alert in sorted(alerts, key=lambda alert: alert.item)]
         follows += itertools.pairwise(ids)
@@ -270,7 +273,7 @@ def standing(site: Site, hosts: str, received: Sequence[dict[str, Any]] | None =
 
 _ALERTS = (
     "SELECT a.alert_id::text, a.event_id::text, a.status, a.signature, a.description, a.hostname, a.state,"
-    " a.reason, a.cleared_by::text, coalesce(e.batch_id, ''), coalesce(e.item, 0) FROM alerts a"
+    " a.reason, a.cleared_by::text, coalesce(e.batch_id || ' ' || a.created_at, ''), coalesce(e.item, 0) FROM alerts a"
     " LEFT JOIN event_audit_log e ON e.event_id = a.event_id AND e.received_at = a.received_at"
     " WHERE a.hostname LIKE %s"
 )

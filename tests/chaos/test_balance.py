@@ -12,7 +12,7 @@ from tests.chaos.load import Sent
 
 
 def alert(n: int, **other: object) -> Raised:
-    made = Raised(f"a{n}", f"e{n}", "delivered", "sig", mark=f"c1.{n}", batch_id="b", item=n)
+    made = Raised(f"a{n}", f"e{n}", "delivered", "sig", mark=f"c1.{n}", written="b", item=n)
     return dataclasses.replace(made, **other)
 
 
@@ -127,7 +127,7 @@ def test_a_second_alert_of_one_event_is_a_double(sent, there):
 
 
 def test_a_clear_before_its_raise_is_seen(sent, there):
-    there.alerts = [dataclasses.replace(one, batch_id="") for one in there.alerts]
+    there.alerts = [dataclasses.replace(one, written="") for one in there.alerts]
     there.taken = [Taken("e1", "sig", 1.0), Taken("e0", "sig", 2.0), Taken("e1", "sig", 3.0)]
     found = weighed(sent, there)
     assert not found.good
@@ -177,7 +177,7 @@ def test_so_many_events_that_no_rule_handles_are_one_alert(accepted, perhaps, al
     marks = [f"c1.{n}" for n in range(accepted + perhaps)]
     unhandled = dict.fromkeys(marks, ("h", "text"))
     sent = Sent(set(marks[:accepted]), set(marks[accepted:]), unhandled=unhandled)
-    raised = [alert(n, mark="", hostname="h", batch_id="") for n in range(alerts)]
+    raised = [alert(n, mark="", hostname="h", written="") for n in range(alerts)]
     there = Standing(marks, alerts=raised, taken=[Taken(one.event_id, "sig", 1.0) for one in raised])
     found = weighed(sent, there)
     assert (found.lost, found.double, found.good) == (lost, double, not (lost or double))
