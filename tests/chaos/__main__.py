@@ -1,8 +1,8 @@
 """``make chaos``: break everything, one thing and two at a time, under load, and balance the books after each.
 
-Exits with 1 where an accepted event or its alert was lost, doubled or parked, an alert came to Moog out of order, ingest
-answered what it may not, a request went beyond Moog's budget, a fault was not seen to take effect, or the books did not
-come to rest.
+Exits with 1 where an accepted event or its alert was lost, doubled or parked, an alert came to Moog out of order, a
+request went beyond Moog's budget, ingest answered what it may not, a fault was not seen to take effect, or the books
+did not come to rest.
 """
 
 from __future__ import annotations

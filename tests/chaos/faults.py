@@ -528,8 +528,39 @@ HAPPENS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("slow", "latency", {"seconds": 0.05, "jitter": 0.9}),
 )
 
-#: Each link: what people call it, the proxy's name of it, whose end of it, and what it needs for itself.
+
+@_each(
+    *(
+        (
+            f"ingest - PostgreSQL: {words}, and Redis away",
+            ["ingest", "redis", "postgres"],
+            (kind, how),
+            {"link": "ingest - PostgreSQL", "hold": 3.0, "flow": True, "spill": True},
+        )
+        for words, kind, how in HAPPENS
+        if kind != "cut"  # nothing is open there while Redis is
+    )
+)
+def spill_broken(site: Site, load: Load, kind: str, how: dict[str, float]) -> Iterator[None]:
+    """Ingest has no Redis, and the way to where it spills is broken too. Where nothing can pass there, it says so."""
+    before, refused = site.links.did("postgres", "ingest"), load.answered(503)
+    site.links.do("redis", "refuse", "ingest")
+    site.links.do("postgres", kind, "ingest", **how)
+    try:
+        site.seen(lambda: site.links.did("postgres", "ingest") > before, f"postgres of ingest: {kind}")
+        if kind in ("refuse", "blackhole"):
+            site.seen(lambda: load.answered(503) > refused, "a 503")
+        yield
+    finally:
+        site.links.heal("redis", "ingest")
+        site.links.heal("postgres", "ingest")
+
+
+#: Each link: what people call it, the proxy's name of it, whose end of it, and what it needs for itself. Upstream
+#: first: what nothing flows behind any more.
 LINKS = (
+    ("everybody - Redis", "redis", "", ["redis"]),
+    ("everybody - PostgreSQL", "postgres", "", ["postgres"]),
     ("senders - ingest", "ingest", "", ["ingest"]),
     ("ingest - Redis", "redis", "ingest", ["ingest", "redis"]),
     ("workers - Redis", "redis", "alerts", ["alerts1", "alerts2", "redis"]),
@@ -539,8 +570,6 @@ LINKS = (
     ("housekeeping - Redis", "redis", "housekeeping", ["housekeeping", "redis"]),
     ("housekeeping - PostgreSQL", "postgres", "housekeeping", ["housekeeping", "postgres"]),
     ("Flower - Redis", "redis", "flower", ["flower", "redis"]),
-    ("everybody - Redis", "redis", "", ["redis"]),
-    ("everybody - PostgreSQL", "postgres", "", ["postgres"]),
 )
 
 
@@ -574,33 +603,6 @@ def network(
         yield
     finally:
         site.links.heal(link, *roles)
-
-
-@_each(
-    *(
-        (
-            f"ingest - PostgreSQL: {words}, and Redis away",
-            ["ingest", "redis", "postgres"],
-            (kind, how),
-            {"link": "ingest - PostgreSQL", "hold": 3.0, "flow": True, "spill": True},
-        )
-        for words, kind, how in HAPPENS
-        if kind != "cut"  # nothing is open there while Redis is
-    )
-)
-def spill_broken(site: Site, load: Load, kind: str, how: dict[str, float]) -> Iterator[None]:
-    """Ingest has no Redis, and the way to where it spills is broken too. Where nothing can pass there, it says so."""
-    before, refused = site.links.did("postgres", "ingest"), load.answered(503)
-    site.links.do("redis", "refuse", "ingest")
-    site.links.do("postgres", kind, "ingest", **how)
-    try:
-        site.seen(lambda: site.links.did("postgres", "ingest") > before, f"postgres of ingest: {kind}")
-        if kind in ("refuse", "blackhole"):
-            site.seen(lambda: load.answered(503) > refused, "a 503")
-        yield
-    finally:
-        site.links.heal("redis", "ingest")
-        site.links.heal("postgres", "ingest")
 
 
 # Senders and doorbells

@@ -54,9 +54,15 @@ def planned(faults: Sequence[Fault], pairs: int, dice: random.Random) -> list[Sc
         if not one.touches & other.touches
     ]
     both = dice.sample(possible, min(pairs, len(possible)))
-    scenarios += [tuple(sorted(pair, key=lambda fault: not fault.flow)) for pair in both]
+    scenarios += [tuple(sorted(pair, key=_when)) for pair in both]
     dice.shuffle(scenarios)
     return scenarios
+
+
+def _when(fault: Fault) -> tuple[bool, bool, int]:
+    """Where two are had at once: what shows in the flow goes first, and of two links the one downstream."""
+    place = list(FAULTS).index(fault.name)
+    return not fault.flow, bool(fault.link), -place if fault.link else place
 
 
 def run(

@@ -141,3 +141,21 @@ def test_every_run_has_half_answers_of_moog_and_breaks_the_spill_only_where_ther
     assert {"Moog answers half", "forwarders - Moog: replies cut"} <= alone
     assert sum(name.startswith("ingest - PostgreSQL") for name in alone) == 2
     assert not any(one.spill for scenario in planned(seed, spill=False) for one in scenario)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("senders' clocks stepped", "senders - ingest: black hole"),
+        ("senders' clocks stepped", "everybody - PostgreSQL: black hole"),
+        ("Moog fails: 500", "everybody - Redis: refused"),
+        ("doorbells lost", "ingest - Redis: black hole"),
+        ("forwarders - Moog: slow", "senders - ingest: refused"),
+        ("forwarders - Moog: slow", "ingest - PostgreSQL: refused, and Redis away"),
+        ("Moog throttles: 429", "Redis killed"),
+    ],
+)
+def test_of_two_faults_the_one_that_stops_what_the_other_shows_in_comes_second(first, second):
+    for pair in ((first, second), (second, first)):
+        *_, both = sorted(runner.planned([FAULTS[name] for name in pair], 1, random.Random(1)), key=len)
+        assert [one.name for one in both] == [first, second]
