@@ -40,7 +40,9 @@ class Fault:
     hold: float = 1.0  #: seconds that it lasts once it was seen
     late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
     way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
-    slow: bool = False  #: answers of ingest may come late: it stands still itself, or the way to it is slow
+    slow: bool = (
+        False  #: answers of ingest may come late: it stands still or starts, or the way to it is slow
+    )
     flow: bool = (
         False  #: it shows in what flows: where two are had at once it comes first, while something flows
     )
@@ -87,7 +89,7 @@ def _call(body: Callable[..., Iterator[None]], arguments: tuple[Any, ...], site:
     ("a worker killed", ["alerts1"], ("alerts1",), {}),
     ("a forwarder killed", ["moog1"], ("moog1",), {}),
     ("housekeeping killed", ["housekeeping"], ("housekeeping",), {}),
-    ("ingest killed", ["ingest"], ("ingest",), {}),
+    ("ingest killed", ["ingest"], ("ingest",), {"slow": True}),
     ("beat killed", ["beat"], ("beat",), {}),
     ("Flower killed", ["flower"], ("flower",), {}),
 )
@@ -99,8 +101,8 @@ def killed(site: Site, _load: Load, name: str) -> Iterator[None]:
 @_each(
     ("a worker's child killed", ["alerts2"], ("alerts2", signal.SIGKILL), {}),
     ("a worker's child asked to end", ["alerts1"], ("alerts1", signal.SIGTERM), {}),
-    ("ingest's child killed", ["ingest"], ("ingest", signal.SIGKILL), {}),
-    ("ingest's child asked to end", ["ingest"], ("ingest", signal.SIGTERM), {}),
+    ("ingest's child killed", ["ingest"], ("ingest", signal.SIGKILL), {"slow": True}),
+    ("ingest's child asked to end", ["ingest"], ("ingest", signal.SIGTERM), {"slow": True}),
 )
 def child_ended(site: Site, _load: Load, name: str, number: int) -> Iterator[None]:
     """End the process that does the work; its parent lives."""
@@ -130,7 +132,7 @@ def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[No
     ("a worker asked to end", ["alerts1"], ("alerts1",), {}),
     ("a forwarder asked to end", ["moog2"], ("moog2",), {}),
     ("housekeeping asked to end", ["housekeeping"], ("housekeeping",), {}),
-    ("ingest asked to end", ["ingest"], ("ingest",), {}),
+    ("ingest asked to end", ["ingest"], ("ingest",), {"slow": True}),
     ("beat asked to end", ["beat"], ("beat",), {}),
     ("Flower asked to end", ["flower"], ("flower",), {}),
 )
@@ -184,7 +186,7 @@ def stopped_then_woken(site: Site, _load: Load) -> Iterator[None]:
 EVERYBODY = ("supervisor", "alerts1", "alerts2", "moog1", "moog2", "ingest", "beat", "flower", "housekeeping")
 
 
-@fault("the supervisor killed", *EVERYBODY)
+@fault("the supervisor killed", *EVERYBODY, slow=True)
 def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGKILL ``mutt up`` itself: everything goes with it, and the next start finds everything."""
     tree = site.stack.tree()
@@ -197,7 +199,7 @@ def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
         site.start()
 
 
-@fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0)
+@fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0, slow=True)
 def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGSTOP ``mutt up`` alone: the others go on without it, until it is killed."""
     tree = site.stack.tree()
@@ -212,7 +214,7 @@ def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
         site.start()
 
 
-@fault("the whole stack asked to end", *EVERYBODY)
+@fault("the whole stack asked to end", *EVERYBODY, slow=True)
 def stack_asked_to_end(site: Site, _load: Load) -> Iterator[None]:
     """Ctrl-C, and a start a second later."""
     tree = site.stack.tree()
