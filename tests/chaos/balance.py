@@ -125,8 +125,9 @@ def judge(
 ) -> Found:
     """Hold what the senders know against what stands. ``span``: the scenario on the monotonic clock; ``way``: the way
     to Moog was slowed, ``slow``: answers of ingest may have come late."""
-    found = weigh(fault, sent, standing(site, f"chaos-{scenario}-"))
-    found.over, by = over_budget(site, span, way=way)
+    received = site.moog_says("/received", limit=20_000)
+    found = weigh(fault, sent, standing(site, f"chaos-{scenario}-", received))
+    found.over, by = over_budget(site, span, received, way=way)
     found.why = ". ".join(filter(None, (found.why, *answers(sent, slow=slow), by)))
     return found
 
@@ -294,7 +295,9 @@ def _letters(site: Site) -> Iterable[tuple[str, str]]:
                 yield mark, letter.reason
 
 
-def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> tuple[int, str]:
+def over_budget(
+    site: Site, span: tuple[float, float], received: Sequence[dict[str, Any]], *, way: bool
+) -> tuple[int, str]:
     """Requests beyond the limit, and by which clock: by the forwarders' first bytes over the period; by the simulator's
     first reads over the period less 10 ms, unless the way there was made slow. Then the first bytes are all that there
     is to go by: each request that came must be among them."""
@@ -302,7 +305,7 @@ def over_budget(site: Site, span: tuple[float, float], *, way: bool) -> tuple[in
     def within(times: Iterable[float]) -> list[float]:
         return sorted(at for at in times if span[0] <= at <= span[1])
 
-    reads = within({one["request"]: one["at"] for one in site.moog_says("/received")}.values())
+    reads = within({one["request"]: one["at"] for one in received}.values())
     first = within(site.first_bytes())
     if way:
         deadline = time.monotonic() + 5
