@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mutt.moogsim.script import Behaviour
 from mutt.moogsim.wire import Came
 
 
@@ -76,19 +77,30 @@ class Book:
             self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
             self._counts: Counter[str] = Counter()
             self._by_status: Counter[int] = Counter()
+            self._by_behaviour: Counter[str] = Counter()
             self._most_before = 0
             self._number = itertools.count(1)
             self._first_at: float | None = None
             self._last_at: float | None = None
 
-    def add(self, events: Sequence[Came], *, at: float, time: float, status: int, taken: bool) -> None:
-        """Note one request."""
+    def add(
+        self,
+        events: Sequence[Came],
+        *,
+        at: float,
+        time: float,
+        status: int,
+        taken: bool,
+        behaviour: str = Behaviour.OK,
+    ) -> None:
+        """Note one request, and what the script made of it (``ok`` where it was not asked)."""
         with self._lock:
             number = next(self._number)
             self._counts["requests"] += 1
             self._counts["events"] += len(events)
             self._counts["taken"] += len(events) if taken else 0
             self._by_status[status] += 1
+            self._by_behaviour[str(behaviour)] += 1
             self._start(at)
             for came in events:
                 self._received.append(
@@ -143,6 +155,7 @@ class Book:
             names = ("requests", "events", "taken", "signatures", "duplicates")
             return {name: self._counts[name] for name in names} | {
                 "by_status": {str(status): count for status, count in sorted(self._by_status.items())},
+                "by_behaviour": dict(sorted(self._by_behaviour.items())),
                 "max_in_window": max(self._most_before, most_in_window(starts, self._period)),
                 "first_at": self._first_at,
                 "last_at": self._last_at,

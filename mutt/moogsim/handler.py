@@ -172,7 +172,9 @@ class Handler(BaseHTTPRequestHandler):
             came, wrong = [], str(error)
         step, said = self._judge(dialect, came, wrong)
         status = 0 if step.behaviour is Behaviour.HANGUP_BEFORE else said.status
-        self.server.moog.book.add(came, at=self.at, time=clock, status=status, taken=said.taken)
+        self.server.moog.book.add(
+            came, at=self.at, time=clock, status=status, taken=said.taken, behaviour=step.behaviour
+        )
         self._answer(step, said)
 
     def _judge(self, dialect: str, came: list[wire.Came], wrong: str) -> tuple[Step, wire.Reply]:

@@ -1,7 +1,8 @@
 """``make chaos``: break everything, one thing and two at a time, under load, and balance the books after each.
 
-Exits with 1 where an accepted event or its alert was lost or doubled, a request went beyond Moog's budget, a fault was
-not seen to take effect, or the books did not come to rest.
+Exits with 1 where an accepted event or its alert was lost, doubled or parked, an alert came to Moog out of order, a
+request went beyond Moog's budget, ingest answered what it may not, a fault was not seen to take effect, or the books
+did not come to rest.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def main(
         raise click.UsageError("the runner asks Linux' /proc whose a connection is: run it on Linux")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     dice = random.Random(seed)
+    spills = "on" if (dice.random() < 0.5 if spill is None else spill) else "off"
     try:
-        scenarios = runner.planned(runner.chosen(faults, dice), pairs, dice)
+        scenarios = runner.planned(runner.chosen(faults, dice, spill=spills == "on"), pairs, dice)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    spills = "on" if (dice.random() < 0.5 if spill is None else spill) else "off"
     console.print(f"SEED={seed}: {len(scenarios)} scenarios, about {events:,} events, INGEST_SPILL={spills}")
     began = time.monotonic()
     with scratch() as directory, site(directory, {"INGEST_SPILL": spills}) as made:
@@ -110,7 +111,7 @@ def _wrong(one: Found) -> str:
 
 def _said(one: Found) -> None:
     verdict = "ok" if one.good else f"NOT AS IT MUST BE: {_wrong(one)}"
-    console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.recovered_s:.1f} s, {verdict}")
+    console.print(f"  {one.fault}: {one.accepted:,} accepted, rest after {one.rest_s:.1f} s, {verdict}")
 
 
 def _table(title: str, found: Sequence[Found]) -> None:

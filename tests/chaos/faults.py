@@ -40,10 +40,14 @@ class Fault:
     hold: float = 1.0  #: seconds that it lasts once it was seen
     late: bool = False  #: mended only when the books are at rest: all must come to rest without what it broke
     way: bool = False  #: delays requests on their way to Moog, where the simulator's times say nothing of their starts
+    slow: bool = (
+        False  #: answers of ingest may come late: it stands still or starts, or the way to it is slow
+    )
     flow: bool = (
         False  #: it shows in what flows: where two are had at once it comes first, while something flows
     )
     link: str = ""  #: one of several that can happen to this link: a run has two of them
+    spill: bool = False  #: only where ingest may spill
 
     def __call__(self, site: Site, load: Load) -> contextlib.AbstractContextManager[None]:
         return contextlib.contextmanager(self.body)(site, load)
@@ -85,23 +89,20 @@ def _call(body: Callable[..., Iterator[None]], arguments: tuple[Any, ...], site:
     ("a worker killed", ["alerts1"], ("alerts1",), {}),
     ("a forwarder killed", ["moog1"], ("moog1",), {}),
     ("housekeeping killed", ["housekeeping"], ("housekeeping",), {}),
-    ("ingest killed", ["ingest"], ("ingest",), {}),
+    ("ingest killed", ["ingest"], ("ingest",), {"slow": True}),
     ("beat killed", ["beat"], ("beat",), {}),
     ("Flower killed", ["flower"], ("flower",), {}),
 )
 def killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGKILL a process that the supervisor keeps."""
-    old = site.pid(name)
-    os.kill(old, signal.SIGKILL)
-    site.back(name, old)
-    yield
+    yield from _ended(site, name, signal.SIGKILL)
 
 
 @_each(
     ("a worker's child killed", ["alerts2"], ("alerts2", signal.SIGKILL), {}),
     ("a worker's child asked to end", ["alerts1"], ("alerts1", signal.SIGTERM), {}),
-    ("ingest's child killed", ["ingest"], ("ingest", signal.SIGKILL), {}),
-    ("ingest's child asked to end", ["ingest"], ("ingest", signal.SIGTERM), {}),
+    ("ingest's child killed", ["ingest"], ("ingest", signal.SIGKILL), {"slow": True}),
+    ("ingest's child asked to end", ["ingest"], ("ingest", signal.SIGTERM), {"slow": True}),
 )
 def child_ended(site: Site, _load: Load, name: str, number: int) -> Iterator[None]:
     """End the process that does the work; its parent lives."""
@@ -113,7 +114,7 @@ def child_ended(site: Site, _load: Load, name: str, number: int) -> Iterator[Non
 
 @_each(
     ("a worker's child stopped, then killed", ["alerts1"], ("alerts1",), {"hold": 4.0}),
-    ("ingest's child stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+    ("ingest's child stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0, "slow": True}),
 )
 def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGSTOP the process that does the work for longer than it may be silent, then SIGKILL."""
@@ -131,23 +132,30 @@ def child_stopped_then_killed(site: Site, _load: Load, name: str) -> Iterator[No
     ("a worker asked to end", ["alerts1"], ("alerts1",), {}),
     ("a forwarder asked to end", ["moog2"], ("moog2",), {}),
     ("housekeeping asked to end", ["housekeeping"], ("housekeeping",), {}),
-    ("ingest asked to end", ["ingest"], ("ingest",), {}),
+    ("ingest asked to end", ["ingest"], ("ingest",), {"slow": True}),
     ("beat asked to end", ["beat"], ("beat",), {}),
     ("Flower asked to end", ["flower"], ("flower",), {}),
 )
 def asked_to_end(site: Site, _load: Load, name: str) -> Iterator[None]:
     """SIGTERM, as a deploy does."""
+    yield from _ended(site, name, signal.SIGTERM)
+
+
+def _ended(site: Site, name: str, number: int) -> Iterator[None]:
     old = site.pid(name)
-    os.kill(old, signal.SIGTERM)
-    site.back(name, old)
-    yield
+    os.kill(old, number)
+    try:
+        site.seen(lambda: not alive(old), f"{name} ({old}) to be gone")
+        yield
+    finally:
+        site.back(name, old)
 
 
 @_each(
     ("a worker stopped, then killed", ["alerts2"], ("alerts2",), {"hold": 4.0}),
     ("a forwarder stopped, then killed", ["moog1"], ("moog1",), {"hold": 4.0}),
     ("housekeeping stopped, then killed", ["housekeeping"], ("housekeeping",), {"hold": 4.0}),
-    ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0}),
+    ("ingest stopped, then killed", ["ingest"], ("ingest",), {"hold": 3.0, "slow": True}),
     ("beat stopped, then killed", ["beat"], ("beat",), {}),
     ("Flower stopped, then killed", ["flower"], ("flower",), {}),
 )
@@ -178,7 +186,7 @@ def stopped_then_woken(site: Site, _load: Load) -> Iterator[None]:
 EVERYBODY = ("supervisor", "alerts1", "alerts2", "moog1", "moog2", "ingest", "beat", "flower", "housekeeping")
 
 
-@fault("the supervisor killed", *EVERYBODY)
+@fault("the supervisor killed", *EVERYBODY, slow=True)
 def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGKILL ``mutt up`` itself: everything goes with it, and the next start finds everything."""
     tree = site.stack.tree()
@@ -191,7 +199,7 @@ def supervisor_killed(site: Site, _load: Load) -> Iterator[None]:
         site.start()
 
 
-@fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0)
+@fault("the supervisor stopped, then killed", *EVERYBODY, hold=3.0, slow=True)
 def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
     """SIGSTOP ``mutt up`` alone: the others go on without it, until it is killed."""
     tree = site.stack.tree()
@@ -206,7 +214,7 @@ def supervisor_stopped_then_killed(site: Site, _load: Load) -> Iterator[None]:
         site.start()
 
 
-@fault("the whole stack asked to end", *EVERYBODY)
+@fault("the whole stack asked to end", *EVERYBODY, slow=True)
 def stack_asked_to_end(site: Site, _load: Load) -> Iterator[None]:
     """Ctrl-C, and a start a second later."""
     tree = site.stack.tree()
@@ -453,40 +461,46 @@ def _still(pid: int) -> Iterator[None]:
     (
         "Moog throttles: 429",
         ["moog"],
-        ({"behaviour": "429", "retry_after": 1}, "429"),
+        ({"behaviour": "429", "retry_after": 1},),
         {"hold": 4.0, "flow": True},
     ),
-    ("Moog fails: 500", ["moog"], ({"behaviour": "500"}, "500"), {"hold": 3.0, "flow": True}),
-    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"}, "401"), {"hold": 3.0, "flow": True}),
+    ("Moog fails: 500", ["moog"], ({"behaviour": "500"},), {"hold": 3.0, "flow": True}),
+    ("Moog's key was changed: 401", ["moog"], ({"behaviour": "401"},), {"hold": 3.0, "flow": True}),
     (
         "Moog hangs up after it took",
         ["moog"],
-        ({"behaviour": "hangup_before"}, "0"),
+        ({"behaviour": "hangup_before"},),
         {"hold": 2.0, "flow": True},
     ),
     (
         "Moog hangs up after its answer",
         ["moog"],
-        ({"behaviour": "hangup_after"}, "200"),
+        ({"behaviour": "hangup_after"},),
         {"hold": 2.0, "flow": True},
     ),
     (
         "Moog answers by drips",
         ["moog"],
-        ({"behaviour": "drip", "delay": 0.5}, "200"),
+        ({"behaviour": "drip", "delay": 0.5},),
+        {"hold": 5.0, "flow": True},
+    ),
+    (
+        "Moog answers half",
+        ["moog"],
+        ({"behaviour": "drip_body", "delay": 0.5},),
         {"hold": 5.0, "flow": True},
     ),
 )
-def moog_answers(site: Site, _load: Load, step: dict[str, Any], status: str) -> Iterator[None]:
-    """The simulator answers as told, to every request."""
+def moog_answers(site: Site, _load: Load, step: dict[str, Any]) -> Iterator[None]:
+    """The simulator answers as told, to every request. An answer that breaks off does so behind its head: half."""
 
     def answered() -> int:
-        return int(site.moog_says("/stats")["by_status"].get(status, 0))
+        return int(site.moog_says("/stats")["by_behaviour"].get(step["behaviour"], 0))
 
     site.moog_does(step)
     before = answered()
     try:
-        site.seen(lambda: answered() > before, f"an answer of {status}")
+        site.seen(lambda: answered() > before, f"a request to meet {step['behaviour']}")
         yield
     finally:
         site.moog_does()
@@ -516,8 +530,39 @@ HAPPENS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("slow", "latency", {"seconds": 0.05, "jitter": 0.9}),
 )
 
-#: Each link: what people call it, the proxy's name of it, whose end of it, and what it needs for itself.
+
+@_each(
+    *(
+        (
+            f"ingest - PostgreSQL: {words}, and Redis away",
+            ["ingest", "redis", "postgres"],
+            (kind, how),
+            {"link": "ingest - PostgreSQL", "hold": 3.0, "flow": True, "spill": True},
+        )
+        for words, kind, how in HAPPENS
+        if kind != "cut"  # nothing is open there while Redis is
+    )
+)
+def spill_broken(site: Site, load: Load, kind: str, how: dict[str, float]) -> Iterator[None]:
+    """Ingest has no Redis, and the way to where it spills is broken too. Where nothing can pass there, it says so."""
+    before, refused = site.links.did("postgres", "ingest"), load.answered(503)
+    site.links.do("redis", "refuse", "ingest")
+    site.links.do("postgres", kind, "ingest", **how)
+    try:
+        site.seen(lambda: site.links.did("postgres", "ingest") > before, f"postgres of ingest: {kind}")
+        if kind in ("refuse", "blackhole"):
+            site.seen(lambda: load.answered(503) > refused, "a 503")
+        yield
+    finally:
+        site.links.heal("redis", "ingest")
+        site.links.heal("postgres", "ingest")
+
+
+#: Each link: what people call it, the proxy's name of it, whose end of it, and what it needs for itself. Upstream
+#: first: what nothing flows behind any more.
 LINKS = (
+    ("everybody - Redis", "redis", "", ["redis"]),
+    ("everybody - PostgreSQL", "postgres", "", ["postgres"]),
     ("senders - ingest", "ingest", "", ["ingest"]),
     ("ingest - Redis", "redis", "ingest", ["ingest", "redis"]),
     ("workers - Redis", "redis", "alerts", ["alerts1", "alerts2", "redis"]),
@@ -527,8 +572,6 @@ LINKS = (
     ("housekeeping - Redis", "redis", "housekeeping", ["housekeeping", "redis"]),
     ("housekeeping - PostgreSQL", "postgres", "housekeeping", ["housekeeping", "postgres"]),
     ("Flower - Redis", "redis", "flower", ["flower", "redis"]),
-    ("everybody - Redis", "redis", "", ["redis"]),
-    ("everybody - PostgreSQL", "postgres", "", ["postgres"]),
 )
 
 
@@ -539,10 +582,11 @@ LINKS = (
             touches,
             (link, kind, role, how),
             {
-                "link": name,
+                "link": "" if (link, kind) == ("moog", "cut_reply") else name,  # half an answer: in every run
                 "hold": 3.0,
                 "flow": True,
                 "way": link == "moog" and kind in ("latency", "blackhole"),
+                "slow": link == "ingest" and kind in ("latency", "blackhole"),
             },
         )
         for name, link, role, touches in LINKS
@@ -572,9 +616,12 @@ def clocks_stepped(site: Site, load: Load) -> Iterator[None]:
     for days in (-20_000, 3, 15_000, -1, 400):
         load.step = timedelta(days=days)
         time.sleep(0.3)
-    query = "SELECT 1 FROM event_audit_log WHERE occurred_at > received_at + interval '300 days' LIMIT 1"
+    query = (
+        "SELECT bool_or(occurred_at > received_at + interval '300 days')"
+        " AND bool_or(occurred_at < received_at - interval '300 days') FROM event_audit_log WHERE hostname LIKE %s"
+    )
     try:
-        site.seen(lambda: site.ask(query), "an event out of the future")
+        site.seen(lambda: site.ask(query, f"{load.hosts}%") == [(True,)], "events of both times")
         yield
     finally:
         load.step = timedelta()

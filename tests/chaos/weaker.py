@@ -75,8 +75,8 @@ def lose(setting: Setting, seed: int) -> Found:
                     made.redis_server.start()
             sent = load.stop()
             _wait_for_quiet(made)
-            found = judge(made, 0, setting.name, sent, (began, time.monotonic()), way=False)
-        found.recovered_s = time.monotonic() - lost_at
+            found = judge(made, 0, setting.name, sent, (began, time.monotonic()))
+        found.rest_s = time.monotonic() - lost_at
         return found
 
 

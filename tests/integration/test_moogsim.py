@@ -151,6 +151,7 @@ def test_a_hang_up_before_the_answer_took_the_event(http, moog):
     assert send(http, moog).status_code == 200
     stats = get(http, moog, "/stats")
     assert (stats["taken"], stats["duplicates"], stats["by_status"]) == (2, 1, {"0": 1, "200": 1})
+    assert stats["by_behaviour"] == {"hangup_before": 1, "ok": 1}
 
 
 def test_bad_requests_are_refused_and_counted(http, moog):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mutt.moogsim.book import Book, most_in_window
-from mutt.moogsim.script import Script, Step
+from mutt.moogsim.script import Behaviour, Script, Step
 from mutt.moogsim.wire import REQUIRED, BadBody, Came, authorised, dialect_of, read
 
 
@@ -48,6 +48,16 @@ def test_what_moog_refused_is_noted_but_not_taken():
     stats = book.stats()
     assert (stats["events"], stats["taken"], stats["duplicates"]) == (2, 1, 0)
     assert stats["by_status"] == {"200": 1, "500": 1}
+
+
+def test_requests_are_counted_by_what_the_script_made_of_them():
+    book = Book()
+    note(book, came())
+    for behaviour in (Behaviour.DRIP, Behaviour.HANGUP_AFTER, Behaviour.DRIP):
+        book.add([came()], at=0.0, time=0.0, status=200, taken=True, behaviour=behaviour)
+    assert book.stats()["by_behaviour"] == {"drip": 2, "hangup_after": 1, "ok": 1}
+    book.reset()
+    assert book.stats()["by_behaviour"] == {}
 
 
 def test_a_clear_folds_into_its_alert():
