@@ -1,8 +1,7 @@
 """The desk: what an operator does with dead letters, from a shell or from a page.
 
-Each change is a settle in Redis and a note in the configuration history. The note is written first, in a transaction
-that commits after Redis has moved the letters: what can't be noted is not moved. The history never holds what a
-letter holds.
+Each change is a settle in Redis and a note in the configuration history. The note is committed first: what can't be
+noted is not moved, and nothing is moved unnoted. The history never holds what a letter holds.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from sqlalchemy import Connection, select
 
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Entry, alert_fields
-from mutt.errors import MuttError, Refused, RejectedBody, UndecodableEntry
+from mutt.entry import Entry, alert_fields, deliver
+from mutt.errors import MuttError, Refused, RejectedBody, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
@@ -43,6 +42,7 @@ from mutt.streams.letters import (
     Letters,
     NoLetter,
     Successor,
+    alert_in,
     check_replayable,
     is_outcome,
     letter_of,
@@ -58,10 +58,6 @@ REPLAY, DROP, EDIT = "REPLAY", "DROP", "EDIT"
 
 class NotEditable(MuttError):
     """What this letter holds can't be changed in a copy."""
-
-
-class _NothingMoved(Exception):
-    """Somebody else was quicker: there is nothing to note."""
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -204,34 +200,47 @@ class Desk:
         return self.letters.ids(order.queue, order.group, after=order.after, until=order.until, want=most)
 
     def _move(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
-        """Note it, move these, and write the alerts' rows, in one transaction: what can't be noted is not moved.
+        """Note it, and then move these: what can't be noted is not moved, and what is moved is noted.
 
-        Redis before the rows: a row that waits while its letter still stands would be swept into a lane, and stand
+        Killed in between, the history counts letters that still stand. Where fewer went, it is put right.
+        """
+        first = order.note is None
+        with transaction(self._services.engine) as conn:
+            order.note = self._note_order(conn, order, letters)
+            if order.what == DROP and order.queue == "moog":
+                # Whose alert can't be read has no outcome to be recorded. Before the letter goes: if we die here it
+                # still stands, and is dropped again.
+                unread = [letter for letter in letters if alert_in(letter) is None]
+                alert_rows.set_status(
+                    conn, _alert_ids(unread), Status.DROPPED, f"{order.reason} ({order.who})"
+                )
+        gone = self._sent_again(order, letters) if order.what == REPLAY else self._given_up(order, letters)
+        order.letters += len(gone)
+        order.events += sum(letter.n for letter in gone)
+        if len(gone) < len(letters):
+            with transaction(self._services.engine) as conn:
+                more, moved = _counts(letters), _counts(gone)
+                history.add(conn, order.note, {name: moved[name] - more[name] for name in more})
+                if first and not gone:
+                    history.withdraw(conn, order.note)
+                    order.note = None
+        return gone
+
+    def _given_up(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
+        """The alerts' rows follow: what became of them goes to housekeeping in the step that drops the letters."""
+        return self.letters.drop(order.queue, letters, reason=order.reason, who=order.who)
+
+    def _sent_again(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
+        """Redis before the rows: a row that waits while its letter still stands would be swept into a lane, and stand
         twice. The other way round a crash leaves a row that says parked, which the alert's next outcome puts right. The
         rows are held meanwhile, so that an outcome that comes at once is written after ours, and not under it.
         """
-        gone: list[Entry] = []
-        with contextlib.suppress(_NothingMoved), transaction(self._services.engine) as conn:
-            note = self._note_order(conn, order, letters)
-            if order.queue == "moog":
-                _hold_rows(conn, letters)
-            if order.what == REPLAY:
-                gone = self.letters.replay(order.queue, letters)
-                status, said = Status.WAITING, "sent again by hand"
-            else:
-                gone = self.letters.drop(order.queue, letters, reason=order.reason, who=order.who)
-                status, said = Status.DROPPED, f"{order.reason} ({order.who})"
-            if not gone:
-                raise _NothingMoved
-            if order.queue == "moog":
-                alert_rows.set_status(conn, _alert_ids(gone), status, said)
-            if len(gone) < len(letters):
-                more, moved = _counts(letters), _counts(gone)
-                history.add(conn, note, {name: moved[name] - more[name] for name in more})
-        if gone:
-            order.note = note
-            order.letters += len(gone)
-            order.events += sum(letter.n for letter in gone)
+        if order.queue != "moog":
+            return self.letters.replay(order.queue, letters)
+        with transaction(self._services.engine) as conn:
+            _hold_rows(conn, letters)
+            gone = self.letters.replay(order.queue, letters)
+            alert_rows.set_status(conn, _alert_ids(gone), Status.WAITING, "sent again by hand")
         return gone
 
     @staticmethod
@@ -335,8 +344,7 @@ class Desk:
             "max_bytes": settings.ingest_max_bytes,
             "dedup_window": settings.ingest_dedup_window,
         }
-        with transaction(self._services.engine) as conn:
-            _note_copy(conn, queue, letter.id, ids, changed, who=who, reason=reason, keep=keep)
+        with self._noted(queue, letter.id, ids, changed, who=who, reason=reason, keep=keep):
             said = {"reason": f"replaced by {_some(ids)}", "who": who}
             door = Inlet(**inlet) if keep else Successor(self.letters, queue, letter, said, **inlet)
             Acceptor(door).accept_events([Contribution(request, parsed)], time.monotonic() + ACCEPT_WITHIN)
@@ -349,18 +357,52 @@ class Desk:
         changed = copies.changed(before, after)
         copy = msgspec.structs.replace(after, alert_id=uuid4())
         ids = [str(copy.alert_id)]
-        said = f"replaced by {ids[0]}"
-        with transaction(self._services.engine) as conn:
-            _hold_rows(conn, [letter])
-            _note_copy(conn, "moog", letter.id, ids, changed, who=who, reason=reason, keep=False)
-            alert_rows.insert(conn, [copy])
-            audit.write_ledger(conn, 0, 1)
-            alert_rows.set_status(conn, [before.alert_id], Status.DROPPED, f"{said} ({who})")
-            counts = {"alerts.raised": 1, "alerts.waiting": 1}
-            follow = [{"op": "replay"} | alert_fields(copy, UNLIMITED, swept=True)]
-            if not self.letters.replace("moog", letter, counts, follow, reason=said, who=who):
+        counts = {"alerts.raised": 1, "alerts.waiting": 1}
+        # Both rows are housekeeping's, by outcomes that go in the same step: whoever asked may die right after.
+        waits = Outcome(alert=copy, status=Status.WAITING, attempts=0, at=datetime.now(UTC))
+        follow = [{"op": "replay"} | alert_fields(copy, UNLIMITED, swept=True), deliver(waits)]
+        with self._noted("moog", letter.id, ids, changed, who=who, reason=reason, alerts=1):
+            if not self.letters.replace(
+                "moog", letter, counts, follow, reason=f"replaced by {ids[0]}", who=who
+            ):
                 raise NoLetter(f"letter {letter.id} is not there any more: nothing was accepted")
         return Copy(ids, changed, False)
+
+    @contextlib.contextmanager
+    def _noted(
+        self,
+        queue: str,
+        id_: str,
+        ids: list[str],
+        changed: list[str],
+        *,
+        who: str,
+        reason: str,
+        keep: bool = False,
+        alerts: int = 0,
+    ) -> Iterator[None]:
+        """Note a copy before it is accepted; the note is taken back where it was refused for certain."""
+        # Names of fields alone: what they hold is the sender's.
+        after = {
+            "copy": _some(ids),
+            "changed": ", ".join(changed) or "nothing",
+            "original": "stays" if keep else "dropped",
+        }
+        with transaction(self._services.engine) as conn:
+            note = history.note(
+                conn, who, EDIT, names.DLQS[queue], id_, after=after, reason=clean_text(reason)
+            )
+            if alerts:
+                audit.write_ledger(conn, 0, alerts)
+        try:
+            yield
+        except MuttError as error:
+            if not getattr(error, "sent", False):
+                with contextlib.suppress(StoreDown), transaction(self._services.engine) as conn:
+                    history.withdraw(conn, note)
+                    if alerts:
+                        audit.write_ledger(conn, 0, -alerts)
+            raise
 
     # ---- trial
 
@@ -470,26 +512,6 @@ def _alert_of(letter: Entry) -> Alert:
 def _correlation(letter: Entry) -> str:
     segments: list[Segment] = _envelope(letter).segments
     return segments[0].correlation_id
-
-
-def _note_copy(
-    conn: Connection,
-    queue: str,
-    id_: str,
-    ids: list[str],
-    changed: list[str],
-    *,
-    who: str,
-    reason: str,
-    keep: bool,
-) -> None:
-    # Names of fields alone: what they hold is the sender's.
-    after = {
-        "copy": _some(ids),
-        "changed": ", ".join(changed) or "nothing",
-        "original": "stays" if keep else "dropped",
-    }
-    history.note(conn, who, EDIT, names.DLQS[queue], id_, after=after, reason=clean_text(reason))
 
 
 def _some(ids: Sequence[str]) -> str:

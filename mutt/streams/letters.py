@@ -16,8 +16,8 @@ import msgspec
 import orjson
 
 from mutt import codec, names
-from mutt.alert import Alert, Outcome
-from mutt.entry import Appended, Entry, Follow, Move, Part, alert_fields, flat
+from mutt.alert import Alert, Outcome, Status
+from mutt.entry import Appended, Entry, Follow, Move, Part, alert_fields, deliver, flat
 from mutt.errors import MuttError, UndecodableEntry
 from mutt.event import Envelope
 from mutt.streams.books import entries
@@ -244,9 +244,8 @@ class Letters:
         if is_outcome(entry):
             target = {"stream": names.DELIVERY_STREAM, "queue": "delivery_queue"}
             return Move(entry, {}, [{"op": "append", "fields": flat(fields), **target}])
-        try:
-            alert = codec.decode(Alert, entry.fields)
-        except UndecodableEntry:
+        alert = alert_in(entry)
+        if alert is None:
             return None  # nobody knows where to: it stays, and its neighbours go
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
         # A full lane takes it too: the letter is gone and its row may say parked, so no sweep would bring it in.
@@ -311,8 +310,35 @@ def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
     if queue == "alerts":
         return Move(entry, {"events.parked": -entry.n, "events.dropped": entry.n}, follow)
     if queue == "moog" and not is_outcome(entry):
-        return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow)
+        return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow + _end(entry, record))
     return Move(entry, {}, [])
+
+
+def _end(entry: Entry, record: Mapping[str, str]) -> list[Follow]:
+    """The alert's row follows in the same step, by housekeeping: whoever asked for the drop may die right after."""
+    alert = alert_in(entry)
+    if alert is None:
+        # Nothing that could be written whole; but it stands nowhere any more.
+        return [{"op": "forget", "id": entry.fields.get(b"id", b"")}]
+    why = why_of(entry)
+    requests, moog_status = why.get("requests"), why.get("moog_status")
+    outcome = Outcome(
+        alert=alert,
+        status=Status.DROPPED,
+        attempts=requests if isinstance(requests, int) else 0,
+        at=datetime.now(UTC),
+        moog_status=moog_status if isinstance(moog_status, int) else None,
+        moog_answer=str(why.get("detail", "")),
+        reason=f"{record['reason']} ({record['who']})",
+    )
+    return [deliver(outcome)]
+
+
+def alert_in(letter: Entry) -> Alert | None:
+    """The alert that this letter of ``moog`` holds, if it can be read."""
+    with contextlib.suppress(UndecodableEntry):
+        return codec.decode(Alert, letter.fields)
+    return None
 
 
 def why_of(letter: Entry) -> dict[str, Any]:

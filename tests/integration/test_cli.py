@@ -69,6 +69,9 @@ class Shell:
         while self.services.alert_stream.size():
             assert time.monotonic() < ends, "alerts still wait"
             self.services.forwarder.forward_turn()
+        self.record()
+
+    def record(self) -> None:
         self._drain("delivery_queue", self.services.recorder.record_outcomes)
 
     def _drain(self, queue: str, work: Callable[..., Any]) -> None:
@@ -389,6 +392,7 @@ def test_a_replayed_alert_waits_again_is_delivered_and_the_books_balance(shell, 
 
 def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, refused):
     assert shell("dlq", "drop", "moog", refused[0], "--reason", "a test").exit_code == 0
+    shell.record()
     assert statuses(shell) == ["dropped", "parked"]
     assert shell.json("ledger", "--deep")["alerts"]["dropped"] == 1
     record = json.loads(shell.services.redis.hget("mutt:drops", f"moog:{refused[0]}"))
@@ -398,6 +402,7 @@ def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, 
 def test_every_letter_can_be_dropped_at_once(shell, refused):
     result = shell("dlq", "drop", "moog", "--all", "--reason", "a test")
     assert result.output == "2 letters (2 events or alerts) dropped\n"
+    shell.record()
     assert statuses(shell) == ["dropped", "dropped"]
 
 
@@ -469,6 +474,7 @@ def test_an_editor_opens_on_what_may_be_changed(shell, refused, moog):
     assert "changed: description" in shell("dlq", "edit", "moog", refused[0]).output
     shell.environ.setenv("EDITOR", "true")
     assert "nothing was saved" in shell("dlq", "edit", "moog", refused[1]).output
+    shell.record()
     assert statuses(shell) == ["dropped", "parked", "waiting"]
 
 

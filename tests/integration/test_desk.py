@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+import redis
 from sqlalchemy import Row, select
 
 from mutt import celery, names
@@ -74,10 +75,23 @@ def refused(bench: Bench, count: int = 1, reason: str = "refused") -> list[Alert
         counts = {"alerts.waiting": -1, "alerts.parked": 1}
         moves.append(Move(entry, counts, [leave_lane(alert), deliver(outcome), letter]))
     bench.services.alert_stream.settle(moves)
-    held = bench.services.held("delivery_queue")
-    while entries := held.take(500).entries:
-        held.settle(bench.services.recorder.record_outcomes(entries))
+    bench.record()
     return alerts
+
+
+def killed_once_moved(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis does the desk's next move, and nobody hears of it: killed, or the reply is lost."""
+    move = desk.letters._stream.move_letters
+
+    def moved(moves: Any) -> None:
+        move(moves)
+        raise redis.TimeoutError
+
+    monkeypatch.setattr(desk.letters._stream, "move_letters", moved)
+
+
+def row_statuses(bench: Bench) -> dict[str, str]:
+    return {str(row.alert_id): row.status for row in bench.alerts()}
 
 
 def reject(bench: Bench, *items: tuple[str, str, str]) -> list[str]:
@@ -247,6 +261,7 @@ def test_where_it_is_stopped_what_was_moved_is_moved_and_the_rest_stands(bench: 
     next(desk.run(order))
     assert (order.letters, order.done) == (100, False)
     assert alert_books(bench) == {"raised": 150, "dropped": 100, "parked": 50}
+    bench.record()
     assert sorted(row.status for row in bench.alerts()) == ["dropped"] * 100 + ["parked"] * 50
     (note,) = notes(bench)
     assert note.after == {"letters": 100, "events or alerts": 100}
@@ -284,6 +299,66 @@ def test_without_postgresql_nothing_is_moved(bench: Bench) -> None:
     with pytest.raises(StoreDown):
         next(away.run(order))
     assert bench.events == {"accepted": 1, "parked": 1}
+
+
+def test_a_drop_that_nobody_heard_of_is_noted_and_its_rows_follow(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = refused(bench, 3)
+    order = desk.order("moog", DROP, who=WHO, reason="r")
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        next(desk.run(order))
+    bench.record()
+    assert alert_books(bench) == {"raised": 3, "dropped": 3}
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped" for alert in alerts}
+    assert {(row.reason, row.moog_status, row.attempts) for row in bench.alerts()} == {("r (ann)", 400, 3)}
+    (note,) = notes(bench)
+    assert (note.operation, note.after["letters"]) == ("DROP", 3)
+    bench.check()
+
+
+def test_a_replay_that_nobody_heard_of_is_noted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(bench, 3)
+    order = desk.order("alerts", REPLAY, who=WHO)
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        next(desk.run(order))
+    assert bench.events == {"accepted": 3, "queued": 3}
+    (note,) = notes(bench)
+    assert (note.operation, note.after["letters"]) == ("REPLAY", 3)
+
+
+def test_a_late_word_that_an_alert_was_parked_does_not_bring_a_dropped_one_back(
+    bench: Bench, desk: Desk
+) -> None:
+    """Its holder died with it; the drop came before the take-over. And both in one batch."""
+    (alert,) = refused(bench)
+    late = Outcome(alert=alert, status=Status.PARKED, attempts=9, at=datetime.now(UTC), reason="refused")
+    carry_out(desk, "moog", DROP, reason="r")
+    fields = deliver(late)["fields"]
+    bench.redis.xadd(names.DELIVERY_STREAM, dict(zip(fields[::2], fields[1::2], strict=True)))
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+    bench.redis.xadd(names.DELIVERY_STREAM, dict(zip(fields[::2], fields[1::2], strict=True)))
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+
+
+def test_an_alerts_letter_that_cannot_be_read_is_dropped_in_its_row_too(bench: Bench, desk: Desk) -> None:
+    (alert,) = refused(bench)
+    ((id_, fields),) = books.entries(bench.redis, names.DLQ_MOOG)
+    bench.redis.xdel(names.DLQ_MOOG, id_)
+    bench.redis.xadd(names.DLQ_MOOG, fields | {b"d": b"?"})
+    bench.redis.hset(names.STANDING, str(alert.alert_id), "behind")
+    assert carry_out(desk, "moog", DROP, reason="r").letters == 1
+    bench.record()
+    assert alert_books(bench) == {"raised": 1, "dropped": 1}
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+    assert not bench.redis.hexists(names.STANDING, str(alert.alert_id))
+    bench.check()
 
 
 # ---- copies
@@ -364,13 +439,37 @@ def test_the_copy_of_an_alert_goes_to_its_lane_under_the_same_signature(bench: B
     assert (placed.description, placed.signature) == ("short", alert.signature)
     assert str(placed.alert_id) == copy.ids[0]
     assert alert_books(bench) == {"raised": 2, "waiting": 1, "dropped": 1}
-    assert {str(row.alert_id): row.status for row in bench.alerts()} == {
-        str(alert.alert_id): "dropped",
-        copy.ids[0]: "waiting",
-    }
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped", copy.ids[0]: "waiting"}
     bench.check()
     (note,) = notes(bench)
     assert note.after["changed"] == "lane, severity, description"
+
+
+def test_a_copy_that_nobody_heard_of_is_noted_and_has_its_rows(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (alert,) = refused(bench)
+    (id_,) = standing(bench, "moog")
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        desk.edit("moog", id_, {"description": "short"}, who=WHO)
+    bench.record()
+    (placed,) = bench.lane("minor")
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped", str(placed.alert_id): "waiting"}
+    assert [note.after["copy"] for note in notes(bench)] == [str(placed.alert_id)]
+    bench.check()
+
+
+def test_the_copy_of_an_event_that_nobody_heard_of_is_noted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (id_,) = poisoned(bench)
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        desk.edit("alerts", id_, {"severity": "2"}, who=WHO)
+    assert bench.events == {"accepted": 2, "dropped": 1, "queued": 1}
+    assert [note.record_id for note in notes(bench)] == [id_]
 
 
 def test_a_mended_item_goes_through_ingests_own_checks(bench: Bench, desk: Desk) -> None:
@@ -562,6 +661,8 @@ def test_an_order_outlives_its_worker_and_counts_on(bench: Bench, desk: Desk, or
     orders.work(desk, within=5.0)
     assert sum(note.after["letters"] for note in notes(bench)) == 150
     assert alert_books(bench) == {"raised": 150, "dropped": 150}
+    bench.record()
+    assert set(row_statuses(bench).values()) == {"dropped"}
     bench.check()
 
 
