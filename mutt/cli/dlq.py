@@ -27,7 +27,7 @@ from mutt.letters.desk import DROP, REPLAY, Copy, Desk, Order, rejected_text
 from mutt.letters.remedy import remedy
 from mutt.letters.trial import Trial, told
 from mutt.services import Services
-from mutt.streams.letters import Letter, NoLetter
+from mutt.streams.letters import KEPT, Letter, NoLetter, NotDroppable
 from mutt.words import many, printable
 
 QUEUE = click.argument("queue", type=click.Choice(list(names.DLQS)))
@@ -226,6 +226,8 @@ def _carry_out(order: Order, what: str) -> None:
     click.echo(f"{many(order.letters, 'letter')} ({events}) {what}")
     if order.missing:
         raise NoLetter(f"not there any more, or not to be read: {', '.join(order.missing)}")
+    if order.outcomes:
+        raise NotDroppable(f"{many(order.outcomes, 'letter')} not dropped: {KEPT}")
     left = order.total - order.letters
     if order.done and left > 0:
         click.echo(f"{many(left, 'letter')} went meanwhile, or can't be read and stand", err=True)

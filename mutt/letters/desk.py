@@ -77,6 +77,7 @@ class Order(msgspec.Struct, kw_only=True):
     after: str = ""  #: how far it looked
     letters: int = 0  #: moved
     events: int = 0
+    outcomes: int = 0  #: not dropped, for they say what became of an alert
     missing: list[str] = []  #: of ``ids``: not there any more, or not to be read
     note: int | None = None  #: its row in the history
     waits: str = ""  #: why nothing moves now
@@ -179,12 +180,12 @@ class Desk:
             return
         asked, behind = self._next(order, most)
         letters = self.letters.read(order.queue, asked) if asked else []
-        if letters:
-            gone = self._move(order, letters)
-            if order.ids:
-                order.missing += sorted(set(asked) - {letter.id for letter in gone})
-        elif order.ids:
-            order.missing += asked
+        kept = [letter for letter in letters if order.what == DROP and is_outcome(letter)]
+        letters = [letter for letter in letters if letter not in kept]
+        gone = self._move(order, letters) if letters else []
+        order.outcomes += len(kept)
+        if order.ids:
+            order.missing += sorted(set(asked) - {letter.id for letter in (*gone, *kept)})
         if order.ids:
             order.ids = order.ids[len(asked) :]
             order.done = not order.ids

@@ -60,6 +60,10 @@ _OUTCOME = Remedy(
     "PostgreSQL could not take the note of what became of this alert; the alert itself is at its end.",
     "Mend what PostgreSQL refuses, and replay: only the note is sent again.",
 )
+_UNREAD_OUTCOME = Remedy(
+    "The note of what became of this alert can't be read: another version of MUTT wrote it, or it is damaged.",
+    "Replay it once workers of the version that wrote it run.",
+)
 _REJECTED = Remedy(
     "Ingest refused this item; its sender was told which field and why.",
     "Mend the sender. If the event matters, edit a copy: it goes through ingest's own checks.",
@@ -72,6 +76,6 @@ def remedy(letter: Letter) -> Remedy:
     if letter.queue == "ingest":
         return _REJECTED
     if letter.is_outcome:
-        return OF_EVENTS["undecodable"] if letter.reason == "undecodable" else _OUTCOME
+        return _UNREAD_OUTCOME if letter.reason == "undecodable" else _OUTCOME
     known = OF_EVENTS if letter.queue == "alerts" else OF_ALERTS
     return known.get(letter.reason) or (_STRUCK if letter.queue == "moog" and letter.reason else _UNKNOWN)

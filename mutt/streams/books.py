@@ -44,6 +44,12 @@ def read(client: Client) -> Books:
     )
 
 
+def outcomes_parked(client: Client) -> int:
+    """Letters of ``moog`` that are no alerts: notes of what became of one. By the ledger, without a look at each."""
+    alerts = int(client.hget(names.LEDGER, "alerts.parked") or 0)
+    return max(0, client.xlen(names.DLQ_MOOG) - alerts)
+
+
 class Walked(msgspec.Struct, frozen=True):
     """What stands in the streams, counted one by one."""
 

@@ -53,6 +53,10 @@ class NotReplayable(MuttError):
     """What a sender sent wrong is the sender's to send again; MUTT can't make an event of it."""
 
 
+class NotDroppable(MuttError):
+    """A note of what became of an alert: given up, nobody would ever know, and the alert's row would wait for ever."""
+
+
 class Letter(msgspec.Struct, frozen=True):
     """One dead letter, for people."""
 
@@ -145,9 +149,10 @@ class Letters:
         return self._moved(queue, letters, lambda entry: self._replayed(queue, entry))
 
     def drop(self, queue: str, letters: Sequence[Entry], *, reason: str, who: str) -> list[Entry]:
-        """Give letters up, for a reason that is kept. The ones that were still there."""
+        """Give letters up, for a reason that is kept. The ones that were still there; an outcome stays."""
         record = _record(reason, who)
-        return self._moved(queue, letters, lambda entry: _dropped(queue, entry, record))
+        chosen = [letter for letter in letters if not is_outcome(letter)]
+        return self._moved(queue, chosen, lambda entry: _dropped(queue, entry, record))
 
     def replace(
         self,
@@ -290,6 +295,10 @@ def check_replayable(queue: str) -> None:
         )
 
 
+#: Why an outcome is not dropped.
+KEPT = "it says what became of an alert: replay it once PostgreSQL takes it"
+
+
 def is_id(id_: str) -> bool:
     """Could a letter be called so?"""
     found = _ID.fullmatch(id_)
@@ -309,7 +318,7 @@ def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
     follow = [{"op": "drop", "id": f"{queue}:{entry.id}", "record": orjson.dumps({**record, "n": entry.n})}]
     if queue == "alerts":
         return Move(entry, {"events.parked": -entry.n, "events.dropped": entry.n}, follow)
-    if queue == "moog" and not is_outcome(entry):
+    if queue == "moog":
         return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow + _end(entry, record))
     return Move(entry, {}, [])
 

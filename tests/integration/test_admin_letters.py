@@ -237,6 +237,16 @@ def test_a_drop_wants_a_reason_and_keeps_it(operator: FlaskClient, bench: Bench)
     assert (note.operation, note.reason, note.record_id) == ("DROP", "a test device", id_)
 
 
+def test_what_became_of_an_alert_is_not_dropped(operator: FlaskClient, bench: Bench) -> None:
+    why = '{"reason":"refused by PostgreSQL","what":"outcome"}'
+    id_ = bench.redis.xadd(names.DLQ_MOOG, {"v": "1", "n": 1, "id": "x", "d": b"?", "why": why}).decode()
+    assert "Drop this letter" not in operator.get(f"/letters/moog/{id_}").text
+    form = {"csrf_token": token(operator, "/rules/new"), "reason": "r"}
+    answer = operator.post(f"/letters/moog/{id_}/drop", data=form)
+    assert (answer.status_code, "replay it once PostgreSQL takes it" in text_of(answer)) == (409, True)
+    assert bench.redis.xlen(names.DLQ_MOOG) == 1
+
+
 def test_all_of_a_reason_are_sent_again_by_workers_and_the_page_shows_how_far(
     operator: FlaskClient, bench: Bench
 ) -> None:

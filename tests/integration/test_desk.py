@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from sqlalchemy import Row, select
 
 from mutt import celery, names
 from mutt.alert import Alert, Outcome, Status
+from mutt.balance import observe
 from mutt.entry import Entry, Move, deliver, flat, leave_lane, park
 from mutt.errors import Refused, StoreDown
 from mutt.event import Event
@@ -359,6 +361,49 @@ def test_an_alerts_letter_that_cannot_be_read_is_dropped_in_its_row_too(bench: B
     assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
     assert not bench.redis.hexists(names.STANDING, str(alert.alert_id))
     bench.check()
+
+
+def unrecorded(bench: Bench) -> tuple[Alert, str]:
+    """An alert that Moog has, while PostgreSQL can't take the note of it; and the letter of that note."""
+    bench.append(event("ERROR fan", "h-9", severity=3))
+    bench.run()
+    lane = "mutt:alert_queue:minor"
+    (alert,) = bench.lane("minor")
+    ((id_, fields),) = books.entries(bench.redis, lane)
+    with contextlib.suppress(redis.ResponseError):
+        bench.redis.xgroup_create(lane, names.GROUP, "0")
+    bench.redis.xreadgroup(names.GROUP, "test", {lane: ">"})
+    outcome = Outcome(
+        alert=alert, status=Status.DELIVERED, attempts=1, at=datetime.now(UTC), moog_status=70_000
+    )
+    counts = {"alerts.waiting": -1, "alerts.delivered": 1}
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER moog_status TYPE smallint")
+    move = Move(Entry(lane, id_, 1, fields), counts, [leave_lane(alert), deliver(outcome)])
+    bench.services.alert_stream.settle([move])
+    bench.record()
+    return alert, standing(bench, "moog")[-1]
+
+
+def test_what_became_of_an_alert_is_not_dropped_and_is_in_the_verdict_until_it_is_recorded(
+    bench: Bench, desk: Desk
+) -> None:
+    refused(bench, 2)
+    alert, id_ = unrecorded(bench)
+    report, _ = observe(bench.services, deep=False)
+    assert (report.state, report.balanced, report.outcomes_parked) == ("outcomes", False, 1)
+    order = carry_out(desk, "moog", DROP, reason="r")
+    assert (order.letters, order.outcomes, order.total, order.done) == (2, 1, 3, True)
+    assert carry_out(desk, "moog", DROP, reason="r", ids=[id_]).outcomes == 1
+    assert standing(bench, "moog") == [id_]
+    assert len(notes(bench)) == 1
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER moog_status TYPE integer")
+    carry_out(desk, "moog", REPLAY, now=True)
+    bench.record()
+    assert row_statuses(bench)[str(alert.alert_id)] == "delivered"
+    report, _ = observe(bench.services, deep=False)
+    assert (report.state, report.disagree) == ("balanced", {})
 
 
 # ---- copies

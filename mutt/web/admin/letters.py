@@ -19,7 +19,7 @@ from mutt.letters.orders import Orders
 from mutt.letters.remedy import remedy
 from mutt.letters.trial import Trial, told
 from mutt.services import Services
-from mutt.streams.letters import Letter, NoLetter, NotReplayable, is_id
+from mutt.streams.letters import KEPT, Letter, NoLetter, NotReplayable, is_id
 from mutt.web.admin.forms import AlertCopyForm, CopyForm, DropForm, EventCopyForm, TextCopyForm
 from mutt.web.admin.page import REFUSED, SHOWN, Page
 from mutt.words import many, printable
@@ -176,6 +176,8 @@ class DeadLetters(Page):
     def _carried_out(self, order: Order, letter: Letter, what: str) -> Any:
         for _ in self._desk.run(order):
             pass
+        if order.outcomes:
+            abort(409, f"Letter {letter.id} is not dropped: {KEPT}.")
         if not order.letters:
             abort(409, f"Letter {letter.id} is not there any more, or can't be read: nothing was changed.")
         flash(f"Letter {letter.id} {what}.")
