@@ -68,7 +68,12 @@ def observe(services: Services, *, deep: bool) -> tuple[Report, str]:
 
 
 def _recount(client: Client, counted: Counted | None) -> Recount:
-    records = (orjson.loads(record) for _, record in client.hscan_iter(names.DROPS))
+    # What ingest rejected never was in the books.
+    records = (
+        orjson.loads(record)
+        for id_, record in client.hscan_iter(names.DROPS)
+        if not id_.startswith(b"ingest:")
+    )
     dropped = sum(int(record.get("n", 1)) for record in records)
     return Recount(books.walk(client), dropped, bool(client.hlen(names.OUTSIDE)), counted)
 

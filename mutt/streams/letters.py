@@ -320,7 +320,7 @@ def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
         return Move(entry, {"events.parked": -entry.n, "events.dropped": entry.n}, follow)
     if queue == "moog":
         return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow + _end(entry, record))
-    return Move(entry, {}, [])
+    return Move(entry, {}, follow)  # an item that was rejected never was in the books
 
 
 def _end(entry: Entry, record: Mapping[str, str]) -> list[Follow]:

@@ -363,6 +363,21 @@ def test_an_alerts_letter_that_cannot_be_read_is_dropped_in_its_row_too(bench: B
     bench.check()
 
 
+def test_a_rejected_item_that_is_dropped_leaves_its_id_the_reason_and_the_name(
+    bench: Bench, desk: Desk
+) -> None:
+    (id_,) = reject(bench, ("hostname", "is missing", "{}"))
+    carry_out(desk, "ingest", DROP, reason="a test device")
+    record = orjson.loads(bench.redis.hget(names.DROPS, f"ingest:{id_}"))
+    assert (record["reason"], record["who"], record["n"]) == ("a test device", WHO, 1)
+    (id_,) = reject(bench, ("hostname", "is missing", '{"message":"m"}'))
+    copy = desk.edit_rejected(id_, '{"hostname":"h","message":"m"}', who=WHO)
+    record = orjson.loads(bench.redis.hget(names.DROPS, f"ingest:{id_}"))
+    assert record["reason"] == f"replaced by {copy.ids[0]}"
+    bench.run()
+    assert observe(bench.services, deep=True)[0].state == "balanced"
+
+
 def unrecorded(bench: Bench) -> tuple[Alert, str]:
     """An alert that Moog has, while PostgreSQL can't take the note of it; and the letter of that note."""
     bench.append(event("ERROR fan", "h-9", severity=3))
