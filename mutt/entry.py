@@ -142,6 +142,12 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
     return told | {"swept": True} if swept else told
 
 
+def again(alert: Alert) -> Follow:
+    """The alert of a letter goes to its lane by hand, be that full or not: the letter is gone, and its row may still say
+    parked, so that no sweep would bring it in. It was not outside."""
+    return {"op": "replay"} | alert_fields(alert, 0) | {"by_hand": True}
+
+
 def raise_alert(alert: Alert, queue_max: int) -> Follow:
     """The alert goes to its lane."""
     return {"op": "alert"} | alert_fields(alert, queue_max)

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Entry, alert_fields, deliver
+from mutt.entry import Entry, again, deliver
 from mutt.errors import MuttError, Refused, RejectedBody, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.formats import registry
@@ -37,7 +37,6 @@ from mutt.store.rulebook import Rulebook
 from mutt.store.tables import alerts
 from mutt.streams.bound import Inlet
 from mutt.streams.letters import (
-    UNLIMITED,
     Letter,
     Letters,
     NoLetter,
@@ -361,7 +360,7 @@ class Desk:
         counts = {"alerts.raised": 1, "alerts.waiting": 1}
         # Both rows are housekeeping's, by outcomes that go in the same step: whoever asked may die right after.
         waits = Outcome(alert=copy, status=Status.WAITING, attempts=0, at=datetime.now(UTC))
-        follow = [{"op": "replay"} | alert_fields(copy, UNLIMITED, swept=True), deliver(waits)]
+        follow = [again(copy), deliver(waits)]
         with self._noted("moog", letter.id, ids, changed, who=who, reason=reason, alerts=1):
             if not self.letters.replace(
                 "moog", letter, counts, follow, reason=f"replaced by {ids[0]}", who=who

@@ -17,7 +17,7 @@ import orjson
 
 from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Appended, Entry, Follow, Move, Part, alert_fields, deliver, flat
+from mutt.entry import Appended, Entry, Follow, Move, Part, again, deliver, flat
 from mutt.errors import MuttError, UndecodableEntry
 from mutt.event import Envelope
 from mutt.streams.books import entries
@@ -37,9 +37,6 @@ LOOKED_AT = 100
 
 #: Items of one request that are kept: the first ones show what is wrong with the others.
 KEPT_AT_ONCE = 100
-
-#: Entries that a lane may hold for a letter that is sent again; the largest whole number that Lua knows.
-UNLIMITED = 2**53
 
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 _ID_MOST = 2**64
@@ -253,8 +250,7 @@ class Letters:
         if alert is None:
             return None  # nobody knows where to: it stays, and its neighbours go
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
-        # A full lane takes it too: the letter is gone and its row may say parked, so no sweep would bring it in.
-        return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, UNLIMITED, swept=True)])
+        return Move(entry, counts, [again(alert)])
 
 
 def _rejected_fields(key_id: str, item: msgspec.Struct, data: bytes) -> dict[Any, Any]:
