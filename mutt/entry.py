@@ -143,8 +143,10 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
 
 
 def again(alert: Alert) -> Follow:
-    """The alert of a letter goes to its lane by hand, be that full or not: the letter is gone, and its row may still say
-    parked, so that no sweep would bring it in. It was not outside."""
+    """The alert of a letter goes to its lane by hand, be that full or not, and was not outside of it.
+
+    The letter is gone then, and its row may still say parked: no sweep would bring it in.
+    """
     return {"op": "replay"} | alert_fields(alert, 0) | {"by_hand": True}
 
 

@@ -26,6 +26,7 @@ from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
 from mutt.formats.values import clean_text
 from mutt.letters import copies, pace
+from mutt.letters.apart import Bounds, try_apart
 from mutt.letters.trial import Trial, try_entry, try_event
 from mutt.pipeline.accept import Acceptor, Contribution, Request
 from mutt.pipeline.evaluate import Policy
@@ -96,6 +97,7 @@ class Desk:
     """The use cases. ``redis.RedisError`` passes through, PostgreSQL's errors come as StoreDown."""
 
     def __init__(self, services: Services) -> None:
+        self.bounds = Bounds()
         self._services, self._rulebook = services, Rulebook(services.settings.unhandled_default_team)
 
     @property
@@ -407,11 +409,15 @@ class Desk:
     # ---- trial
 
     def try_(self, queue: str, id_: str, *, format_: str = "") -> Trial:
-        """What the present rules and PostgreSQL would make of a letter. Nothing is written.
+        """What the present rules and PostgreSQL would make of a letter, told by a process that it may end.
 
-        Raises NoLetter, StoreDown, NoRuleset.
+        Raises NoLetter, StoreDown.
         """
         letter = self.letters.one(queue, id_)
+        return try_apart(self._services.settings, queue, letter, format_, self.bounds)
+
+    def tried(self, queue: str, letter: Entry, format_: str) -> Trial:
+        """The same in this process. Nothing is written. Raises StoreDown, NoRuleset."""
         if queue == "ingest":
             return self._try_rejected(letter, format_)
         if queue == "alerts":

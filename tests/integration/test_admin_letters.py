@@ -151,12 +151,13 @@ def test_a_letter_is_tried_and_nothing_is_written(operator: FlaskClient, bench: 
     assert (bench.rows(), bench.events) == ([], {"accepted": 1, "parked": 1})
 
 
-def test_what_killed_workers_is_not_tried_in_the_page(operator: FlaskClient, bench: Bench) -> None:
+def test_what_killed_workers_is_tried_too_for_it_cannot_end_the_page(
+    operator: FlaskClient, bench: Bench
+) -> None:
     fields, _ = codec.encode(Envelope([Segment("b", "c", [event("x")])]))
     id_ = put(bench, "alerts", fields, b'{"reason":"killed its worker","detail":"2 workers"}')
     answer = press(operator, f"/letters/alerts/{id_}", f"/letters/alerts/{id_}/try")
-    assert answer.status_code == 409
-    assert f"mutt dlq try alerts {id_}" in answer.text
+    assert (answer.status_code, "nothing was written" in text_of(answer)) == (200, True)
 
 
 def test_a_copy_is_edited_and_what_was_not_touched_stays(operator: FlaskClient, bench: Bench) -> None:

@@ -22,6 +22,7 @@ from mutt.errors import Refused, StoreDown
 from mutt.event import Event
 from mutt.formats.base import Rejected
 from mutt.letters import pace
+from mutt.letters.apart import Bounds
 from mutt.letters.desk import DROP, REPLAY, Desk, NotEditable, Order, event_of
 from mutt.letters.orders import Orders
 from mutt.letters.trial import told
@@ -580,6 +581,33 @@ def test_a_trial_says_which_rule_and_why_and_which_alert_and_writes_nothing(benc
     assert rows_of(bench) == before
     assert standing(bench, "alerts") == [id_]
     assert dict(told(trial))["outcome"] == "PostgreSQL takes its row"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "fault"),
+    [
+        (Bounds(seconds=0.05), "it did not end within 0.05 s"),
+        (Bounds(memory=1 << 20), ""),  # where it runs out, nobody can tell
+    ],
+)
+def test_a_trial_that_hangs_or_takes_all_memory_ends_its_own_process_alone(
+    bench: Bench, desk: Desk, bounds: Bounds, fault: str
+) -> None:
+    (id_,) = poisoned(bench)
+    desk.bounds = bounds
+    trial = desk.try_("alerts", id_)
+    assert trial.outcome == "parked"
+    assert fault in trial.fault
+    assert bench.events == {"accepted": 1, "parked": 1}
+
+
+def test_a_trial_without_postgresql_says_so(bench: Bench) -> None:
+    (id_,) = poisoned(bench)
+    nowhere = Settings.from_env(
+        {}, redis_url=bench.settings.redis_url, database_url="postgresql://mutt@127.0.0.1:9/x"
+    )
+    with pytest.raises(StoreDown):
+        Desk(Services(nowhere, lambda *_a, **_k: None)).try_("alerts", id_)
 
 
 def test_a_trial_says_what_postgresql_would_refuse(bench: Bench, desk: Desk) -> None:

@@ -30,9 +30,6 @@ A_PAGE = 50
 #: Whatever a letter holds, a page stays one that a telephone can show. Characters.
 HELD_MAX = 200_000
 
-#: A dry run of it might end this process: it is for a shell.
-DEADLY = "killed its worker"
-
 
 class DeadLetters(Page):
     def __init__(self, services: Services, name: str, endpoint: str) -> None:
@@ -103,11 +100,6 @@ class DeadLetters(Page):
     @expose("/<queue>/<id_>/try", methods=("POST",))
     def try_(self, queue: str, id_: str) -> Any:
         letter = self._read(queue, id_)
-        if letter.reason == DEADLY:
-            abort(
-                409,
-                f"Workers died on it, and so might this page: try it at a shell, mutt dlq try {queue} {id_}",
-            )
         return self._letter_page(letter, trial=self._desk.try_(queue, id_))
 
     @expose("/<queue>/<id_>/replay", methods=("POST",))
