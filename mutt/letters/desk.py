@@ -7,6 +7,7 @@ noted is not moved, and nothing is moved unnoted. The history never holds what a
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -122,7 +123,12 @@ class Desk:
         rate: float = 0.0,
         now: bool = False,
     ) -> Order:
-        """An order about the letters that stand now. Raises NotReplayable; Refused for a drop without a reason."""
+        """An order about the letters that stand now. Raises NotReplayable; Refused for a drop without a reason, and for
+        a rate that is no number."""
+        if not math.isfinite(rate):
+            raise Refused(
+                "rate", "is no number of letters a second; leave it out to send them as there is room"
+            )
         if what == REPLAY:
             check_replayable(queue)
         elif not reason.strip():
@@ -173,7 +179,7 @@ class Desk:
             )
             most, order.waits = found.letters, found.waits
         if order.rate:
-            most = min(most, int(order.rate * elapsed) + 1 - moved)
+            most = int(min(most, order.rate * elapsed + 1 - moved))
         return max(0, most)
 
     def _step(self, order: Order, most: int) -> None:

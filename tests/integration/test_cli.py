@@ -585,3 +585,37 @@ def test_the_doctor_looks_on_when_a_server_is_away_and_tells_no_password(shell):
 def test_the_doctor_compares_the_clocks(shell):
     found = levels(shell.json("doctor", code=1))
     assert (found["clock of Redis"], found["clock of PostgreSQL"]) == ("ok", "ok")
+
+
+# ---- what an operator may get wrong with letters
+
+
+def refusal(result: Result) -> str:
+    """What a command said no with; `mutt` prints it and exits with 2."""
+    assert isinstance(result.exception, MuttError), result.exception
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("queue", ["moog", "ingest"])
+def test_a_file_that_is_no_utf8_is_refused_with_a_sentence(shell, refused, ingest, tmp_path, queue):
+    shell("send", "-", "--url", ingest, stdin='{"hostname":"h","message":"m"}\n{"message":"CRITICAL fan"}\n')
+    (id_, *_) = [json.loads(line)["id"] for line in shell("dlq", "show", queue, "--json").stdout.splitlines()]
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(b'{"description": "\xff"}')
+    result = shell("dlq", "edit", queue, id_, "--file", str(bad))
+    assert "no UTF-8" in refusal(result)
+    result = shell("dlq", "edit", queue, id_, "--set", "message=\udcff")
+    assert refusal(result)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "1e309"])
+def test_a_rate_is_a_number(shell, refused, rate):
+    result = shell("dlq", "replay", "moog", "--all", "--rate", rate)
+    assert "rate" in refusal(result)
+    assert statuses(shell) == ["parked", "parked"]
+
+
+@pytest.mark.parametrize("how", [("replay",), ("drop", "--reason", "r")])
+def test_a_reason_that_no_letter_has_is_not_nothing_to_do(shell, refused, how):
+    result = shell("dlq", how[0], "moog", "--reason-is", "refusd", *how[1:])
+    assert "reason refusd; there are: refused" in refusal(result)
