@@ -732,6 +732,18 @@ def test_one_order_a_queue_and_a_stop_ends_it(bench: Bench, desk: Desk, orders: 
     assert alert_books(bench) == {"raised": 7, "waiting": 5, "parked": 2}
 
 
+def test_a_stop_that_came_too_late_does_not_end_the_next_order(
+    bench: Bench, desk: Desk, orders: Orders
+) -> None:
+    refused(bench, 2)
+    assert not orders.stop("moog")
+    bench.redis.hset(names.LETTER_ORDERS, "stop:moog", "1")
+    orders.give(desk.order("moog", REPLAY, who=WHO))
+    assert orders.work(desk, within=0.0) == {"moog": 2}
+    assert not orders.stop("moog")
+    assert not bench.redis.exists(names.LETTER_ORDERS)
+
+
 def test_two_workers_do_not_carry_out_one_order_at_a_time(bench: Bench, desk: Desk, orders: Orders) -> None:
     refused(bench, 2)
     orders.give(desk.order("moog", REPLAY, who=WHO))
