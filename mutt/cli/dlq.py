@@ -235,7 +235,8 @@ def _carry_out(order: Order, what: str) -> None:
     events = many(order.events, "event or alert", "events or alerts")
     click.echo(f"{many(order.letters, 'letter')} ({events}) {what}")
     if order.missing:
-        raise NoLetter(f"not there any more, or not to be read: {', '.join(order.missing)}")
+        gone = "not there any more, or can't be read, nor read again from a row of alerts"
+        raise NoLetter(f"{gone}: {', '.join(order.missing)}")
     if order.outcomes:
         raise NotDroppable(f"{many(order.outcomes, 'letter')} not dropped: {KEPT}")
     left = order.total - order.letters

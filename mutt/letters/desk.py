@@ -7,6 +7,7 @@ noted is not moved, and nothing is moved unnoted. The history never holds what a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +19,10 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, select
 
-from mutt import names
+from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.entry import Entry, again, deliver
-from mutt.errors import MuttError, Refused, RejectedBody, StoreDown, UndecodableEntry
+from mutt.errors import MuttError, NewerEntry, Refused, RejectedBody, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
@@ -247,7 +248,7 @@ class Desk:
             return self.letters.replay(order.queue, letters)
         with transaction(self._services.engine) as conn:
             _hold_rows(conn, letters)
-            gone = self.letters.replay(order.queue, letters)
+            gone = self.letters.replay(order.queue, _read_again(conn, letters))
             alert_rows.set_status(conn, _alert_ids(gone), Status.WAITING, "sent again by hand")
         return gone
 
@@ -535,6 +536,31 @@ def _hold_rows(conn: Connection, letters: Sequence[Entry]) -> None:
     order = alerts.c.received_at, alerts.c.alert_id
     chosen = alerts.c.alert_id.in_(_alert_ids(letters))
     conn.execute(select(alerts.c.alert_id).where(chosen).order_by(*order).with_for_update())
+
+
+def _read_again(conn: Connection, letters: Sequence[Entry]) -> list[Entry]:
+    """These letters; an alert that was damaged in one is taken from its row, which is the authority."""
+    damaged = [letter for letter in letters if alert_in(letter) is None and not _is_newer(letter)]
+    rows = alert_rows.by_ids(conn, _alert_ids(damaged)) if damaged else {}
+    return [_whole(letter, rows) if letter in damaged else letter for letter in letters]
+
+
+def _whole(letter: Entry, rows: Mapping[UUID, Alert]) -> Entry:
+    for alert_id in _alert_ids([letter]):
+        if alert_id in rows:
+            fields, _ = codec.encode(rows[alert_id], about=str(alert_id))
+            told = [one if isinstance(one, bytes) else str(one).encode() for one in fields]
+            return dataclasses.replace(letter, fields=codec.pairs(told))
+    return letter
+
+
+def _is_newer(letter: Entry) -> bool:
+    """Is it for the workers of a newer MUTT, who know more of it than its row tells us?"""
+    try:
+        letter.decode(Alert)
+    except UndecodableEntry as error:
+        return isinstance(error, NewerEntry)
+    return False
 
 
 def _alert_ids(letters: Sequence[Entry]) -> list[UUID]:

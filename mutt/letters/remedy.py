@@ -49,7 +49,11 @@ OF_ALERTS = {
         "Moog, or a firewall before it, refused the key for this alert five times while it took others.",
         "Look for what in its text a firewall might refuse; then edit a copy or replay.",
     ),
-    "undecodable": OF_EVENTS["undecodable"],
+    "undecodable": Remedy(
+        "This entry can't be read: another version of MUTT wrote it, or it is damaged.",
+        "Replay it: what is damaged is read again from its row in alerts. If it stays, it has none, or a newer MUTT "
+        "wrote it: replay it once such workers run, or drop it.",
+    ),
 }
 
 _STRUCK = Remedy(

@@ -249,6 +249,12 @@ def lock_waiting(
     return [_alert(found) for found in conn.execute(query)]
 
 
+def by_ids(conn: Connection, alert_ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """These alerts, those that have a row."""
+    query = select(*_columns).where(_row.alert_id.in_(alert_ids))
+    return {alert.alert_id: alert for alert in map(_alert, conn.execute(query))}
+
+
 def counts(conn: Connection) -> dict[Status, int]:
     """How many alerts stand at each status; all statuses are named."""
     query = select(_row.status, func.count()).group_by(_row.status)

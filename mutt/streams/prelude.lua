@@ -124,6 +124,9 @@ local function give_up(packed)
   local id = string.match(packed, UUID) or ''
   add('mutt:dlq:moog', {'v', '0', 'n', '1', 'id', id, 'd', packed, 'why', DAMAGED})
   count({['alerts.waiting'] = -1, ['alerts.parked'] = 1})
+  -- Which lane it was counted for stands as text, too: else that lane kept a place for it.
+  local lane = string.match(packed, 'lane[\160-\191](%a+)')
+  if URGENCY[lane or ''] then redis.call('HINCRBY', BEHIND, lane, -1) end
 end
 
 -- The next one behind the holder of this signature, or nil.

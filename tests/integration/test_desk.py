@@ -17,7 +17,7 @@ from sqlalchemy import Row, select
 from mutt import celery, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.balance import observe
-from mutt.entry import Entry, Move, deliver, flat, leave_lane, park
+from mutt.entry import Entry, Move, deliver, flat, leave_lane, park, short_hash
 from mutt.errors import Refused, StoreDown
 from mutt.event import Event
 from mutt.formats.base import Rejected
@@ -350,18 +350,57 @@ def test_a_late_word_that_an_alert_was_parked_does_not_bring_a_dropped_one_back(
     assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
 
 
-def test_an_alerts_letter_that_cannot_be_read_is_dropped_in_its_row_too(bench: Bench, desk: Desk) -> None:
-    (alert,) = refused(bench)
-    ((id_, fields),) = books.entries(bench.redis, names.DLQ_MOOG)
-    bench.redis.xdel(names.DLQ_MOOG, id_)
-    bench.redis.xadd(names.DLQ_MOOG, fields | {b"d": b"?"})
-    bench.redis.hset(names.STANDING, str(alert.alert_id), "behind")
+def damaged_behind(bench: Bench) -> Alert:
+    """An alert that was damaged while it stood behind another of its signature, which is at Moog now: its letter."""
+    for _ in range(2):
+        bench.append(event("ERROR disk", "h-1", severity=3))
+        bench.run()
+    lane = "mutt:alert_queue:minor"
+    (first,) = bench.lane("minor")
+    (behind,) = bench.behind(first)
+    key = names.BEHIND + short_hash(first.signature)
+    bench.redis.rpush(key, bench.redis.lpop(key)[:-9])  # type: ignore[arg-type, index]
+    bench.redis.xgroup_create(lane, names.GROUP, "0")
+    bench.redis.xreadgroup(names.GROUP, "test", {lane: ">"})
+    ((id_, fields),) = books.entries(bench.redis, lane)
+    outcome = Outcome(alert=first, status=Status.DELIVERED, attempts=1, at=datetime.now(UTC))
+    counts = {"alerts.waiting": -1, "alerts.delivered": 1}
+    move = Move(Entry(lane, id_, 1, fields), counts, [leave_lane(first), deliver(outcome)])
+    bench.services.alert_stream.settle([move])
+    bench.record()
+    assert bench.services.lanes.room("minor") == bench.settings.alert_queue_max
+    return behind
+
+
+def test_an_alert_that_was_damaged_behind_another_is_dropped_in_its_row_too(bench: Bench, desk: Desk) -> None:
+    alert = damaged_behind(bench)
     assert carry_out(desk, "moog", DROP, reason="r").letters == 1
     bench.record()
-    assert alert_books(bench) == {"raised": 1, "dropped": 1}
-    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+    assert alert_books(bench) == {"raised": 2, "delivered": 1, "dropped": 1}
+    assert row_statuses(bench)[str(alert.alert_id)] == "dropped"
     assert not bench.redis.hexists(names.STANDING, str(alert.alert_id))
     bench.check()
+
+
+def test_an_alert_that_was_damaged_behind_another_is_sent_again_from_its_row(
+    bench: Bench, desk: Desk
+) -> None:
+    alert = damaged_behind(bench)
+    order = carry_out(desk, "moog", REPLAY, ids=standing(bench, "moog"), now=True)
+    assert (order.letters, order.missing) == (1, [])
+    assert bench.lane("minor") == [alert]
+    assert alert_books(bench) == {"raised": 2, "delivered": 1, "waiting": 1}
+    assert row_statuses(bench)[str(alert.alert_id)] == "waiting"
+    bench.check()
+
+
+def test_an_alert_that_cannot_be_read_and_has_no_row_stays(bench: Bench, desk: Desk) -> None:
+    damaged_behind(bench)
+    with bench.sql() as conn:
+        conn.exec_driver_sql("DELETE FROM alerts")
+    (id_,) = standing(bench, "moog")
+    order = carry_out(desk, "moog", REPLAY, ids=[id_], now=True)
+    assert (order.letters, order.missing, notes(bench)) == (0, [id_], [])
 
 
 def test_a_rejected_item_that_is_dropped_leaves_its_id_the_reason_and_the_name(
