@@ -370,7 +370,7 @@ class Desk:
         # Both rows are housekeeping's, by outcomes that go in the same step: whoever asked may die right after.
         waits = Outcome(alert=copy, status=Status.WAITING, attempts=0, at=datetime.now(UTC))
         follow = [again(copy), deliver(waits)]
-        with self._noted("moog", letter.id, ids, changed, who=who, reason=reason, alerts=1):
+        with self._noted("moog", letter.id, ids, changed, who=who, reason=reason, alert=copy):
             if not self.letters.replace(
                 "moog", letter, counts, follow, reason=f"replaced by {ids[0]}", who=who
             ):
@@ -388,7 +388,7 @@ class Desk:
         who: str,
         reason: str,
         keep: bool = False,
-        alerts: int = 0,
+        alert: Alert | None = None,
     ) -> Iterator[None]:
         """Note a copy before it is accepted; the note is taken back where it was refused for certain."""
         # Names of fields alone: what they hold is the sender's.
@@ -401,16 +401,19 @@ class Desk:
             note = history.note(
                 conn, who, EDIT, names.DLQS[queue], id_, after=after, reason=clean_text(reason)
             )
-            if alerts:
-                audit.write_ledger(conn, 0, alerts)
+            if alert is not None:
+                audit.write_ledger(conn, 0, 1)
+                with conn.begin_nested() as trial:  # what PostgreSQL refuses is refused here
+                    alert_rows.insert(conn, [alert])
+                    trial.rollback()
         try:
             yield
         except MuttError as error:
             if not getattr(error, "sent", False):
                 with contextlib.suppress(StoreDown), transaction(self._services.engine) as conn:
                     history.withdraw(conn, note)
-                    if alerts:
-                        audit.write_ledger(conn, 0, -alerts)
+                    if alert is not None:
+                        audit.write_ledger(conn, 0, -1)
             raise
 
     # ---- trial

@@ -46,8 +46,11 @@ def read(client: Client) -> Books:
 
 def outcomes_parked(client: Client) -> int:
     """Letters of ``moog`` that are no alerts: notes of what became of one. By the ledger, without a look at each."""
-    alerts = int(client.hget(names.LEDGER, "alerts.parked") or 0)
-    return max(0, client.xlen(names.DLQ_MOOG) - alerts)
+    with client.pipeline(transaction=True) as pipe:  # both of one moment
+        pipe.hget(names.LEDGER, "alerts.parked")
+        pipe.xlen(names.DLQ_MOOG)
+        alerts, letters = pipe.execute()
+    return max(0, letters - int(alerts or 0))
 
 
 class Walked(msgspec.Struct, frozen=True):

@@ -246,6 +246,7 @@ def test_what_became_of_an_alert_is_not_dropped(operator: FlaskClient, bench: Be
     answer = operator.post(f"/letters/moog/{id_}/drop", data=form)
     assert (answer.status_code, "replay it once PostgreSQL takes it" in text_of(answer)) == (409, True)
     assert bench.redis.xlen(names.DLQ_MOOG) == 1
+    assert "1 note of what became of alerts can't be recorded" in text_of(operator.get("/"))
 
 
 def test_all_of_a_reason_are_sent_again_by_workers_and_the_page_shows_how_far(

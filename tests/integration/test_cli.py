@@ -489,8 +489,7 @@ def test_a_rejected_item_is_mended_and_taken(shell, ingest):
 
 
 def test_letters_of_one_reason_go_and_the_others_stay(shell, refused):
-    result = shell("dlq", "drop", "moog", "--reason-is", "no such reason", "--reason", "r")
-    assert result.output == "0 letters (0 events or alerts) dropped\n"
+    assert shell("dlq", "drop", "moog", "--reason-is", "no such reason", "--reason", "r").exit_code
     assert "2 letters" in shell("dlq", "drop", "moog", "--reason-is", "refused", "--reason", "r").output
 
 

@@ -18,7 +18,7 @@ from mutt import celery, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.balance import observe
 from mutt.entry import Entry, Move, deliver, flat, leave_lane, park, short_hash
-from mutt.errors import Refused, StoreDown
+from mutt.errors import MuttError, Refused, StoreDown
 from mutt.event import Event
 from mutt.formats.base import Rejected
 from mutt.letters import pace
@@ -544,6 +544,33 @@ def test_the_copy_of_an_alert_goes_to_its_lane_under_the_same_signature(bench: B
     bench.check()
     (note,) = notes(bench)
     assert note.after["changed"] == "lane, severity, description"
+
+
+def test_the_copy_of_an_alert_that_postgresql_refuses_changes_nothing(bench: Bench, desk: Desk) -> None:
+    refused(bench)
+    (id_,) = standing(bench, "moog")
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER description TYPE varchar(20)")
+    with pytest.raises(MuttError):
+        desk.edit("moog", id_, {"description": "longer than " * 9}, who=WHO)
+    assert (standing(bench, "moog"), notes(bench)) == ([id_], [])
+    assert alert_books(bench) == {"raised": 1, "parked": 1}
+    bench.check()
+
+
+def test_of_two_copies_of_an_alert_at_once_one_is_accepted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(bench)
+    (id_,) = standing(bench, "moog")
+    letter = desk.letters.one("moog", id_)
+    desk.edit("moog", id_, {"description": "short"}, who=WHO)
+    monkeypatch.setattr(desk.letters, "one", lambda *_a: letter)
+    with pytest.raises(NoLetter):
+        desk.edit("moog", id_, {"description": "shorter"}, who=WHO)
+    assert len(notes(bench)) == 1
+    bench.record()
+    bench.check()
 
 
 def test_a_copy_that_nobody_heard_of_is_noted_and_has_its_rows(
