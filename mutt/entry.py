@@ -142,6 +142,14 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
     return told | {"swept": True} if swept else told
 
 
+def again(alert: Alert) -> Follow:
+    """The alert of a letter goes to its lane by hand, be that full or not, and was not outside of it.
+
+    The letter is gone then, and its row may still say parked: no sweep would bring it in.
+    """
+    return {"op": "replay"} | alert_fields(alert, 0) | {"by_hand": True}
+
+
 def raise_alert(alert: Alert, queue_max: int) -> Follow:
     """The alert goes to its lane."""
     return {"op": "alert"} | alert_fields(alert, queue_max)

@@ -92,6 +92,12 @@ class Bench:
         while entries := self.take():
             self.held.settle(self.evaluate(entries))
 
+    def record(self) -> None:
+        """What housekeeping does with the outcomes that wait."""
+        held = self.services.held("delivery_queue")
+        while entries := held.take(500).entries:
+            held.settle(self.services.recorder.record_outcomes(entries))
+
     def rows(self) -> list[Row[Any]]:
         with self.sql() as conn:
             return list(conn.execute(select(event_audit_log).order_by(event_audit_log.c.received_at)))

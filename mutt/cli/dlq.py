@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -27,7 +27,7 @@ from mutt.letters.desk import DROP, REPLAY, Copy, Desk, Order, rejected_text
 from mutt.letters.remedy import remedy
 from mutt.letters.trial import Trial, told
 from mutt.services import Services
-from mutt.streams.letters import Letter, NoLetter
+from mutt.streams.letters import KEPT, Letter, NoLetter, NotDroppable
 from mutt.words import many, printable
 
 QUEUE = click.argument("queue", type=click.Choice(list(names.DLQS)))
@@ -125,7 +125,7 @@ def try_(queue: str, id_: str, format_: str, as_json: bool) -> None:
 @LETTER
 @click.option("--set", "sets", metavar="FIELD=VALUE", multiple=True, help="Change one field.")
 @click.option(
-    "--file", "file", type=click.File("r"), help="What is changed, as JSON; a rejected item as text."
+    "--file", "file", type=click.File("rb"), help="What is changed, as JSON; a rejected item as text."
 )
 @click.option("--keep", is_flag=True, help="Leave the original where it is.")
 @FORMAT
@@ -136,7 +136,7 @@ def edit(
     queue: str,
     id_: str,
     sets: tuple[str, ...],
-    file: TextIO | None,
+    file: BinaryIO | None,
     keep: bool,
     format_: str,
     reason: str,
@@ -186,6 +186,7 @@ def replay(
     order = desk().order(
         queue, REPLAY, who=who, reason=reason, group=group, ids=ids, rate=rate or 0.0, now=now
     )
+    _check_group(order)
     _carry_out(order, "sent again")
 
 
@@ -202,6 +203,7 @@ def drop(queue: str, ids: tuple[str, ...], everything: bool, group: str, reason:
     """Give letters up, for a reason that is kept: those named, those of a reason, or --all."""
     _check_chosen(ids, everything, group)
     order = desk().order(queue, DROP, who=getpass.getuser(), reason=reason, group=group, ids=ids)
+    _check_group(order)
     _carry_out(order, "dropped")
 
 
@@ -211,6 +213,14 @@ def drop(queue: str, ids: tuple[str, ...], everything: bool, group: str, reason:
 def _check_chosen(ids: Sequence[str], everything: bool, group: str) -> None:
     if sum((bool(ids), everything, bool(group))) != 1:
         raise click.UsageError("name the letters, or say --reason-is REASON, or --all")
+
+
+def _check_group(order: Order) -> None:
+    """A reason that no letter has is a slip, and not nothing to do."""
+    if order.group and not order.total:
+        known = "; ".join(map(printable, desk().letters.counts(order.queue)))
+        there = f"there are: {known}" if known else "there are no letters"
+        raise Refused("reason-is", f"no letter of {order.queue} has the reason {order.group}; {there}")
 
 
 def _carry_out(order: Order, what: str) -> None:
@@ -225,7 +235,10 @@ def _carry_out(order: Order, what: str) -> None:
     events = many(order.events, "event or alert", "events or alerts")
     click.echo(f"{many(order.letters, 'letter')} ({events}) {what}")
     if order.missing:
-        raise NoLetter(f"not there any more, or not to be read: {', '.join(order.missing)}")
+        gone = "not there any more, or can't be read, nor read again from a row of alerts"
+        raise NoLetter(f"{gone}: {', '.join(order.missing)}")
+    if order.outcomes:
+        raise NotDroppable(f"{many(order.outcomes, 'letter')} not dropped: {KEPT}")
     left = order.total - order.letters
     if order.done and left > 0:
         click.echo(f"{many(left, 'letter')} went meanwhile, or can't be read and stand", err=True)
@@ -275,7 +288,7 @@ class _Progress:
 
 
 def _copy_of_rejected(
-    id_: str, sets: Sequence[str], file: TextIO | None, format_: str, said: Mapping[str, Any]
+    id_: str, sets: Sequence[str], file: BinaryIO | None, format_: str, said: Mapping[str, Any]
 ) -> Copy:
     def accept(text: str) -> Copy:
         # An editor ends its last line, which the item had none of.
@@ -284,10 +297,12 @@ def _copy_of_rejected(
     text = rejected_text(desk().letters.one("ingest", id_))
     if sets:
         return accept(_with_sets(text, sets))
-    return accept(file.read()) if file else _in_editor(text, accept)
+    return accept(_text(file)) if file else _in_editor(text, accept)
 
 
-def _copy_of(queue: str, id_: str, sets: Sequence[str], file: TextIO | None, said: Mapping[str, Any]) -> Copy:
+def _copy_of(
+    queue: str, id_: str, sets: Sequence[str], file: BinaryIO | None, said: Mapping[str, Any]
+) -> Copy:
     if sets:
         return desk().edit(queue, id_, _pairs(sets), **said)
     shown = copies.as_json(desk().original(queue, id_))
@@ -298,7 +313,7 @@ def _copy_of(queue: str, id_: str, sets: Sequence[str], file: TextIO | None, sai
         return desk().edit(queue, id_, changes, **said)
 
     written = orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode()
-    return accept(file.read()) if file else _in_editor(written, accept)
+    return accept(_text(file)) if file else _in_editor(written, accept)
 
 
 def _in_editor(text: str, accept: Callable[[str], Copy]) -> Copy:
@@ -316,6 +331,14 @@ def _in_editor(text: str, accept: Callable[[str], Copy]) -> Copy:
             text = written
 
 
+def _text(file: BinaryIO) -> str:
+    """What a file holds. Raises Refused."""
+    try:
+        return file.read().decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise Refused("file", f"is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
 def _object(text: str) -> dict[str, Any]:
     """What a file says is to be changed. Raises Refused."""
     try:
@@ -329,9 +352,13 @@ def _object(text: str) -> dict[str, Any]:
 
 def _pairs(sets: Sequence[str]) -> dict[str, str]:
     pairs = [one.partition("=") for one in sets]
-    for name, equals, _ in pairs:
+    for name, equals, value in pairs:
         if not equals:
             raise click.UsageError(f"--set {name} has no =; write --set FIELD=VALUE")
+        try:
+            (name + value).encode()
+        except UnicodeEncodeError:
+            raise Refused("set", "is no UTF-8 text") from None
     return {name: value for name, _, value in pairs}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 import click
 import msgspec
@@ -12,48 +11,15 @@ import orjson
 import redis
 from rich.markup import escape
 
-from mutt import names
+from mutt.balance import Report, observe
 from mutt.cli.common import console, services, table
-from mutt.cli.outages import first_line, spoken
-from mutt.errors import StoreDown
+from mutt.cli.outages import spoken
 from mutt.services import Services
-from mutt.store.engine import transaction
-from mutt.store.spill import standing
-from mutt.store.sums import Counted, Sums, count, sums
-from mutt.streams import books
-from mutt.streams.books import ALERTS, EVENTS, Books, Walked
-from mutt.streams.connect import Client
+from mutt.streams.books import ALERTS, EVENTS
 from mutt.words import many
 
 #: Seconds between two looks while waiting.
 EVERY = 0.2
-
-
-class Recount(msgspec.Struct, frozen=True):
-    """The books counted one by one."""
-
-    walked: Walked
-    dropped: int  #: events and alerts that the drop records speak of
-    outside: bool  #: alerts wait outside of full lanes, whose marks are no exact count
-    counted: Counted | None  #: None: PostgreSQL can't be asked
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The books of one moment, and the verdict."""
-
-    events: dict[str, int]
-    alerts: dict[str, int]
-    off_events: int
-    off_alerts: int
-    postgres: dict[str, Any] | None
-    lost: int | None  #: settled events without an audit row; None: in flight, or nobody can tell
-    double: int | None
-    at_rest: bool
-    balanced: bool
-    state: str  #: balanced, in flight, lost, double or off
-    disagree: dict[str, int]  #: what PostgreSQL or the recount says more (or less) than the ledger, at rest
-    spilled: int | None = None  #: events in PostgreSQL's spill, not in the books yet; None: nobody can tell
-    walked: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 @click.command()
@@ -91,117 +57,13 @@ def _at_rest(services: Services, patience: float, deep: bool) -> tuple[Report, s
         time.sleep(EVERY)
 
 
-def observe(services: Services, *, deep: bool) -> tuple[Report, str]:
-    """The books now, and why PostgreSQL could not be asked ('' if it was). ``redis.RedisError`` passes through."""
-    # What moves in between changes the ledger or stands in the delivery queue: looked at before and after.
-    before, idle = books.read(services.redis), services.delivery_stream.size() == 0
-    spilled: int | None = None
-    summed, counted, why = None, None, ""
-    try:
-        with transaction(services.engine) as conn:
-            # First: what flows back meanwhile moves the ledger.
-            spilled = standing(conn).events
-            summed, counted = sums(conn), count(conn) if deep else None
-    except StoreDown as error:
-        why = first_line(error)
-    recount = _recount(services.redis, counted) if deep else None
-    idle = idle and services.delivery_stream.size() == 0
-    after = books.read(services.redis)
-    at_rest = idle and before == after and after.events["queued"] == 0 and not spilled
-    return weigh(after, summed, recount, spilled, at_rest=at_rest), why
-
-
-def _recount(client: Client, counted: Counted | None) -> Recount:
-    records = (orjson.loads(record) for _, record in client.hscan_iter(names.DROPS))
-    dropped = sum(int(record.get("n", 1)) for record in records)
-    return Recount(books.walk(client), dropped, bool(client.hlen(names.OUTSIDE)), counted)
-
-
-def weigh(
-    now: Books,
-    summed: Sums | None,
-    recount: Recount | None = None,
-    spilled: int | None = None,
-    *,
-    at_rest: bool,
-) -> Report:
-    """Hold the ledger against itself and, ``at_rest``, against PostgreSQL and the recount. Pure."""
-    disagree = _differences(now, summed, recount) if at_rest else {}
-    lost = double = None
-    if at_rest and summed is not None:
-        lost = max(0, now.events["settled"] - summed.audit_rows)
-        double = max(0, summed.audit_rows - now.events["settled"])
-    balanced = not (now.off_events or now.off_alerts or disagree)
-    return Report(
-        events=now.events,
-        alerts=now.alerts,
-        off_events=now.off_events,
-        off_alerts=now.off_alerts,
-        postgres=summed._asdict() if summed else None,
-        lost=lost,
-        double=double,
-        at_rest=at_rest,
-        balanced=balanced,
-        state=_state(balanced, at_rest, lost, double),
-        disagree=disagree,
-        spilled=spilled,
-        walked=_walked(recount) if recount else msgspec.UNSET,
-    )
-
-
-def _state(balanced: bool, at_rest: bool, lost: int | None, double: int | None) -> str:
-    if lost:
-        return "lost"
-    if double:
-        return "double"
-    if not balanced:
-        return "off"
-    return "balanced" if at_rest else "in flight"
-
-
-def _differences(now: Books, summed: Sums | None, recount: Recount | None) -> dict[str, int]:
-    found: dict[str, int] = {}
-    if summed is not None:
-        found["audit_rows"] = summed.audit_rows - now.events["settled"]
-        found |= {f"alerts.{status}": n - now.alerts[status] for status, n in summed.alerts.items()}
-    if recount is not None:
-        found |= _recounted(now, recount)
-        if summed is not None and recount.counted is not None:
-            found |= _counted(summed, recount.counted)
-    return {name: n for name, n in found.items() if n}
-
-
-def _recounted(now: Books, recount: Recount) -> dict[str, int]:
-    walked = recount.walked
-    found = {
-        "walked.queued": walked.queued - now.events["queued"],
-        "walked.parked": walked.parked - now.events["parked"],
-        "walked.alerts_parked": walked.alerts_parked - now.alerts["parked"],
-        "walked.dropped": recount.dropped - now.events["dropped"] - now.alerts["dropped"],
-    }
-    return found if recount.outside else found | {"walked.waiting": walked.waiting - now.alerts["waiting"]}
-
-
-def _counted(summed: Sums, counted: Counted) -> dict[str, int]:
-    missing = 0 if counted.months_retired else counted.audit_rows - summed.audit_rows
-    return {
-        "counted.audit_rows": missing,
-        "counted.audit_keys": counted.audit_keys - counted.audit_rows,
-        "counted.doubled_items": counted.doubled_items,
-        "counted.alert_ids": counted.alert_ids - counted.alert_rows,
-    }
-
-
-def _walked(recount: Recount) -> dict[str, int]:
-    rows = recount.counted._asdict() if recount.counted else {}
-    return {**msgspec.structs.asdict(recount.walked), "dropped": recount.dropped, **rows}
-
-
 _SENTENCES = {
     "balanced": "[green]the books balance[/]",
     "in flight": "in flight: the equations hold; PostgreSQL is compared when nothing moves (--wait)",
     "lost": "[red]lost[/]: {lost} settled events have no audit row",
     "double": "[red]double[/]: {double} audit rows more than settled events",
+    "outcomes": "[red]the books do not balance[/]: {outcomes} of what became of alerts can't be recorded: "
+    "mend what PostgreSQL refuses, then `mutt dlq replay moog`",
     "off": "[red]the books do not balance[/]",
 }
 
@@ -221,7 +83,8 @@ def _print(report: Report, why: str) -> None:
         table("counted one by one", ["what", "n"], report.walked.items(), numbers=(1,))
     for name, n in report.disagree.items():
         console.print(f"  {name}: {n:+d} against the ledger")
-    console.print(_SENTENCES[report.state].format(lost=report.lost, double=report.double))
+    told = {"lost": report.lost, "double": report.double, "outcomes": many(report.outcomes_parked, "note")}
+    console.print(_SENTENCES[report.state].format_map(told))
 
 
 def _side(

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mutt.alert import Status
+from mutt.balance import Report, observe
 from mutt.cli.common import table
-from mutt.cli.ledger import Report, observe
 from mutt.cli.queues import Breaker, breaker_of, says
 from mutt.cli.samples import STORM_HOST, Sample, samples
 from mutt.errors import MuttError

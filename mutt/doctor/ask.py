@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import redis
 from sqlalchemy import Connection
 
 from mutt import names
+from mutt.balance import observe
 from mutt.doctor import flow, postgres
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, bad, ok
@@ -29,7 +31,7 @@ from mutt.streams.connect import Client
 
 def examine(services: Services) -> list[Finding]:
     """Every check, in the order of an event's way."""
-    return [*_redis(services), *_postgres(services), *_moog(services.settings)]
+    return [*_redis(services), *_postgres(services), *_books(services), *_moog(services.settings)]
 
 
 def _redis(services: Services) -> Iterator[Finding]:
@@ -59,7 +61,6 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
     yield flow.unhandled(int(client.get(names.UNHANDLED_KINDS) or 0), KINDS)
     yield from flow.queues(books.depths(client, services.queues, _redis_time(client)))
-    yield flow.ledger(books.read(client))
     state, reason = client.hmget(names.BREAKER, "state", "reason")
     yield flow.breaker((state or b"").decode(), (reason or b"").decode())
 
@@ -110,6 +111,12 @@ def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
     yield from flow.clocks({"PostgreSQL": _skew(lambda: clock(conn).timestamp())})
     if found.migrated_to == found.head:
         yield flow.spill(spill.standing(conn), on=settings.ingest_spill, most=settings.ingest_spill_bytes)
+
+
+def _books(services: Services) -> Iterator[Finding]:
+    # A server that can't be asked, or that no setting names, was a finding before.
+    with contextlib.suppress(redis.RedisError, SettingsError):
+        yield flow.ledger(observe(services, deep=False)[0])
 
 
 def _skew(ask: Callable[[], float]) -> float:

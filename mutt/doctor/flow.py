@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mutt.balance import Report
 from mutt.doctor.finding import Finding, bad, ok, warn
 from mutt.store.spill import Standing
-from mutt.streams.books import Books, Depth
+from mutt.streams.books import Depth
 from mutt.words import age, many
 
 #: Seconds that two clocks may differ.
@@ -111,12 +112,20 @@ def _spilled(stands: Standing) -> str:
     )
 
 
-def ledger(now: Books) -> Finding:
-    """Whether the two equations hold."""
-    if now.off_events or now.off_alerts:
-        says = f"events are off by {now.off_events}, alerts by {now.off_alerts}"
+def ledger(found: Report) -> Finding:
+    """Whether the books balance, as `mutt ledger` says it."""
+    if found.off_events or found.off_alerts:
+        says = f"events are off by {found.off_events}, alerts by {found.off_alerts}"
         return bad("books", says, "see `mutt ledger --deep`; was Redis flushed, or restored from a copy?")
-    return ok("books", "the equations hold")
+    if found.outcomes_parked:
+        says = f"{many(found.outcomes_parked, 'note')} of what became of alerts could not be recorded"
+        return bad("books", says, "mend what PostgreSQL refuses, then `mutt dlq replay moog`")
+    if not found.balanced:
+        differ = ", ".join(f"{name} {n:+d}" for name, n in found.disagree.items())
+        return bad("books", f"PostgreSQL says otherwise than Redis: {differ}", "see `mutt ledger --deep`")
+    if found.at_rest and found.postgres:
+        return ok("books", "they balance, in Redis and in PostgreSQL")
+    return ok("books", "the equations hold; PostgreSQL is compared when nothing moves")
 
 
 def breaker(state: str, reason: str) -> Finding:

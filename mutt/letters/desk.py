@@ -1,13 +1,14 @@
 """The desk: what an operator does with dead letters, from a shell or from a page.
 
-Each change is a settle in Redis and a note in the configuration history. The note is written first, in a transaction
-that commits after Redis has moved the letters: what can't be noted is not moved. The history never holds what a
-letter holds.
+Each change is a settle in Redis and a note in the configuration history. The note is committed first: what can't be
+noted is not moved, and nothing is moved unnoted. The history never holds what a letter holds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,15 +19,16 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, select
 
-from mutt import names
+from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Entry, alert_fields
-from mutt.errors import MuttError, Refused, RejectedBody, UndecodableEntry
+from mutt.entry import Entry, again, deliver
+from mutt.errors import MuttError, NewerEntry, Refused, RejectedBody, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
 from mutt.formats.values import clean_text
 from mutt.letters import copies, pace
+from mutt.letters.apart import Bounds, try_apart
 from mutt.letters.trial import Trial, try_entry, try_event
 from mutt.pipeline.accept import Acceptor, Contribution, Request
 from mutt.pipeline.evaluate import Policy
@@ -38,11 +40,11 @@ from mutt.store.rulebook import Rulebook
 from mutt.store.tables import alerts
 from mutt.streams.bound import Inlet
 from mutt.streams.letters import (
-    UNLIMITED,
     Letter,
     Letters,
     NoLetter,
     Successor,
+    alert_in,
     check_replayable,
     is_outcome,
     letter_of,
@@ -58,10 +60,6 @@ REPLAY, DROP, EDIT = "REPLAY", "DROP", "EDIT"
 
 class NotEditable(MuttError):
     """What this letter holds can't be changed in a copy."""
-
-
-class _NothingMoved(Exception):
-    """Somebody else was quicker: there is nothing to note."""
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -81,6 +79,7 @@ class Order(msgspec.Struct, kw_only=True):
     after: str = ""  #: how far it looked
     letters: int = 0  #: moved
     events: int = 0
+    outcomes: int = 0  #: not dropped, for they say what became of an alert
     missing: list[str] = []  #: of ``ids``: not there any more, or not to be read
     note: int | None = None  #: its row in the history
     waits: str = ""  #: why nothing moves now
@@ -100,6 +99,7 @@ class Desk:
     """The use cases. ``redis.RedisError`` passes through, PostgreSQL's errors come as StoreDown."""
 
     def __init__(self, services: Services) -> None:
+        self.bounds = Bounds()
         self._services, self._rulebook = services, Rulebook(services.settings.unhandled_default_team)
 
     @property
@@ -124,7 +124,12 @@ class Desk:
         rate: float = 0.0,
         now: bool = False,
     ) -> Order:
-        """An order about the letters that stand now. Raises NotReplayable; Refused for a drop without a reason."""
+        """An order about the letters that stand now. Raises NotReplayable; Refused for a drop without a reason, and for
+        a rate that is no number."""
+        if not math.isfinite(rate):
+            raise Refused(
+                "rate", "is no number of letters a second; leave it out to send them as there is room"
+            )
         if what == REPLAY:
             check_replayable(queue)
         elif not reason.strip():
@@ -175,7 +180,7 @@ class Desk:
             )
             most, order.waits = found.letters, found.waits
         if order.rate:
-            most = min(most, int(order.rate * elapsed) + 1 - moved)
+            most = int(min(most, order.rate * elapsed + 1 - moved))
         return max(0, most)
 
     def _step(self, order: Order, most: int) -> None:
@@ -183,12 +188,12 @@ class Desk:
             return
         asked, behind = self._next(order, most)
         letters = self.letters.read(order.queue, asked) if asked else []
-        if letters:
-            gone = self._move(order, letters)
-            if order.ids:
-                order.missing += sorted(set(asked) - {letter.id for letter in gone})
-        elif order.ids:
-            order.missing += asked
+        kept = [letter for letter in letters if order.what == DROP and is_outcome(letter)]
+        letters = [letter for letter in letters if letter not in kept]
+        gone = self._move(order, letters) if letters else []
+        order.outcomes += len(kept)
+        if order.ids:
+            order.missing += sorted(set(asked) - {letter.id for letter in (*gone, *kept)})
         if order.ids:
             order.ids = order.ids[len(asked) :]
             order.done = not order.ids
@@ -204,34 +209,47 @@ class Desk:
         return self.letters.ids(order.queue, order.group, after=order.after, until=order.until, want=most)
 
     def _move(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
-        """Note it, move these, and write the alerts' rows, in one transaction: what can't be noted is not moved.
+        """Note it, and then move these: what can't be noted is not moved, and what is moved is noted.
 
-        Redis before the rows: a row that waits while its letter still stands would be swept into a lane, and stand
+        Killed in between, the history counts letters that still stand. Where fewer went, it is put right.
+        """
+        first = order.note is None
+        with transaction(self._services.engine) as conn:
+            order.note = self._note_order(conn, order, letters)
+            if order.what == DROP and order.queue == "moog":
+                # Whose alert can't be read has no outcome to be recorded. Before the letter goes: if we die here it
+                # still stands, and is dropped again.
+                unread = [letter for letter in letters if alert_in(letter) is None]
+                alert_rows.set_status(
+                    conn, _alert_ids(unread), Status.DROPPED, f"{order.reason} ({order.who})"
+                )
+        gone = self._sent_again(order, letters) if order.what == REPLAY else self._given_up(order, letters)
+        order.letters += len(gone)
+        order.events += sum(letter.n for letter in gone)
+        if len(gone) < len(letters):
+            with transaction(self._services.engine) as conn:
+                more, moved = _counts(letters), _counts(gone)
+                history.add(conn, order.note, {name: moved[name] - more[name] for name in more})
+                if first and not gone:
+                    history.withdraw(conn, order.note)
+                    order.note = None
+        return gone
+
+    def _given_up(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
+        """The alerts' rows follow: what became of them goes to housekeeping in the step that drops the letters."""
+        return self.letters.drop(order.queue, letters, reason=order.reason, who=order.who)
+
+    def _sent_again(self, order: Order, letters: Sequence[Entry]) -> list[Entry]:
+        """Redis before the rows: a row that waits while its letter still stands would be swept into a lane, and stand
         twice. The other way round a crash leaves a row that says parked, which the alert's next outcome puts right. The
         rows are held meanwhile, so that an outcome that comes at once is written after ours, and not under it.
         """
-        gone: list[Entry] = []
-        with contextlib.suppress(_NothingMoved), transaction(self._services.engine) as conn:
-            note = self._note_order(conn, order, letters)
-            if order.queue == "moog":
-                _hold_rows(conn, letters)
-            if order.what == REPLAY:
-                gone = self.letters.replay(order.queue, letters)
-                status, said = Status.WAITING, "sent again by hand"
-            else:
-                gone = self.letters.drop(order.queue, letters, reason=order.reason, who=order.who)
-                status, said = Status.DROPPED, f"{order.reason} ({order.who})"
-            if not gone:
-                raise _NothingMoved
-            if order.queue == "moog":
-                alert_rows.set_status(conn, _alert_ids(gone), status, said)
-            if len(gone) < len(letters):
-                more, moved = _counts(letters), _counts(gone)
-                history.add(conn, note, {name: moved[name] - more[name] for name in more})
-        if gone:
-            order.note = note
-            order.letters += len(gone)
-            order.events += sum(letter.n for letter in gone)
+        if order.queue != "moog":
+            return self.letters.replay(order.queue, letters)
+        with transaction(self._services.engine) as conn:
+            _hold_rows(conn, letters)
+            gone = self.letters.replay(order.queue, _read_again(conn, letters))
+            alert_rows.set_status(conn, _alert_ids(gone), Status.WAITING, "sent again by hand")
         return gone
 
     @staticmethod
@@ -335,8 +353,7 @@ class Desk:
             "max_bytes": settings.ingest_max_bytes,
             "dedup_window": settings.ingest_dedup_window,
         }
-        with transaction(self._services.engine) as conn:
-            _note_copy(conn, queue, letter.id, ids, changed, who=who, reason=reason, keep=keep)
+        with self._noted(queue, letter.id, ids, changed, who=who, reason=reason, keep=keep):
             said = {"reason": f"replaced by {_some(ids)}", "who": who}
             door = Inlet(**inlet) if keep else Successor(self.letters, queue, letter, said, **inlet)
             Acceptor(door).accept_events([Contribution(request, parsed)], time.monotonic() + ACCEPT_WITHIN)
@@ -349,27 +366,68 @@ class Desk:
         changed = copies.changed(before, after)
         copy = msgspec.structs.replace(after, alert_id=uuid4())
         ids = [str(copy.alert_id)]
-        said = f"replaced by {ids[0]}"
-        with transaction(self._services.engine) as conn:
-            _hold_rows(conn, [letter])
-            _note_copy(conn, "moog", letter.id, ids, changed, who=who, reason=reason, keep=False)
-            alert_rows.insert(conn, [copy])
-            audit.write_ledger(conn, 0, 1)
-            alert_rows.set_status(conn, [before.alert_id], Status.DROPPED, f"{said} ({who})")
-            counts = {"alerts.raised": 1, "alerts.waiting": 1}
-            follow = [{"op": "replay"} | alert_fields(copy, UNLIMITED, swept=True)]
-            if not self.letters.replace("moog", letter, counts, follow, reason=said, who=who):
+        counts = {"alerts.raised": 1, "alerts.waiting": 1}
+        # Both rows are housekeeping's, by outcomes that go in the same step: whoever asked may die right after.
+        waits = Outcome(alert=copy, status=Status.WAITING, attempts=0, at=datetime.now(UTC))
+        follow = [again(copy), deliver(waits)]
+        with self._noted("moog", letter.id, ids, changed, who=who, reason=reason, alert=copy):
+            if not self.letters.replace(
+                "moog", letter, counts, follow, reason=f"replaced by {ids[0]}", who=who
+            ):
                 raise NoLetter(f"letter {letter.id} is not there any more: nothing was accepted")
         return Copy(ids, changed, False)
+
+    @contextlib.contextmanager
+    def _noted(
+        self,
+        queue: str,
+        id_: str,
+        ids: list[str],
+        changed: list[str],
+        *,
+        who: str,
+        reason: str,
+        keep: bool = False,
+        alert: Alert | None = None,
+    ) -> Iterator[None]:
+        """Note a copy before it is accepted; the note is taken back where it was refused for certain."""
+        # Names of fields alone: what they hold is the sender's.
+        after = {
+            "copy": _some(ids),
+            "changed": ", ".join(changed) or "nothing",
+            "original": "stays" if keep else "dropped",
+        }
+        with transaction(self._services.engine) as conn:
+            note = history.note(
+                conn, who, EDIT, names.DLQS[queue], id_, after=after, reason=clean_text(reason)
+            )
+            if alert is not None:
+                audit.write_ledger(conn, 0, 1)
+                with conn.begin_nested() as trial:  # what PostgreSQL refuses is refused here
+                    alert_rows.insert(conn, [alert])
+                    trial.rollback()
+        try:
+            yield
+        except MuttError as error:
+            if not getattr(error, "sent", False):
+                with contextlib.suppress(StoreDown), transaction(self._services.engine) as conn:
+                    history.withdraw(conn, note)
+                    if alert is not None:
+                        audit.write_ledger(conn, 0, -1)
+            raise
 
     # ---- trial
 
     def try_(self, queue: str, id_: str, *, format_: str = "") -> Trial:
-        """What the present rules and PostgreSQL would make of a letter. Nothing is written.
+        """What the present rules and PostgreSQL would make of a letter, told by a process that it may end.
 
-        Raises NoLetter, StoreDown, NoRuleset.
+        Raises NoLetter, StoreDown.
         """
         letter = self.letters.one(queue, id_)
+        return try_apart(self._services.settings, queue, letter, format_, self.bounds)
+
+    def tried(self, queue: str, letter: Entry, format_: str) -> Trial:
+        """The same in this process. Nothing is written. Raises StoreDown, NoRuleset."""
         if queue == "ingest":
             return self._try_rejected(letter, format_)
         if queue == "alerts":
@@ -472,26 +530,6 @@ def _correlation(letter: Entry) -> str:
     return segments[0].correlation_id
 
 
-def _note_copy(
-    conn: Connection,
-    queue: str,
-    id_: str,
-    ids: list[str],
-    changed: list[str],
-    *,
-    who: str,
-    reason: str,
-    keep: bool,
-) -> None:
-    # Names of fields alone: what they hold is the sender's.
-    after = {
-        "copy": _some(ids),
-        "changed": ", ".join(changed) or "nothing",
-        "original": "stays" if keep else "dropped",
-    }
-    history.note(conn, who, EDIT, names.DLQS[queue], id_, after=after, reason=clean_text(reason))
-
-
 def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
 
@@ -501,6 +539,31 @@ def _hold_rows(conn: Connection, letters: Sequence[Entry]) -> None:
     order = alerts.c.received_at, alerts.c.alert_id
     chosen = alerts.c.alert_id.in_(_alert_ids(letters))
     conn.execute(select(alerts.c.alert_id).where(chosen).order_by(*order).with_for_update())
+
+
+def _read_again(conn: Connection, letters: Sequence[Entry]) -> list[Entry]:
+    """These letters; an alert that was damaged in one is taken from its row, which is the authority."""
+    damaged = [letter for letter in letters if alert_in(letter) is None and not _is_newer(letter)]
+    rows = alert_rows.by_ids(conn, _alert_ids(damaged)) if damaged else {}
+    return [_whole(letter, rows) if letter in damaged else letter for letter in letters]
+
+
+def _whole(letter: Entry, rows: Mapping[UUID, Alert]) -> Entry:
+    for alert_id in _alert_ids([letter]):
+        if alert_id in rows:
+            fields, _ = codec.encode(rows[alert_id], about=str(alert_id))
+            told = [one if isinstance(one, bytes) else str(one).encode() for one in fields]
+            return dataclasses.replace(letter, fields=codec.pairs(told))
+    return letter
+
+
+def _is_newer(letter: Entry) -> bool:
+    """Is it for the workers of a newer MUTT, who know more of it than its row tells us?"""
+    try:
+        letter.decode(Alert)
+    except UndecodableEntry as error:
+        return isinstance(error, NewerEntry)
+    return False
 
 
 def _alert_ids(letters: Sequence[Entry]) -> list[UUID]:

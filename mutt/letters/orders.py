@@ -25,6 +25,18 @@ LOCK_FOR = 30
 
 _STOP = "stop:"
 
+#: A look and a step at once: an order may end in between, and a stop that is left would end the next one.
+STOP = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], '1')
+return 1
+"""
+GIVE = """
+if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[3]) == 0 then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[2])
+return 1
+"""
+
 _encode, _decode = msgspec.json.encode, msgspec.json.Decoder(Order).decode
 
 
@@ -38,7 +50,8 @@ class Orders:
         """Let workers carry it out. Raises Refused where another one is under way."""
         if order.done:
             raise Refused("", "There is no such letter any more: nothing to do.")
-        if not self._client.hsetnx(names.LETTER_ORDERS, order.queue, _encode(order)):
+        told = order.queue, _STOP + order.queue, _encode(order)
+        if not self._client.eval(GIVE, 1, names.LETTER_ORDERS, *told):
             raise Refused("", "Another order is under way for these letters: let it end, or stop it.")
         self._client.hdel(names.LETTER_ORDERS_ENDED, order.queue)
 
@@ -52,10 +65,7 @@ class Orders:
 
     def stop(self, queue: str) -> bool:
         """End what is under way after its present step. False: nothing was."""
-        if not self._client.hexists(names.LETTER_ORDERS, queue):
-            return False
-        self._client.hset(names.LETTER_ORDERS, _STOP + queue, "1")
-        return True
+        return bool(self._client.eval(STOP, 1, names.LETTER_ORDERS, queue, _STOP + queue))
 
     def work(self, desk: Desk, *, within: float = SLICE) -> dict[str, int]:
         """Carry all orders on for a while. How many letters moved, a queue."""

@@ -49,7 +49,11 @@ OF_ALERTS = {
         "Moog, or a firewall before it, refused the key for this alert five times while it took others.",
         "Look for what in its text a firewall might refuse; then edit a copy or replay.",
     ),
-    "undecodable": OF_EVENTS["undecodable"],
+    "undecodable": Remedy(
+        "This entry can't be read: another version of MUTT wrote it, or it is damaged.",
+        "Replay it: what is damaged is read again from its row in alerts. If it stays, it has none, or a newer MUTT "
+        "wrote it: replay it once such workers run, or drop it.",
+    ),
 }
 
 _STRUCK = Remedy(
@@ -59,6 +63,10 @@ _STRUCK = Remedy(
 _OUTCOME = Remedy(
     "PostgreSQL could not take the note of what became of this alert; the alert itself is at its end.",
     "Mend what PostgreSQL refuses, and replay: only the note is sent again.",
+)
+_UNREAD_OUTCOME = Remedy(
+    "The note of what became of this alert can't be read: another version of MUTT wrote it, or it is damaged.",
+    "Replay it once workers of the version that wrote it run.",
 )
 _REJECTED = Remedy(
     "Ingest refused this item; its sender was told which field and why.",
@@ -72,6 +80,6 @@ def remedy(letter: Letter) -> Remedy:
     if letter.queue == "ingest":
         return _REJECTED
     if letter.is_outcome:
-        return OF_EVENTS["undecodable"] if letter.reason == "undecodable" else _OUTCOME
+        return _UNREAD_OUTCOME if letter.reason == "undecodable" else _OUTCOME
     known = OF_EVENTS if letter.queue == "alerts" else OF_ALERTS
     return known.get(letter.reason) or (_STRUCK if letter.queue == "moog" and letter.reason else _UNKNOWN)

@@ -160,15 +160,16 @@ def prune_clears(conn: Connection, before: datetime) -> int:
 def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
     """Write what became of alerts, whole rows, so that it does not matter whether the row is there.
 
-    Delivered is final; any end outweighs a late word that the alert waits.
+    Delivered is final, and so is dropped but for that: a letter of it was given up, and a word that it was parked is
+    older. Any end outweighs a late word that the alert waits.
     """
     if not outcomes:
         return
     statement = into(alerts)
     new, old = statement.excluded, _row
-    counts = or_(
-        new.status == Status.DELIVERED.value, and_(old.status != Status.DELIVERED.value, _no_relapse(new))
-    )
+    delivered, dropped = Status.DELIVERED.value, Status.DROPPED.value
+    stands = or_(old.status == delivered, old.status == dropped)
+    counts = or_(new.status == delivered, and_(~stands, _no_relapse(new)))
     statement = statement.on_conflict_do_update(
         index_elements=["alert_id"],
         set_={
@@ -193,11 +194,15 @@ def _no_relapse(new: Any) -> Any:
 
 
 def _last_words(outcomes: Iterable[Outcome]) -> Iterable[Outcome]:
-    """One outcome an alert: delivered before all others, then the one with more attempts, then the later."""
+    """One outcome an alert: delivered before dropped before all others, then more attempts, then the later."""
     last: dict[UUID, Outcome] = {}
-    for outcome in sorted(outcomes, key=lambda one: (one.status is Status.DELIVERED, one.attempts, one.at)):
+    for outcome in sorted(outcomes, key=lambda one: (_weight(one.status), one.attempts, one.at)):
         last[outcome.alert.alert_id] = outcome
     return last.values()
+
+
+def _weight(status: Status) -> int:
+    return {Status.DELIVERED: 2, Status.DROPPED: 1}.get(status, 0)
 
 
 def _outcome_row(outcome: Outcome) -> dict[str, Any]:
@@ -242,6 +247,12 @@ def lock_waiting(
     if after is not None:
         query = query.where(tuple_(_row.received_at, _row.alert_id) > after)
     return [_alert(found) for found in conn.execute(query)]
+
+
+def by_ids(conn: Connection, alert_ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """These alerts, those that have a row."""
+    query = select(*_columns).where(_row.alert_id.in_(alert_ids))
+    return {alert.alert_id: alert for alert in map(_alert, conn.execute(query))}
 
 
 def counts(conn: Connection) -> dict[Status, int]:

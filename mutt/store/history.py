@@ -56,6 +56,11 @@ def add(conn: Connection, note_id: int, counts: Mapping[str, int]) -> None:
     conn.execute(update(config_audit_log).where(at.id == note_id).values(after=after))
 
 
+def withdraw(conn: Connection, note_id: int) -> None:
+    """Take back the note of a change that was not made."""
+    conn.execute(delete(config_audit_log).where(config_audit_log.c.id == note_id))
+
+
 def prune(conn: Connection, before: datetime) -> int:
     """Forget what changed before this time. How many notes went."""
     return conn.execute(delete(config_audit_log).where(config_audit_log.c.at < before)).rowcount

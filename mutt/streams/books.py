@@ -44,6 +44,15 @@ def read(client: Client) -> Books:
     )
 
 
+def outcomes_parked(client: Client) -> int:
+    """Letters of ``moog`` that are no alerts: notes of what became of one. By the ledger, without a look at each."""
+    with client.pipeline(transaction=True) as pipe:  # both of one moment
+        pipe.hget(names.LEDGER, "alerts.parked")
+        pipe.xlen(names.DLQ_MOOG)
+        alerts, letters = pipe.execute()
+    return max(0, letters - int(alerts or 0))
+
+
 class Walked(msgspec.Struct, frozen=True):
     """What stands in the streams, counted one by one."""
 

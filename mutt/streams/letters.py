@@ -16,8 +16,8 @@ import msgspec
 import orjson
 
 from mutt import codec, names
-from mutt.alert import Alert, Outcome
-from mutt.entry import Appended, Entry, Follow, Move, Part, alert_fields, flat
+from mutt.alert import Alert, Outcome, Status
+from mutt.entry import Appended, Entry, Follow, Move, Part, again, deliver, flat
 from mutt.errors import MuttError, UndecodableEntry
 from mutt.event import Envelope
 from mutt.streams.books import entries
@@ -38,9 +38,6 @@ LOOKED_AT = 100
 #: Items of one request that are kept: the first ones show what is wrong with the others.
 KEPT_AT_ONCE = 100
 
-#: Entries that a lane may hold for a letter that is sent again; the largest whole number that Lua knows.
-UNLIMITED = 2**53
-
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 _ID_MOST = 2**64
 
@@ -51,6 +48,10 @@ class NoLetter(MuttError):
 
 class NotReplayable(MuttError):
     """What a sender sent wrong is the sender's to send again; MUTT can't make an event of it."""
+
+
+class NotDroppable(MuttError):
+    """A note of what became of an alert: given up, nobody would ever know, and the alert's row would wait for ever."""
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -145,9 +146,10 @@ class Letters:
         return self._moved(queue, letters, lambda entry: self._replayed(queue, entry))
 
     def drop(self, queue: str, letters: Sequence[Entry], *, reason: str, who: str) -> list[Entry]:
-        """Give letters up, for a reason that is kept. The ones that were still there."""
+        """Give letters up, for a reason that is kept. The ones that were still there; an outcome stays."""
         record = _record(reason, who)
-        return self._moved(queue, letters, lambda entry: _dropped(queue, entry, record))
+        chosen = [letter for letter in letters if not is_outcome(letter)]
+        return self._moved(queue, chosen, lambda entry: _dropped(queue, entry, record))
 
     def replace(
         self,
@@ -244,13 +246,11 @@ class Letters:
         if is_outcome(entry):
             target = {"stream": names.DELIVERY_STREAM, "queue": "delivery_queue"}
             return Move(entry, {}, [{"op": "append", "fields": flat(fields), **target}])
-        try:
-            alert = codec.decode(Alert, entry.fields)
-        except UndecodableEntry:
+        alert = alert_in(entry)
+        if alert is None:
             return None  # nobody knows where to: it stays, and its neighbours go
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
-        # A full lane takes it too: the letter is gone and its row may say parked, so no sweep would bring it in.
-        return Move(entry, counts, [{"op": "replay"} | alert_fields(alert, UNLIMITED, swept=True)])
+        return Move(entry, counts, [again(alert)])
 
 
 def _rejected_fields(key_id: str, item: msgspec.Struct, data: bytes) -> dict[Any, Any]:
@@ -291,6 +291,10 @@ def check_replayable(queue: str) -> None:
         )
 
 
+#: Why an outcome is not dropped.
+KEPT = "it says what became of an alert: replay it once PostgreSQL takes it"
+
+
 def is_id(id_: str) -> bool:
     """Could a letter be called so?"""
     found = _ID.fullmatch(id_)
@@ -310,9 +314,36 @@ def _dropped(queue: str, entry: Entry, record: dict[str, str]) -> Move:
     follow = [{"op": "drop", "id": f"{queue}:{entry.id}", "record": orjson.dumps({**record, "n": entry.n})}]
     if queue == "alerts":
         return Move(entry, {"events.parked": -entry.n, "events.dropped": entry.n}, follow)
-    if queue == "moog" and not is_outcome(entry):
-        return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow)
-    return Move(entry, {}, [])
+    if queue == "moog":
+        return Move(entry, {"alerts.parked": -1, "alerts.dropped": 1}, follow + _end(entry, record))
+    return Move(entry, {}, follow)  # an item that was rejected never was in the books
+
+
+def _end(entry: Entry, record: Mapping[str, str]) -> list[Follow]:
+    """The alert's row follows in the same step, by housekeeping: whoever asked for the drop may die right after."""
+    alert = alert_in(entry)
+    if alert is None:
+        # Nothing that could be written whole; but it stands nowhere any more.
+        return [{"op": "forget", "id": entry.fields.get(b"id", b"")}]
+    why = why_of(entry)
+    requests, moog_status = why.get("requests"), why.get("moog_status")
+    outcome = Outcome(
+        alert=alert,
+        status=Status.DROPPED,
+        attempts=requests if isinstance(requests, int) else 0,
+        at=datetime.now(UTC),
+        moog_status=moog_status if isinstance(moog_status, int) else None,
+        moog_answer=str(why.get("detail", "")),
+        reason=f"{record['reason']} ({record['who']})",
+    )
+    return [deliver(outcome)]
+
+
+def alert_in(letter: Entry) -> Alert | None:
+    """The alert that this letter of ``moog`` holds, if it can be read."""
+    with contextlib.suppress(UndecodableEntry):
+        return codec.decode(Alert, letter.fields)
+    return None
 
 
 def why_of(letter: Entry) -> dict[str, Any]:

@@ -86,12 +86,15 @@ end
 -- Puts an alert where it belongs, unless it stands already or is done: into its lane; behind the alert of the
 -- same signature that is there; or nowhere, when the lane is full (its row is enough, the sweep brings it in).
 -- Once a lane has alerts outside, later ones wait outside too: else a clear could overtake its raise. The sweep names
--- the lanes that it does not bring in from now (closed).
+-- the lanes that it does not bring in from now (closed). A dead letter that is sent again (by_hand) goes in whatever
+-- waits outside, where it was not itself.
 local function place(alert, closed)
   if redis.call('HEXISTS', STANDING, alert.id) == 1 then return 'stands' end
   if redis.call('EXISTS', 'mutt:alerts:done:' .. alert.id) == 1 then return 'done' end
-  local full = is_full(alert)
-  if alert.swept then
+  local full = not alert.by_hand and is_full(alert)
+  if alert.by_hand then
+    -- no limit, and no mark
+  elseif alert.swept then
     if full then return 'full' end
     if overtakes(alert, closed or {}) then return 'later' end
     note_outside(alert, -1)
@@ -121,6 +124,9 @@ local function give_up(packed)
   local id = string.match(packed, UUID) or ''
   add('mutt:dlq:moog', {'v', '0', 'n', '1', 'id', id, 'd', packed, 'why', DAMAGED})
   count({['alerts.waiting'] = -1, ['alerts.parked'] = 1})
+  -- Which lane it was counted for stands as text, too: else that lane kept a place for it.
+  local lane = string.match(packed, 'lane[\160-\191](%a+)')
+  if URGENCY[lane or ''] then redis.call('HINCRBY', BEHIND, lane, -1) end
 end
 
 -- The next one behind the holder of this signature, or nil.

@@ -63,6 +63,11 @@ function follow.drop(f)
   redis.call('HSET', 'mutt:drops', f.id, f.record)
 end
 
+-- An alert that nobody can read is given up: it stands nowhere any more.
+function follow.forget(f)
+  redis.call('HDEL', STANDING, f.id)
+end
+
 local settled = {}
 for i, m in ipairs(o.moves) do
   local removed = 0

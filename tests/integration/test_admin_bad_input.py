@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
@@ -12,11 +15,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from mutt import codec, names
+from mutt.alert import from_verdict
+from mutt.entry import alert_fields
+from mutt.event import Envelope, Event, Segment
+from mutt.rules.rule import Verdict
 from mutt.settings import Settings
 from mutt.store import devices, rulebook
 from mutt.store.engine import transaction
+from mutt.streams.connect import connect
 from mutt.web.admin.app import make_admin
-from tests.admin_client import operator_of, settings_of, token
+from tests.admin_client import filled_in, operator_of, settings_of, token
 
 longer = settings.get_current_profile_name() == "fuzz"
 seeded = settings(
@@ -175,6 +184,97 @@ def test_no_form_of_the_admin_answers_with_a_500(
     data = urlencode({name: value.encode("utf-8", "surrogatepass") for name, value in told.items()})
     response = operator.post(page, data=data, content_type="application/x-www-form-urlencoded")
     assert response.status_code in ANSWERS, response.text
+    said_why(response)
+
+
+#: The fields of the forms of a letter's copy.
+OF_A_LETTER = [
+    "hostname",
+    "message",
+    "description",
+    "severity",
+    "state",
+    "occurred_at",
+    "source",
+    "facility",
+    "program",
+    "trap_oid",
+    "instance",
+    "clear_key",
+    "varbinds",
+    "tags",
+    "raw",
+    "team",
+    "type",
+    "text",
+    "format",
+    "keep",
+    "reason",
+    "seen",
+    "group",
+    "what",
+]
+
+
+@pytest.fixture
+def letter(redis_url: str) -> Callable[[str], str]:
+    """Puts one letter into a queue, and tells its id."""
+    at = datetime.now(UTC)
+    plain = {
+        "event_id": uuid4(),
+        "received_at": at,
+        "occurred_at": at,
+        "raw": "CRITICAL fan",
+        "source": "json",
+    }
+    parked = Event(hostname="core-1", message="CRITICAL fan", tags={"site": "lon1"}, severity=3, **plain)
+    verdict = Verdict(
+        rule_id=1,
+        handling="Page_only",
+        forward=True,
+        environment="production",
+        team="NetOps",
+        moog_severity=3,
+        why="a rule",
+    )
+    alert = from_verdict(parked, verdict, correlation_id="c", rule_name="r")
+    held = {
+        "alerts": codec.encode(Envelope([Segment("b", "c", [parked])]))[0],
+        "moog": alert_fields(alert, 1)["fields"],
+        "ingest": ["v", "json", "n", 1, "id", "k", "d", b'{"index":0,"raw":"{\\"message\\":\\"m\\"}"}'],
+    }
+    client = connect(redis_url)
+
+    def put(queue: str) -> str:
+        fields = [*held[queue], "why", b'{"reason":"refused","detail":"why","moog_status":400}']
+        told = dict(zip(fields[::2], fields[1::2], strict=True))
+        return str(client.xadd(names.DLQS[queue], told).decode())
+
+    return put
+
+
+@seeded
+@given(
+    queue=st.sampled_from(list(names.DLQS)),
+    # A trial starts a process: one among many.
+    action=st.sampled_from(["edit"] * 8 + ["replay", "drop", "all", "stop", "try"]),
+    fields=st.dictionaries(st.sampled_from(OF_A_LETTER), values, max_size=5),
+)
+def test_no_form_of_a_letter_answers_with_a_500(
+    operator: FlaskClient, letter: Callable[[str], str], queue: str, action: str, fields: dict[str, str]
+) -> None:
+    page = f"/letters/{queue}/{letter(queue)}"
+    shown = operator.get(f"{page}/edit" if action == "edit" else page)
+    assert shown.status_code == 200, shown.text
+    data = urlencode(
+        {
+            name: value.encode("utf-8", "surrogatepass")
+            for name, value in {**filled_in(shown.text), **fields}.items()
+        }
+    )
+    target = f"/letters/{queue}/{action}" if action in ("all", "stop") else f"{page}/{action}"
+    response = operator.post(target, data=data, content_type="application/x-www-form-urlencoded")
+    assert response.status_code in ANSWERS - {404, 405}, response.text
     said_why(response)
 
 

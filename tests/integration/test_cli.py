@@ -69,6 +69,9 @@ class Shell:
         while self.services.alert_stream.size():
             assert time.monotonic() < ends, "alerts still wait"
             self.services.forwarder.forward_turn()
+        self.record()
+
+    def record(self) -> None:
         self._drain("delivery_queue", self.services.recorder.record_outcomes)
 
     def _drain(self, queue: str, work: Callable[..., Any]) -> None:
@@ -394,6 +397,7 @@ def test_a_replayed_alert_waits_again_is_delivered_and_the_books_balance(shell, 
 
 def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, refused):
     assert shell("dlq", "drop", "moog", refused[0], "--reason", "a test").exit_code == 0
+    shell.record()
     assert statuses(shell) == ["dropped", "parked"]
     assert shell.json("ledger", "--deep")["alerts"]["dropped"] == 1
     record = json.loads(shell.services.redis.hget("mutt:drops", f"moog:{refused[0]}"))
@@ -403,6 +407,7 @@ def test_a_dropped_alert_is_dropped_everywhere_for_a_reason_that_is_kept(shell, 
 def test_every_letter_can_be_dropped_at_once(shell, refused):
     result = shell("dlq", "drop", "moog", "--all", "--reason", "a test")
     assert result.output == "2 letters (2 events or alerts) dropped\n"
+    shell.record()
     assert statuses(shell) == ["dropped", "dropped"]
 
 
@@ -474,6 +479,7 @@ def test_an_editor_opens_on_what_may_be_changed(shell, refused, moog):
     assert "changed: description" in shell("dlq", "edit", "moog", refused[0]).output
     shell.environ.setenv("EDITOR", "true")
     assert "nothing was saved" in shell("dlq", "edit", "moog", refused[1]).output
+    shell.record()
     assert statuses(shell) == ["dropped", "parked", "waiting"]
 
 
@@ -488,8 +494,7 @@ def test_a_rejected_item_is_mended_and_taken(shell, ingest):
 
 
 def test_letters_of_one_reason_go_and_the_others_stay(shell, refused):
-    result = shell("dlq", "drop", "moog", "--reason-is", "no such reason", "--reason", "r")
-    assert result.output == "0 letters (0 events or alerts) dropped\n"
+    assert shell("dlq", "drop", "moog", "--reason-is", "no such reason", "--reason", "r").exit_code
     assert "2 letters" in shell("dlq", "drop", "moog", "--reason-is", "refused", "--reason", "r").output
 
 
@@ -584,3 +589,37 @@ def test_the_doctor_looks_on_when_a_server_is_away_and_tells_no_password(shell):
 def test_the_doctor_compares_the_clocks(shell):
     found = levels(shell.json("doctor", code=1))
     assert (found["clock of Redis"], found["clock of PostgreSQL"]) == ("ok", "ok")
+
+
+# ---- what an operator may get wrong with letters
+
+
+def refusal(result: Result) -> str:
+    """What a command said no with; `mutt` prints it and exits with 2."""
+    assert isinstance(result.exception, MuttError), result.exception
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("queue", ["moog", "ingest"])
+def test_a_file_that_is_no_utf8_is_refused_with_a_sentence(shell, refused, ingest, tmp_path, queue):
+    shell("send", "-", "--url", ingest, stdin='{"hostname":"h","message":"m"}\n{"message":"CRITICAL fan"}\n')
+    (id_, *_) = [json.loads(line)["id"] for line in shell("dlq", "show", queue, "--json").stdout.splitlines()]
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(b'{"description": "\xff"}')
+    result = shell("dlq", "edit", queue, id_, "--file", str(bad))
+    assert "no UTF-8" in refusal(result)
+    result = shell("dlq", "edit", queue, id_, "--set", "message=\udcff")
+    assert refusal(result)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "1e309"])
+def test_a_rate_is_a_number(shell, refused, rate):
+    result = shell("dlq", "replay", "moog", "--all", "--rate", rate)
+    assert "rate" in refusal(result)
+    assert statuses(shell) == ["parked", "parked"]
+
+
+@pytest.mark.parametrize("how", [("replay",), ("drop", "--reason", "r")])
+def test_a_reason_that_no_letter_has_is_not_nothing_to_do(shell, refused, how):
+    result = shell("dlq", how[0], "moog", "--reason-is", "refusd", *how[1:])
+    assert "reason refusd; there are: refused" in refusal(result)

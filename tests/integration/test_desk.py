@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,15 +11,18 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+import redis
 from sqlalchemy import Row, select
 
 from mutt import celery, names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Entry, Move, deliver, flat, leave_lane, park
-from mutt.errors import Refused, StoreDown
+from mutt.balance import observe
+from mutt.entry import Entry, Move, deliver, flat, leave_lane, park, short_hash
+from mutt.errors import MuttError, Refused, StoreDown
 from mutt.event import Event
 from mutt.formats.base import Rejected
 from mutt.letters import pace
+from mutt.letters.apart import Bounds
 from mutt.letters.desk import DROP, REPLAY, Desk, NotEditable, Order, event_of
 from mutt.letters.orders import Orders
 from mutt.letters.trial import told
@@ -74,10 +78,23 @@ def refused(bench: Bench, count: int = 1, reason: str = "refused") -> list[Alert
         counts = {"alerts.waiting": -1, "alerts.parked": 1}
         moves.append(Move(entry, counts, [leave_lane(alert), deliver(outcome), letter]))
     bench.services.alert_stream.settle(moves)
-    held = bench.services.held("delivery_queue")
-    while entries := held.take(500).entries:
-        held.settle(bench.services.recorder.record_outcomes(entries))
+    bench.record()
     return alerts
+
+
+def killed_once_moved(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis does the desk's next move, and nobody hears of it: killed, or the reply is lost."""
+    move = desk.letters._stream.move_letters
+
+    def moved(moves: Any) -> None:
+        move(moves)
+        raise redis.TimeoutError
+
+    monkeypatch.setattr(desk.letters._stream, "move_letters", moved)
+
+
+def row_statuses(bench: Bench) -> dict[str, str]:
+    return {str(row.alert_id): row.status for row in bench.alerts()}
 
 
 def reject(bench: Bench, *items: tuple[str, str, str]) -> list[str]:
@@ -247,6 +264,7 @@ def test_where_it_is_stopped_what_was_moved_is_moved_and_the_rest_stands(bench: 
     next(desk.run(order))
     assert (order.letters, order.done) == (100, False)
     assert alert_books(bench) == {"raised": 150, "dropped": 100, "parked": 50}
+    bench.record()
     assert sorted(row.status for row in bench.alerts()) == ["dropped"] * 100 + ["parked"] * 50
     (note,) = notes(bench)
     assert note.after == {"letters": 100, "events or alerts": 100}
@@ -284,6 +302,163 @@ def test_without_postgresql_nothing_is_moved(bench: Bench) -> None:
     with pytest.raises(StoreDown):
         next(away.run(order))
     assert bench.events == {"accepted": 1, "parked": 1}
+
+
+def test_a_drop_that_nobody_heard_of_is_noted_and_its_rows_follow(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = refused(bench, 3)
+    order = desk.order("moog", DROP, who=WHO, reason="r")
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        next(desk.run(order))
+    bench.record()
+    assert alert_books(bench) == {"raised": 3, "dropped": 3}
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped" for alert in alerts}
+    assert {(row.reason, row.moog_status, row.attempts) for row in bench.alerts()} == {("r (ann)", 400, 3)}
+    (note,) = notes(bench)
+    assert (note.operation, note.after["letters"]) == ("DROP", 3)
+    bench.check()
+
+
+def test_a_replay_that_nobody_heard_of_is_noted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(bench, 3)
+    order = desk.order("alerts", REPLAY, who=WHO)
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        next(desk.run(order))
+    assert bench.events == {"accepted": 3, "queued": 3}
+    (note,) = notes(bench)
+    assert (note.operation, note.after["letters"]) == ("REPLAY", 3)
+
+
+def test_a_late_word_that_an_alert_was_parked_does_not_bring_a_dropped_one_back(
+    bench: Bench, desk: Desk
+) -> None:
+    """Its holder died with it; the drop came before the take-over. And both in one batch."""
+    (alert,) = refused(bench)
+    late = Outcome(alert=alert, status=Status.PARKED, attempts=9, at=datetime.now(UTC), reason="refused")
+    carry_out(desk, "moog", DROP, reason="r")
+    fields = deliver(late)["fields"]
+    bench.redis.xadd(names.DELIVERY_STREAM, dict(zip(fields[::2], fields[1::2], strict=True)))
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+    bench.redis.xadd(names.DELIVERY_STREAM, dict(zip(fields[::2], fields[1::2], strict=True)))
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped"}
+
+
+def damaged_behind(bench: Bench) -> Alert:
+    """An alert that was damaged while it stood behind another of its signature, which is at Moog now: its letter."""
+    for _ in range(2):
+        bench.append(event("ERROR disk", "h-1", severity=3))
+        bench.run()
+    lane = "mutt:alert_queue:minor"
+    (first,) = bench.lane("minor")
+    (behind,) = bench.behind(first)
+    key = names.BEHIND + short_hash(first.signature)
+    bench.redis.rpush(key, bench.redis.lpop(key)[:-9])  # type: ignore[arg-type, index]
+    bench.redis.xgroup_create(lane, names.GROUP, "0")
+    bench.redis.xreadgroup(names.GROUP, "test", {lane: ">"})
+    ((id_, fields),) = books.entries(bench.redis, lane)
+    outcome = Outcome(alert=first, status=Status.DELIVERED, attempts=1, at=datetime.now(UTC))
+    counts = {"alerts.waiting": -1, "alerts.delivered": 1}
+    move = Move(Entry(lane, id_, 1, fields), counts, [leave_lane(first), deliver(outcome)])
+    bench.services.alert_stream.settle([move])
+    bench.record()
+    assert bench.services.lanes.room("minor") == bench.settings.alert_queue_max
+    return behind
+
+
+def test_an_alert_that_was_damaged_behind_another_is_dropped_in_its_row_too(bench: Bench, desk: Desk) -> None:
+    alert = damaged_behind(bench)
+    assert carry_out(desk, "moog", DROP, reason="r").letters == 1
+    bench.record()
+    assert alert_books(bench) == {"raised": 2, "delivered": 1, "dropped": 1}
+    assert row_statuses(bench)[str(alert.alert_id)] == "dropped"
+    assert not bench.redis.hexists(names.STANDING, str(alert.alert_id))
+    bench.check()
+
+
+def test_an_alert_that_was_damaged_behind_another_is_sent_again_from_its_row(
+    bench: Bench, desk: Desk
+) -> None:
+    alert = damaged_behind(bench)
+    order = carry_out(desk, "moog", REPLAY, ids=standing(bench, "moog"), now=True)
+    assert (order.letters, order.missing) == (1, [])
+    assert bench.lane("minor") == [alert]
+    assert alert_books(bench) == {"raised": 2, "delivered": 1, "waiting": 1}
+    assert row_statuses(bench)[str(alert.alert_id)] == "waiting"
+    bench.check()
+
+
+def test_an_alert_that_cannot_be_read_and_has_no_row_stays(bench: Bench, desk: Desk) -> None:
+    damaged_behind(bench)
+    with bench.sql() as conn:
+        conn.exec_driver_sql("DELETE FROM alerts")
+    (id_,) = standing(bench, "moog")
+    order = carry_out(desk, "moog", REPLAY, ids=[id_], now=True)
+    assert (order.letters, order.missing, notes(bench)) == (0, [id_], [])
+
+
+def test_a_rejected_item_that_is_dropped_leaves_its_id_the_reason_and_the_name(
+    bench: Bench, desk: Desk
+) -> None:
+    (id_,) = reject(bench, ("hostname", "is missing", "{}"))
+    carry_out(desk, "ingest", DROP, reason="a test device")
+    record = orjson.loads(bench.redis.hget(names.DROPS, f"ingest:{id_}"))
+    assert (record["reason"], record["who"], record["n"]) == ("a test device", WHO, 1)
+    (id_,) = reject(bench, ("hostname", "is missing", '{"message":"m"}'))
+    copy = desk.edit_rejected(id_, '{"hostname":"h","message":"m"}', who=WHO)
+    record = orjson.loads(bench.redis.hget(names.DROPS, f"ingest:{id_}"))
+    assert record["reason"] == f"replaced by {copy.ids[0]}"
+    bench.run()
+    assert observe(bench.services, deep=True)[0].state == "balanced"
+
+
+def unrecorded(bench: Bench) -> tuple[Alert, str]:
+    """An alert that Moog has, while PostgreSQL can't take the note of it; and the letter of that note."""
+    bench.append(event("ERROR fan", "h-9", severity=3))
+    bench.run()
+    lane = "mutt:alert_queue:minor"
+    (alert,) = bench.lane("minor")
+    ((id_, fields),) = books.entries(bench.redis, lane)
+    with contextlib.suppress(redis.ResponseError):
+        bench.redis.xgroup_create(lane, names.GROUP, "0")
+    bench.redis.xreadgroup(names.GROUP, "test", {lane: ">"})
+    outcome = Outcome(
+        alert=alert, status=Status.DELIVERED, attempts=1, at=datetime.now(UTC), moog_status=70_000
+    )
+    counts = {"alerts.waiting": -1, "alerts.delivered": 1}
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER moog_status TYPE smallint")
+    move = Move(Entry(lane, id_, 1, fields), counts, [leave_lane(alert), deliver(outcome)])
+    bench.services.alert_stream.settle([move])
+    bench.record()
+    return alert, standing(bench, "moog")[-1]
+
+
+def test_what_became_of_an_alert_is_not_dropped_and_is_in_the_verdict_until_it_is_recorded(
+    bench: Bench, desk: Desk
+) -> None:
+    refused(bench, 2)
+    alert, id_ = unrecorded(bench)
+    report, _ = observe(bench.services, deep=False)
+    assert (report.state, report.balanced, report.outcomes_parked) == ("outcomes", False, 1)
+    order = carry_out(desk, "moog", DROP, reason="r")
+    assert (order.letters, order.outcomes, order.total, order.done) == (2, 1, 3, True)
+    assert carry_out(desk, "moog", DROP, reason="r", ids=[id_]).outcomes == 1
+    assert standing(bench, "moog") == [id_]
+    assert len(notes(bench)) == 1
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER moog_status TYPE integer")
+    carry_out(desk, "moog", REPLAY, now=True)
+    bench.record()
+    assert row_statuses(bench)[str(alert.alert_id)] == "delivered"
+    report, _ = observe(bench.services, deep=False)
+    assert (report.state, report.disagree) == ("balanced", {})
 
 
 # ---- copies
@@ -364,13 +539,64 @@ def test_the_copy_of_an_alert_goes_to_its_lane_under_the_same_signature(bench: B
     assert (placed.description, placed.signature) == ("short", alert.signature)
     assert str(placed.alert_id) == copy.ids[0]
     assert alert_books(bench) == {"raised": 2, "waiting": 1, "dropped": 1}
-    assert {str(row.alert_id): row.status for row in bench.alerts()} == {
-        str(alert.alert_id): "dropped",
-        copy.ids[0]: "waiting",
-    }
+    bench.record()
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped", copy.ids[0]: "waiting"}
     bench.check()
     (note,) = notes(bench)
     assert note.after["changed"] == "lane, severity, description"
+
+
+def test_the_copy_of_an_alert_that_postgresql_refuses_changes_nothing(bench: Bench, desk: Desk) -> None:
+    refused(bench)
+    (id_,) = standing(bench, "moog")
+    with bench.sql() as conn:
+        conn.exec_driver_sql("ALTER TABLE alerts ALTER description TYPE varchar(20)")
+    with pytest.raises(MuttError):
+        desk.edit("moog", id_, {"description": "longer than " * 9}, who=WHO)
+    assert (standing(bench, "moog"), notes(bench)) == ([id_], [])
+    assert alert_books(bench) == {"raised": 1, "parked": 1}
+    bench.check()
+
+
+def test_of_two_copies_of_an_alert_at_once_one_is_accepted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(bench)
+    (id_,) = standing(bench, "moog")
+    letter = desk.letters.one("moog", id_)
+    desk.edit("moog", id_, {"description": "short"}, who=WHO)
+    monkeypatch.setattr(desk.letters, "one", lambda *_a: letter)
+    with pytest.raises(NoLetter):
+        desk.edit("moog", id_, {"description": "shorter"}, who=WHO)
+    assert len(notes(bench)) == 1
+    bench.record()
+    bench.check()
+
+
+def test_a_copy_that_nobody_heard_of_is_noted_and_has_its_rows(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (alert,) = refused(bench)
+    (id_,) = standing(bench, "moog")
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        desk.edit("moog", id_, {"description": "short"}, who=WHO)
+    bench.record()
+    (placed,) = bench.lane("minor")
+    assert row_statuses(bench) == {str(alert.alert_id): "dropped", str(placed.alert_id): "waiting"}
+    assert [note.after["copy"] for note in notes(bench)] == [str(placed.alert_id)]
+    bench.check()
+
+
+def test_the_copy_of_an_event_that_nobody_heard_of_is_noted(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (id_,) = poisoned(bench)
+    killed_once_moved(desk, monkeypatch)
+    with pytest.raises(redis.TimeoutError):
+        desk.edit("alerts", id_, {"severity": "2"}, who=WHO)
+    assert bench.events == {"accepted": 2, "dropped": 1, "queued": 1}
+    assert [note.record_id for note in notes(bench)] == [id_]
 
 
 def test_a_mended_item_goes_through_ingests_own_checks(bench: Bench, desk: Desk) -> None:
@@ -421,6 +647,33 @@ def test_a_trial_says_which_rule_and_why_and_which_alert_and_writes_nothing(benc
     assert rows_of(bench) == before
     assert standing(bench, "alerts") == [id_]
     assert dict(told(trial))["outcome"] == "PostgreSQL takes its row"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "fault"),
+    [
+        (Bounds(seconds=0.05), "it did not end within 0.05 s"),
+        (Bounds(memory=1 << 20), ""),  # where it runs out, nobody can tell
+    ],
+)
+def test_a_trial_that_hangs_or_takes_all_memory_ends_its_own_process_alone(
+    bench: Bench, desk: Desk, bounds: Bounds, fault: str
+) -> None:
+    (id_,) = poisoned(bench)
+    desk.bounds = bounds
+    trial = desk.try_("alerts", id_)
+    assert trial.outcome == "parked"
+    assert fault in trial.fault
+    assert bench.events == {"accepted": 1, "parked": 1}
+
+
+def test_a_trial_without_postgresql_says_so(bench: Bench) -> None:
+    (id_,) = poisoned(bench)
+    nowhere = Settings.from_env(
+        {}, redis_url=bench.settings.redis_url, database_url="postgresql://mutt@127.0.0.1:9/x"
+    )
+    with pytest.raises(StoreDown):
+        Desk(Services(nowhere, lambda *_a, **_k: None)).try_("alerts", id_)
 
 
 def test_a_trial_says_what_postgresql_would_refuse(bench: Bench, desk: Desk) -> None:
@@ -545,6 +798,18 @@ def test_one_order_a_queue_and_a_stop_ends_it(bench: Bench, desk: Desk, orders: 
     assert alert_books(bench) == {"raised": 7, "waiting": 5, "parked": 2}
 
 
+def test_a_stop_that_came_too_late_does_not_end_the_next_order(
+    bench: Bench, desk: Desk, orders: Orders
+) -> None:
+    refused(bench, 2)
+    assert not orders.stop("moog")
+    bench.redis.hset(names.LETTER_ORDERS, "stop:moog", "1")
+    orders.give(desk.order("moog", REPLAY, who=WHO))
+    assert orders.work(desk, within=0.0) == {"moog": 2}
+    assert not orders.stop("moog")
+    assert not bench.redis.exists(names.LETTER_ORDERS)
+
+
 def test_two_workers_do_not_carry_out_one_order_at_a_time(bench: Bench, desk: Desk, orders: Orders) -> None:
     refused(bench, 2)
     orders.give(desk.order("moog", REPLAY, who=WHO))
@@ -562,6 +827,8 @@ def test_an_order_outlives_its_worker_and_counts_on(bench: Bench, desk: Desk, or
     orders.work(desk, within=5.0)
     assert sum(note.after["letters"] for note in notes(bench)) == 150
     assert alert_books(bench) == {"raised": 150, "dropped": 150}
+    bench.record()
+    assert set(row_statuses(bench).values()) == {"dropped"}
     bench.check()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
-from mutt.entry import Entry, Move, deliver, flat, leave_lane, park
+from mutt.entry import Entry, Move, deliver, flat, leave_lane, park, short_hash
 from mutt.event import Event
 from mutt.streams import books
 from mutt.streams.letters import AT_ONCE, Letters, NotReplayable
@@ -241,6 +241,18 @@ def test_a_refused_alert_goes_into_a_full_lane_too(bench: Bench, letters: Letter
     assert bench.lane("minor")[-1] == refused
     assert alert_books(bench) == {"raised": 10, "waiting": 10}
     bench.check()
+
+
+def test_a_letter_that_is_sent_again_leaves_the_marks_of_what_is_outside(
+    bench: Bench, letters: Letters, refused: Alert
+) -> None:
+    """They hold back the clear of an alert of its signature that is outside of this lane."""
+    mark = f"{short_hash(refused.signature)} minor"
+    bench.redis.hset(names.OUTSIDE_OF, mark, 1)
+    bench.redis.hset(names.OUTSIDE, "minor", 1)
+    replay(letters, "moog")
+    assert bench.lane("minor") == [refused]
+    assert bench.redis.hget(names.OUTSIDE_OF, mark) == b"1"
 
 
 def test_a_refused_alert_waits_behind_another_of_its_signature(

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from mutt.balance import weigh
 from mutt.doctor import flow, postgres
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, Level
 from mutt.store.spill import Standing
+from mutt.store.sums import Sums
 from mutt.store.vitals import Vitals
 from mutt.streams.books import ALERTS, EVENTS, Books, Depth
 
@@ -173,7 +175,27 @@ def test_one_is_one_and_what_stands_behind_is_told():
 def test_books_that_are_off_are_bad():
     empty = Books(dict.fromkeys(EVENTS, 0), dict.fromkeys(ALERTS, 0))
     off = Books({**empty.events, "accepted": 1}, empty.alerts)
-    assert [flow.ledger(one).level for one in (empty, off)] == [Level.OK, Level.BAD]
+    assert [flow.ledger(weigh(one, None, at_rest=False)).level for one in (empty, off)] == [
+        Level.OK,
+        Level.BAD,
+    ]
+
+
+def test_doctor_gives_the_ledgers_whole_verdict():
+    empty = Books(dict.fromkeys(EVENTS, 0), dict.fromkeys(ALERTS, 0))
+    rests = Sums(0, dict.fromkeys(ALERTS[1:], 0))
+    waits = rests._replace(alerts={**rests.alerts, "waiting": 2})
+    good, outcome, row = (
+        flow.ledger(weigh(empty, found, outcomes_parked=parked, at_rest=True))
+        for found, parked in ((rests, 0), (waits, 2), (waits, 0))
+    )
+    assert (good.level, good.says) == (Level.OK, "they balance, in Redis and in PostgreSQL")
+    assert (outcome.level, "2 notes" in outcome.says, "mutt dlq replay moog" in outcome.fix) == (
+        Level.BAD,
+        True,
+        True,
+    )
+    assert (row.level, "alerts.waiting +2" in row.says) == (Level.BAD, True)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mutt.cli.ledger import Recount, weigh
+from mutt.balance import Recount, weigh
 from mutt.cli.queues import breaker, says
 from mutt.store.sums import Counted, Sums
 from mutt.streams.books import ALERTS, EVENTS, Books, Walked
@@ -116,3 +116,10 @@ def test_ages_are_for_people(seconds, text):
 def test_what_stands_in_the_spill_is_shown_beside_the_books_and_in_no_equation():
     report = weigh(SETTLED, AGREES, None, 7, at_rest=False)
     assert (report.spilled, report.balanced, report.state) == (7, True, "in flight")
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_parked_outcome_is_said_to_be_one(at_rest):
+    """The alert is at Moog, and its row waits: no equation is wrong."""
+    report = weigh(SETTLED, sums(10, delivered=1, waiting=2), outcomes_parked=1, at_rest=at_rest)
+    assert (report.state, report.balanced, report.outcomes_parked) == ("outcomes", False, 1)

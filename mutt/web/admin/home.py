@@ -30,6 +30,7 @@ class Flow(msgspec.Struct, frozen=True):
 
     depths: list[books.Depth]
     books: books.Books
+    unrecorded: int  #: alerts at their end, of which PostgreSQL can't take the note
     breaker: Breaker
 
 
@@ -52,7 +53,8 @@ class Home(Page):
             client = self.services.redis
             found = client.hgetall(names.BREAKER)
             depths = books.depths(client, self.services.queues, time.time())
-            return Flow(depths, books.read(client), read_breaker(found)), ""
+            unrecorded = books.outcomes_parked(client)
+            return Flow(depths, books.read(client), unrecorded, read_breaker(found)), ""
         except SettingsError:
             return None, "REDIS_URL is not set: queues, books and breaker can't be shown."
         except redis.RedisError:

@@ -19,7 +19,7 @@ from mutt.letters.orders import Orders
 from mutt.letters.remedy import remedy
 from mutt.letters.trial import Trial, told
 from mutt.services import Services
-from mutt.streams.letters import Letter, NoLetter, NotReplayable, is_id
+from mutt.streams.letters import KEPT, Letter, NoLetter, NotReplayable, is_id
 from mutt.web.admin.forms import AlertCopyForm, CopyForm, DropForm, EventCopyForm, TextCopyForm
 from mutt.web.admin.page import REFUSED, SHOWN, Page
 from mutt.words import many, printable
@@ -29,9 +29,6 @@ A_PAGE = 50
 
 #: Whatever a letter holds, a page stays one that a telephone can show. Characters.
 HELD_MAX = 200_000
-
-#: A dry run of it might end this process: it is for a shell.
-DEADLY = "killed its worker"
 
 
 class DeadLetters(Page):
@@ -103,11 +100,6 @@ class DeadLetters(Page):
     @expose("/<queue>/<id_>/try", methods=("POST",))
     def try_(self, queue: str, id_: str) -> Any:
         letter = self._read(queue, id_)
-        if letter.reason == DEADLY:
-            abort(
-                409,
-                f"Workers died on it, and so might this page: try it at a shell, mutt dlq try {queue} {id_}",
-            )
         return self._letter_page(letter, trial=self._desk.try_(queue, id_))
 
     @expose("/<queue>/<id_>/replay", methods=("POST",))
@@ -176,6 +168,8 @@ class DeadLetters(Page):
     def _carried_out(self, order: Order, letter: Letter, what: str) -> Any:
         for _ in self._desk.run(order):
             pass
+        if order.outcomes:
+            abort(409, f"Letter {letter.id} is not dropped: {KEPT}.")
         if not order.letters:
             abort(409, f"Letter {letter.id} is not there any more, or can't be read: nothing was changed.")
         flash(f"Letter {letter.id} {what}.")
