@@ -221,6 +221,4 @@ def _rejected(error: RejectedBody, correlation_id: str) -> Response:
 
 def _too_large() -> Response:
     most = _ingest().settings.ingest_max_body
-    response = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
-    response.headers["Connection"] = "close"  # the rest of it is nobody's next request
-    return response
+    return problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")

@@ -31,7 +31,7 @@ _REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
     ),
     (
         errors.UnsupportedTransferCoding,
-        501,
+        400,
         "Transfer-Encoding: only chunked is known: use Content-Encoding to compress",
     ),
     (
