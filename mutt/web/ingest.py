@@ -119,7 +119,7 @@ def _http_error(error: HTTPException) -> Response:
     response = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
-    return response
+    return _counted(response, "unknown")
 
 
 def _ingest() -> Ingest:

@@ -597,6 +597,10 @@ def test_the_metrics_count_what_happened(ingest: Ingest) -> None:
     assert metric(ingest, 'mutt_queue_depth{queue="ingest_queue"}') == 1
     assert metric(ingest, 'mutt_dlq_depth{queue="ingest"}') == 1
     assert metric(ingest, 'mutt_ingest_requests_total{format="sniffed",status="401"}') == 1
+    ingest.post(GOOD, "/elsewhere")
+    ingest.client.delete("/ingest")
+    for status in (404, 405):
+        assert metric(ingest, f'mutt_ingest_requests_total{{format="unknown",status="{status}"}}') == 1
 
 
 def test_no_secret_is_in_redis_or_in_an_answer(ingest: Ingest) -> None:
