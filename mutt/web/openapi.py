@@ -11,7 +11,7 @@ from flask import Blueprint, Response
 from mutt import __version__
 from mutt.formats import registry
 from mutt.formats.base import HOSTNAME_MAX
-from mutt.formats.body import codings
+from mutt.formats.body import MOST_CODINGS, codings
 from mutt.settings import Settings
 from mutt.web.refused import LINE_MAX
 
@@ -152,7 +152,7 @@ _HEADERS = [
         "name": "Content-Encoding",
         "in": "header",
         "schema": {"type": "string", "enum": sorted(codings())},
-        "description": "Several, one on top of another, are separated by commas.",
+        "description": f"Up to {MOST_CODINGS}, one on top of another, are separated by commas.",
     },
     {
         "name": "Idempotency-Key",
@@ -243,7 +243,7 @@ def _responses(settings: Settings) -> Json:
         "TooLarge": f"The body has more than {settings.ingest_max_body} bytes, or more than 200,000 items.",
         "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
         "UnknownExpectation": "An Expect other than 100-continue.",
-        "UnknownCoding": "The Content-Encoding is not known, or missing though the body is compressed.",
+        "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
     later = _json("The queue is full, or Redis is away: nothing was taken.", problem, _PROBLEM_TYPE)
