@@ -29,6 +29,7 @@ from mutt.services import Services
 from mutt.web.keys import Keys, presented
 from mutt.web.openapi import openapi
 from mutt.web.problem import problem
+from mutt.web.whole import take_whole_bodies
 
 log = logging.getLogger("mutt.ingest")
 
@@ -110,6 +111,7 @@ def make_ingest(services: Services) -> Flask:
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
+    take_whole_bodies(app)
     return app
 
 

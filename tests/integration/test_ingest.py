@@ -253,6 +253,18 @@ def test_a_400_waits_for_no_redis_that_would_keep_its_items(own_redis: Live) -> 
         assert time.monotonic() - began < 0.6, "what a round found out holds for what is refused, too"
 
 
+def test_a_body_that_ends_before_its_length_is_refused_whatever_the_server_says_of_its_end(
+    ingest: Ingest,
+) -> None:
+    """gunicorn says that bodies end where they end, and reads on to the length only where the sender goes on."""
+    lines = b"\n".join([orjson.dumps(GOOD)] * 2)
+    cut = {"CONTENT_LENGTH": str(len(lines) + 1), "wsgi.input_terminated": True}
+    response = ingest.client.post("/ingest", data=lines, headers={"X-API-KEY": KEY}, environ_overrides=cut)
+    assert "send it whole" in is_problem(response, 400)["detail"]
+    assert ingest.accepted == 0
+    assert metric(ingest, 'mutt_ingest_requests_total{format="unknown",status="400"}') == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"hostname":', b"[1,2", b"   "])
 def test_a_body_that_cannot_be_read_is_a_problem(ingest: Ingest, body: bytes) -> None:
     found = is_problem(ingest.post(body, "/ingest/native"), 400)
