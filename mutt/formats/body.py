@@ -22,6 +22,9 @@ MAX_ITEMS = 200_000
 #: RFC 9659: what a receiver must be able to hold for zstd over HTTP, and all that it needs to.
 _ZSTD_WINDOW = 8 << 20
 
+#: Codings one on top of another: each may cost as much time as the largest body takes.
+MOST_CODINGS = 4
+
 #: A body may be compressed in parts, one behind the other; each costs some time even if it is empty.
 _MOST_MEMBERS = 10_000
 _BITE = 16 << 10
@@ -62,9 +65,12 @@ def decompress(data: bytes, encoding: str, limit: int) -> bytes:
     """``data`` without the codings that ``encoding`` (a Content-Encoding) lists, last one first.
 
     Never holds more than ``limit`` bytes of the result of a coding. Raises :class:`RejectedBody`: 413 past the
-    limit, 400 for damaged data, 415 for an unknown coding.
+    limit, 400 for damaged data, 415 for an unknown coding, or too many.
     """
-    named = [word.strip().lower() for word in encoding.split(",") if word.strip()]
+    words = (word.strip().lower() for word in encoding.split(","))
+    named = [word for word in words if word not in ("", "identity")]
+    if len(named) > MOST_CODINGS:
+        raise RejectedBody("Content-Encoding", f"names too many codings; send at most {MOST_CODINGS}", 415)
     for coding in reversed(named):
         if coding not in _CODINGS:
             known = ", ".join(sorted(_CODINGS))

@@ -17,7 +17,9 @@ HEAD_MAX = 64 << 10
 _LINE_MAX = 8190
 
 _LINE, _BLANK_LINE = b"\r\n", b"\r\n\r\n"
-_LENGTH = re.compile(rb"\d{1,18}", re.ASCII)
+_MODERN = re.compile(
+    rb".* HTTP/1\.[1-9]", re.DOTALL
+)  # a request line that may have chunks, and wait for a 100
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 _FRAMING = (b"content-length", b"transfer-encoding", b"expect")
 
@@ -25,14 +27,15 @@ _FRAMING = (b"content-length", b"transfer-encoding", b"expect")
 class Framing:
     """One request: bytes are fed to it until it is whole.
 
-    ``most`` is how many bytes a body may have. Of a larger one that says so the head is given on alone: the
-    application answers before it reads.
+    ``most`` is how many bytes a body may have. Of a larger one that says so, and of one whose end can't be told, the
+    head is given on alone: no application may read such a body.
     """
 
     def __init__(self, most: int) -> None:
         self.headed = False  #: its head is here
         self.continues = False  #: its sender waits for a 100 before it sends the body
-        self.hopeless = False  #: what follows it on the connection is no request
+        self.hopeless = False  #: its body is not here, and what follows it on the connection is no request
+        self.too_large = False  #: hopeless, since it says that its body is larger than may be
         self.whole = False
         self._most = most
         self._data = bytearray()  # not understood yet
@@ -60,12 +63,12 @@ class Framing:
     def taken(self) -> tuple[bytes, bytes]:
         """The whole request as a parser may read it, and what came behind it: the beginning of the next one.
         Nothing of it is held any longer."""
-        data, body, end = self._data, self._body, len(self._data) if self.hopeless else self._at
+        data, body = self._data, self._body
         self._data, self._body = bytearray(), bytearray()
+        request, rest = bytes(data[: self._at]), bytes(data[self._at :])
         if self._chunked:
-            length = b"%s\r\nContent-Length: %d\r\n\r\n" % (self._head, len(body))
-            return length + body, bytes(data[end:])
-        return bytes(data[:end]), bytes(data[end:])
+            request = b"%s\r\nContent-Length: %d\r\n\r\n" % (self._head, len(body)) + body
+        return request, b"" if self.hopeless else rest
 
     def _read_head(self) -> bool:
         found = self._data.find(_BLANK_LINE, max(0, self._at - len(_BLANK_LINE)))
@@ -80,26 +83,33 @@ class Framing:
 
     def _begin_body(self, lines: list[bytes]) -> None:
         self.headed = True
+        if not lines[0]:  # the parser overlooks one empty line before a request, too
+            del lines[:1]
         named = [(line.partition(b":")[0].lower(), line) for line in lines[1:]]
         lengths, codings, expects = (
             [_value(line) for name, line in named if name == wanted] for wanted in _FRAMING
         )
-        self.continues = expects == [b"100-continue"]
+        modern = bool(lines and _MODERN.fullmatch(lines[0]))
+        self.continues = modern and expects == [b"100-continue"]
         # " Content-Length" is none to one, and is to another
         if any(name != name.strip() for name, _ in named):
             self.whole = self.hopeless = True
-            return
-        if not lengths and not codings:
-            self.whole = True
-        elif codings == [b"chunked"] and not lengths and lines[0].endswith(b"HTTP/1.1"):
+        elif codings not in ([], [b"chunked"]):
+            raise RejectedBody("Transfer-Encoding", "only chunked is known: use Content-Encoding to compress")
+        elif codings and modern and not lengths:
             kept = [line for name, line in named if name != _FRAMING[1]]
             self._chunked, self._head = True, _LINE.join([lines[0], *kept])
             self._step = self._read_size
-        elif len(lengths) == 1 and not codings and _LENGTH.fullmatch(lengths[0]):
-            self._left, self._step = int(lengths[0]), self._read_body
-            self.whole = self.hopeless = self._left > self._most
-        else:
+        elif codings or len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
             self.whole = self.hopeless = True
+        else:
+            self._begin_length(lengths[0] if lengths else b"")
+
+    def _begin_length(self, digits: bytes) -> None:
+        # Zeros before a number say nothing, and the first 19 digits are enough to be too many.
+        self._left, self._step = int(digits.lstrip(b"0")[:19] or b"0"), self._read_body
+        self.too_large = self.hopeless = self._left > self._most
+        self.whole = self.too_large or not self._left
 
     def _read_body(self) -> bool:
         here = min(self._left, len(self._data) - self._at)

@@ -18,17 +18,18 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from mutt.errors import RejectedBody, Unavailable
+from mutt.errors import RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
 from mutt.metrics import Metrics
-from mutt.pipeline.accept import Contribution, Reply, Request, idempotency, listed, size_of
+from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.services import Services
 from mutt.web.keys import Keys, presented
 from mutt.web.openapi import openapi
 from mutt.web.problem import problem
+from mutt.web.whole import take_whole_bodies
 
 log = logging.getLogger("mutt.ingest")
 
@@ -61,29 +62,44 @@ class Ingest:
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
         self._rounds = services.rounds  # made now, not by two threads at once
+        self._away_until = float("-inf")
 
     def accept(self, parsed: Parsed, about: Request, since: float) -> Reply:
         """Join a round. ``since`` is when the request began to wait (monotonic). Raises Unavailable."""
-        reply = self._rounds.submit(Contribution(about, parsed), size_of(parsed), since=since)
+        try:
+            reply = self._rounds.submit(Contribution(about, parsed), size_of(parsed), since=since)
+        except StreamAway:
+            self._note_outage()
+            raise
         if reply.body["batch_id"] != about.batch_id:
             return reply  # a known Idempotency-Key: nothing was added
         self.services.metrics.accepted.inc(len(parsed.events))
-        self.services.metrics.rejected.inc(len(parsed.rejected))
+        self.count_rejected(parsed)
         if reply.body.get("spilled"):
-            # What is refused would be kept in Redis: waiting for it would take what is left of the second.
             self.services.metrics.spilled.inc(len(parsed.events))
-        elif parsed.rejected:
-            self._keep_rejected(parsed, about)
+            self._note_outage()
+        if parsed.rejected:
+            self.keep_rejected(parsed, about.key_id)
         return reply
 
-    def _keep_rejected(self, parsed: Parsed, about: Request) -> None:
+    def count_rejected(self, parsed: Parsed) -> None:
+        """They are in no book: this is where a broken sender shows."""
+        self.services.metrics.rejected.inc(len(parsed.rejected))
+
+    def keep_rejected(self, parsed: Parsed, key_id: str) -> None:
+        """The sender was told which items are bad; keeping them is for convenience only, and waits for no outage."""
+        if time.monotonic() < self._away_until:
+            return
         try:
             self.services.letters.keep_rejected(
-                about.key_id, parsed.rejected, most_bytes=self.settings.ingest_dlq_bytes
+                key_id, parsed.rejected, most_bytes=self.settings.ingest_dlq_bytes
             )
         except redis.RedisError as error:
-            # The sender was told which items are bad; what we keep of them is for convenience only.
+            self._note_outage()
             log.warning("rejected items not kept: %s", error)
+
+    def _note_outage(self) -> None:
+        self._away_until = time.monotonic() + AWAY
 
 
 def make_ingest(services: Services) -> Flask:
@@ -95,6 +111,7 @@ def make_ingest(services: Services) -> Flask:
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
+    take_whole_bodies(app)
     return app
 
 
@@ -104,7 +121,7 @@ def _http_error(error: HTTPException) -> Response:
     response = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
-    return response
+    return _counted(response, "unknown")
 
 
 def _ingest() -> Ingest:
@@ -170,7 +187,7 @@ def _answer(format_: str, correlation_id: str, since: float) -> Response:
         since += time.monotonic() - before_body
         about = Request(str(uuid7()), correlation_id, key_id, _idempotency(key_id, body))
         if not parsed.events:
-            return _all_rejected(parsed, correlation_id)
+            return _all_rejected(parsed, about)
         reply = _ingest().accept(parsed, about, since)
     except RejectedBody as error:
         return _rejected(error, correlation_id)
@@ -206,11 +223,16 @@ def _idempotency(key_id: str, body: bytes) -> str:
     return idempotency(key_id, given, body) if given else ""
 
 
-def _all_rejected(parsed: Parsed, correlation_id: str) -> Response:
+def _all_rejected(parsed: Parsed, about: Request) -> Response:
+    ingest = _ingest()
+    ingest.count_rejected(parsed)
     told = listed(parsed)
     first = told["rejected"][0]
     why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
-    return problem(400, why, correlation_id=correlation_id, **first, **told)
+    response = problem(400, why, correlation_id=about.correlation_id, **first, **told)
+    # Behind the answer: its sender does not wait for what we keep.
+    response.call_on_close(lambda: ingest.keep_rejected(parsed, about.key_id))
+    return response
 
 
 def _rejected(error: RejectedBody, correlation_id: str) -> Response:
@@ -221,6 +243,4 @@ def _rejected(error: RejectedBody, correlation_id: str) -> Response:
 
 def _too_large() -> Response:
     most = _ingest().settings.ingest_max_body
-    response = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
-    response.headers["Connection"] = "close"  # the rest of it is nobody's next request
-    return response
+    return problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")

@@ -11,8 +11,9 @@ from flask import Blueprint, Response
 from mutt import __version__
 from mutt.formats import registry
 from mutt.formats.base import HOSTNAME_MAX
-from mutt.formats.body import codings
+from mutt.formats.body import MOST_CODINGS, codings
 from mutt.settings import Settings
+from mutt.web.refused import LINE_MAX
 
 Json = dict[str, Any]
 
@@ -151,7 +152,7 @@ _HEADERS = [
         "name": "Content-Encoding",
         "in": "header",
         "schema": {"type": "string", "enum": sorted(codings())},
-        "description": "Several, one on top of another, are separated by commas.",
+        "description": f"Up to {MOST_CODINGS}, one on top of another, are separated by commas.",
     },
     {
         "name": "Idempotency-Key",
@@ -172,7 +173,9 @@ _REFUSALS = {
     "401": "NoKey",
     "408": "Slow",
     "413": "TooLarge",
+    "414": "LineTooLong",
     "415": "UnknownCoding",
+    "417": "UnknownExpectation",
     "431": "HeadTooLarge",
     "503": "Later",
 }
@@ -233,12 +236,14 @@ _SCHEMAS: Mapping[str, Json] = {
 def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
-        "Bad": "No item can be taken, or the body can't be read: index, field and reason.",
+        "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
         "NoKey": "The key is missing or not known.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",
         "TooLarge": f"The body has more than {settings.ingest_max_body} bytes, or more than 200,000 items.",
-        "UnknownCoding": "The Content-Encoding is not known, or missing though the body is compressed.",
+        "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
+        "UnknownExpectation": "An Expect other than 100-continue.",
+        "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
     later = _json("The queue is full, or Redis is away: nothing was taken.", problem, _PROBLEM_TYPE)

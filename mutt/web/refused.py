@@ -13,7 +13,7 @@ from gunicorn.http import errors
 LINE_MAX, HEADERS_MAX, HEADER_MAX = 4094, 100, 8190
 
 #: The first that fits: what was raised, the status, what is said. Whatever is not here is our own fault.
-_REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
+REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
     (
         errors.LimitRequestLine,
         414,
@@ -31,7 +31,7 @@ _REFUSALS: tuple[tuple[type[Exception], int, str], ...] = (
     ),
     (
         errors.UnsupportedTransferCoding,
-        501,
+        400,
         "Transfer-Encoding: only chunked is known: use Content-Encoding to compress",
     ),
     (
@@ -95,4 +95,4 @@ def refusal(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, errors.InvalidHeader) and error.hdr in _FRAMING:
         name = _FRAMING[error.hdr]
         return 400, f"{name}: is there twice, is not valid, or contradicts another: send one Content-Length"
-    return next(((status, detail) for kind, status, detail in _REFUSALS if isinstance(error, kind)), None)
+    return next(((status, detail) for kind, status, detail in REFUSALS if isinstance(error, kind)), None)

@@ -15,6 +15,7 @@ import errno
 import selectors
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from typing import Any
 
 from gunicorn.http import get_parser
 from gunicorn.workers.gthread import TConn, ThreadWorker
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from mutt.errors import RejectedBody
 from mutt.settings import Settings
@@ -75,9 +77,24 @@ class Received:
         return found
 
     @property
-    def over(self) -> bool:
-        """Was all of it read?"""
-        return self._at >= len(self._data)
+    def left(self) -> int:
+        """Bytes that were not read."""
+        return len(self._data) - self._at
+
+
+class TooLarge:
+    """The body of a request that says it is larger than may be: none of it is here, and whoever reads it hears why."""
+
+    def read(self, _size: int = -1) -> bytes:
+        raise RequestEntityTooLarge
+
+    readline = read
+
+    def readlines(self, _hint: int = -1) -> list[bytes]:
+        raise RequestEntityTooLarge
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise RequestEntityTooLarge
 
 
 class Connection(TConn):
@@ -106,8 +123,12 @@ class Connection(TConn):
             self.parser = get_parser(self.cfg, self._received, self.client)
 
     def next(self) -> bytes:
-        """Begin with the next request; what of it is here already."""
+        """Begin with the next request; what of it is here already. What nobody read of the last one is forgotten."""
         self.began, self.framing = time.monotonic(), Framing(self._most)
+        self._received.give(b"")
+        if self.parser is not None:
+            self.parser.unreader.take_buffered()
+            self.parser.mesg = None
         return self._rest
 
     @property
@@ -117,8 +138,9 @@ class Connection(TConn):
 
     @property
     def agrees(self) -> bool:
-        """Did the parser see the request end where we do? Else nobody knows what follows."""
-        return not self.framing.hopeless and self._received.over and not self.parser.unreader.buf.getvalue()
+        """Does the parser, which has read the head, see the request end where we do? Its body has a length then."""
+        here = len(self.parser.unreader.buf.getvalue()) + self._received.left
+        return not self.framing.hopeless and bool(self.parser.mesg.body.reader.length == here)
 
     def deadline(self, patience: float) -> float:
         """When its sender has been too slow (monotonic)."""
@@ -141,13 +163,18 @@ class Worker(ThreadWorker):
     def init_process(self) -> None:
         """Called in the worker's own process; serves until the end."""
         settings = Settings.from_env()
-        self._patience, self._most = settings.request_timeout, settings.ingest_max_body
+        self._patience = settings.request_timeout
         self._too_slow = (
             f"the request came too slowly: send its headers within {self._patience:g} s (REQUEST_TIMEOUT),"
             f" and its body with {_RATE} bytes/s or more"
         )
-        self._room = max(_ROOM, _LARGEST * self._most)
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
+        super().load_wsgi()
+        self._most = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH", 0)
+        self._room = max(_ROOM, _LARGEST * self._most)
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -213,12 +240,27 @@ class Worker(ThreadWorker):
         elif self._held > self._room:
             self._refuse_the_oldest_upload()
 
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Called in the thread when the parser has taken the head. No application may take a part for the whole."""
+        if isinstance(conn, Connection):
+            req._expected_100_continue = False  # who waited for one has had it, or gets a refusal
+            if conn.framing.too_large:
+                req.body = TooLarge()
+                req.force_close()
+            elif not conn.agrees:
+                raise RejectedBody("request", "where it ends can't be told: send one Content-Length")
+        return bool(super().handle_request(req, conn))
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Called in the thread after an answer. An unread body is here, and needs no reading: see ``next``."""
+        return keepalive if isinstance(conn, Connection) else bool(super()._keepalive_after(conn, keepalive))
+
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         if not isinstance(conn, Connection):
             super().finish_request(conn, fs)
             return
         try:
-            kept = fs.result() and conn.agrees
+            kept = fs.result()
         except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
             kept = False
         if not kept:
@@ -266,7 +308,7 @@ class Worker(ThreadWorker):
 
     def handle_error(self, _req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Called in the thread for what the parser refuses, and for what went wrong in an answer of ours."""
-        refused = refusal(exc)
+        refused = (exc.status, str(exc)) if isinstance(exc, RejectedBody) else refusal(exc)
         if refused:
             self._say(client, addr, *refused)
             return

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gunicorn.config import Config
+from gunicorn.http import get_parser
+from gunicorn.http.errors import ParseException
+
 from mutt import alert, codec
 from mutt.errors import RejectedBody
 from mutt.event import Envelope, Event, Segment
@@ -40,8 +44,27 @@ RULES = Ruleset.compile(
 #: A refusal says what to do.
 REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress)\b")
 
+#: What requests are made of, as far as it says where they end.
+HEADERS = [
+    b"POST / HTTP/1.1\r\n",
+    b"POST / HTTP/1.0\r\n",
+    b"POST / HTTP/1.2\r\n",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 00000000000000000005\r\n",
+    b"Content-Length: 1001\r\n",
+    b"Content-Length : 3\r\n",
+    b"Content-Length:\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"\r\n\r\n",
+    b"0\r\n",
+    b"5\r\nhello\r\n",
+]
+
 #: What bodies are made of.
 WORDS = [
+    *HEADERS,
     b'{"hostname":"h","message":"m"}',
     b"[",
     b"]",
@@ -201,11 +224,23 @@ def framed(data: bytes) -> None:
             while piece and framing.feed(piece):
                 request, piece = framing.taken()
                 assert request
-                assert framing.hopeless or len(piece) < step
+                if framing.hopeless:
+                    assert _is_too_large(request, 1000), "the parser takes what can't be whole"
+                    return
+                assert len(piece) < step
                 framing = Framing(1000)
         except RejectedBody as refusal:
             assert refusal.status in (400, 413, 431)
             return
+
+
+def _is_too_large(request: bytes, most: int) -> bool:
+    """Does gunicorn's parser refuse this head, or does it say that its body has more than ``most`` bytes?"""
+    try:
+        read = next(get_parser(Config(), iter([request]), ("192.0.2.1", 1)))
+    except ParseException:
+        return True
+    return any(name == "CONTENT-LENGTH" and int(value) > most for name, value in read.headers)
 
 
 def _named(chosen: Format) -> Target:

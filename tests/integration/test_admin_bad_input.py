@@ -287,6 +287,16 @@ def said_why(response: Any) -> None:
     assert "<script>" not in response.text
 
 
+def test_a_form_that_ends_before_its_length_is_a_400(operator: FlaskClient) -> None:
+    form = urlencode(
+        {"csrf_token": token(operator, "/teams/new"), "hostname": "core-1", "team_assignment": "Core"}
+    )
+    cut = {"CONTENT_LENGTH": str(len(form) + 1), "wsgi.input_terminated": True}
+    kind = "application/x-www-form-urlencoded"
+    response = operator.post("/teams/new", data=form, content_type=kind, environ_overrides=cut)
+    assert response.status_code == 400
+
+
 @pytest.fixture
 def stranger(engine: Engine, database_url: str) -> FlaskClient:
     """A browser in which nobody is logged in."""

@@ -53,7 +53,7 @@ class Ingest:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         told = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(
-            path, data=data, headers=told | ({"X-API-KEY": key} if key is not None else {})
+            path, data=data, headers=told | ({"X-API-KEY": key} if key is not None else {}), buffered=True
         )
 
     def events(self) -> list[Event]:
@@ -215,6 +215,54 @@ def test_when_every_item_is_bad_a_problem_names_index_field_and_reason(ingest: I
     assert (found["index"], found["field"], found["reason"]) == (0, "message", "is empty: say what happened")
     assert [(one["index"], one["field"]) for one in found["rejected"]] == [(0, "message"), (1, "hostname")]
     assert ingest.accepted == 0
+
+
+def test_items_of_a_request_without_a_good_one_are_kept_and_counted_as_others_are(redis_url: str) -> None:
+    ingest = Ingest(redis_url, ingest_dlq_bytes=5000)
+    is_problem(ingest.post([{"hostname": "h"}, 5]), 400)
+    letters = list(ingest.services.letters.listed("ingest", payload=True))
+    assert [(letter.payload["index"], letter.payload["field"]) for letter in letters] == [
+        (0, "message"),
+        (1, "event"),
+    ]
+    is_problem(ingest.post([{"hostname": "h", "pad": "x" * 150}] * 300, "/ingest/native"), 400)
+    kept = ingest.redis.xlen(names.DLQ_INGEST)
+    assert 2 < kept < 30
+    assert int(ingest.redis.hget("mutt:dlq:ingest:dropped", "bootstrap")) == 302 - kept
+    assert "mutt_events_rejected_total 302.0" in ingest.client.get("/metrics").get_data(as_text=True)
+    assert books.read(ingest.redis).off_events == 0
+
+
+def test_a_400_waits_for_no_redis_that_would_keep_its_items(own_redis: Live) -> None:
+    ingest = Ingest(own_redis.url)
+    assert ingest.post(GOOD).status_code == 202
+    with stopped(own_redis):
+        began = time.monotonic()
+        response = ingest.client.post("/ingest", data=b"[{}]", headers={"X-API-KEY": KEY})
+        is_problem(response, 400)
+        assert time.monotonic() - began < 0.2, "its sender has it"
+        response.close()  # what gunicorn does behind the answer
+        began = time.monotonic()
+        is_problem(ingest.post(b"[{}]"), 400)
+        assert time.monotonic() - began < 0.2, "an outage is not asked again at once"
+    wait_until(lambda: ingest.post(b"[{}]") and ingest.redis.xlen(names.DLQ_INGEST) > 0, 10, "it to be kept")
+    with stopped(own_redis):
+        is_refused(ingest.post(GOOD))
+        began = time.monotonic()
+        is_problem(ingest.post(b"[{}]"), 400)
+        assert time.monotonic() - began < 0.6, "what a round found out holds for what is refused, too"
+
+
+def test_a_body_that_ends_before_its_length_is_refused_whatever_the_server_says_of_its_end(
+    ingest: Ingest,
+) -> None:
+    """gunicorn says that bodies end where they end, and reads on to the length only where the sender goes on."""
+    lines = b"\n".join([orjson.dumps(GOOD)] * 2)
+    cut = {"CONTENT_LENGTH": str(len(lines) + 1), "wsgi.input_terminated": True}
+    response = ingest.client.post("/ingest", data=lines, headers={"X-API-KEY": KEY}, environ_overrides=cut)
+    assert "send it whole" in is_problem(response, 400)["detail"]
+    assert ingest.accepted == 0
+    assert metric(ingest, 'mutt_ingest_requests_total{format="unknown",status="400"}') == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"hostname":', b"[1,2", b"   "])
@@ -561,6 +609,10 @@ def test_the_metrics_count_what_happened(ingest: Ingest) -> None:
     assert metric(ingest, 'mutt_queue_depth{queue="ingest_queue"}') == 1
     assert metric(ingest, 'mutt_dlq_depth{queue="ingest"}') == 1
     assert metric(ingest, 'mutt_ingest_requests_total{format="sniffed",status="401"}') == 1
+    ingest.post(GOOD, "/elsewhere")
+    ingest.client.delete("/ingest")
+    for status in (404, 405):
+        assert metric(ingest, f'mutt_ingest_requests_total{{format="unknown",status="{status}"}}') == 1
 
 
 def test_no_secret_is_in_redis_or_in_an_answer(ingest: Ingest) -> None:

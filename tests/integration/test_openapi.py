@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from mutt.formats import registry
 from mutt.settings import Settings
 from mutt.web.openapi import document
+from mutt.web.refused import REFUSALS
 from tests.integration.test_ingest import KEY, Ingest, is_problem
 
 CHECKS = [
@@ -69,6 +71,17 @@ def test_the_document_names_every_format(ingest: Ingest) -> None:
     assert served == document(ingest.services.settings)
     (chosen,) = served["paths"]["/ingest/{format}"]["parameters"]
     assert chosen["schema"]["enum"] == sorted(registry.FORMATS)
+
+
+def test_the_document_and_the_table_for_people_name_what_is_refused_before_the_application() -> None:
+    """By gunicorn's parser, by the framing, and for slowness."""
+    before = {status for _, status, _ in REFUSALS} | {400, 408, 413, 431}
+    assert max(before) < 500, "no sender makes an error of ours"
+    told = document(Settings.from_env({}))["paths"]["/ingest"]["post"]["responses"]
+    assert before <= set(map(int, told))
+    table = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]+) \|", table, re.M)
+    assert before <= {int(status) for row in rows for status in row.split(",")}
 
 
 def test_the_refusals_that_the_application_gives_are_problems_as_described(ingest: Ingest) -> None:

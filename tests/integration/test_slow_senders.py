@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import select
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 import pytest
 
-from mutt.embedded.ports import free_port
+from tests.doors import Door, answer, is_closed, read_answer, send_all, served
 from tests.servers import live_redis, scratch
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 KEY = "the-key-of-the-tests"
 EVENT = orjson.dumps({"hostname": "core-1", "message": "CRITICAL fan"})
 AUTH = f"Host: x\r\nX-API-KEY: {KEY}\r\n".encode()
@@ -37,78 +31,24 @@ CONNECTIONS = 100
 HELD = 64 << 20
 
 
-class Door:
+class Ingest(Door):
     """Ingest as gunicorn serves it."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def connect(self, sent: bytes = b"") -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        made.sendall(sent)
-        return made
-
-    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        """One answer, on a connection of its own."""
-        with contextlib.closing(self.connect(request)) as sock:
-            return answer(sock)
 
     def takes_an_event(self) -> bool:
         return self.ask(HONEST)[0] == 202
 
 
-def answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body) of the next answer; what is no answer is an AssertionError."""
-    with sock.makefile("rb") as file:
-        status = file.readline()
-        assert status.startswith(b"HTTP/1.1 "), status
-        headers = {}
-        while (line := file.readline().strip()) != b"":
-            name, _, value = line.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        return int(status.split()[1]), headers, file.read(int(headers.get("content-length", 0)))
-
-
-def is_closed(sock: socket.socket) -> bool:
-    """Did the other side hang up? What it said before is read away."""
-    try:
-        while select.select([sock], [], [], 0)[0]:
-            if not sock.recv(65536):
-                return True
-    except OSError:
-        return True
-    return False
-
-
 @pytest.fixture(scope="module")
-def door() -> Iterator[Door]:
+def door() -> Iterator[Ingest]:
     with scratch() as directory, live_redis(directory) as server:
-        port = free_port(18300)
-        env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ} | {
-            "REDIS_URL": server.url, "INGEST_API_KEY": KEY, "MUTT_HOME": str(directory), "PYTHONPATH": str(ROOT),
+        env = {
+            "REDIS_URL": server.url, "INGEST_API_KEY": KEY,
             "INGEST_MAX_BODY": str(MOST), "REQUEST_TIMEOUT": str(PATIENCE),
         }  # fmt: skip
-        argv = [sys.executable, "-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "--threads", str(THREADS),
-                "--worker-connections", str(CONNECTIONS), "-b", f"127.0.0.1:{port}", "mutt.wsgi:ingest"]  # fmt: skip
-        with (directory / "gunicorn.log").open("wb") as log:
-            process = subprocess.Popen(argv, env=env, cwd=directory, stdout=log, stderr=log)
-        made = Door(port)
-        try:
-            wait_until(lambda: _takes(made), 30, f"ingest: {(directory / 'gunicorn.log').read_text()}")
-            yield made
-            assert process.poll() is None, (directory / "gunicorn.log").read_text()
-            said = (directory / "gunicorn.log").read_text()
-            assert "Traceback" not in said, said
-            assert KEY not in said, said
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _takes(door: Door) -> bool:
-    with contextlib.suppress(OSError, AssertionError):
-        return door.takes_an_event()
-    return False
+        options = ("--threads", str(THREADS), "--worker-connections", str(CONNECTIONS))
+        with served("ingest", env, directory, *options) as (port, log):
+            yield Ingest(port)
+            assert KEY not in log.read_text(), log.read_text()
 
 
 BODY = POST + b"Content-Length: 100000\r\n\r\n{"
@@ -131,7 +71,7 @@ def send(sock: socket.socket, data: bytes) -> None:
         sock.send(data)
 
 
-def test_a_crowd_of_slow_senders_keeps_nobody_waiting_and_is_cut_off_with_a_reason(door: Door) -> None:
+def test_a_crowd_of_slow_senders_keeps_nobody_waiting_and_is_cut_off_with_a_reason(door: Ingest) -> None:
     with contextlib.ExitStack() as stack:
 
         def connected(sent: bytes) -> socket.socket:
@@ -166,14 +106,14 @@ def test_a_crowd_of_slow_senders_keeps_nobody_waiting_and_is_cut_off_with_a_reas
         assert answer(silent[0])[0] == 202
 
 
-def test_more_connections_than_may_be_had_shut_nobody_out(door: Door) -> None:
+def test_more_connections_than_may_be_had_shut_nobody_out(door: Ingest) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(2 * CONNECTIONS):
             stack.enter_context(contextlib.closing(door.connect(POST)))
         assert door.takes_an_event()
 
 
-def test_more_uploads_than_can_be_held_cost_the_oldest_of_them_and_nobody_else(door: Door) -> None:
+def test_more_uploads_than_can_be_held_cost_the_oldest_of_them_and_nobody_else(door: Ingest) -> None:
     for _ in range(
         HELD // MOST
     ):  # what was refused is held no longer, and is not counted as less than nothing
@@ -218,7 +158,8 @@ MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
         (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", 400),
         (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n", 400),
-        (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
         (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
         (CHUNKED + b"+2\r\n{}\r\n0\r\n\r\n", 400),
@@ -239,7 +180,7 @@ MANY = b"".join(b"X-%d: y\r\n" % n for n in range(1000))
     ],
     ids=lambda value: repr(value[len(POST) :][:30]) if isinstance(value, bytes) else None,
 )  # fmt: skip
-def test_abuse_is_refused_and_its_connection_closed(door: Door, request_: bytes, status: int) -> None:
+def test_abuse_is_refused_and_its_connection_closed(door: Ingest, request_: bytes, status: int) -> None:
     before = refused(door, status)
     with contextlib.closing(door.connect()) as sock:
         send_all(sock, request_)
@@ -259,18 +200,12 @@ def test_abuse_is_refused_and_its_connection_closed(door: Door, request_: bytes,
     assert door.takes_an_event()
 
 
-def refused(door: Door, status: int) -> float:
+def refused(door: Ingest, status: int) -> float:
     """How many requests were answered so."""
     return counted(door, f'mutt_ingest_requests_total{{format="[a-z]+",status="{status}"}}')
 
 
-def send_all(sock: socket.socket, data: bytes) -> None:
-    """Until the other side has heard enough."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        sock.sendall(data)
-
-
-def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(door: Door) -> None:
+def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(door: Ingest) -> None:
     """Smuggling: two that disagree on where a request ends."""
     before = accepted(door)
     for shape in (
@@ -286,18 +221,20 @@ def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(d
     assert accepted(door) == before
 
 
-def accepted(door: Door) -> float:
+def accepted(door: Ingest) -> float:
     """How many events ingest took so far."""
     return counted(door, "mutt_events_accepted_total")
 
 
-def counted(door: Door, series: str) -> float:
+def counted(door: Ingest, series: str) -> float:
     """The sum of the series that are called so."""
     _, _, body = door.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     return sum(map(float, re.findall(rf"^{series} (.+)$", body.decode(), re.M)))
 
 
-def test_requests_that_follow_one_another_are_answered_in_turn_however_their_bytes_arrive(door: Door) -> None:
+def test_requests_that_follow_one_another_are_answered_in_turn_however_their_bytes_arrive(
+    door: Ingest,
+) -> None:
     chunked = CHUNKED + b"%x;ext=1\r\n" % len(EVENT) + EVENT + b"\r\n0\r\nTrailer: t\r\n\r\n"
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     sent = HONEST + get + chunked + HONEST
@@ -306,26 +243,71 @@ def test_requests_that_follow_one_another_are_answered_in_turn_however_their_byt
             for at in range(0, len(sent), step):
                 sock.sendall(sent[at : at + step])
             with sock.makefile("rb") as file:
-                assert [status_of(file) for _ in range(4)] == [202, 200, 202, 202]
+                assert [read_answer(file)[0] for _ in range(4)] == [202, 200, 202, 202]
 
 
-def status_of(file: BinaryIO) -> int:
-    """One answer out of several on a connection."""
-    status = int(file.readline().split()[1])
-    headers = dict(line.rstrip().lower().split(b": ", 1) for line in iter(file.readline, b"\r\n"))
-    file.read(int(headers[b"content-length"]))
-    return status
+def test_a_body_is_taken_whole_however_its_length_is_said(door: Ingest) -> None:
+    line = EVENT + b"\n"
+    before = accepted(door)
+    for said in (b"%020d", b"%d"):
+        head = POST + b"Content-Length: %b\r\n\r\n" % (said % (2 * len(line)))
+        with contextlib.closing(door.connect(head + line)) as sock:
+            assert not select.select([sock], [], [], 0.3)[0], "it waits for the rest"
+            sock.sendall(line)
+            status, _, body = answer(sock)
+            assert (status, orjson.loads(body)["accepted"]) == (202, 2)
+    assert accepted(door) == before + 4
 
 
-def test_one_that_waits_for_a_100_gets_it(door: Door) -> None:
+UNKNOWN = POST.replace(KEY.encode(), b"wrong")
+LARGE = b"Content-Length: 500000\r\n\r\n" + b"x" * 500_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "kept"),
+    [
+        (UNKNOWN + LARGE, 401, True),
+        (POST.replace(b"/ingest", b"/ingest/pigeon") + LARGE, 404, True),
+        (POST.replace(b"/ingest", b"/pigeon") + LARGE, 404, True),
+        (POST.replace(b"POST", b"GET") + LARGE, 200, True),
+        (CHUNKED.replace(KEY.encode(), b"wrong") + b"8000\r\n" + b"x" * 0x8000 + b"\r\n0\r\n\r\n", 401, True),
+        (POST + b"Content-Length: %d\r\n\r\n" % (MOST + 1), 413, False),
+        (UNKNOWN + b"Content-Length: %d\r\n\r\n" % (MOST + 1), 401, False),
+        (POST.replace(b"POST", b"GET") + b"Content-Length: %d\r\n\r\n" % (MOST + 1), 200, False),
+        (POST.replace(b"1.1", b"1.0") + b"Content-Length: %d\r\n\r\n" % len(EVENT) + EVENT, 202, False),
+    ],
+)
+def test_a_connection_goes_on_where_its_answer_says_so_and_else_ends(
+    door: Ingest, request_: bytes, status: int, kept: bool
+) -> None:
+    for behind in (b"", HONEST):
+        with contextlib.closing(door.connect(request_ + behind)) as sock, sock.makefile("rb") as file:
+            found, headers, _ = read_answer(file)
+            assert (found, headers["connection"]) == (status, "keep-alive" if kept else "close")
+            if kept:
+                sock.sendall(b"" if behind else HONEST)
+                assert read_answer(file)[0] == 202
+            else:
+                wait_until(lambda sock=sock: is_closed(sock), 10, "the end of it")
+
+
+def test_one_that_waits_for_a_100_and_has_too_much_is_refused_before_it_sends_it(door: Ingest) -> None:
+    for key in (POST, UNKNOWN):
+        head = key + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (MOST + 1)
+        status, headers, _ = door.ask(head)
+        assert (status, headers["connection"]) == (413 if key is POST else 401, "close")
+
+
+def test_one_that_waits_for_a_100_gets_it(door: Ingest) -> None:
     head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(EVENT)
     with contextlib.closing(door.connect(head)) as sock, sock.makefile("rb") as file:
         assert file.readline() == b"HTTP/1.1 100 Continue\r\n"
         sock.sendall(EVENT)
-        assert b" 202 " in next(line for line in file if line.startswith(b"HTTP/1.1 2"))
+        assert file.readline() == b"\r\n"
+        assert read_answer(file)[0] == 202, "and not a second 100"
 
 
-def test_who_does_not_read_his_answers_holds_up_nobody(door: Door) -> None:
+def test_who_does_not_read_his_answers_holds_up_nobody(door: Ingest) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(2 * THREADS):
             sock = stack.enter_context(contextlib.closing(door.connect()))
@@ -336,7 +318,7 @@ def test_who_does_not_read_his_answers_holds_up_nobody(door: Door) -> None:
         assert door.takes_an_event()
 
 
-def test_a_large_honest_upload_is_taken_whole(door: Door) -> None:
+def test_a_large_honest_upload_is_taken_whole(door: Ingest) -> None:
     events = [{"hostname": "core-1", "message": f"CRITICAL fan {n}"} for n in range(15_000)]
     body = orjson.dumps(events)
     assert MOST / 2 < len(body) < MOST

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from mutt.errors import RejectedBody
-from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
+from mutt.formats.body import MAX_ITEMS, MOST_CODINGS, Broken, decompress, split
 
 TEXT = b'{"hostname":"a","message":"b"}' * 100
 LIMIT = 1 << 20
@@ -74,6 +74,17 @@ def test_a_flood_of_empty_members_is_refused_soon(packer) -> None:
 
 def test_stacked_codings_are_undone_last_first() -> None:
     assert decompress(zstandard.compress(gzip.compress(TEXT)), "gzip, zstd", LIMIT) == TEXT
+
+
+def test_more_codings_than_anybody_stacks_are_refused_before_any_is_undone() -> None:
+    packed = TEXT
+    for _ in range(MOST_CODINGS):
+        packed = gzip.compress(packed)
+    assert decompress(packed, ", ".join(["gzip"] * MOST_CODINGS), LIMIT) == TEXT
+    with pytest.raises(RejectedBody, match=f"at most {MOST_CODINGS}") as refusal:
+        decompress(b"no gzip", ", ".join(["gzip"] * (MOST_CODINGS + 1)), LIMIT)
+    assert (refusal.value.status, refusal.value.field) == (415, "Content-Encoding")
+    assert decompress(TEXT, ",".join(["Identity"] * 50) + ",,", LIMIT) == TEXT, "what does nothing is none"
 
 
 @pytest.mark.parametrize("coding", PACKERS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mutt.errors import RejectedBody
 from mutt.web.framing import HEAD_MAX, Framing
+from tests.fuzz.targets import HEADERS, framed
 
 MOST = 1000
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -127,8 +128,54 @@ def test_what_cannot_be_framed_or_held_is_refused_with_a_reason(data: bytes, sta
     assert "send" in refusal.value.reason
 
 
-def test_a_body_that_says_it_is_too_large_is_not_waited_for() -> None:
+heads = st.lists(st.sampled_from([*HEADERS, b"\r\n", b"A: b\r\n"]), max_size=6).map(b"".join)
+
+
+@given(heads, st.sampled_from(HEADERS[:3]), st.integers(1, 255))
+@example(b"Transfer-Encoding: gzip, chunked\r\n\r\n", HEADERS[0], 255)
+@example(b"Content-Length: 00000000000000000005\r\n\r\n", HEADERS[0], 255)
+def test_what_is_handed_over_before_it_is_whole_is_refused_by_the_parser_or_too_large(
+    head: bytes, line: bytes, step: int
+) -> None:
+    for before in (b"", b"\r\n"):
+        framed(bytes([step]) + before + line + head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + b"Content-Length: 00000000000000000005\r\n\r\n",
+        b"\r\n" + HEAD + b"Content-Length: 5\r\n\r\n",
+        HEAD.replace(b"1.1", b"1.2") + b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+        b"\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+    ],
+)
+def test_a_body_is_waited_for_however_its_length_is_said(head: bytes) -> None:
     framing = Framing(MOST)
-    assert framing.feed(HEAD + b"Content-Length: %d\r\n\r\n" % (MOST + 1))
+    assert not framing.feed(head)
+    assert not framing.feed(b"hel")
+    assert framing.feed(b"lo\r\n0\r\n\r\n")
+    assert bodies_seen(framing.taken()[0])[0] == b"hello"
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"identity, chunked", b"gzip", b"x", b""])
+def test_a_transfer_encoding_beside_chunked_is_refused_with_what_to_use(coding: bytes) -> None:
+    with pytest.raises(RejectedBody, match="Content-Encoding") as refusal:
+        Framing(MOST).feed(HEAD + b"Transfer-Encoding: %b\r\n\r\n" % coding)
+    assert (refusal.value.status, refusal.value.field) == (400, "Transfer-Encoding")
+
+
+def test_who_speaks_an_older_http_waits_for_no_100() -> None:
+    for version, waits in ((b"1.1", True), (b"1.0", False)):
+        framing = Framing(MOST)
+        framing.feed(b"POST / HTTP/%b\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n" % version)
+        assert framing.continues is waits
+
+
+@pytest.mark.parametrize("length", [b"1001", b"0001001", b"9" * 19, b"9" * 40])
+def test_a_body_that_says_it_is_too_large_is_not_waited_for(length: bytes) -> None:
+    framing = Framing(MOST)
+    assert framing.feed(HEAD + b"Content-Length: %b\r\n\r\nhello" % length)
     assert framing.hopeless
-    assert framing.taken()[1] == b""
+    assert framing.too_large
+    assert framing.taken() == (HEAD + b"Content-Length: %b\r\n\r\n" % length, b"")

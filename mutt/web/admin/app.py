@@ -27,6 +27,7 @@ from mutt.web.admin.records import Alerts, Audit, History
 from mutt.web.admin.rules import Rules
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
+from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable
 
 log = logging.getLogger("mutt.admin")
@@ -70,6 +71,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     _add_errors(app)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
+    take_whole_bodies(app)
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
