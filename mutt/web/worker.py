@@ -108,7 +108,7 @@ class Connection(TConn):
         self._received = Received()
         self._rest = b""
         self.data_ready = True  # whenever a thread asks
-        self.began = time.monotonic()  #: to wait for this request
+        self.began = time.monotonic()  #: this request, or to wait for it
         self.framing = Framing(most)
 
     def hand_over(self) -> None:
@@ -142,9 +142,14 @@ class Connection(TConn):
         here = len(self.parser.unreader.buf.getvalue()) + self._received.left
         return not self.framing.hopeless and bool(self.parser.mesg.body.reader.length == here)
 
+    @property
+    def begun(self) -> bool:
+        """Did anything of its next request come?"""
+        return self.framing.headed or self.size > 0
+
     def deadline(self, patience: float) -> float:
         """When its sender has been too slow (monotonic)."""
-        if not self.size:
+        if not self.begun:
             return self.began + float(self.cfg.keepalive)
         return self.began + patience + (self.size / _RATE if self.framing.headed else 0)
 
@@ -223,6 +228,8 @@ class Worker(ThreadWorker):
 
     def _feed(self, conn: Connection, data: bytes) -> None:
         asked = conn.framing.continues
+        if not conn.begun:
+            conn.began = time.monotonic()  # however long it was idle before
         try:
             whole = conn.framing.feed(data)
         except RejectedBody as refusal:
@@ -351,7 +358,7 @@ class Worker(ThreadWorker):
         for conn in [conn for conn, until in self._leaving.items() if until <= now]:
             self._close(conn)
         for conn in [conn for conn in self._reading if conn.deadline(self._patience) <= now]:
-            if conn.size:
+            if conn.begun:
                 self._refuse(conn, 408, self._too_slow)
             else:
                 self._close(conn)
@@ -361,7 +368,7 @@ class Worker(ThreadWorker):
     def murder_keepalived(self, force: bool = False) -> None:
         """``force``: close those that wait for a request of which nothing came."""
         super().murder_keepalived(force)
-        for conn in [conn for conn in self._reading if force and not conn.size]:
+        for conn in [conn for conn in self._reading if force and not conn.begun]:
             self._close(conn)
 
     def _cap_keepalive(self, deadline: float) -> None:

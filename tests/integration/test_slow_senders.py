@@ -6,6 +6,7 @@ import contextlib
 import re
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import orjson
@@ -104,6 +105,16 @@ def test_a_crowd_of_slow_senders_keeps_nobody_waiting_and_is_cut_off_with_a_reas
         assert not any(is_closed(sock) for sock in silent), "a silent connection may be kept for later"
         silent[0].sendall(HONEST)
         assert answer(silent[0])[0] == 202
+
+
+def test_who_paused_on_an_open_connection_has_all_the_time_for_the_next_request(door: Ingest) -> None:
+    with contextlib.closing(door.connect(HONEST)) as sock:
+        assert answer(sock)[0] == 202
+        time.sleep(PATIENCE + 0.5)
+        for piece in (POST, b"Content-Length: %d\r\n\r\n" % len(EVENT), EVENT):
+            sock.sendall(piece)
+            time.sleep(0.3 * PATIENCE)
+        assert answer(sock)[0] == 202
 
 
 def test_more_connections_than_may_be_had_shut_nobody_out(door: Ingest) -> None:
