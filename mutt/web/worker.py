@@ -14,6 +14,7 @@ import contextlib
 import errno
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -21,11 +22,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import get_parser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from mutt.errors import RejectedBody
+from mutt.errors import RejectedBody, SettingsError
 from mutt.settings import Settings
 from mutt.web.framing import Framing
 from mutt.web.problem import answer
@@ -167,13 +169,16 @@ class Worker(ThreadWorker):
 
     def init_process(self) -> None:
         """Called in the worker's own process; serves until the end."""
-        settings = Settings.from_env()
-        self._patience = settings.request_timeout
-        self._too_slow = (
-            f"the request came too slowly: send its headers within {self._patience:g} s (REQUEST_TIMEOUT),"
-            f" and its body with {_RATE} bytes/s or more"
-        )
-        super().init_process()
+        try:
+            self._patience = Settings.from_env().request_timeout
+            self._too_slow = (
+                f"the request came too slowly: send its headers within {self._patience:g} s (REQUEST_TIMEOUT),"
+                f" and its body with {_RATE} bytes/s or more"
+            )
+            super().init_process()
+        except SettingsError as error:
+            self.log.error("mutt: %s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # else gunicorn would try again for ever
 
     def load_wsgi(self) -> None:
         """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
