@@ -183,7 +183,8 @@ class Worker(ThreadWorker):
     def load_wsgi(self) -> None:
         """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
         super().load_wsgi()
-        self._most = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH", 0)
+        own = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
+        self._most = own or Settings.from_env().ingest_max_body
         self._room = max(_ROOM, _LARGEST * self._most)
 
     # ---- a connection's life: accepted, read, handed over, read again, left
