@@ -15,6 +15,9 @@ from mutt.letters.apart import Answer, Bounds, Task
 from mutt.letters.desk import Desk
 from mutt.services import Services
 
+#: Bytes without which nothing can be said of PostgreSQL.
+_ROOM = 8 << 20
+
 
 def main() -> None:
     # Whatever else speaks does not speak into the answer.
@@ -26,6 +29,8 @@ def main() -> None:
         try:
             answer = Answer(trial=desk.tried(task.queue, task.letter, task.format_))
         except MuttError as error:
+            # Whoever has no memory left blames PostgreSQL, where that is what it asked last.
+            bytearray(_ROOM)
             answer = Answer(down=str(error))
         out.write(msgspec.json.encode(answer))
 
