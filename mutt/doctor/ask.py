@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Connection
 
 from mutt import names
-from mutt.balance import observe
+from mutt.balance import Report, observe, weigh
 from mutt.doctor import flow, postgres
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, bad, ok
@@ -116,7 +116,14 @@ def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
 def _books(services: Services) -> Iterator[Finding]:
     # A server that can't be asked, or that no setting names, was a finding before.
     with contextlib.suppress(redis.RedisError, SettingsError):
-        yield flow.ledger(observe(services, deep=False)[0])
+        yield flow.ledger(_weighed(services))
+
+
+def _weighed(services: Services) -> Report:
+    if services.settings.database_url:
+        return observe(services, deep=False)[0]
+    client = services.redis
+    return weigh(books.read(client), None, outcomes_parked=books.outcomes_parked(client), at_rest=False)
 
 
 def _skew(ask: Callable[[], float]) -> float:

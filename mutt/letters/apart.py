@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 
 from mutt.entry import Entry
-from mutt.errors import StoreDown
+from mutt.errors import NoRuleset, StoreDown
 from mutt.letters.trial import Trial
-from mutt.settings import Settings
+from mutt.settings import Settings, inherited
 
 
 class Bounds(NamedTuple):
@@ -31,6 +31,7 @@ class Answer(msgspec.Struct):
 
     trial: Trial | None = None
     down: str = ""  #: why PostgreSQL could not be asked
+    no_rules: str = ""  #: why there are none
 
 
 class Task(NamedTuple):
@@ -44,7 +45,7 @@ class Task(NamedTuple):
 
 
 def try_apart(settings: Settings, queue: str, letter: Entry, format_: str, bounds: Bounds) -> Trial:
-    """What a worker would make of this letter now. Raises StoreDown."""
+    """What a worker would make of this letter now. Raises StoreDown, NoRuleset."""
     task = Task(dataclasses.replace(settings, metrics_dir=""), queue, letter, format_, bounds)
     try:
         done = subprocess.run(
@@ -53,15 +54,23 @@ def try_apart(settings: Settings, queue: str, letter: Entry, format_: str, bound
             capture_output=True,
             timeout=bounds.seconds,
             check=False,
+            env=_environment(),
         )
     except subprocess.TimeoutExpired:
         return _died(f"it did not end within {bounds.seconds:g} s")
     if done.returncode:
         return _died(_how(done.returncode, done.stderr.decode(errors="replace")))
     answer = msgspec.json.decode(done.stdout, type=Answer)
+    if answer.no_rules:
+        raise NoRuleset(answer.no_rules)
     if answer.trial is None:
         raise StoreDown(answer.down)
     return answer.trial
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but the trial counts nothing: each would leave files of metrics behind."""
+    return {name: value for name, value in inherited().items() if name.upper() != "PROMETHEUS_MULTIPROC_DIR"}
 
 
 def _died(fault: str) -> Trial:

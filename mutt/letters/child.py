@@ -10,7 +10,7 @@ import sys
 
 import msgspec
 
-from mutt.errors import MuttError
+from mutt.errors import NoRuleset, StoreDown
 from mutt.letters.apart import Answer, Bounds, Task
 from mutt.letters.desk import Desk
 from mutt.services import Services
@@ -28,7 +28,9 @@ def main() -> None:
         desk = Desk(Services(task.settings, lambda *_a, **_k: None, role="trial"))
         try:
             answer = Answer(trial=desk.tried(task.queue, task.letter, task.format_))
-        except MuttError as error:
+        except NoRuleset as error:
+            answer = Answer(no_rules=str(error))
+        except StoreDown as error:
             # Whoever has no memory left blames PostgreSQL, where that is what it asked last.
             bytearray(_ROOM)
             answer = Answer(down=str(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ from mutt.streams.letters import (
     why_of,
 )
 from mutt.streams.spare import load
+
+log = logging.getLogger("mutt.letters")
 
 #: Seconds that a copy may take to be accepted.
 ACCEPT_WITHIN = 1.0
@@ -217,9 +220,11 @@ class Desk:
         with transaction(self._services.engine) as conn:
             order.note = self._note_order(conn, order, letters)
             if order.what == DROP and order.queue == "moog":
+                letters = _read_again(conn, letters)
                 # Whose alert can't be read has no outcome to be recorded. Before the letter goes: if we die here it
                 # still stands, and is dropped again.
                 unread = [letter for letter in letters if alert_in(letter) is None]
+                _hold_rows(conn, unread)
                 alert_rows.set_status(
                     conn, _alert_ids(unread), Status.DROPPED, f"{order.reason} ({order.who})"
                 )
@@ -227,7 +232,8 @@ class Desk:
         order.letters += len(gone)
         order.events += sum(letter.n for letter in gone)
         if len(gone) < len(letters):
-            with transaction(self._services.engine) as conn:
+            # The letters have moved: a note that can't be put right counts too many, and is no reason to say otherwise.
+            with contextlib.suppress(StoreDown), transaction(self._services.engine) as conn:
                 more, moved = _counts(letters), _counts(gone)
                 history.add(conn, order.note, {name: moved[name] - more[name] for name in more})
                 if first and not gone:
@@ -246,10 +252,18 @@ class Desk:
         """
         if order.queue != "moog":
             return self.letters.replay(order.queue, letters)
-        with transaction(self._services.engine) as conn:
-            _hold_rows(conn, letters)
-            gone = self.letters.replay(order.queue, _read_again(conn, letters))
-            alert_rows.set_status(conn, _alert_ids(gone), Status.WAITING, "sent again by hand")
+        gone: list[Entry] = []
+        try:
+            with transaction(self._services.engine) as conn:
+                _hold_rows(conn, letters)
+                gone = self.letters.replay(order.queue, _read_again(conn, letters))
+                alert_rows.set_status(conn, _alert_ids(gone), Status.WAITING, "sent again by hand")
+        except StoreDown as error:
+            if not gone:
+                raise
+            log.warning(
+                "%d alerts were sent again, their rows say so with their next outcome: %s", len(gone), error
+            )
         return gone
 
     @staticmethod
@@ -553,7 +567,8 @@ def _whole(letter: Entry, rows: Mapping[UUID, Alert]) -> Entry:
         if alert_id in rows:
             fields, _ = codec.encode(rows[alert_id], about=str(alert_id))
             told = [one if isinstance(one, bytes) else str(one).encode() for one in fields]
-            return dataclasses.replace(letter, fields=codec.pairs(told))
+            why = {b"why": letter.fields[b"why"]} if b"why" in letter.fields else {}
+            return dataclasses.replace(letter, fields={**codec.pairs(told), **why})
     return letter
 
 

@@ -10,6 +10,7 @@ import contextlib
 from datetime import UTC, datetime
 
 import msgspec
+import redis
 from redis.exceptions import LockError
 
 from mutt import names
@@ -97,9 +98,12 @@ class Orders:
                     self._end(step)
                     break
                 self._client.hset(names.LETTER_ORDERS, queue, _encode(step))
-        except StoreDown:
-            order.waits = "PostgreSQL does not answer"
-            self._client.hset(names.LETTER_ORDERS, queue, _encode(order))
+        except (StoreDown, redis.RedisError) as error:
+            if isinstance(error, StoreDown):
+                order.waits = "PostgreSQL does not answer"
+            # With its note in the history: the next step goes on with that one.
+            with contextlib.suppress(redis.RedisError):
+                self._client.hset(names.LETTER_ORDERS, queue, _encode(order))
             raise
         return order.letters - before
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from mutt import names
-from mutt.alert import LANES, Alert, Outcome
+from mutt.alert import LANES, Alert, Outcome, Status
 from mutt.entry import Entry, Move, alert_fields, flat, park, recorded
 from mutt.errors import MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.pipeline.ports import Store
@@ -52,7 +52,11 @@ class Recorder:
             return []
         why = self._fault([outcome for _, outcome in good])
         if why is None:
-            return [Move(entry, {}, [recorded(outcome)]) for entry, outcome in good]
+            # An alert that only begins to wait (a copy by hand) stands in a lane, or is at its end by another outcome.
+            return [
+                Move(entry, {}, [] if outcome.status is Status.WAITING else [recorded(outcome)])
+                for entry, outcome in good
+            ]
         if len(good) > 1:
             middle = len(good) // 2
             return self._write(good[:middle]) + self._write(good[middle:])

@@ -336,7 +336,7 @@ def _end(entry: Entry, record: Mapping[str, str]) -> list[Follow]:
         moog_answer=str(why.get("detail", "")),
         reason=f"{record['reason']} ({record['who']})",
     )
-    return [deliver(outcome)]
+    return [{"op": "forget", "id": entry.fields.get(b"id", b""), "only": "behind"}, deliver(outcome)]
 
 
 def alert_in(letter: Entry) -> Alert | None:

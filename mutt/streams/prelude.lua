@@ -120,8 +120,9 @@ local HEX4 = '%x%x%x%x'
 local UUID = HEX4 .. HEX4 .. ('%-' .. HEX4):rep(4) .. HEX4 .. HEX4
 local DAMAGED = '{"reason":"undecodable","detail":"damaged behind another alert of its signature","attempts":0}'
 
-local function give_up(packed)
+local function give_up(packed, sig)
   local id = string.match(packed, UUID) or ''
+  if string.match(redis.call('HGET', LIFTED, sig) or '', '%S+$') == id then redis.call('HDEL', LIFTED, sig) end
   add('mutt:dlq:moog', {'v', '0', 'n', '1', 'id', id, 'd', packed, 'why', DAMAGED})
   count({['alerts.waiting'] = -1, ['alerts.parked'] = 1})
   -- Which lane it was counted for stands as text, too: else that lane kept a place for it.
@@ -136,7 +137,7 @@ local function next_behind(sig)
     if not packed then return nil end
     local ok, alert = pcall(cmsgpack.unpack, packed)
     if ok and type(alert) == 'table' and alert.id and alert.lane and alert.fields then return alert end
-    give_up(packed)
+    give_up(packed, sig)
   end
 end
 

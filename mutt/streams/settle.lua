@@ -63,9 +63,10 @@ function follow.drop(f)
   redis.call('HSET', 'mutt:drops', f.id, f.record)
 end
 
--- An alert that nobody can read is given up: it stands nowhere any more.
+-- An alert is given up that nobody can read, or that was damaged behind another (only where it stands so): it stands
+-- nowhere any more.
 function follow.forget(f)
-  redis.call('HDEL', STANDING, f.id)
+  if not f.only or redis.call('HGET', STANDING, f.id) == f.only then redis.call('HDEL', STANDING, f.id) end
 end
 
 local settled = {}

@@ -125,7 +125,7 @@ class Framing:
             return False
         size = bytes(self._data[self._at : ends]).partition(b";")[0].rstrip(b" \t")
         if not _SIZE.fullmatch(size):
-            raise _chunked_wrongly(f"{size[:20]!r} is no size")
+            raise _chunked_wrongly("a chunk's size is no hexadecimal number")
         self._left = int(size, 16)
         if len(self._body) + self._left > self._most:
             raise RejectedBody("body", f"is larger than {self._most} bytes: send it in parts", 413)

@@ -6,19 +6,20 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 import pytest
 import redis
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, text
 
 from mutt import celery, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.balance import observe
 from mutt.entry import Entry, Move, deliver, flat, leave_lane, park, short_hash
-from mutt.errors import MuttError, Refused, StoreDown
+from mutt.errors import MuttError, NoRuleset, Refused, StoreDown
 from mutt.event import Event
 from mutt.formats.base import Rejected
 from mutt.letters import pace
@@ -546,6 +547,18 @@ def test_the_copy_of_an_alert_goes_to_its_lane_under_the_same_signature(bench: B
     assert note.after["changed"] == "lane, severity, description"
 
 
+def test_that_a_copy_waits_is_no_end_of_one_that_is_at_moog_already(bench: Bench, desk: Desk) -> None:
+    refused(bench)
+    (id_,) = standing(bench, "moog")
+    copy = desk.edit("moog", id_, {"description": "short"}, who=WHO).ids[0]
+    bench.redis.hset(
+        names.STANDING, copy, "delivery"
+    )  # as forward leaves it, whose outcome is still to be recorded
+    bench.record()
+    assert bench.redis.hget(names.STANDING, copy) == b"delivery"
+    assert not bench.redis.exists(f"mutt:alerts:done:{copy}")
+
+
 def test_the_copy_of_an_alert_that_postgresql_refuses_changes_nothing(bench: Bench, desk: Desk) -> None:
     refused(bench)
     (id_,) = standing(bench, "moog")
@@ -665,6 +678,23 @@ def test_a_trial_that_hangs_or_takes_all_memory_ends_its_own_process_alone(
     assert trial.outcome == "parked"
     assert fault in trial.fault
     assert bench.events == {"accepted": 1, "parked": 1}
+
+
+def test_a_trial_counts_nothing_and_leaves_no_file_of_metrics(
+    bench: Bench, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (id_,) = poisoned(bench)
+    assert desk.try_("alerts", id_).outcome == "parked"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_without_rules_says_so(bench: Bench, desk: Desk) -> None:
+    (id_,) = poisoned(bench)
+    with bench.services.engine.begin() as conn:
+        conn.execute(text("DELETE FROM ruleset_version"))
+    with pytest.raises(NoRuleset, match="mutt migrate"):
+        desk.try_("alerts", id_)
 
 
 def test_a_trial_without_postgresql_says_so(bench: Bench) -> None:
