@@ -77,10 +77,14 @@ class Unavailable(MuttError):
         self.reason, self.retry_after = reason, retry_after
 
 
+#: What is said of a Redis that does not answer.
+UNREACHABLE = "Redis, which holds the stream, can't be reached"
+
+
 class StreamAway(Unavailable):
     """Redis can't be reached, or refuses writes. ``sent``: the round went out, so it may be in all the same."""
 
-    def __init__(self, reason: str, retry_after: int = 1, *, sent: bool = False) -> None:
+    def __init__(self, reason: str = UNREACHABLE, retry_after: int = 1, *, sent: bool = False) -> None:
         super().__init__(reason, retry_after)
         self.sent = sent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from mutt.event import Envelope, Event, Segment, uuid7
 from mutt.formats.base import Parsed
 from mutt.pipeline.ports import Inlet, Spill
 from mutt.pipeline.spill import Seen, pack, restamped
+
+log = logging.getLogger("mutt.ingest")
 
 #: An entry holds at most so many events, and about so many bytes before they are packed.
 ENTRY_EVENTS = 500
@@ -107,7 +110,7 @@ class Acceptor:
         """``tell_spilled``: Redis is back, and rounds were spilled: somebody should see to their flow back."""
         self._inlet, self._spill, self._monotonic = inlet, spill, monotonic
         self._tell_spilled = tell_spilled
-        self._away_until, self._spilled = float("-inf"), False
+        self._away_until, self._spilled, self._why = float("-inf"), False, ""
 
     def accept_events(self, contributions: Sequence[Contribution], deadline: float) -> list[Reply]:
         """One round, all or nothing. Raises Unavailable: nothing was taken, or nobody can tell."""
@@ -115,12 +118,16 @@ class Acceptor:
         if self._spill is None:
             return self._append(round_, deadline)
         if self._monotonic() < self._away_until:
-            return self._keep(round_, self._spill, deadline, sent=False)
+            return self._keep(round_, self._spill, deadline, StreamAway(self._why))
         try:
             replies = self._append(round_, deadline - SPILL_TIME)
         except StreamAway as away:
             self._away_until = self._monotonic() + AWAY
-            return self._keep(round_, self._spill, deadline, sent=away.sent)
+            if away.reason != self._why:  # an outage is a line, and not one a round
+                log.warning("events go into the spill: %s", away.reason)
+            self._why = away.reason
+            return self._keep(round_, self._spill, deadline, away)
+        self._why = ""
         if self._spilled:
             self._spilled = False
             self._tell_spilled()
@@ -148,17 +155,15 @@ class Acceptor:
                 round_.repeats[i] += 1
                 round_.events[i][j] = restamped(round_.events[i][j], first)
 
-    def _keep(self, round_: _Round, spill: Spill, deadline: float, *, sent: bool) -> list[Reply]:
+    def _keep(self, round_: _Round, spill: Spill, deadline: float, away: StreamAway) -> list[Reply]:
         """Into the spill: which of it is a repeat the append decides when it flows back."""
         round_.pack()
         until = max(deadline, self._monotonic() + LEAST_SPILL_TIME)
         events, data = sum(map(len, round_.events)), pack(round_.parts, _seen(round_))
         try:
-            spill.keep(round_.id, events, data, sent=sent, deadline=until)
+            spill.keep(round_.id, events, data, sent=away.sent, deadline=until)
         except Unavailable as error:
-            raise StreamAway(
-                f"Redis, which holds the stream, can't be reached, and {error.reason}", error.retry_after
-            ) from error
+            raise StreamAway(f"{away.reason}, and {error.reason}", error.retry_after) from error
         self._spilled = True
         return [Reply(body | {"queue_depth": None, "spilled": True}) for body in round_.replies]
 

@@ -17,7 +17,7 @@ from mutt.alert import Alert
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.errors import StreamAway, Unavailable
 from mutt.streams.connect import Client
-from mutt.streams.stream import Stream
+from mutt.streams.stream import MissingReplicas, Stream
 
 #: Ingest refuses at this share of Redis' ``maxmemory``: what comes out of the queues needs room too.
 MEMORY_SHARE = 0.8
@@ -27,6 +27,21 @@ MEMORY_EVERY = 1.0
 
 #: A full Redis takes this note, too: what it is about makes room.
 NOTE = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+
+
+def away(error: redis.RedisError, *, sent: bool = False) -> StreamAway:
+    """What a sender and the log are told of an append that failed."""
+    if isinstance(error, MissingReplicas):
+        remedy = "bring them back, or lower INGEST_WAIT_REPLICAS"
+        return StreamAway(f"the events are not safe yet, {error}: {remedy}", sent=sent)
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return StreamAway(f"{_REFUSES} our login or a command: see REDIS_URL", retry_after=5, sent=sent)
+    if isinstance(error, redis.ResponseError):
+        return StreamAway(f"{_REFUSES} writes: {str(error)[:120]}", retry_after=5, sent=sent)
+    return StreamAway(sent=sent)
+
+
+_REFUSES = "Redis, which holds the stream, refuses"
 
 
 class Held:
@@ -86,7 +101,7 @@ class Inlet:
             except redis.OutOfMemoryError as error:
                 raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.RedisError as error:
-                raise StreamAway("Redis, which holds the stream, can't be reached") from error
+                raise away(error) from error
         return [datetime.fromisoformat(text.decode()).astimezone(UTC) if text else None for text in found]
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
@@ -101,12 +116,12 @@ class Inlet:
             except redis.OutOfMemoryError as error:
                 raise Unavailable("Redis is out of memory", retry_after=5) from error
             except redis.ResponseError as error:
-                raise StreamAway("the stream refuses writes", retry_after=5, sent=True) from error
+                raise away(error, sent=True) from error
             except redis.RedisError as error:
                 # Who waited in vain for an answer once has to be able to wait as long again.
                 took = time.monotonic() - asked
                 if time.monotonic() + took >= deadline - 0.05:
-                    raise StreamAway("Redis, which holds the stream, can't be reached", sent=True) from error
+                    raise away(error, sent=True) from error
                 time.sleep(0.02)
 
     def is_deep(self, events: int) -> bool:
@@ -114,7 +129,7 @@ class Inlet:
         try:
             queued, size = self._client.hmget(names.LEDGER, "events.queued", "ingest.bytes")
         except redis.RedisError as error:
-            raise StreamAway("Redis, which holds the stream, can't be reached") from error
+            raise away(error) from error
         return int(queued or 0) >= min(events, self._max_events / 2) or int(size or 0) >= self._max_bytes / 2
 
     def tell_spilled(self) -> None:
@@ -136,7 +151,7 @@ class Inlet:
             try:
                 info = self._client.info("memory")
             except redis.RedisError as error:
-                raise StreamAway("Redis, which holds the stream, can't be reached") from error
+                raise away(error) from error
             most = int(info.get("maxmemory") or 0)
             self._nearly_full = bool(most) and int(info["used_memory"]) >= most * MEMORY_SHARE
         if self._nearly_full:

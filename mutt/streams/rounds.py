@@ -7,18 +7,19 @@ first that waits: nobody waits on a timer, nobody carries for ever. An error rea
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from mutt.errors import StreamAway, Unavailable
+from mutt.errors import UNREACHABLE, StreamAway, Unavailable
+
+log = logging.getLogger("mutt.ingest")
 
 C = TypeVar("C")
 R = TypeVar("R")
-
-UNREACHABLE = "Redis, which holds the stream, can't be reached"
 
 #: Seconds that a request waits for its round, at most.
 DEADLINE = 1.0
@@ -57,6 +58,7 @@ class Rounds(Generic[C, R]):
         self._queue: deque[_Waiter[C, R]] = deque()
         self._carrying = False
         self._broken_until = 0.0
+        self._why = ""  # it is broken; kept until a round went through
 
     def submit(self, contribution: C, size: int, *, since: float | None = None) -> R:
         """Take part in the next round. Raises Unavailable: nothing was taken, or nobody can tell in time.
@@ -94,7 +96,7 @@ class Rounds(Generic[C, R]):
 
     def _check_circuit(self, now: float) -> None:
         if now < self._broken_until:
-            raise StreamAway(UNREACHABLE)
+            raise StreamAway(self._why or UNREACHABLE)
 
     def _await_turn(self, waiter: _Waiter[C, R]) -> bool:
         """Wait for the result (False) or for the turn to carry (True)."""
@@ -123,6 +125,7 @@ class Rounds(Generic[C, R]):
             results = self._carry([w.contribution for w in waiters], min(w.deadline for w in waiters))
             for waiter, result in zip(waiters, results, strict=True):
                 waiter.result, waiter.done = result, True
+            self._why = ""
         except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those of this round, and to no one else
             self._note(error)
             for waiter in waiters:
@@ -133,6 +136,9 @@ class Rounds(Generic[C, R]):
     def _note(self, error: Exception) -> None:
         if isinstance(error, StreamAway) and self._clock() >= self._broken_until:
             self._broken_until = self._clock() + CIRCUIT
+            if error.reason != self._why:  # an outage is a line, and not one a request
+                log.warning("events are refused: %s", error.reason)
+            self._why = error.reason
 
     def _next_round(self) -> list[_Waiter[C, R]]:
         taken: list[_Waiter[C, R]] = []

@@ -39,6 +39,13 @@ ROUND_MS = 600_000
 KEY_MS = 86_400_000
 
 
+class MissingReplicas(redis.ConnectionError):
+    """Fewer replicas than are asked for have it: the primary has, and may be lost."""
+
+    def __init__(self, reached: int, wanted: int) -> None:
+        super().__init__(f"{reached} of {wanted} replicas have it")
+
+
 class Stream:
     """One queue's durable stream. ``redis.RedisError`` passes through every method.
 
@@ -90,7 +97,7 @@ class Stream:
             pipe.wait(self._replicas, WAIT_MS)
             reply, reached = pipe.execute()
         if reached < self._replicas:
-            raise redis.ConnectionError(f"{reached} of {self._replicas} replicas have it")
+            raise MissingReplicas(reached, self._replicas)
         return reply
 
     def take(

@@ -257,3 +257,23 @@ def test_a_storm_of_threads_gets_each_its_own_answer() -> None:
     for thread in threads:
         thread.join(30)
     assert answers == {n: n * 2 for n in range(3200)}
+
+
+def test_an_outage_is_one_line_of_log_with_its_cause_and_everybody_is_told_that_cause(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    for cause in ("no replica has it", "no replica has it", "Redis refuses writes"):
+        house.carrier.fails["a"] = StreamAway(cause)
+        house.let()
+        house.submit("a").outcome()
+        refused = house.submit("b").outcome()
+        assert isinstance(refused, StreamAway)
+        assert refused.reason == cause
+        house.clock.now += rounds.CIRCUIT + 0.01
+    house.carrier.fails.clear()
+    house.let()
+    assert house.submit("c").outcome() == "C"
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "no replica has it",
+        "Redis refuses writes",
+    ]
