@@ -25,7 +25,7 @@ from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
 from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
-from mutt.store.engine import hasty_engine, make_engine, one_shot_engine
+from mutt.store.engine import guard_engine, hasty_engine, make_engine
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
@@ -118,7 +118,7 @@ class Services:
 
     @cached_property
     def spill_rows(self) -> SpillRows:
-        return SpillRows(self.engine, one_shot_engine(self.settings.database_url, role=self.role))
+        return SpillRows(self.engine, guard_engine(self.settings, role=self.role))
 
     @cached_property
     def store(self) -> AuditStore:

@@ -12,11 +12,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
-from mutt.store.patience import PatientConnection, PatientCursor, watch
+from mutt.store.patience import HastyConnection, PatientConnection, PatientCursor, watch
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain never outlives its claim
 TCP_TIMEOUT = 20  # seconds in which the other side's kernel confirms what was sent
+GUARD_TIMEOUT = 5  # seconds: a lock that is only tried
 IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
 
 #: What helps, where that is not plain from what PostgreSQL says.
@@ -66,11 +67,12 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
 def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) -> Engine:
     """A pool of at most ``size`` connections for who can't wait: a statement has ``timeout`` seconds.
 
-    A server that is gone without a word is found out within a few seconds. Nothing is connected yet.
+    A server that is gone without a word is found out within a few seconds, a session that hangs after a second: it
+    gives its place in the pool back. Nothing is connected yet.
     """
     address = _address(settings.database_url)
     theirs = address.query.get("options", "")
-    return create_engine(
+    engine = create_engine(
         address,
         pool_size=size,
         max_overflow=0,
@@ -82,8 +84,30 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
             "connect_timeout": 2,  # the least that libpq knows
             "tcp_user_timeout": HASTY_DEAD_AFTER,
             "options": _session_options(theirs, statement=timeout, idle=2 * timeout),
+            "connection_factory": HastyConnection,
+            "cursor_factory": PatientCursor,
         },
     )
+    watch(engine)
+    return engine
+
+
+def guard_engine(settings: Settings, *, role: str) -> Engine:
+    """Without a pool, for a lock that is held beside the work: its session has time limits, and none waits for ever."""
+    address = _address(settings.database_url)
+    theirs = address.query.get("options", "")
+    engine = create_engine(
+        address,
+        poolclass=NullPool,
+        connect_args=_connect_args(role)
+        | {
+            "options": _session_options(theirs, statement=GUARD_TIMEOUT, idle=IDLE_TIMEOUT),
+            "connection_factory": PatientConnection,
+            "cursor_factory": PatientCursor,
+        },
+    )
+    watch(engine)
+    return engine
 
 
 def one_shot_engine(url: str, *, role: str) -> Engine:

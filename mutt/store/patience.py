@@ -30,6 +30,9 @@ GRACE = 5.0
 #: Seconds in which a connection that lay in the pool answers, or another one is made.
 PING = 5.0
 
+#: The same of a :class:`HastyConnection`, and the seconds in which it is answered otherwise.
+HASTY_PING, HASTE = 0.3, 1.0
+
 #: When the work that this thread is at must be done (monotonic seconds).
 _ends: ContextVar[float | None] = ContextVar("ends", default=None)
 
@@ -93,6 +96,12 @@ class PatientConnection(psycopg2.extensions.connection):
             self._hook.close()
 
 
+class HastyConnection(PatientConnection):
+    """One for who has a second in all: it hangs up after :data:`HASTE`, whatever limit its session has."""
+
+    silence = usual = HASTE
+
+
 class PatientCursor(psycopg2.extensions.cursor):
     """A cursor of a :class:`PatientConnection`."""
 
@@ -147,13 +156,18 @@ class _Hook:
 
 
 def watch(engine: Engine) -> None:
-    """Have the connections of ``engine`` wait a little longer than their sessions' ``statement_timeout``, no more."""
+    """Have the connections of ``engine`` wait a little longer than their sessions' ``statement_timeout``, no more.
+
+    Hasty ones wait for no more than their own second.
+    """
     event.listen(engine, "connect", _connected)
     event.listen(engine, "checkout", _taken)
     event.listen(engine, "checkin", _given_back)
 
 
 def _connected(connection: PatientConnection, _record: Any) -> None:
+    if isinstance(connection, HastyConnection):
+        return
     with connection.cursor() as cursor:
         cursor.execute("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
         [milliseconds] = cursor.fetchone() or ["0"]
@@ -168,7 +182,7 @@ def _taken(connection: PatientConnection, *_: Any) -> None:
 def _given_back(connection: PatientConnection | None, _record: Any) -> None:
     # The next to ask is the pool: does it still live?
     if connection is not None:
-        connection.silence = PING
+        connection.silence = HASTY_PING if isinstance(connection, HastyConnection) else PING
 
 
 def _beyond(limit: float) -> float | None:

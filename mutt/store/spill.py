@@ -127,7 +127,8 @@ class Spill:
     """The spill as a web process sees it. Raises Unavailable.
 
     The server may hang, and psycopg2 can't be told how long to wait: so each call has a thread of its own, and who asks
-    waits for it no longer than the deadline. What is late is not committed, unless it is in the commit already.
+    waits for it no longer than the deadline. What is late is not committed, unless it is in the commit already. The
+    thread ends soon after: its connection hangs up on a session that says nothing (``HastyConnection``).
     """
 
     def __init__(

@@ -34,6 +34,7 @@ from tests.forwarding import turns_until
 from tests.integration.test_record import raised, statuses, take
 from tests.proxy import Proxy, proxied
 from tests.servers import Live
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -254,6 +255,33 @@ def test_a_host_that_vanished_holds_no_entry_beyond_its_wait_and_makes_no_event_
     bench.held.settle(bench.evaluate(entries))
     assert bench.events == {"accepted": 2, "settled": 2}
     bench.check()
+
+
+def test_a_flow_back_that_holds_its_lock_when_the_host_vanishes_ends(
+    far: tuple[Bench, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Housekeeping runs in threads, which nobody else would end."""
+    monkeypatch.setattr(engine_module, "GUARD_TIMEOUT", 1)
+    bench, proxy = far
+    rows = bench.services.spill_rows
+
+    def holds() -> None:
+        with rows.alone() as mine:
+            assert mine
+            proxy.silence()
+
+    error = ended(holds, 10)
+    assert isinstance(error, StoreDown)
+    assert "no answer from PostgreSQL" in str(error)
+    assert isinstance(ended(holds, 10), StoreDown), "nor is it entered"
+    proxy.speak()
+    proxy.cut()  # as the server's own limits would, for what it has not heard the end of
+
+    def is_free() -> bool:
+        with rows.alone() as mine:
+            return mine
+
+    wait_until(is_free, 5, "the lock to be free")
 
 
 def test_the_waits_of_one_piece_of_work_end_together(far: tuple[Bench, Proxy]) -> None:

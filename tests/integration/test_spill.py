@@ -9,11 +9,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import orjson
 import psutil
+import psycopg2
 import pytest
 import redis
 from sqlalchemy import Engine, text, update
@@ -23,14 +25,14 @@ from mutt.cli.ledger import observe
 from mutt.cli.queues import spilled
 from mutt.doctor.ask import examine
 from mutt.doctor.finding import Finding, Level
-from mutt.errors import StoreDown
+from mutt.errors import StoreDown, Unavailable
 from mutt.event import Envelope
 from mutt.pipeline import accept
 from mutt.pipeline.spill import LATE, Flowed, flow_back
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store.migrate import upgrade
-from mutt.store.spill import REMEMBERED, ROUNDS, Standing, marked, standing
+from mutt.store.spill import CONNECTIONS, REMEMBERED, ROUNDS, Spill, Standing, marked, standing
 from mutt.store.tables import ingest_spill
 from mutt.streams import books, bound
 from mutt.streams.connect import connect
@@ -617,6 +619,73 @@ def test_both_gone_is_a_503_and_each_is_found_again_without_a_restart(
         house.settle()
         assert set(house.messages()) == set("abcde"), "nothing that was refused"
         assert len(house.messages()) == house.bench.events["settled"]
+
+
+@contextlib.contextmanager
+def hung_sessions(url: str) -> Iterator[int]:
+    """The web process' sessions are stopped; the server takes new ones. How many they were."""
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'mutt-ingest'")
+        pids = [pid for (pid,) in cursor.fetchall()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield len(pids)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def keeps(spill: Spill, name: str) -> bool:
+    try:
+        spill.keep(name, 1, b"x", sent=False, deadline=time.monotonic() + 1)
+    except Unavailable:
+        return False
+    return True
+
+
+def recovers(spill: Spill) -> None:
+    wait_until(lambda: keeps(spill, "later"), 8, "a spill to go through")
+    assert keeps(spill, "at once")
+    wait_until(lambda: spill._free._value == CONNECTIONS, 3, "every place to be free again")
+
+
+def test_sessions_that_hang_in_the_pool_give_their_places_back(own_redis: Live, own_postgres: Live) -> None:
+    """All four: whoever spills next waits a few seconds, and not for ever."""
+    upgrade(own_postgres.url)
+    with house_on(own_redis.url, own_postgres.url) as house:
+        spill = house.ingest.services.spill
+        with contextlib.ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                stack.enter_context(spill._engine.connect())
+        with hung_sessions(own_postgres.url) as count:
+            assert count == CONNECTIONS
+            recovers(spill)
+
+
+def test_sessions_that_hang_at_work_give_their_places_back(own_redis: Live, own_postgres: Live) -> None:
+    """The second that they have is not the address' to lengthen."""
+    upgrade(own_postgres.url)
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ingest_spill_size'::regclass"
+    )
+    with house_on(own_redis.url, own_postgres.url + "?options=-c%20statement_timeout%3D60s") as house:
+        spill = house.ingest.services.spill
+        with contextlib.ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                stack.enter_context(spill._engine.connect())
+        with (
+            house.bench.sql() as conn,
+            ThreadPoolExecutor(CONNECTIONS) as pool,
+            contextlib.ExitStack() as stack,
+        ):
+            conn.execute(text("LOCK ingest_spill_size IN EXCLUSIVE MODE"))
+            kept = [pool.submit(keeps, spill, f"{n}") for n in range(CONNECTIONS)]
+            wait_until(lambda: conn.execute(waiting).scalar_one() == CONNECTIONS, 5, "four sessions at work")
+            assert stack.enter_context(hung_sessions(own_postgres.url)) == CONNECTIONS
+            conn.rollback()
+            assert not any(one.result() for one in kept)
+            recovers(spill)
 
 
 def test_what_postgres_answers_too_late_is_not_committed(house: House, own_redis: Live) -> None:
