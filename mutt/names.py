@@ -8,7 +8,7 @@ from mutt.alert import LANES
 from mutt.settings import Settings
 
 LEDGER = "mutt:ledger"
-SUSPECTS = "mutt:suspects"
+SUSPECTS = "mutt:suspected"
 STANDING = "mutt:alerts:standing"
 HOLDERS = "mutt:alerts:holders"
 OUTSIDE = "mutt:alerts:outside"

@@ -30,7 +30,7 @@ OF_EVENTS = {
         "Replay it once workers of the version that wrote it run, or drop it.",
     ),
     "killed its worker": Remedy(
-        "Two workers died while they worked this event alone.",
+        "Two workers died while they worked this event alone, or while they opened its entry.",
         "Edit a copy without what kills, or drop it; a replay costs workers again.",
     ),
 }

@@ -96,8 +96,14 @@ class _NoSuspects:
     def read(self, _entry: Entry) -> list[int]:
         return []
 
-    def note(self, _entry: Entry, _positions: Sequence[int]) -> None:
+    def note(self, _entry: Entry, _position: int) -> None:
         """Nothing is noted."""
+
+    def withdraw(self, _entry: Entry) -> None:
+        """Nothing was noted."""
+
+    def pay(self) -> None:
+        """Nothing is owed."""
 
     def forget(self, _entry: Entry) -> None:
         """Nothing was noted."""

@@ -18,7 +18,7 @@ from uuid import UUID
 from mutt import codec, names
 from mutt.alert import Alert, clearing, from_verdict
 from mutt.entry import Entry, Follow, Move, flat, park, raise_alert, unhandled
-from mutt.errors import AlreadyStored, MuttError, NoRuleset, PoisonRow, StoreDown, UndecodableEntry
+from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
 from mutt.rules.evaluate import Ruleset, evaluate
@@ -34,11 +34,17 @@ ALONE_FROM = 3
 #: So many workers died while they worked this event alone: it is the event. (One may have died of anything.)
 KILLS = 2
 
+#: The position of what is in work while an entry is opened: the entry itself.
+WHOLE = -1
+
 #: Seconds in one event's evaluation that are none: it was in an endless loop when a time limit ended it.
 LOOPS = 5.0
 
 #: Why an event is parked on which MUTT itself fails.
 EVALUATION_FAILED = "evaluation failed"
+
+#: Why what ends its workers is parked.
+KILLED = "killed its worker"
 
 #: Other workers may commit rows of this take while it is under way; each such surprise costs one more try.
 TRIES = 5
@@ -146,6 +152,7 @@ class Evaluator:
 
         Those that had a worker die on them come last: what goes before them is settled when they kill the next one.
         """
+        self._suspects.pay()
         together = [entry for entry in entries if entry.attempts < ALONE_FROM]
         alone = [entry for entry in entries if entry.attempts >= ALONE_FROM]
         alone.sort(key=lambda entry: (len(self._suspects.read(entry)), entry.attempts))
@@ -167,19 +174,33 @@ class Evaluator:
 
     def _alone(self, result: Result) -> None:
         """An entry that came back too often: event by event, with a note of the one in work."""
-        died_at = self._suspects.read(result.entry)
-        for item in _fold(self._open(result)):
-            if died_at.count(item.position) >= KILLS and not self._stands(item):
-                why = f"{KILLS} workers died on it; delivery {result.entry.attempts}"
-                _park(item, "killed its worker", why)
-                continue
-            self._suspects.note(result.entry, [*died_at, item.position])
-            try:
+        entry = result.entry
+        died_at = self._suspects.read(entry)
+        if died_at.count(WHOLE) >= KILLS:
+            why = self._killed(entry, "while they opened it")
+            _park_whole(result, KILLED, why)
+            self._suspects.forget(entry)
+            return
+        try:
+            self._suspects.note(entry, WHOLE)
+            for item in _fold(self._open(result)):
+                if died_at.count(item.position) >= KILLS and not self._stands(item):
+                    _park(item, KILLED, self._killed(entry, "on it"))
+                    continue
+                self._suspects.note(entry, item.position)
                 self._work([item], reread=True)
-            except (StoreDown, NoRuleset):
-                self._suspects.note(result.entry, died_at)  # an outage is no death
-                raise
-        self._suspects.forget(result.entry)
+            self._suspects.forget(entry)
+        except Exception as error:
+            # An outage of either server is no death. To be ended from outside, by a time limit, is one.
+            if not isinstance(error, self._interrupts):
+                self._suspects.withdraw(entry)
+            raise
+
+    def _killed(self, entry: Entry, where: str) -> str:
+        """Why it is parked. Not where PostgreSQL is away: then nothing is as sure as that. Raises StoreDown."""
+        if not self._store.control_row():
+            raise StoreDown(f"workers died {where}, and an ordinary row is refused")
+        return f"{KILLS} workers died {where}; delivery {entry.attempts}"
 
     def _stands(self, item: Item) -> bool:
         """Is its row there? Then its worker died after the commit, of whatever it was."""
@@ -248,8 +269,12 @@ class Evaluator:
             if entry.may_wait(error, self._now().timestamp()):
                 result.left = True
                 return []
-            result.parked += entry.n
-            result.letters.append(_letter(entry, flat(entry.fields), "undecodable", str(error)))
+            _park_whole(result, "undecodable", str(error))
+            return []
+        except Exception as error:
+            if entry.attempts < ALONE_FROM or isinstance(error, (MemoryError, *self._interrupts)):
+                raise
+            _park_whole(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
             return []
         return [
             Item(result, position, event, segment.batch_id, segment.correlation_id)
@@ -472,6 +497,12 @@ def _park(item: Item, reason: str, detail: str) -> None:
     item.result.parked += 1
     _duplicates(item, but=item)
     item.result.letters.append(_letter(item.result.entry, fields, reason, detail))
+
+
+def _park_whole(result: Result, reason: str, detail: str) -> None:
+    """An entry as it is, for it could not be opened."""
+    result.parked += result.entry.n
+    result.letters.append(_letter(result.entry, flat(result.entry.fields), reason, detail))
 
 
 def _letter(entry: Entry, fields: Sequence[Any], reason: str, detail: str) -> Follow:

@@ -26,7 +26,16 @@ MEMORY_SHARE = 0.8
 MEMORY_EVERY = 1.0
 
 #: A full Redis takes this note, too: what it is about makes room.
-NOTE = "#!lua flags=allow-oom\nreturn redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+#: A delivery has one note: of what is in work now. Without a position it is taken back.
+NOTE = """#!lua flags=allow-oom
+local found, kept = redis.call('HGET', KEYS[1], ARGV[1]), {}
+for _, one in ipairs(found and cjson.decode(found) or {}) do
+  if one[1] ~= tonumber(ARGV[2]) then kept[#kept + 1] = one end
+end
+if ARGV[3] then kept[#kept + 1] = {tonumber(ARGV[2]), tonumber(ARGV[3])} end
+if #kept == 0 then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+return redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(kept))
+"""
 
 
 def away(error: redis.RedisError, *, sent: bool = False) -> StreamAway:
@@ -159,20 +168,44 @@ class Inlet:
 
 
 class Suspects:
-    """Which events of an entry were in work when a worker died."""
+    """Which events of an entry were in work when a worker died: one note a delivery.
+
+    A note that can't be taken back because Redis is away is owed: it is taken back before anything else is asked.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._owed: dict[tuple[str, int], Entry] = {}
 
     def read(self, entry: Entry) -> list[int]:
+        """Where the workers of its earlier deliveries were when they died."""
+        self.pay()
         found = self._client.hget(names.SUSPECTS, entry.id)
-        return msgspec.json.decode(found, type=list[int]) if found else []
+        told = msgspec.json.decode(found, type=list[tuple[int, int]]) if found else []
+        return [position for _delivery, position in told]
 
-    def note(self, entry: Entry, positions: Sequence[int]) -> None:
-        self._client.eval(NOTE, 1, names.SUSPECTS, entry.id, msgspec.json.encode(list(positions)))
+    def note(self, entry: Entry, position: int) -> None:
+        """It is in work now, in place of what this delivery had in work before."""
+        self._note(entry, position)
+
+    def withdraw(self, entry: Entry) -> None:
+        """Its worker lives: this delivery's note is none, now or when Redis is back."""
+        self._owed[entry.id, entry.attempts] = entry
+        with contextlib.suppress(redis.RedisError):
+            self.pay()
+
+    def pay(self) -> None:
+        """Take back what is owed. Raises RedisError."""
+        while self._owed:
+            owed = next(iter(self._owed))
+            self._note(self._owed[owed])
+            del self._owed[owed]
 
     def forget(self, entry: Entry) -> None:
         self._client.hdel(names.SUSPECTS, entry.id)
+
+    def _note(self, entry: Entry, *position: int) -> None:
+        self._client.eval(NOTE, 1, names.SUSPECTS, entry.id, entry.attempts, *position)
 
 
 class Lanes:

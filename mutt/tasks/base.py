@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +29,13 @@ OUTAGES = (StoreDown, NoRuleset, redis.RedisError)
 
 #: Seconds that entries rest when PostgreSQL is away: the tick rings for them again.
 OUTAGE_REST = 2.0
+
+#: Seconds that an entry rests which PostgreSQL does not take while it takes an ordinary row.
+STUCK_REST = 10.0
+
+#: So many failing shares of one take are halved: a few bad rows among five hundred are found, and a month's partition
+#: that is gone costs a second.
+HALVINGS = 64
 
 
 class Rest:
@@ -115,15 +122,14 @@ def drain_queue(
 
     What it gives no move for is handed back, for the workers of a newer MUTT.
     """
-    held, rest, newer = services().held(name), _rests[name], 0
+    held, rest, back = services().held(name), _rests[name], Counter[str]()
     if rest.due(time.monotonic()):
         return {"outage": rest.reason, "ended": "rest"}
 
     def work_all(entries: Sequence[Entry]) -> None:
-        nonlocal newer
         with within(settings().work_most):
             try:
-                newer += _work_shares(held, work, shares(entries))
+                back.update(_work_shares(held, work, shares(entries), services().store.control_row))
             except (StoreDown, NoRuleset) as error:
                 rest.met(error, time.monotonic())
                 raise
@@ -131,18 +137,43 @@ def drain_queue(
 
     done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=time.sleep)
     ended = {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
-    return ended | ({"newer": newer} if newer else {})
+    return ended | {why: n for why, n in back.items() if n}
 
 
-def _work_shares(held: Held, work: Work, shares: Sequence[Sequence[Entry]]) -> int:
-    """Work and settle each share. How many entries were left to newer workers."""
-    left, newer = list(shares), 0
+def _work_shares(
+    held: Held, work: Work, shares: Sequence[Sequence[Entry]], control_row: Callable[[], bool]
+) -> dict[str, int]:
+    """Work and settle each share. How many entries were handed back: left to newer workers, or stuck.
+
+    Where PostgreSQL does not take a share but takes an ordinary row, something in the share holds up the rest of it:
+    it is halved, so that only what can't be written waits. In a real outage that costs one more question.
+    """
+    left, newer, stuck, halved = list(shares), 0, 0, 0
     while left:
         share = left.pop(0)
         try:
             moves = work(share)
-        except (StoreDown, NoRuleset):
-            held.release([*share, *itertools.chain(*left)], OUTAGE_REST)
+        except StoreDown as error:
+            if not control_row():
+                _hand_back(held, [*share, *itertools.chain(*left)], apart=halved > 0)
+                raise
+            if len(share) > 1 and halved < HALVINGS:
+                halved += 1
+                middle = len(share) // 2
+                left[:0] = [share[:middle], share[middle:]]
+                continue
+            about = f"{share[0].id} and {len(share) - 1} more" if len(share) > 1 else share[0].id
+            log.warning(
+                "PostgreSQL takes rows, but not those of entry %s, which waits: %s", about, said(error)
+            )
+            if len(share) > 1:
+                _hand_back(held, share, apart=True)
+            else:
+                held.release(share, STUCK_REST)
+            stuck += len(share)
+            continue
+        except NoRuleset:
+            _hand_back(held, [*share, *itertools.chain(*left)])
             raise
         except Exception:
             # This share pays with an attempt; those that were not begun don't.
@@ -154,4 +185,14 @@ def _work_shares(held: Held, work: Work, shares: Sequence[Sequence[Entry]]) -> i
         if passed_on:
             held.release(passed_on, NEWER_REST)
             newer += len(passed_on)
-    return newer
+    return {"newer": newer, "stuck": stuck}
+
+
+def _hand_back(held: Held, entries: Sequence[Entry], *, apart: bool = False) -> None:
+    """Nobody pays. ``apart``: one of them is stuck, nobody knows which: not all are to come back together."""
+    if not apart:
+        held.release(entries, OUTAGE_REST)
+        return
+    held.release(entries[::2], OUTAGE_REST)
+    if entries[1::2]:
+        held.release(entries[1::2], STUCK_REST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 
@@ -9,14 +10,15 @@ import pytest
 from sqlalchemy import delete, func, insert, select, text
 
 from mutt import codec, names
-from mutt.entry import KINDS
+from mutt.entry import KINDS, Entry
 from mutt.errors import NoRuleset, StoreDown
 from mutt.event import Envelope, Event, Segment
-from mutt.pipeline.evaluate import ALONE_FROM, KILLS
+from mutt.pipeline.evaluate import ALONE_FROM, KILLS, WHOLE
 from mutt.store import devices
 from mutt.store.migrate import upgrade
 from mutt.store.tables import audit_ledger, ruleset_version
 from mutt.streams import books
+from mutt.streams.connect import connect
 from tests.bench import CLAIM, Bench, benches, event, wait_for_rows
 from tests.waiting import wait_until
 
@@ -372,6 +374,12 @@ def deliver_again(bench: Bench, times: int) -> list:
     return entries
 
 
+def died_on(bench: Bench, entry: Entry, position: int) -> None:
+    """The workers of its last deliveries had this in work when they died."""
+    for delivery in range(entry.attempts - KILLS, entry.attempts):
+        bench.services.evaluator._suspects.note(dataclasses.replace(entry, attempts=delivery), position)
+
+
 class Notes:
     """Suspects that also say in which order events were worked."""
 
@@ -381,9 +389,9 @@ class Notes:
     def read(self, entry):
         return self.inner.read(entry)
 
-    def note(self, entry, positions):
-        self.noted.append(list(positions))
-        self.inner.note(entry, positions)
+    def note(self, entry, position):
+        self.noted.append(position)
+        self.inner.note(entry, position)
 
     def forget(self, entry):
         self.inner.forget(entry)
@@ -395,7 +403,7 @@ def test_an_entry_delivered_three_times_is_worked_event_by_event(bench: Bench) -
     notes = Notes(bench.services.evaluator._suspects)
     bench.services.evaluator._suspects = notes
     bench.held.settle(bench.evaluate(entries))
-    assert sorted(notes.noted) == [[0], [1], [2]]
+    assert (notes.noted[0], sorted(notes.noted[1:])) == (WHOLE, [0, 1, 2])
     with bench.sql() as conn:
         assert conn.execute(select(func.count()).select_from(audit_ledger)).scalar_one() == 3
     assert bench.redis.hlen(names.SUSPECTS) == 0
@@ -417,7 +425,7 @@ def test_an_entry_worked_alone_does_not_hold_up_the_others_of_its_take(bench: Be
 def test_an_event_whose_worker_died_twice_on_it_is_parked_and_its_neighbours_are_not(bench: Bench) -> None:
     bench.append(event(), event("CRITICAL killer"), event("CRITICAL c", "core-2"))
     entries = deliver_again(bench, ALONE_FROM + KILLS)
-    bench.services.evaluator._suspects.note(entries[0], [1] * KILLS)
+    died_on(bench, entries[0], 1)
     bench.held.settle(bench.evaluate(entries))
     (letter,) = bench.letters()
     assert (letter["reason"], letter["n"], letter["attempts"]) == ("killed its worker", 1, ALONE_FROM + KILLS)
@@ -430,10 +438,85 @@ def test_an_event_that_was_written_is_not_parked_for_its_workers_later_death(ben
     bench.append(event())
     entries = deliver_again(bench, ALONE_FROM)
     bench.evaluate(entries)  # committed; and here it died, twice
-    bench.services.evaluator._suspects.note(entries[0], [0] * KILLS)
+    died_on(bench, entries[0], 0)
     bench.held.settle(bench.evaluate(entries))
     assert bench.letters() == []
     assert bench.events == {"accepted": 1, "settled": 1}
+    bench.check()
+
+
+class Killed(BaseException):
+    """The end of a worker's process."""
+
+
+def test_an_entry_whose_decoding_kills_its_worker_is_parked_as_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.append(event(), event("CRITICAL b", "core-2"))
+
+    def kill(*_args):
+        raise Killed
+
+    with monkeypatch.context() as deadly:
+        deadly.setattr(Entry, "decode", kill)
+        entries = bench.take()
+        while entries[0].attempts < ALONE_FROM + KILLS:
+            with pytest.raises(Killed):
+                bench.evaluate(entries)
+            entries = bench.take_over()
+        bench.held.settle(bench.evaluate(entries))
+    (letter,) = bench.letters()
+    assert (letter["reason"], letter["n"]) == ("killed its worker", 2)
+    assert "opened it" in letter["detail"]
+    assert bench.events == {"accepted": 2, "parked": 2}
+    assert bench.redis.hlen(names.SUSPECTS) == 0
+    bench.check()
+    bench.replay()
+    bench.run()
+    assert bench.events == {"accepted": 2, "settled": 2}
+    bench.check()
+
+
+def test_an_outage_of_both_servers_is_no_death_and_what_is_owed_is_paid_when_redis_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes away in the middle of an event, and Redis before the note of it could be taken back."""
+    bench.append(event())
+    entries = deliver_again(bench, ALONE_FROM)
+    suspects, evaluator = bench.services.evaluator._suspects, bench.services.evaluator
+    for _ in range(KILLS + 1):
+        with monkeypatch.context() as away:
+
+            def down(*_args, away=away, **_kwargs):
+                away.setattr(suspects, "_client", connect("redis://127.0.0.1:1/0", timeout=0.1))
+                raise StoreDown("away")
+
+            away.setattr(evaluator, "_work", down)
+            with pytest.raises(StoreDown):
+                bench.evaluate(entries)
+        entries = bench.take_over()  # it was not handed back, either
+        assert evaluator.shares(entries) == [entries]
+        assert suspects.read(entries[0]) == []
+    bench.held.settle(bench.evaluate(entries))
+    assert bench.letters() == []
+    assert bench.events == {"accepted": 1, "settled": 1}
+    bench.check()
+
+
+def test_nothing_is_parked_for_deaths_while_postgresql_takes_no_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.append(event())
+    entries = deliver_again(bench, ALONE_FROM + KILLS)
+    for position in (0, WHOLE):
+        died_on(bench, entries[0], position)
+        with monkeypatch.context() as refused:
+            refused.setattr(bench.services.store, "control_row", lambda: False)
+            with pytest.raises(StoreDown, match="workers died"):
+                bench.evaluate(entries)
+    assert bench.letters() == []
+    bench.held.settle(bench.evaluate(entries))
+    assert len(bench.letters()) == 1
     bench.check()
 
 

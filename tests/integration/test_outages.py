@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
 import psycopg2
@@ -19,6 +21,7 @@ from sqlalchemy import Engine, func, select, text
 from mutt.cli import cli
 from mutt.entry import Entry
 from mutt.errors import NoRuleset, StoreDown
+from mutt.event import Event
 from mutt.moogsim.server import Simulator
 from mutt.pipeline.evaluate import ALONE_FROM
 from mutt.services import Services
@@ -28,8 +31,10 @@ from mutt.store import partitions, patience
 from mutt.store.engine import make_engine, transaction
 from mutt.store.patience import allow, within
 from mutt.store.tables import audit_ledger
+from mutt.tasks import alerts as alert_tasks
+from mutt.tasks import base
 from mutt.tasks.base import MuttTask
-from tests.bench import Bench, benches, event
+from tests.bench import CLAIM, Bench, benches, event
 from tests.forwarding import turns_until
 from tests.integration.test_record import raised, statuses, take
 from tests.proxy import Proxy, proxied
@@ -141,6 +146,98 @@ def test_a_lost_default_partition_is_an_outage_until_it_is_made_again(
     with bench.sql() as conn:
         partitions.ensure(conn, datetime.now(UTC))
     drains_in_one_go(bench, entries, 2)
+
+
+FAILS_FOR_BAD = (
+    "CREATE OR REPLACE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "IF NEW.hostname LIKE 'bad%' THEN RAISE SQLSTATE '53100' USING MESSAGE = 'tablespace full'; END IF; "
+    "RETURN NEW; END $$",
+    "CREATE TRIGGER fails BEFORE INSERT ON event_audit_log FOR EACH ROW EXECUTE FUNCTION fails()",
+)
+
+
+@pytest.fixture
+def drains(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """What a doorbell of the ingest queue does, without Celery."""
+    for module in (base, alert_tasks):
+        monkeypatch.setattr(module, "services", lambda: bench.services)
+    monkeypatch.setattr(base, "settings", lambda: bench.settings)
+    monkeypatch.setattr(base, "_rests", defaultdict(base.Rest))
+    return alert_tasks.evaluate_queue
+
+
+def good(count: int) -> list[Event]:
+    return [event(f"CRITICAL {n}", f"good-{n}") for n in range(count)]
+
+
+@pytest.mark.parametrize("bad", [1, 3])
+def test_a_row_that_is_refused_with_an_outages_sqlstate_does_not_hold_its_neighbours(
+    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], bad: int
+) -> None:
+    psql(database_url, *FAILS_FOR_BAD)
+    for n, one in enumerate(good(10)):
+        bench.append(one)
+        if n in (2, 3, 9)[:bad]:
+            bench.append(event("CRITICAL bad", f"bad-{n}"))
+    assert drains()["stuck"] == bad
+    assert len(bench.rows()) == 10
+    assert bench.events == {"accepted": 10 + bad, "settled": 10, "queued": bad}
+    for _ in range(3):
+        time.sleep(CLAIM + 0.1)
+        bench.append(*good(1))
+        assert drains()["stuck"] >= bad
+    assert bench.letters() == []
+    assert bench.events == {"accepted": 13 + bad, "settled": 13, "queued": bad}
+    bench.check()
+    psql(database_url, "DROP TRIGGER fails ON event_audit_log")
+    time.sleep(CLAIM + 0.1)
+    entries = bench.take()
+    assert {entry.attempts for entry in entries} == {1}, "to wait costs nothing"
+    bench.held.settle(bench.evaluate(entries))
+    assert bench.events == {"accepted": 13 + bad, "settled": 13 + bad}
+    bench.check()
+
+
+def test_where_more_is_stuck_than_can_be_halved_the_rest_comes_apart(
+    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stuck are told from the others over several drains; each drain asks a bounded number of times."""
+    monkeypatch.setattr(base, "HALVINGS", 2)
+    monkeypatch.setattr(base, "OUTAGE_REST", 0.05)
+    monkeypatch.setattr(base, "STUCK_REST", 0.25)
+    psql(database_url, *FAILS_FOR_BAD)
+    for n in range(16):
+        bench.append(event("CRITICAL x", f"{'bad' if n % 4 == 1 else 'good'}-{n}"))
+    wait_until(lambda: drains() and bench.events.get("settled") == 12, 10, "all that can be written")
+    assert bench.letters() == []
+    assert bench.events == {"accepted": 16, "settled": 12, "queued": 4}
+    psql(database_url, "DROP TRIGGER fails ON event_audit_log")
+    time.sleep(CLAIM + 0.1)
+    drains()
+    assert bench.events == {"accepted": 16, "settled": 16}
+    bench.check()
+
+
+def test_in_a_real_outage_a_share_is_not_halved(
+    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in good(10):
+        bench.append(one)
+    name = database_url.rpartition("/")[2]
+    psql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    bench.services.engine.dispose()
+    asked: list[int] = []
+    work = bench.services.evaluator.evaluate_entries
+    monkeypatch.setattr(
+        bench.services.evaluator,
+        "evaluate_entries",
+        lambda entries: asked.append(len(entries)) or work(entries),
+    )
+    with pytest.raises(StoreDown):
+        drains()
+    assert asked == [10]
+    psql(database_url, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    drains_in_one_go(bench, bench.take_over(), 10)
 
 
 def test_rules_that_can_not_be_read_are_no_events_fault(bench: Bench, database_url: str) -> None:

@@ -146,7 +146,7 @@ def test_suspects_are_worked_one_by_one_after_the_others_and_those_that_killed_l
         Entry(names.INGEST_STREAM, f"{n}-0", attempts, {}) for n, attempts in enumerate((3, 1, 4, 2, 3))
     ]
     suspects = bench.services.evaluator._suspects
-    suspects.note(entries[0], [7])
+    suspects.note(entries[0], 7)
     shares = bench.services.evaluator.shares(entries)
     assert [[entry.id for entry in share] for share in shares] == [["1-0", "3-0"], ["4-0"], ["2-0"], ["0-0"]]
     assert bench.services.evaluator.shares([]) == []
@@ -163,6 +163,28 @@ def test_too_little_memory_to_decode_is_the_entrys_fault_only_when_it_comes_back
         Entry("s", "1-0", TOO_LARGE_FROM - 1, {}).decode(Envelope)
     with pytest.raises(UndecodableEntry, match="memory"):
         Entry("s", "1-0", TOO_LARGE_FROM, {}).decode(Envelope)
+
+
+def test_an_entry_that_mutt_itself_fails_to_open_is_parked_as_it_is_once_it_is_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(Entry, "decode", lambda *_args: raising(RuntimeError("a fault in MUTT"))())
+        three(bench)
+        entries = bench.take()
+        while entries[0].attempts < ALONE_FROM:
+            with pytest.raises(RuntimeError):
+                bench.evaluate(entries)
+            entries = bench.take_over()
+        bench.held.settle(bench.evaluate(entries))
+    [letter] = bench.letters()
+    assert (letter["reason"], letter["n"]) == ("evaluation failed", 3)
+    assert "a fault in MUTT" in letter["detail"]
+    assert bench.redis.hlen(names.SUSPECTS) == 0
+    bench.replay()
+    bench.run()
+    assert bench.events == {"accepted": 3, "settled": 3}
+    bench.check()
 
 
 # ---- entries of a newer MUTT: while workers are renewed one by one, and after one went back
