@@ -36,13 +36,14 @@ class Fleet:
         self.now = 0.0
         self.finished = 0
 
-    def worker(self, *own: str) -> Tick:
+    def worker(self, *own: str, broker: str = "") -> Tick:
         return Tick(
             tick.connection(self.bench.settings.redis_url),
             names.queues(self.bench.settings),
             own_queues=frozenset(own),
             progress=lambda: self.finished,
             run_here=self.here.append,
+            broker=tick.connection(broker or self.bench.settings.redis_url),
             rings=self.ring,
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
@@ -214,6 +215,18 @@ def test_a_worker_is_stuck_when_a_doorbell_waits_for_a_minute_and_nothing_was_fi
     assert worker.stuck()
     fleet.bench.redis.delete("alerts")
     assert not worker.stuck()
+
+
+def test_the_doorbells_that_wait_are_those_at_the_broker(fleet: Fleet, own_redis: Live) -> None:
+    worker = fleet.worker("alerts", broker=own_redis.url)
+    fleet.bench.redis.lpush("alerts", "no doorbell: the data's Redis")
+    assert not worker.stuck()
+    fleet.now += tick.STUCK_AFTER + 1
+    assert not worker.stuck()
+    with tick.connection(own_redis.url) as broker:
+        broker.lpush("alerts", "doorbell")
+    fleet.now += tick.STUCK_AFTER + 1
+    assert worker.stuck()
 
 
 def test_a_stuck_worker_ends_also_when_what_hangs_hangs_its_end() -> None:
