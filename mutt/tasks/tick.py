@@ -43,6 +43,9 @@ SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK = "mutt:tick:letters"
 RUN_ID = "mutt:tick:run_id"
 
+#: So many doorbells wait for housekeeping at most: where none of it runs, each second would bring more of them.
+MAINTENANCE_MOST = 8
+
 Run = Callable[[str], None]
 
 
@@ -94,6 +97,8 @@ class Tick:
         for queue in self._queues.values():
             if self._is_my_turn(queue):
                 self._ring_if_needed(queue)
+        if self._broker.llen("maintenance") >= MAINTENANCE_MOST:
+            return  # nothing is noted as asked for: the first tick after they were worked asks at once
         with contextlib.suppress(
             redis.OutOfMemoryError
         ):  # a full Redis has no room for what a sweep or a flow back brings in
