@@ -34,10 +34,13 @@ class Patience:
         self._since: float | None = None  #: when the first one ran out since one was used
         self.seconds = least
 
-    @property
-    def extra(self) -> float:
-        """Seconds beyond the least, as the gate is told."""
-        return self.seconds - self._least
+    def now(self) -> tuple[float, float]:
+        """How long the next permit lives, and how much of it is beyond the least, as the gate is told.
+
+        Read once: another thread may shorten it in between, and a permit must not outlive what the log counts.
+        """
+        seconds = self.seconds
+        return seconds, seconds - self._least
 
     def ran_out(self, now: float) -> None:
         """A permit ran out at ``now`` (monotonic seconds)."""

@@ -136,7 +136,7 @@ class Forwarder:
 
     def _ask(self, want: int, *, held: Sequence[Entry] = (), tidy: bool = False) -> tuple[Permit, Taken]:
         """Take; the permit's life counts from before the budget was asked."""
-        before, life, extra = self._monotonic(), self._patience.seconds, self._patience.extra
+        before, (life, extra) = self._monotonic(), self._patience.now()
         taken = self._lanes.take(want, held=held, tidy=tidy, extra=extra)
         return Permit(taken.token, taken.generation, before + life), taken
 

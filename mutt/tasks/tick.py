@@ -43,6 +43,9 @@ SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK = "mutt:tick:letters"
 RUN_ID = "mutt:tick:run_id"
 
+#: So many doorbells wait for housekeeping at most: where none of it runs, each second would bring more of them.
+MAINTENANCE_MOST = 8
+
 Run = Callable[[str], None]
 
 
@@ -62,7 +65,10 @@ def ask_letters() -> None:
 
 
 class Tick:
-    """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell."""
+    """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
+
+    ``client`` is at the Redis that holds the data, ``broker`` at the one that holds the doorbells.
+    """
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class Tick:
         own_queues: frozenset[str],
         progress: Callable[[], int],
         run_here: Run,
+        broker: Client,
         rings: Callable[..., None] = ring,
         sweeps: Callable[[bool], None] = ask_sweep,
         flows_back: Callable[[], None] = ask_flow_back,
@@ -79,7 +86,7 @@ class Tick:
         letters: Callable[[], None] = ask_letters,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._queues, self._own = client, queues, own_queues
+        self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._letters = letters
@@ -90,6 +97,8 @@ class Tick:
         for queue in self._queues.values():
             if self._is_my_turn(queue):
                 self._ring_if_needed(queue)
+        if self._broker.llen("maintenance") >= MAINTENANCE_MOST:
+            return  # nothing is noted as asked for: the first tick after they were worked asks at once
         with contextlib.suppress(
             redis.OutOfMemoryError
         ):  # a full Redis has no room for what a sweep or a flow back brings in
@@ -148,7 +157,7 @@ class Tick:
     def stuck(self) -> bool:
         """Has a doorbell waited for a minute in which this worker finished nothing?"""
         finished = self._progress()
-        waiting = any(self._client.llen(queue) for queue in self._own)
+        waiting = any(self._broker.llen(queue) for queue in self._own)
         if finished != self._seen or not waiting:
             self._seen, self._since = finished, self._monotonic()
         return self._monotonic() - self._since > STUCK_AFTER
@@ -187,5 +196,5 @@ def end(within: float = END_WITHIN) -> None:
 
 
 def connection(url: str) -> Client:
-    """The tick's own connection."""
+    """One of the tick's own connections."""
     return connect(url, timeout=2.0, max_connections=4)

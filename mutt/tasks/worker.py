@@ -64,6 +64,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             own_queues=own,
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
+            broker=tick.connection(settings().broker_url),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,

@@ -36,13 +36,14 @@ class Fleet:
         self.now = 0.0
         self.finished = 0
 
-    def worker(self, *own: str) -> Tick:
+    def worker(self, *own: str, broker: str = "") -> Tick:
         return Tick(
             tick.connection(self.bench.settings.redis_url),
             names.queues(self.bench.settings),
             own_queues=frozenset(own),
             progress=lambda: self.finished,
             run_here=self.here.append,
+            broker=tick.connection(broker or self.bench.settings.redis_url),
             rings=self.ring,
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
@@ -182,6 +183,36 @@ def test_the_sweep_is_asked_for_each_second_while_alerts_are_outside(fleet: Flee
     assert fleet.sweeps == [True, False, False]
 
 
+def test_doorbells_for_a_housekeeping_that_is_away_do_not_pile_up_and_cost_it_nothing_when_it_is_back(
+    fleet: Fleet, own_redis: Live
+) -> None:
+    fleet.bench.redis.hset(names.OUTSIDE, "minor", 3)
+    fleet.bench.redis.hset(names.LETTER_ORDERS, "moog", "{}")
+    fleet.bench.services.inlet.tell_spilled()
+    with tick.connection(own_redis.url) as broker:
+        one, other = (fleet.worker("alerts", broker=own_redis.url) for _ in range(2))
+
+        def seconds(n: int) -> list[int]:
+            for _ in range(n):
+                for worker in (one, other):
+                    asked = [len(fleet.sweeps), len(fleet.flows_back), fleet.letters]
+                    worker.once()
+                    now = [len(fleet.sweeps), len(fleet.flows_back), fleet.letters]
+                    for _ in range(sum(now) - sum(asked)):
+                        broker.lpush("maintenance", "doorbell")
+                keys = fleet.bench.redis.keys("mutt:tick:*")
+                fleet.bench.redis.delete(*keys)
+            return [len(fleet.sweeps), len(fleet.flows_back), fleet.letters]
+
+        assert seconds(100) == [3, 3, 3]
+        assert broker.llen("maintenance") == tick.MAINTENANCE_MOST + 1, "one tick's together"
+        broker.delete("maintenance")
+        assert seconds(1) == [4, 4, 4]
+        for n in range(5, 20):
+            broker.delete("maintenance")
+            assert seconds(1) == [n, n, n], "each second, while they are worked"
+
+
 def test_a_flow_back_is_asked_for_now_and_then_and_each_second_while_rounds_are_known_to_be_spilled(
     fleet: Fleet,
 ) -> None:
@@ -214,6 +245,18 @@ def test_a_worker_is_stuck_when_a_doorbell_waits_for_a_minute_and_nothing_was_fi
     assert worker.stuck()
     fleet.bench.redis.delete("alerts")
     assert not worker.stuck()
+
+
+def test_the_doorbells_that_wait_are_those_at_the_broker(fleet: Fleet, own_redis: Live) -> None:
+    worker = fleet.worker("alerts", broker=own_redis.url)
+    fleet.bench.redis.lpush("alerts", "no doorbell: the data's Redis")
+    assert not worker.stuck()
+    fleet.now += tick.STUCK_AFTER + 1
+    assert not worker.stuck()
+    with tick.connection(own_redis.url) as broker:
+        broker.lpush("alerts", "doorbell")
+    fleet.now += tick.STUCK_AFTER + 1
+    assert worker.stuck()
 
 
 def test_a_stuck_worker_ends_also_when_what_hangs_hangs_its_end() -> None:

@@ -78,7 +78,7 @@ def test_patience_stays_within_its_bounds_and_comes_back(told, most):
         now += later or 0.0
         patience.used() if later is None else patience.ran_out(now)
         assert 0.025 <= patience.seconds <= max(0.025, most)
-        assert patience.extra == patience.seconds - 0.025
+        assert patience.now() == (patience.seconds, patience.seconds - 0.025)
     for _ in range(300):
         patience.used()
     assert patience.seconds == 0.025
@@ -133,3 +133,25 @@ def test_what_the_gate_is_told_are_whole_numbers_in_its_units():
 )
 def test_celerys_own_limit_is_one_and_a_half_times_the_budget(limit, period, turn, rate):
     assert celery_rate(limit, period, turn) == rate
+
+
+class Shrinking(Patience):
+    """One that another thread shortens between any two looks at it."""
+
+    _next = 0.2
+
+    @property
+    def seconds(self) -> float:
+        self._next -= 0.01
+        return self._next
+
+    @seconds.setter
+    def seconds(self, _value: float) -> None:
+        pass
+
+
+def test_a_permit_never_outlives_what_the_log_counts_where_threads_share_one() -> None:
+    patience = Shrinking(0.025, 0.25)
+    for _ in range(3):
+        life, extra = patience.now()
+        assert life - extra == pytest.approx(0.025)
