@@ -366,6 +366,19 @@ def test_a_late_round_that_did_not_go_in_is_the_only_one(house: House, own_redis
     assert house.bench.events == {"accepted": 2, "settled": 2}
 
 
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_repeat_is_known_again_if_it_flows_back_within_the_window(
+    own_redis: Live, database_url: str, in_time: bool
+) -> None:
+    """The bound that docs/reliability.md states: Redis' memory of the first one runs on during the outage."""
+    with house_on(own_redis.url, database_url, ingest_dedup_window=60.0 if in_time else 1.5) as house:
+        assert house.ingest.takes(one("a", event_id="own")) == "queued"
+        spill_some(house, own_redis, one("a", event_id="own"), one("a", event_id="own"))
+        time.sleep(0 if in_time else 1.5)
+        house.settle()
+        assert house.messages() == (["a"] if in_time else ["a", "a"]), "of two that were spilled one is known"
+
+
 # ---- those who let it flow back
 
 
