@@ -10,7 +10,7 @@ from mutt.services import Services
 from mutt.settings import Settings
 from mutt.web.admin.app import make_admin
 from mutt.web.health import ingest_health
-from mutt.web.ingest import make_ingest
+from mutt.web.ingest import keys_of, make_ingest
 
 
 def _ingest() -> Flask:
@@ -20,7 +20,7 @@ def _ingest() -> Flask:
     configure(settings, "ingest")
     services = Services(settings, BackgroundRing(), role="ingest", web=True)
     app = make_ingest(services)
-    app.register_blueprint(ingest_health(services))
+    app.register_blueprint(ingest_health(services, keys_of(app).need))
     return app
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -35,18 +35,16 @@ def redis_need(services: Services) -> Need:
     return ask
 
 
-def ingest_health(services: Services) -> Blueprint:
-    """What ingest needs: Redis, or with ``INGEST_SPILL`` the spill."""
-    needs = {"redis": redis_need(services)}
-    if services.settings.ingest_spill:
-        needs["spill"] = services.spill.has_room
-    return health(services, needs, enough=any)
+def ingest_health(services: Services, keys: Need) -> Blueprint:
+    """What ingest needs: Redis; with ``INGEST_SPILL`` that or the spill, and to have read the API keys once."""
+    redis_ = redis_need(services)
+    if not services.settings.ingest_spill:
+        return health(services, {"redis": redis_})
+    return health(services, {"keys": keys}, either={"redis": redis_, "spill": services.spill.has_room})
 
 
-def health(
-    services: Services, needs: dict[str, Need], *, enough: Callable[[Iterable[bool]], bool] = all
-) -> Blueprint:
-    """``/healthz``, ``/readyz`` and ``/metrics``. Ready: all needs are met, or ``enough`` of them."""
+def health(services: Services, needs: dict[str, Need], *, either: dict[str, Need] | None = None) -> Blueprint:
+    """``/healthz``, ``/readyz`` and ``/metrics``. Ready: all needs are met, and one of ``either``."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
@@ -55,8 +53,10 @@ def health(
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        states = {name: _state(need) for name, need in needs.items()}
-        ready = enough(state == "ok" for state in states.values())
+        one_of = {name: _state(need) for name, need in (either or {}).items()}
+        all_of = {name: _state(need) for name, need in needs.items()}
+        ready = set(all_of.values()) <= {"ok"} and (not one_of or "ok" in one_of.values())
+        states = one_of | all_of
         return _json({"status": "ok" if ready else "not ready", "needs": states}, 200 if ready else 503)
 
     @blueprint.get("/metrics")

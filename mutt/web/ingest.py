@@ -115,6 +115,12 @@ def make_ingest(services: Services) -> Flask:
     return app
 
 
+def keys_of(app: Flask) -> Keys:
+    """The API keys, as this application of ingest knows them."""
+    found: Ingest = app.extensions["ingest"]
+    return found.keys
+
+
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return _counted(_too_large(), "unknown")

@@ -19,6 +19,12 @@ from mutt.streams.connect import Client
 #: Seconds that the process' copy is used before Redis is asked again.
 FRESH = 2.0
 
+#: What is said until Redis was asked with success for the first time: only the environment's own key is known.
+RETRY = round(FRESH)
+UNREAD = (
+    f"the API keys can't be read: they are in Redis, which does not answer; it is asked again every {RETRY} s"
+)
+
 #: The id of the key that the environment brings.
 BOOTSTRAP = "bootstrap"
 
@@ -64,8 +70,15 @@ class Keys:
             if hmac.compare_digest(known, digest):
                 found = key_id
         if found is None and not self._read:
-            raise Unavailable("the API keys can't be read")  # a 401 would have its sender give up for good
+            raise Unavailable(UNREAD, RETRY)  # a 401 would have its sender give up for good
         return found
+
+    def need(self) -> str:
+        """``ok``, if the keys were read since this process began. Raises Unavailable."""
+        self._current()
+        if not self._read:
+            raise Unavailable(UNREAD, RETRY)
+        return "ok"
 
     def _current(self) -> dict[str, str]:
         with self._lock:

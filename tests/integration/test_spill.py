@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -37,7 +38,7 @@ from mutt.store.tables import ingest_spill
 from mutt.streams import books, bound
 from mutt.streams.connect import connect
 from mutt.web.health import ingest_health
-from mutt.web.ingest import make_ingest
+from mutt.web.ingest import keys_of, make_ingest
 from tests.bench import Bench, benches
 from tests.servers import Live, live_redis, memory, scratch
 from tests.waiting import wait_until
@@ -57,10 +58,10 @@ class Ingest:
         self.settings = Settings.from_env({}, redis_url=redis_url, database_url=database_url, **told)
         self.services = Services(self.settings, lambda *_, **__: None, role="ingest", web=True)
         self.app = make_ingest(self.services)
-        self.app.register_blueprint(ingest_health(self.services))
+        self.app.register_blueprint(ingest_health(self.services, keys_of(self.app).need))
 
-    def post(self, body: Any, **headers: str) -> Any:
-        told = {"X-API-KEY": KEY} | {name.replace("_", "-"): value for name, value in headers.items()}
+    def post(self, body: Any, key: str = KEY, **headers: str) -> Any:
+        told = {"X-API-KEY": key} | {name.replace("_", "-"): value for name, value in headers.items()}
         return self.app.test_client().post("/ingest", data=orjson.dumps(body), headers=told)
 
     def takes(self, body: Any, **headers: str) -> str:
@@ -365,6 +366,19 @@ def test_a_late_round_that_did_not_go_in_is_the_only_one(house: House, own_redis
     assert house.bench.events == {"accepted": 2, "settled": 2}
 
 
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_repeat_is_known_again_if_it_flows_back_within_the_window(
+    own_redis: Live, database_url: str, in_time: bool
+) -> None:
+    """The bound that docs/reliability.md states: Redis' memory of the first one runs on during the outage."""
+    with house_on(own_redis.url, database_url, ingest_dedup_window=60.0 if in_time else 1.5) as house:
+        assert house.ingest.takes(one("a", event_id="own")) == "queued"
+        spill_some(house, own_redis, one("a", event_id="own"), one("a", event_id="own"))
+        time.sleep(0 if in_time else 1.5)
+        house.settle()
+        assert house.messages() == (["a"] if in_time else ["a", "a"]), "of two that were spilled one is known"
+
+
 # ---- those who let it flow back
 
 
@@ -605,7 +619,7 @@ def test_both_gone_is_a_503_and_each_is_found_again_without_a_restart(
         assert "spill" in house.ingest.refuses(one("no"))["detail"]
         house.ingest.refuses(one("no"))
         assert house.ingest.get("/readyz").status_code == 503
-        assert set(house.ingest.get("/readyz").get_json()["needs"]) == {"redis", "spill"}
+        assert set(house.ingest.get("/readyz").get_json()["needs"]) == {"redis", "spill", "keys"}
 
         own_postgres.start()
         wait_until(lambda: house.ingest.post(one("c")).status_code == 202, 10, "PostgreSQL to be found again")
@@ -732,6 +746,37 @@ def test_an_ingest_without_a_spill_asks_nothing_of_postgres(own_redis: Live) -> 
     assert ingest.get("/readyz").get_json()["needs"].keys() == {"redis"}
     assert ingest.get("/metrics").status_code == 200
     assert not {"spill", "engine"} & vars(ingest.services).keys()
+
+
+def test_an_ingest_that_began_without_redis_is_not_ready_until_it_has_read_the_keys(
+    house: House, own_redis: Live
+) -> None:
+    """It can't tell who may send; one that read them goes on with its copy."""
+    key = "a key in Redis"
+    house.bench.redis.hset(names.KEYS, hashlib.sha256(key.encode()).hexdigest(), "them")
+    assert house.ingest.post(one(), key).status_code == 202
+    own_redis.kill()
+    assert house.ingest.post(one(), key).get_json()["spilled"]
+    assert house.ingest.get("/readyz").status_code == 200
+
+    late = Ingest(own_redis.url, house.ingest.settings.database_url)
+    ready = late.get("/readyz")
+    needs = ready.get_json()["needs"]
+    assert (ready.status_code, needs["spill"]) == (503, "ok")
+    assert "Redis" in needs["keys"]
+    assert late.takes(one()) == "spilled", "with the key that the environment brings"
+    refused = late.post(one(), key)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert "they are in Redis" in refused.get_json()["detail"]
+    assert "asked again every 2 s" in refused.get_json()["detail"]
+
+    own_redis.start()
+    wait_until(lambda: late.get("/readyz").status_code == 200, 10, "the keys to be read")
+    assert late.get("/readyz").get_json()["needs"] == {"redis": "ok", "spill": "ok", "keys": "ok"}
+    own_redis.kill()
+    assert late.post(one(), key).status_code == 202
+    assert late.get("/readyz").status_code == 200
+    late.close()
 
 
 # ---- who knows of it
