@@ -165,7 +165,7 @@ class MoogClient:
 
     def _broken(self, started_at: float | None) -> Answer:
         """What to say while an exception is handled that nobody thought of."""
-        said = self._hide(traceback.format_exc(limit=-5).encode())
+        said = self._hide(traceback.format_exc(limit=-5).encode(errors="replace"))
         log.error("forwarding failed: %s", said)
         return Answer(kind=Kind.BROKEN, reason=Reason.BROKEN, text=said[-TRACE_MAX:], started_at=started_at)
 
