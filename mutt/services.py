@@ -141,7 +141,7 @@ class Services:
         s.need("moog_url")
         return Forwarder(
             Held(self.alert_stream, self.consumer, budgeted=True),
-            MoogClient.from_settings(s),
+            MoogClient.from_settings(s, interrupts=(SoftTimeLimitExceeded,)),
             Terms(
                 turn=s.moog_turn,
                 batch=s.moog_batch_size,

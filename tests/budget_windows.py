@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ class Fleet:
         """When each request's first byte left, by the forwarders' own clock: the one of this machine."""
         return sorted(float(line) for line in self._starts.read_text().splitlines())
 
+    def faults(self) -> Counter[str]:
+        """How many forwarders were found ``killed``, and how many ``stopped``."""
+        noted = Path(_faults_beside(str(self._starts)))
+        return Counter(noted.read_text().split() if noted.exists() else [])
+
     def wait_for_starts(self, more: int, timeout: float = 30) -> None:
         """Until so many more requests were started."""
         enough = len(self.starts()) + more
@@ -91,13 +97,21 @@ def main() -> None:
     for _ in range(orders.forwarders):
         _spawn(orders)
     parent = psutil.Process()
+    faults = os.open(_faults_beside(orders.starts), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     while True:
         time.sleep(STALL)
         for child in parent.children():
             if child.status() == psutil.STATUS_STOPPED:
+                os.write(faults, b"stopped\n")
                 child.send_signal(signal.SIGCONT)
-        while os.waitpid(-1, os.WNOHANG)[0]:
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if os.WIFSIGNALED(found[1]):
+                os.write(faults, b"killed\n")
             _spawn(orders)
+
+
+def _faults_beside(starts: str) -> str:
+    return starts + ".faults"
 
 
 def _spawn(orders: Orders) -> None:

@@ -164,8 +164,10 @@ function gate.report(o, r)
   local now = clock()
   redis.call('HINCRBY', BREAKER, 'reported', 1)
   if r.kind == 'accepted' then redis.call('HINCRBY', BREAKER, 'accepted', 1) end
-  -- Nothing was sent under this permit, and nothing ever will be: the grant goes back.
-  if r.kind == 'unsent' then redis.call('ZREM', LOG, r.token) end
+  -- Nothing was sent under this permit, and nothing ever will be: the grant goes back. What MUTT itself failed on has
+  -- no token where something was sent.
+  local unsent = r.kind == 'unsent' or r.kind == 'broken'
+  if unsent then redis.call('ZREM', LOG, r.token) end
   if r.pause_us > 0 then
     local until_us = math.max(number('pause_until'), now + math.min(r.pause_us, o.gate.pause_max_us))
     redis.call('HSET', BREAKER, 'pause_until', exact(until_us))
@@ -181,7 +183,7 @@ function gate.report(o, r)
     if state == 'half_open' or redis.call('HINCRBY', BREAKER, 'failures', 1) >= o.gate.threshold then
       open(o, now, r.reason)
     end
-  elseif r.kind == 'unsent' and state == 'half_open' then
+  elseif unsent and state == 'half_open' then
     -- Nothing was learnt: the next one may probe at once.
     turn('open', {'until', exact(now)})
     redis.call('DEL', LOCK)
@@ -190,11 +192,11 @@ end
 
 -- One more request for an alert, kept as "requests:strikes:accepted". A failure counts against the alert only if
 -- Moog took another since the last one; so does a 401, 403 or 404: a firewall in front of Moog answers like that to
--- one alert's text, and while the key or the address is wrong Moog takes nothing, so nothing counts. Returns the
--- strikes that this one brought it to.
+-- one alert's text, and while the key or the address is wrong Moog takes nothing, so nothing counts. Likewise where MUTT
+-- itself fails: on this alert, or on every one. Returns the strikes that this one brought it to.
 function gate.strike(o, entry, r)
   if r.kind == 'unsent' then return 0 end
-  local failed = r.kind == 'failed' or r.kind == 'trip'
+  local failed = r.kind == 'failed' or r.kind == 'trip' or r.kind == 'broken'
   local accepted = number('accepted')
   local requests, strikes, seen = string.match(redis.call('HGET', TRIES, entry.alert) or '', '(%d+):(%d+):(%d*)')
   requests, strikes, seen = tonumber(requests or '0') + 1, tonumber(strikes or '0'), tonumber(seen or '')

@@ -49,6 +49,10 @@ OF_ALERTS = {
         "Moog, or a firewall before it, refused the key for this alert five times while it took others.",
         "Look for what in its text a firewall might refuse; then edit a copy or replay.",
     ),
+    "forwarding failed": Remedy(
+        "MUTT itself failed on this alert five times while Moog took others: a fault in MUTT.",
+        "Report the traceback; replay it with a MUTT that mends it.",
+    ),
     "undecodable": Remedy(
         "This entry can't be read: another version of MUTT wrote it, or it is damaged.",
         "Replay it: what is damaged is read again from its row in alerts. If it stays, it has none, or a newer MUTT "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import logging
 import math
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,11 +23,15 @@ from mutt.budget.permit import Permit
 from mutt.errors import PermitExpired, SettingsError
 from mutt.moog.connection import Exchange, GatedAdapter
 from mutt.moog.dialects import DIALECTS, Dialect
-from mutt.moog.outcome import Answer, Reason, judge
+from mutt.moog.outcome import Answer, Kind, Reason, judge
 from mutt.settings import Settings
+
+log = logging.getLogger("mutt.moog")
 
 #: As much of an answer is read, in bytes.
 ANSWER_MAX = 64 * 1024
+#: Characters of a traceback that are kept with an alert.
+TRACE_MAX = 2000
 #: Connections kept open; the most recently used is taken first, so that a quiet time keeps few.
 CONNECTIONS = 32
 
@@ -57,7 +63,7 @@ class MoogClient:
 
     ``timeout`` bounds the whole exchange in seconds, from opening the connection to the last byte of the answer;
     only the look-up of a name can't be cut short, and nothing was sent then. ``idle`` is how many seconds a
-    connection may have been unused.
+    connection may have been unused. ``interrupts`` are exceptions that end a worker's work from outside (a time limit).
     Raises :class:`SettingsError` for an address that holds a user or a key, or a key that no header can carry.
     """
 
@@ -70,6 +76,7 @@ class MoogClient:
         timeout: float = 10.0,
         *,
         idle: float = 30.0,
+        interrupts: tuple[type[Exception], ...] = (),
     ) -> None:
         parts = urlsplit(url)
         self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -78,7 +85,7 @@ class MoogClient:
                 "MOOG_URL", self._shown, "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
             )
         self._url, self._dialect = url, dialect
-        self._timeout, self._idle = timeout, idle
+        self._timeout, self._idle, self._interrupts = timeout, idle, interrupts
         self._headers = _Headers(dialect.headers(secret, user))
         self._hidden = _spellings(secret, user) if secret else ()
         self._adapter = GatedAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
@@ -86,7 +93,7 @@ class MoogClient:
         self._threads = threading.local()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> MoogClient:
+    def from_settings(cls, settings: Settings, *, interrupts: tuple[type[Exception], ...] = ()) -> MoogClient:
         """The client that the settings describe. Raises :class:`SettingsError`."""
         settings.need("moog_url")
         return cls(
@@ -95,6 +102,7 @@ class MoogClient:
             settings.moog_api_key,
             settings.moog_user,
             settings.moog_timeout,
+            interrupts=interrupts,
         )
 
     def __repr__(self) -> str:
@@ -103,10 +111,17 @@ class MoogClient:
     def send(self, alerts: Sequence[Alert], permit: Permit) -> Answer:
         """POST ``alerts`` as one request, if ``permit`` still holds when its first byte would go out.
 
-        Never raises for what the network or Moog does. Where opening the connection took longer than the permit
+        Never raises for what the network or Moog does, nor for an alert that MUTT itself fails on: ``broken``, with the
+        traceback. Where opening the connection took longer than the permit
         lived, nothing is sent and the connection is kept for the next permit.
         """
-        return self._exchange(self._dialect.body(alerts), permit)
+        try:
+            body = self._dialect.body(alerts)
+        except Exception as error:
+            if isinstance(error, self._interrupts):
+                raise
+            return self._broken(None)
+        return self._exchange(body, permit)
 
     def warm(self) -> Answer:
         """Open a connection if none is kept, and send nothing.
@@ -134,6 +149,10 @@ class MoogClient:
         except _BROKEN as broken:
             error = Reason.TIMEOUT if exchange.timed_out else classify(broken)
             text = describe(broken)
+        except Exception as error:
+            if isinstance(error, self._interrupts):
+                raise
+            return self._broken(exchange.started_at)
         return judge(
             None if response is None else response.status_code,
             said,
@@ -143,6 +162,12 @@ class MoogClient:
             text=text or self._hide(said),
             started_at=exchange.started_at,
         )
+
+    def _broken(self, started_at: float | None) -> Answer:
+        """What to say while an exception is handled that nobody thought of."""
+        said = self._hide(traceback.format_exc(limit=-5).encode(errors="replace"))
+        log.error("forwarding failed: %s", said)
+        return Answer(kind=Kind.BROKEN, reason=Reason.BROKEN, text=said[-TRACE_MAX:], started_at=started_at)
 
     def _post(self, body: bytes) -> requests.Response:
         return self._session().post(

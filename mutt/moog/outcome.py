@@ -30,6 +30,7 @@ class Kind(enum.StrEnum):
     REFUSED = "refused"  #: bisect the batch, park the one bad alert
     THROTTLED = "throttled"  #: everyone pauses, then the same again
     UNSENT = "unsent"  #: the permit ran out: nothing was sent
+    BROKEN = "broken"  #: MUTT itself failed on it: others first, and parked if it is this alert alone
 
 
 class Reason(enum.StrEnum):
@@ -50,6 +51,7 @@ class Reason(enum.StrEnum):
     REFUSED = "refused"
     SUCCESS_FALSE = "success_false"
     EXPIRED = "expired"
+    BROKEN = "forwarding failed"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

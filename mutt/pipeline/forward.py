@@ -31,7 +31,14 @@ STRIKES = 5
 BACKOFF_BASE = 1.0
 
 #: What an answer tells the breaker (budget/gate.lua). An answer that is neither good nor bad shows Moog alive.
-REPORTS = {"delivered": "accepted", "retry": "failed", "auth": "trip", "config": "trip", "unsent": "unsent"}
+REPORTS = {
+    "delivered": "accepted",
+    "retry": "failed",
+    "auth": "trip",
+    "config": "trip",
+    "unsent": "unsent",
+    "broken": "broken",
+}
 
 #: Seconds that everyone pauses after a 429 that does not say how long.
 PAUSE = 1.0
@@ -159,6 +166,12 @@ class Forwarder:
             self._finish(pairs, answer, permit, turn, Status.DELIVERED)
         elif answer.kind in ("refused", "too_large"):
             self._refused(pairs, answer, permit, turn)
+        elif answer.kind == "broken" and len(pairs) > 1:
+            # MUTT itself failed on one of these: each goes alone next, so that its neighbours don't pay.
+            entries = [entry for entry, _ in pairs]
+            self._lanes.release(entries, 0.0, report=_report("alone", permit))
+            self._lanes.settle([], report=_report("broken", permit, answer))
+            turn.returned += [str(alert.alert_id) for _, alert in pairs]
         else:
             self._hand_back(pairs, answer, permit, turn)
 
@@ -243,12 +256,12 @@ class Forwarder:
     def _hand_back(
         self, pairs: Sequence[tuple[Entry, Alert]], answer: Answered, permit: Permit, turn: Turn
     ) -> None:
-        """The same again later; parked only if Moog keeps refusing this one while it takes others."""
+        """The same again later; parked only if it keeps failing, at Moog or in MUTT, while Moog takes others."""
         entries = [entry for entry, _ in pairs]
         kind = REPORTS.get(answer.kind, "alive")
         delay = 0.0
         # Also after a 429: everyone pauses, and then others go first, or one that is always throttled keeps them out.
-        if kind == "failed" or answer.kind == "throttled":
+        if kind in ("failed", "broken") or answer.kind == "throttled":
             most = min(
                 self._terms.claim, BACKOFF_BASE * 2 ** min(10, max(entry.requests for entry in entries))
             )
@@ -268,9 +281,11 @@ def _report(kind: str, permit: Permit, answer: Answered | None = None) -> dict[s
     pause = 0.0
     if answer is not None:
         pause = answer.retry_after or (PAUSE if answer.kind == "throttled" else 0.0)
+    # Of what MUTT failed on, nobody but the answer knows whether it was sent: then the grant is used.
+    used = kind == "broken" and answer is not None and answer.started_at is not None
     return {
         "kind": kind,
-        "token": permit.token,
+        "token": "" if used else permit.token,
         "generation": permit.generation,
         "reason": str(answer.reason) if answer else "",
         "pause_us": round(pause * 1e6),

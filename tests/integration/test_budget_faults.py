@@ -84,6 +84,9 @@ def test_thirty_forwarders_that_die_and_stall_at_a_jittery_redis_that_restarts_n
             client.client_pause(round(LASTS / 8 * 1000))
         fleet.wait_for_starts(LIMIT)
         elapsed(LASTS / 4)
+        wait_until(
+            lambda: {"killed", "stopped"} <= fleet.faults().keys(), 30, "forwarders that died and stalled"
+        )
         within_budget(fleet, moog)
 
 

@@ -7,12 +7,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 import redis
 
 from mutt import names
 from mutt.alert import Status
 from mutt.budget.arithmetic import Budget
+from mutt.moog.client import MoogClient
+from mutt.moog.connection import Exchange
+from mutt.moog.dialects import DIALECTS
 from mutt.moog.outcome import Reason
 from mutt.moogsim.book import most_in_window
 from mutt.moogsim.script import MARKER, Behaviour, Step
@@ -465,3 +469,94 @@ def test_the_holder_of_a_probe_that_dies_is_followed_by_another(make, client, mo
     turns_until(alive, lambda: len(works.outcomes()) == 2)
     assert breaker(client) == ("closed", "")
     works.assert_books(raised=2, delivered=2, waiting=0)
+
+
+# What MUTT itself fails on:
+
+
+def _signature(told):
+    if told.description.startswith(MARKER):
+        raise RuntimeError("no words for it")
+    return told.signature
+
+
+def failing_client(moog, *, interrupts=()):
+    dialect = DIALECTS["enterprise"]
+    failing = msgspec.structs.replace(dialect, fields={**dialect.fields, "signature": _signature})
+    return MoogClient(moog.enterprise_url, failing, "", timeout=5.0, interrupts=interrupts)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_an_alert_that_mutt_fails_on_is_parked_with_the_traceback_and_its_neighbours_go(
+    make, client, moog, batch
+):
+    works = make(limit=3000, period=60.0, claim=0.2, batch=batch)
+    bad = alert(0, text=MARKER, lane="critical", signature="bad")
+    works.raise_alerts(bad, alert(50, signature="bad"), *(alert(n) for n in range(1, 8)))
+    forwarder = works.forwarder(failing_client(moog), dice=lambda: 0.2)
+
+    def done() -> bool:
+        works.raise_alerts(alert(100, lane="info"))
+        return bool(works.letters())
+
+    turns = turns_until(forwarder, done)
+    turns += turns_until(forwarder, lambda: not works.stream.size())
+    assert [parked for turn in turns for parked in turn.parked] == [str(bad.alert_id)]
+    (letter,) = works.letters()
+    assert b'"reason":"forwarding failed"' in letter[b"why"]
+    assert b"no words for it" in letter[b"why"] and b"_signature" in letter[b"why"]
+    outcomes = {outcome.alert.description: outcome.status for outcome in works.outcomes()}
+    assert outcomes.pop(bad.description) is Status.PARKED
+    assert set(outcomes.values()) == {Status.DELIVERED}
+    assert {f"down {n}" for n in (50, *range(1, 8))} <= outcomes.keys(), "also the one that was behind it"
+    assert client.zcard(names.BUDGET) == len(moog.starts), "what was not sent took nothing of the budget"
+    assert breaker(client)[0] == "closed"
+    works.assert_books(parked=1, waiting=0)
+    works.assert_nothing_kept()
+
+
+def test_a_mutt_that_fails_on_every_alert_parks_none_and_spends_nothing(make, client, moog):
+    works = make(limit=3, period=60.0, claim=0.01)
+    told = alert(text=MARKER)
+    works.raise_alerts(told)
+    forwarder = works.forwarder(failing_client(moog), dice=lambda: 0.0)
+    turns = [forwarder.forward_turn() for _ in range(30)]
+    assert {turn.reason for turn in turns} == {Reason.BROKEN}
+    assert (client.zcard(names.BUDGET), moog.starts) == (0, [])
+    works.assert_books(raised=1, waiting=1, parked=0)
+    turns_until(works.forwarder(moog.enterprise_url), lambda: works.outcomes())
+    works.assert_books(raised=1, delivered=1, waiting=0)
+
+
+def test_what_mutt_fails_on_after_the_first_byte_has_used_its_grant(make, client, moog, monkeypatch):
+    works = make(limit=3, period=60.0)
+    works.raise_alerts(alert())
+    start = Exchange.start
+
+    def started(self):
+        start(self)
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(Exchange, "start", started)
+    turn = works.forwarder(moog.enterprise_url, dice=lambda: 0.0).forward_turn()
+    assert (turn.reason, len(turn.returned), len(turn.first_bytes)) == (Reason.BROKEN, 1, 1)
+    assert client.zcard(names.BUDGET) == 1
+
+
+def test_a_probe_that_mutt_fails_on_lets_the_next_one_probe(make, client, moog):
+    works = make(threshold=1, timeout=0.05, claim=0.5)
+    moog.script.set(Step(Behaviour.ERROR, times=1))
+    works.raise_alerts(alert(1))
+    forwarder = works.forwarder(failing_client(moog), dice=lambda: 0.2)
+    forwarder.forward_turn()
+    assert breaker(client)[0] == "open"
+    works.raise_alerts(alert(0, text=MARKER, lane="critical"))
+    turns_until(forwarder, lambda: len(works.outcomes()) == 1)
+    assert breaker(client)[0] == "closed"
+
+
+def test_a_time_limit_is_no_fault_of_an_alert(make, moog):
+    works = make()
+    works.raise_alerts(alert(text=MARKER))
+    with pytest.raises(RuntimeError):
+        works.forwarder(failing_client(moog, interrupts=(RuntimeError,))).forward_turn()

@@ -55,8 +55,9 @@ def test_each_answer_has_one_meaning(status, body, error, kind, reason):
 
 
 def test_each_kind_has_a_row():
-    assert {row[3] for row in ANSWERS} == set(Kind)
-    assert {row[4] for row in ANSWERS} == set(Reason)
+    # What MUTT itself fails on is no answer: the client says so.
+    assert {row[3] for row in ANSWERS} == set(Kind) - {Kind.BROKEN}
+    assert {row[4] for row in ANSWERS} == set(Reason) - {Reason.BROKEN}
 
 
 @pytest.mark.parametrize(
