@@ -46,6 +46,9 @@ EVALUATION_FAILED = "evaluation failed"
 #: Why what ends its workers is parked.
 KILLED = "killed its worker"
 
+#: So many times one entry's events are halved to find those that PostgreSQL does not take now.
+HALVINGS = 64
+
 #: Other workers may commit rows of this take while it is under way; each such surprise costs one more try.
 TRIES = 5
 
@@ -76,6 +79,15 @@ class Result:
     )  #: unhandled events by host and template
     letters: list[Follow] = field(default_factory=list)
     left: bool = False  #: for a newer worker: it is not settled
+    stuck: list[Item] = field(default_factory=list)  #: what PostgreSQL does not take now: an entry of its own
+    unsure: list[Item] = field(default_factory=list)  #: those that were not told apart: another one
+    why_stuck: str = ""
+    halved: int = 0
+
+    def raise_if_stuck(self) -> None:
+        """Raises StoreDown where nothing of it was worked: it is handed back as it is."""
+        if self.stuck and not (self.unsure or self.settled or self.duplicate or self.parked):
+            raise StoreDown(self.why_stuck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +178,11 @@ class Evaluator:
         results = [Result(entry) for entry in entries]
         together = [result for result in results if result.entry.attempts < ALONE_FROM]
         items = [item for result in together for item in self._open(result)]
-        self._work(_fold(items), reread=any(result.entry.attempts > 1 for result in together))
+        again = any(result.entry.attempts > 1 for result in together)
+        # Of several entries the caller tells apart which it is.
+        self._work(_fold(items), reread=again, apart=len(results) == 1 and len(items) > 1)
+        for result in together:
+            result.raise_if_stuck()
         for result in results:
             if result.entry.attempts >= ALONE_FROM:
                 self._alone(result)
@@ -183,12 +199,14 @@ class Evaluator:
             return
         try:
             self._suspects.note(entry, WHOLE)
-            for item in _fold(self._open(result)):
+            items = _fold(self._open(result))
+            for item in items:
                 if died_at.count(item.position) >= KILLS and not self._stands(item):
                     _park(item, KILLED, self._killed(entry, "on it"))
                     continue
                 self._suspects.note(entry, item.position)
-                self._work([item], reread=True)
+                self._work([item], reread=True, apart=len(items) > 1)
+            result.raise_if_stuck()
             self._suspects.forget(entry)
         except Exception as error:
             # An outage of either server is no death. To be ended from outside, by a time limit, is one.
@@ -207,17 +225,33 @@ class Evaluator:
         with self._store.transaction() as tx:
             return item.key in tx.stored([item.key])
 
-    def _work(self, items: list[Item], *, reread: bool) -> None:
-        """Commit these items together; halve them until the one that can't be written is alone."""
+    def _work(self, items: list[Item], *, reread: bool, apart: bool) -> None:
+        """Commit these items together; halve them until the one that can't be written is alone.
+
+        ``apart``: they are one entry's, and those that PostgreSQL does not take now are told from the others, if it
+        takes an ordinary row.
+        """
         if not items:
             return
-        why = self._fault(items, reread=reread)
+        result = items[0].result
+        try:
+            why = self._fault(items, reread=reread)
+        except StoreDown as error:
+            if not apart or not self._store.control_row():
+                raise
+            if len(items) == 1 or result.halved >= HALVINGS:
+                found = result.stuck if len(items) == 1 else result.unsure
+                found += [one for item in items for one in (item, *item.twins)]
+                result.why_stuck = str(error)
+                return
+            result.halved += 1
+            why = "", ""
         if why is None:
             return
         if len(items) > 1:
             middle = len(items) // 2
-            self._work(items[:middle], reread=reread)
-            self._work(items[middle:], reread=reread)
+            self._work(items[:middle], reread=reread, apart=apart)
+            self._work(items[middle:], reread=reread, apart=apart)
         elif self._store.control_row():
             _park(items[0], *why)
         else:
@@ -325,15 +359,16 @@ class Evaluator:
             ]
             follow.append(raise_alert(alert, self._policy.alert_queue_max))
         follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
-        n = result.entry.n
+        again = [_again(items) for items in (result.stuck, result.unsure) if items]
+        follow += [append for append, _ in again]
         counts = {
-            "events.queued": -n,
+            "events.queued": len(result.stuck) + len(result.unsure) - result.entry.n,
             "events.settled": result.settled,
             "events.duplicate": result.duplicate,
             "events.parked": result.parked,
             "alerts.raised": len(result.alerts),
             "alerts.waiting": len(result.alerts),
-            "ingest.bytes": -result.entry.size,
+            "ingest.bytes": sum(size for _, size in again) - result.entry.size,
         }
         return Move(result.entry, counts, follow)
 
@@ -497,6 +532,13 @@ def _park(item: Item, reason: str, detail: str) -> None:
     item.result.parked += 1
     _duplicates(item, but=item)
     item.result.letters.append(_letter(item.result.entry, fields, reason, detail))
+
+
+def _again(items: Sequence[Item]) -> tuple[Follow, int]:
+    """These events as an entry of their own, and the bytes of it: they wait, and hold nobody."""
+    segments = [Segment(item.batch_id, item.correlation_id, [item.event]) for item in items]
+    fields, size = codec.encode(Envelope(segments), n=len(items))
+    return {"op": "append", "stream": names.INGEST_STREAM, "fields": fields, "queue": "ingest_queue"}, size
 
 
 def _park_whole(result: Result, reason: str, detail: str) -> None:

@@ -23,6 +23,7 @@ from mutt.entry import Entry
 from mutt.errors import NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.moogsim.server import Simulator
+from mutt.pipeline import evaluate as pipeline
 from mutt.pipeline.evaluate import ALONE_FROM
 from mutt.services import Services
 from mutt.settings import Settings
@@ -137,15 +138,20 @@ def test_a_schema_that_was_not_migrated_is_an_outage_that_names_the_command(
     drains_in_one_go(bench, entries, 2)
 
 
-def test_a_lost_default_partition_is_an_outage_until_it_is_made_again(
+def test_a_lost_default_partition_is_an_outage_for_who_needs_it_until_it_is_made_again(
     bench: Bench, database_url: str
 ) -> None:
     bench.append(event(), event("CRITICAL b", received_at=datetime(1999, 1, 1, tzinfo=UTC)))
     psql(database_url, "DROP TABLE event_audit_log_default")
+    bench.held.settle(bench.evaluate(bench.take()))
+    assert bench.events == {"accepted": 2, "settled": 1, "queued": 1}
+    bench.check()
     entries = hands_back(bench, bench.take(), "mutt partitions ensure")
     with bench.sql() as conn:
         partitions.ensure(conn, datetime.now(UTC))
-    drains_in_one_go(bench, entries, 2)
+    bench.held.settle(bench.evaluate(entries))
+    assert bench.events == {"accepted": 2, "settled": 2}
+    bench.check()
 
 
 FAILS_FOR_BAD = (
@@ -198,16 +204,50 @@ def test_a_row_that_is_refused_with_an_outages_sqlstate_does_not_hold_its_neighb
     bench.check()
 
 
+@pytest.mark.parametrize("delivery", [1, ALONE_FROM])
+def test_the_neighbours_in_the_same_entry_are_written_too_and_what_is_stuck_becomes_an_entry_of_its_own(
+    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], delivery: int
+) -> None:
+    psql(database_url, *FAILS_FOR_BAD)
+    twice = event("CRITICAL bad", "bad-1", item=1)
+    nul = event("CRITICAL nul \0 byte", "nul-1")
+    bench.append(*good(5), twice, nul, *good(5), twice, event("b", "bad-2"))
+    for _ in range(delivery - 1):
+        bench.take_over()
+    time.sleep((CLAIM + 0.1) * (delivery > 1))
+    assert drains()["stuck"] == 1
+    assert len(bench.rows()) == len(bench.alerts()) == 10
+    assert bench.events == {"accepted": 14, "settled": 10, "parked": 1, "queued": 3}
+    bench.check()
+    time.sleep(CLAIM + 0.1)
+    assert drains()["stuck"] == 1
+    psql(database_url, "DROP TRIGGER fails ON event_audit_log")
+    time.sleep(CLAIM + 0.1)
+    drains()
+    assert bench.events == {"accepted": 14, "settled": 12, "duplicate": 1, "parked": 1}
+    bench.check()
+
+
+@pytest.mark.parametrize("one_entry", [True, False])
 def test_where_more_is_stuck_than_can_be_halved_the_rest_comes_apart(
-    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    database_url: str,
+    drains: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    one_entry: bool,
 ) -> None:
     """The stuck are told from the others over several drains; each drain asks a bounded number of times."""
     monkeypatch.setattr(base, "HALVINGS", 2)
+    monkeypatch.setattr(pipeline, "HALVINGS", 4)
     monkeypatch.setattr(base, "OUTAGE_REST", 0.05)
     monkeypatch.setattr(base, "STUCK_REST", 0.25)
     psql(database_url, *FAILS_FOR_BAD)
-    for n in range(16):
-        bench.append(event("CRITICAL x", f"{'bad' if n % 4 == 1 else 'good'}-{n}"))
+    events = [event("CRITICAL x", f"{'bad' if n % 4 == 1 else 'good'}-{n}") for n in range(16)]
+    if one_entry:
+        bench.append(*events)
+    else:
+        for one in events:
+            bench.append(one)
     wait_until(lambda: drains() and bench.events.get("settled") == 12, 10, "all that can be written")
     assert bench.letters() == []
     assert bench.events == {"accepted": 16, "settled": 12, "queued": 4}
