@@ -96,6 +96,13 @@ class NoRuleset(MuttError):
 class StoreDown(MuttError):
     """PostgreSQL can't be asked, or can't answer now."""
 
+    #: What PostgreSQL said, if it said anything: a server that is away or hangs does not.
+    sqlstate = ""
+
+    def __init__(self, message: str = "", sqlstate: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
 
 class PoisonRow(MuttError):
     """PostgreSQL refuses what at least one of these rows holds; ``sqlstate`` says why."""

@@ -81,13 +81,13 @@ class Result:
     left: bool = False  #: for a newer worker: it is not settled
     stuck: list[Item] = field(default_factory=list)  #: what PostgreSQL does not take now: an entry of its own
     unsure: list[Item] = field(default_factory=list)  #: those that were not told apart: another one
-    why_stuck: str = ""
+    why_stuck: tuple[str, str] = ("", "")  #: what PostgreSQL said, and its SQLSTATE
     halved: int = 0
 
     def raise_if_stuck(self) -> None:
         """Raises StoreDown where nothing of it was worked: it is handed back as it is."""
         if self.stuck and not (self.unsure or self.settled or self.duplicate or self.parked):
-            raise StoreDown(self.why_stuck)
+            raise StoreDown(*self.why_stuck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +237,12 @@ class Evaluator:
         try:
             why = self._fault(items, reread=reread)
         except StoreDown as error:
-            if not apart or not self._store.control_row():
+            if not (apart and error.sqlstate and self._store.control_row()):
                 raise
             if len(items) == 1 or result.halved >= HALVINGS:
                 found = result.stuck if len(items) == 1 else result.unsure
                 found += [one for item in items for one in (item, *item.twins)]
-                result.why_stuck = str(error)
+                result.why_stuck = str(error), error.sqlstate
                 return
             result.halved += 1
             why = "", ""

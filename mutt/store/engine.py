@@ -189,7 +189,7 @@ def fault(error: Exception) -> MuttError:
         return AlreadyStored(said)
     if state == _CHECK_VIOLATION and cause.diag.constraint_name is None:  # type: ignore[union-attr]
         # No partition for the row: the table is at fault, not the row.
-        return StoreDown(f"{state} {said}: run `mutt partitions ensure`")
+        return StoreDown(f"{state} {said}: run `mutt partitions ensure`", state)
     if state[:2] in ("22", "23", "54"):
         return PoisonRow(said, state)
-    return StoreDown(f"{state} {said}{_REMEDIES.get(state, '')}".strip())
+    return StoreDown(f"{state} {said}{_REMEDIES.get(state, '')}".strip(), state)

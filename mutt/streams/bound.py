@@ -25,6 +25,9 @@ MEMORY_SHARE = 0.8
 #: Seconds between two looks at Redis' memory.
 MEMORY_EVERY = 1.0
 
+#: Seconds between two tries to take a note back.
+PAY_EVERY = 0.25
+
 #: A full Redis takes this note, too: what it is about makes room.
 #: A delivery has one note: of what is in work now. Without a position it is taken back.
 NOTE = """#!lua flags=allow-oom
@@ -170,12 +173,15 @@ class Inlet:
 class Suspects:
     """Which events of an entry were in work when a worker died: one note a delivery.
 
-    A note that can't be taken back because Redis is away is owed: it is taken back before anything else is asked.
+    A note that can't be taken back because Redis is away is owed: it is taken back as soon as Redis answers, for
+    another worker may read it, and before anything else is asked.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._owed: dict[tuple[str, int], Entry] = {}
+        self._lock = threading.Lock()
+        self._payer: threading.Thread | None = None
 
     def read(self, entry: Entry) -> list[int]:
         """Where the workers of its earlier deliveries were when they died."""
@@ -190,16 +196,28 @@ class Suspects:
 
     def withdraw(self, entry: Entry) -> None:
         """Its worker lives: this delivery's note is none, now or when Redis is back."""
-        self._owed[entry.id, entry.attempts] = entry
-        with contextlib.suppress(redis.RedisError):
+        with self._lock:
+            self._owed[entry.id, entry.attempts] = entry
+        try:
             self.pay()
+        except redis.RedisError:
+            if not (self._payer and self._payer.is_alive()):
+                self._payer = threading.Thread(target=self._pay_later, daemon=True)
+                self._payer.start()
 
     def pay(self) -> None:
         """Take back what is owed. Raises RedisError."""
+        with self._lock:
+            while self._owed:
+                owed = next(iter(self._owed))
+                self._note(self._owed[owed])
+                del self._owed[owed]
+
+    def _pay_later(self) -> None:
         while self._owed:
-            owed = next(iter(self._owed))
-            self._note(self._owed[owed])
-            del self._owed[owed]
+            time.sleep(PAY_EVERY)
+            with contextlib.suppress(redis.RedisError):
+                self.pay()
 
     def forget(self, entry: Entry) -> None:
         self._client.hdel(names.SUSPECTS, entry.id)

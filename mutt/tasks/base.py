@@ -154,7 +154,7 @@ def _work_shares(
         try:
             moves = work(share)
         except StoreDown as error:
-            if not control_row():
+            if not (error.sqlstate and control_row()):
                 _hand_back(held, [*share, *itertools.chain(*left)], apart=halved > 0)
                 raise
             if len(share) > 1 and halved < HALVINGS:

@@ -503,6 +503,22 @@ def test_an_outage_of_both_servers_is_no_death_and_what_is_owed_is_paid_when_red
     bench.check()
 
 
+def test_a_worker_that_lives_takes_its_note_back_before_another_counts_it(
+    pair: list[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to do that would make it ask."""
+    one, other = pair
+    one.append(event())
+    [entry] = deliver_again(one, ALONE_FROM)
+    suspects = one.services.evaluator._suspects
+    suspects.note(entry, 0)
+    with monkeypatch.context() as away:
+        away.setattr(suspects, "_client", connect("redis://127.0.0.1:1/0", timeout=0.1))
+        suspects.withdraw(entry)
+        assert other.services.evaluator._suspects.read(entry) == [0]
+    wait_until(lambda: other.services.evaluator._suspects.read(entry) == [], 5, "the note to be taken back")
+
+
 def test_nothing_is_parked_for_deaths_while_postgresql_takes_no_row(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
