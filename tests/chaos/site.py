@@ -92,6 +92,13 @@ class Site:
         self.links.lead("ingest", int(self.stack.up["ingest"].rpartition(":")[2]))
         for key in KEYS:
             self.redis.hset(names.KEYS, hashlib.sha256(key.encode()).hexdigest(), key)
+        # Ingest looks at them every two seconds; until then they are none.
+        for key in KEYS:
+            wait_until(lambda key=key: self._is_known(key), 10, "ingest to know the senders' keys")
+
+    def _is_known(self, key: str) -> bool:
+        answer = requests.post(self.ingest, b"", headers={"X-API-KEY": key}, timeout=5)
+        return answer.status_code == requests.codes.bad_request  # it holds no event
 
     def take_over(self, replica: Live) -> None:
         """From now on ``replica`` is Redis."""
