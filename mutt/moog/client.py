@@ -118,6 +118,7 @@ class MoogClient:
         try:
             body = self._dialect.body(alerts)
         except Exception as error:
+            # Whatever it is, it is about these alerts: raised, they would stay in their lane without a reason.
             if isinstance(error, self._interrupts):
                 raise
             return self._broken(None)
@@ -150,6 +151,7 @@ class MoogClient:
             error = Reason.TIMEOUT if exchange.timed_out else classify(broken)
             text = describe(broken)
         except Exception as error:
+            # As above; the request may have begun.
             if isinstance(error, self._interrupts):
                 raise
             return self._broken(exchange.started_at)

@@ -13,7 +13,7 @@ import orjson
 
 from mutt import codec
 from mutt.entry import Part, short_hash
-from mutt.errors import StreamAway, Unavailable
+from mutt.errors import UNREACHABLE, StreamAway, Unavailable
 from mutt.event import Envelope, Event, Segment, uuid7
 from mutt.formats.base import Parsed
 from mutt.pipeline.ports import Inlet, Spill
@@ -118,7 +118,7 @@ class Acceptor:
         if self._spill is None:
             return self._append(round_, deadline)
         if self._monotonic() < self._away_until:
-            return self._keep(round_, self._spill, deadline, StreamAway(self._why))
+            return self._keep(round_, self._spill, deadline, StreamAway(self._why or UNREACHABLE))
         try:
             replies = self._append(round_, deadline - SPILL_TIME)
         except StreamAway as away:

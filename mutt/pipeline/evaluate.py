@@ -306,6 +306,7 @@ class Evaluator:
             _park_whole(result, "undecodable", str(error))
             return []
         except Exception as error:
+            # Decoding is total; should it fail, this entry alone pays for it, once it is alone.
             if entry.attempts < ALONE_FROM or isinstance(error, (MemoryError, *self._interrupts)):
                 raise
             _park_whole(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])

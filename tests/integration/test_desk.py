@@ -361,6 +361,8 @@ def damaged_behind(bench: Bench) -> Alert:
     (behind,) = bench.behind(first)
     key = names.BEHIND + short_hash(first.signature)
     bench.redis.rpush(key, bench.redis.lpop(key)[:-9])  # type: ignore[arg-type, index]
+    lifted = short_hash(first.signature), f"critical {behind.alert_id}"  # it had its signature move up
+    bench.redis.hset(names.LIFTED, *lifted)
     bench.redis.xgroup_create(lane, names.GROUP, "0")
     bench.redis.xreadgroup(names.GROUP, "test", {lane: ">"})
     ((id_, fields),) = books.entries(bench.redis, lane)
@@ -370,6 +372,7 @@ def damaged_behind(bench: Bench) -> Alert:
     bench.services.alert_stream.settle([move])
     bench.record()
     assert bench.services.lanes.room("minor") == bench.settings.alert_queue_max
+    assert not bench.redis.hexists(names.LIFTED, lifted[0]), "nobody is left who needs it"
     return behind
 
 
@@ -545,6 +548,21 @@ def test_the_copy_of_an_alert_goes_to_its_lane_under_the_same_signature(bench: B
     bench.check()
     (note,) = notes(bench)
     assert note.after["changed"] == "lane, severity, description"
+
+
+def test_what_was_sent_again_is_told_also_where_its_row_could_not_be_written(
+    bench: Bench, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(bench)
+
+    def away(*_args: Any) -> None:
+        raise StoreDown("gone in between")
+
+    monkeypatch.setattr("mutt.letters.desk.alert_rows.set_status", away)
+    order = carry_out(desk, "moog", REPLAY, ids=standing(bench, "moog"), now=True)
+    assert (order.letters, order.missing) == (1, [])
+    assert len(bench.lane("minor")) == 1
+    assert alert_books(bench) == {"raised": 1, "waiting": 1}
 
 
 def test_that_a_copy_waits_is_no_end_of_one_that_is_at_moog_already(bench: Bench, desk: Desk) -> None:
