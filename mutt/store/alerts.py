@@ -32,17 +32,20 @@ from sqlalchemy.dialects.postgresql import insert as into
 from mutt.alert import Alert, Outcome, Status
 from mutt.event import Event, State
 from mutt.store.audit import Key, key_table
+from mutt.store.copying import Copy
 from mutt.store.tables import alerts, recent_clears
 
 _fields = Alert.__struct_fields__
 _columns = [alerts.c[name] for name in _fields]
 _row = alerts.c
 
+_ALERTS = Copy(alerts, _fields)
+
 
 def insert(conn: Connection, new: Sequence[Alert]) -> None:
     """Write new alerts, in the transaction of their audit rows. They wait."""
     if new:
-        conn.execute(into(alerts), [msgspec.structs.asdict(alert) for alert in new])
+        _ALERTS.write(conn, [msgspec.structs.astuple(alert) for alert in new])
 
 
 def by_events(conn: Connection, keys: Sequence[Key]) -> dict[Key, list[tuple[Alert, Status]]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -27,12 +25,11 @@ from sqlalchemy import (
 from mutt.errors import AlreadyStored, PoisonRow, StoreDown
 from mutt.event import Event
 from mutt.rules.rule import Verdict
+from mutt.store.copying import Copy
 from mutt.store.engine import transaction
 from mutt.store.tables import audit_ledger, event_audit_log
 
 Key = tuple[UUID, datetime]
-
-_READ_SIZE = 1 << 18  # bytes handed to libpq at a time
 
 
 class AuditRow(NamedTuple):
@@ -63,8 +60,7 @@ class Stored(NamedTuple):
     handling: str
 
 
-_NULL = "\\N"
-_COPY = f"COPY {event_audit_log.name} ({', '.join(AuditRow._fields)}) FROM STDIN"
+_AUDIT = Copy(event_audit_log, AuditRow._fields)
 
 
 def audit_row(
@@ -95,36 +91,7 @@ def copy_rows(conn: Connection, rows: Sequence[AuditRow]) -> None:
 
     Within ``translated()``, :class:`AlreadyStored` means that a key is there, :class:`PoisonRow` that a value can't be.
     """
-    blob = "".join([encode(row) for row in rows]).encode()
-    with contextlib.closing(conn.connection.cursor()) as cursor:
-        cursor.copy_expert(_COPY, io.BytesIO(blob), _READ_SIZE)
-
-
-def encode(row: AuditRow) -> str:
-    """One line of COPY's text format. Every text is escaped; ids, times and numbers can't hold what needs it."""
-    fields = (
-        row.event_id.hex,
-        row.received_at.isoformat(),
-        row.occurred_at.isoformat(),
-        _text(row.hostname),
-        _NULL if row.severity is None else str(row.severity),
-        _text(row.source),
-        _text(row.message),
-        _NULL if row.matched_rule_id is None else str(row.matched_rule_id),
-        str(row.ruleset_version),
-        _text(row.handling),
-        _NULL if row.team is None else _text(row.team),
-        _text(row.batch_id),
-        str(row.item),
-        _text(row.correlation_id),
-        _text(row.raw),
-    )
-    return "\t".join(fields) + "\n"
-
-
-def _text(value: str) -> str:
-    # The backslash first: it is what the others become. A replace that finds nothing costs next to nothing.
-    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    _AUDIT.write(conn, rows)
 
 
 def write_ledger(conn: Connection, rows: int, alerts: int) -> None:
