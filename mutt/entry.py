@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,6 +23,9 @@ NEWER_WAITS = 900.0
 
 #: Seconds after which it is looked at again.
 NEWER_REST = 10.0
+
+#: A host and a template: what the events of one kind have in common.
+Kind = tuple[str, str]
 
 #: One thing that a settle does after the acknowledgement; ``op`` names it (streams/settle.lua).
 Follow = Mapping[str, Any]
@@ -89,6 +93,41 @@ class Taken:
     generation: int = 0
 
 
+#: Kinds (a host and a template) of unhandled events that are counted at a time; about 150 bytes of Redis each.
+KINDS = 200_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unhandled:
+    """Events that no rule handles, by kind: a host and a template.
+
+    The settle counts them. Where that crosses the threshold it asks for the event that so many of them make.
+    """
+
+    kinds: Mapping[Kind, int]  #: how many of each
+    event: Callable[[Kind], Event]
+    threshold: int
+    window: float  #: seconds
+
+    def told(self, asked: Container[str] = ()) -> dict[str, Any]:
+        """What the settle (streams/settle.lua) is told, with the events of those kinds that it ``asked`` for."""
+        keyed = [(kind, _kind_hash(*kind), n) for kind, n in self.kinds.items()]
+        return {
+            "kinds": [one for _, key, n in keyed for one in (key, n)],
+            "events": {key: self._event(kind) for kind, key, _ in keyed if key in asked},
+            "threshold": self.threshold,
+            "most": KINDS,
+            "window_ms": round(self.window * 1000),
+            "stream": names.INGEST_STREAM,
+            "queue": "ingest_queue",
+        }
+
+    def _event(self, kind: Kind) -> dict[str, Any]:
+        event = self.event(kind)
+        fields, size = codec.encode(Envelope([Segment(str(event.event_id), str(event.event_id), [event])]))
+        return {"fields": fields, "size": size}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Move:
     """One entry's end: how the books move, and what follows it."""
@@ -96,6 +135,7 @@ class Move:
     entry: Entry
     counts: Mapping[str, int]
     follow: Sequence[Follow] = ()
+    unhandled: Unhandled | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,6 +164,10 @@ def short_hash(*parts: str) -> str:
         data = part.encode()
         digest.update(len(data).to_bytes(4, "big") + data)
     return digest.hexdigest()
+
+
+#: The same kinds come again and again.
+_kind_hash = functools.lru_cache(16_384)(short_hash)
 
 
 def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:
@@ -177,27 +221,6 @@ def deliver(outcome: Outcome) -> Follow:
 def recorded(outcome: Outcome) -> Follow:
     """The outcome stands in PostgreSQL."""
     return {"op": "recorded", "id": str(outcome.alert.alert_id)}
-
-
-#: Kinds (a host and a template) of unhandled events that are counted at a time; about 150 bytes of Redis each.
-KINDS = 200_000
-
-
-def unhandled(hostname: str, template: str, n: int, meta: Event, *, threshold: int, window: float) -> Follow:
-    """``n`` more events of a host and template that no rule handles; ``meta`` is the event that many of them make."""
-    fields, size = codec.encode(Envelope([Segment(str(meta.event_id), str(meta.event_id), [meta])]))
-    return {
-        "op": "unhandled",
-        "key": short_hash(hostname, template),
-        "n": n,
-        "threshold": threshold,
-        "kinds": KINDS,
-        "window_ms": round(window * 1000),
-        "stream": names.INGEST_STREAM,
-        "queue": "ingest_queue",
-        "fields": fields,
-        "size": size,
-    }
 
 
 def park(letters: str, entry: Entry, fields: Sequence[Any], why: Mapping[str, Any]) -> Follow:

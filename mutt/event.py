@@ -1,7 +1,7 @@
 """Event: one thing that happened on the network, as every later step sees it.
 
 Frozen, aware, evolvable: new fields go to the end with a default, so that an entry written by an older MUTT
-is read by a newer one.
+is read by a newer one. Values only, so no reference leads back to an event: the collector need not look (``gc=False``).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class State(enum.StrEnum):
     CLEAR = "clear"
 
 
-class Varbind(msgspec.Struct, frozen=True, array_like=True):
+class Varbind(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One variable of an SNMP trap; the OID has no leading dot."""
 
     oid: str
     value: str
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """One event. Times are aware (UTC); text holds neither NUL nor lone surrogates.
 
     Raises ``ValueError`` for a naive time.
@@ -84,7 +84,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.event_id, self.received_at
 
 
-class Segment(msgspec.Struct, frozen=True, array_like=True):
+class Segment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The events that one request contributed to an entry, with what they share."""
 
     batch_id: str
@@ -92,7 +92,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     events: list[Event]
 
 
-class Envelope(msgspec.Struct, frozen=True, array_like=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one entry of ``mutt:ingest_queue`` carries."""
 
     segments: list[Segment]

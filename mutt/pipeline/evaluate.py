@@ -15,9 +15,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from mutt import codec, names
 from mutt.alert import Alert, clearing, from_verdict
-from mutt.entry import Entry, Follow, Move, flat, park, raise_alert, unhandled
+from mutt.entry import Entry, Follow, Kind, Move, Unhandled, flat, park, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
@@ -74,9 +76,7 @@ class Result:
     leads: dict[UUID, Sequence[Alert]] = field(
         default_factory=dict
     )  #: the raises that wait and may not stand yet, by their clear's id
-    strangers: Counter[tuple[str, str]] = field(
-        default_factory=Counter
-    )  #: unhandled events by host and template
+    strangers: Counter[Kind] = field(default_factory=Counter)  #: unhandled events
     letters: list[Follow] = field(default_factory=list)
     left: bool = False  #: for a newer worker: it is not settled
     stuck: list[Item] = field(default_factory=list)  #: what PostgreSQL does not take now: an entry of its own
@@ -90,8 +90,7 @@ class Result:
             raise StoreDown(*self.why_stuck)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, eq=False):
     """One event in work, and where it came from."""
 
     result: Result
@@ -99,7 +98,7 @@ class Item:
     event: Event
     batch_id: str
     correlation_id: str
-    twins: list[Item] = field(default_factory=list)  #: others of this take with the same key
+    twins: list[Item] = []  #: others of this take with the same key
 
     @property
     def key(self) -> Key:
@@ -130,7 +129,7 @@ class Counts:
 class Committed(NamedTuple):
     """What one transaction found and wrote."""
 
-    items: Sequence[Item]
+    known: Sequence[Item]  #: whose row stood already
     fresh: Sequence[tuple[Item, Written]]
     poison: Sequence[tuple[Item, str]]
     alerts: Sequence[tuple[Item, Alert]]
@@ -284,15 +283,17 @@ class Evaluator:
         with self._store.transaction() as tx:
             ruleset = tx.ruleset()
             standing = tx.stored([item.key for item in items]) if reread else {}
-            fresh, poison = self._verdicts([item for item in items if item.key not in standing], ruleset)
+            known = [item for item in items if item.key in standing] if standing else []
+            new = [item for item in items if item.key not in standing] if standing else items
+            fresh, poison = self._verdicts(new, ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
             rows = [row for _, row in fresh]
             tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
-            owners = {key: _owner(item, standing[key]) for item in items if (key := item.key) in standing}
+            owners = {item.key: _owner(item, standing[item.key]) for item in known}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
             leads = _leads(tx, [*(alert for _, alert in alerts), *_waiting(theirs)])
-        return Committed(items, fresh, poison, alerts, standing, owners, theirs, leads)
+        return Committed(known, fresh, poison, alerts, standing, owners, theirs, leads)
 
     def _open(self, result: Result) -> list[Item]:
         """The events of an entry; one that can't be decoded is parked whole, or left to a newer worker for a while."""
@@ -359,7 +360,6 @@ class Evaluator:
                 if lead.alert_id not in result.alerts
             ]
             follow.append(raise_alert(alert, self._policy.alert_queue_max))
-        follow += [self._stranger(host, template, n) for (host, template), n in result.strangers.items()]
         again = [_again(items) for items in (result.stuck, result.unsure) if items]
         follow += [append for append, _ in again]
         counts = {
@@ -371,11 +371,17 @@ class Evaluator:
             "alerts.waiting": len(result.alerts),
             "ingest.bytes": sum(size for _, size in again) - result.entry.size,
         }
-        return Move(result.entry, counts, follow)
+        return Move(result.entry, counts, follow, self._unhandled(result.strangers))
 
-    def _stranger(self, hostname: str, template: str, n: int) -> Follow:
-        policy, now = self._policy, self._now()
-        meta = Event(
+    def _unhandled(self, strangers: Mapping[Kind, int]) -> Unhandled | None:
+        policy = self._policy
+        threshold, window = policy.unhandled_threshold, policy.unhandled_window
+        return Unhandled(strangers, self._crossing, threshold, window) if strangers else None
+
+    def _crossing(self, kind: Kind) -> Event:
+        """What MUTT itself has to say when so many events of a kind came that no rule handles."""
+        (hostname, template), policy, now = kind, self._policy, self._now()
+        return Event(
             event_id=uuid7(now.timestamp()),
             received_at=now,
             occurred_at=now,
@@ -385,27 +391,24 @@ class Evaluator:
             source="mutt",
             template=template,
         )
-        return unhandled(
-            hostname, template, n, meta, threshold=policy.unhandled_threshold, window=policy.unhandled_window
-        )
 
 
 def _note(done: Committed) -> None:
     """It is committed: the results only say so, and none of this can fail."""
     for item, row in done.fresh:
         item.result.settled += 1
-        _duplicates(item, but=item)
+        if item.twins:
+            _duplicates(item, but=item)
         if row.verdict.handling == UNHANDLED:
             item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
     for item, alert in done.alerts:
         item.result.alerts[alert.alert_id] = (alert, True)
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
-    for item in done.items:
-        if item.key in done.standing:
-            owner = done.owners[item.key]
-            _duplicates(item, but=owner)
-            if owner:
-                _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done.leads)
+    for item in done.known:
+        owner = done.owners[item.key]
+        _duplicates(item, but=owner)
+        if owner:
+            _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done.leads)
     for item, why in done.poison:
         _park(item, EVALUATION_FAILED, why)
 
@@ -504,12 +507,12 @@ def _read_back(
 
 def _fold(items: list[Item]) -> list[Item]:
     """Equal keys within a take: the first is written, the others are its twins. In key order, as they are written."""
-    first: dict[Key, Item] = {}
+    first: dict[tuple[int, datetime], Item] = {}  # a UUID's own comparisons are written in Python
     for item in items:
-        kept = first.setdefault(item.key, item)
+        kept = first.setdefault((item.event.event_id.int, item.event.received_at), item)
         if kept is not item:
             kept.twins.append(item)
-    return sorted(first.values(), key=lambda item: item.key)
+    return [first[key] for key in sorted(first)]
 
 
 def _owner(item: Item, row: StoredRow) -> Item | None:

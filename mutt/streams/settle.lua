@@ -39,26 +39,6 @@ function follow.recorded(f)
   redis.call('SET', 'mutt:alerts:done:' .. f.id, '1', 'PX', 600000)
 end
 
--- Events of one host and template that no rule handles: the one that crosses the threshold appends MUTT's own.
-function follow.unhandled(f)
-  local key = 'mutt:unhandled:' .. f.key
-  local before = tonumber(redis.call('GET', key) or '0')
-  if before == 0 then
-    -- Words that a sender makes up make kinds without end, and each is kept for the window: beyond so many they are
-    -- audited like the others, and not counted.
-    local kinds = redis.call('INCR', 'mutt:unhandled_kinds')
-    if kinds == 1 then redis.call('PEXPIRE', 'mutt:unhandled_kinds', f.window_ms) end
-    if kinds > f.kinds then return end
-  end
-  local after = redis.call('INCRBY', key, f.n)
-  if before == 0 then redis.call('PEXPIRE', key, f.window_ms) end
-  if before < f.threshold and after >= f.threshold then
-    add(f.stream, f.fields)
-    count({['events.accepted'] = 1, ['events.queued'] = 1, ['ingest.bytes'] = f.size})
-    ring(f.queue)
-  end
-end
-
 function follow.drop(f)
   redis.call('HSET', 'mutt:drops', f.id, f.record)
 end
@@ -68,6 +48,73 @@ end
 function follow.forget(f)
   if not f.only or redis.call('HGET', STANDING, f.id) == f.only then redis.call('HDEL', STANDING, f.id) end
 end
+
+-- Events that no rule handles, by host and template ("kinds": key, n, key, n, …). The one that crosses the threshold
+-- appends MUTT's own event about it.
+local counted = {}
+
+local function look(keys)
+  for first = 1, #keys, 1000 do
+    local last = math.min(first + 999, #keys)
+    for i, n in ipairs(redis.call('MGET', unpack(keys, first, last))) do
+      counted[keys[first + i - 1]] = tonumber(n or '0')
+    end
+  end
+end
+
+local function each_kind(u, visit)
+  for i = 1, #u.kinds, 2 do visit('mutt:unhandled:' .. u.kinds[i], u.kinds[i + 1], u.kinds[i]) end
+end
+
+-- The kinds that may cross here and whose event is not at hand: hardly ever one, so it is made only if it is asked for.
+local function wanted()
+  local keys, sums, of, lacking = {}, {}, {}, {}
+  for _, m in ipairs(o.moves) do
+    if m.unhandled then
+      each_kind(m.unhandled, function(key, n)
+        if not sums[key] then keys[#keys + 1] = key end
+        sums[key] = (sums[key] or 0) + n
+      end)
+    end
+  end
+  look(keys)
+  for _, m in ipairs(o.moves) do
+    if m.unhandled then
+      each_kind(m.unhandled, function(key, _, kind)
+        local before, most = counted[key], m.unhandled.threshold
+        if before < most and before + sums[key] >= most and not m.unhandled.events[kind] then
+          lacking[#lacking + 1] = kind
+        end
+      end)
+    end
+  end
+  return lacking
+end
+
+local function count_unhandled(u)
+  each_kind(u, function(key, n, kind)
+    local before = counted[key]
+    if before == 0 then
+      -- Words that a sender makes up make kinds without end, and each is kept for the window: beyond so many they are
+      -- audited like the others, and not counted.
+      local kinds = redis.call('INCR', 'mutt:unhandled_kinds')
+      if kinds == 1 then redis.call('PEXPIRE', 'mutt:unhandled_kinds', u.window_ms) end
+      if kinds > u.most then return end
+    end
+    local after = redis.call('INCRBY', key, n)
+    counted[key] = after
+    if before == 0 then redis.call('PEXPIRE', key, u.window_ms) end
+    if before < u.threshold and after >= u.threshold then
+      local event = u.events[kind]
+      add(u.stream, event.fields)
+      count({['events.accepted'] = 1, ['events.queued'] = 1, ['ingest.bytes'] = event.size})
+      ring(u.queue)
+    end
+  end)
+end
+
+local lacking = wanted()
+if #lacking > 0 then return {{}, {}, lacking} end
 
 local settled = {}
 for i, m in ipairs(o.moves) do
@@ -81,8 +128,9 @@ for i, m in ipairs(o.moves) do
     if m.group then redis.call('XDEL', m.stream, m.id) end
     count(m.counts)
     for _, f in ipairs(m.follow or {}) do follow[f.op](f) end
+    if m.unhandled then count_unhandled(m.unhandled) end
   end
   settled[i] = removed
 end
 if o.report then gate.report(o, o.report) end
-return {settled, rung}
+return {settled, rung, {}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -153,18 +153,12 @@ class Stream:
 
         With ``consumer`` only what it still holds is; without, whoever settles first finishes an entry.
         """
-        packed = [
-            {
-                "stream": m.entry.stream,
-                "group": GROUP,
-                "id": m.entry.id,
-                "attempts": m.entry.attempts,
-                "counts": dict(m.counts),
-                "follow": list(m.follow),
-            }
-            for m in moves
-        ]
-        return self._settle(packed, report, consumer)
+        moves, asked = list(moves), frozenset[str]()
+        while True:
+            settled, more = self._settle([_move(move, asked) for move in moves], report, consumer)
+            if not more:
+                return settled
+            asked |= more  # kinds that cross the threshold: without their events nothing is done
 
     def move_letters(self, moves: Iterable[Move]) -> list[bool]:
         """Move entries out of a dead-letter stream (replay, drop); True for each that was still there."""
@@ -172,17 +166,18 @@ class Stream:
             {"stream": m.entry.stream, "id": m.entry.id, "counts": dict(m.counts), "follow": list(m.follow)}
             for m in moves
         ]
-        return self._settle(packed, None)
+        settled, _ = self._settle(packed, None)
+        return settled
 
     def _settle(
         self, moves: list[dict[str, Any]], report: Mapping[str, Any] | None, consumer: str = ""
-    ) -> list[bool]:
+    ) -> tuple[list[bool], frozenset[str]]:
         options: dict[str, Any] = {"moves": moves} | ({"consumer": consumer} if consumer else {})
         if report is not None:
             options["report"] = dict(report)
-        settled, rung = call(self._scripts.settle, self._gate(options))
+        settled, rung, asked = call(self._scripts.settle, self._gate(options))
         self._rings((name.decode() for name in rung), entries=len(moves))
-        return [bool(one) for one in settled]
+        return [bool(one) for one in settled], frozenset(kind.decode() for kind in asked)
 
     def release(
         self,
@@ -262,6 +257,20 @@ class Stream:
     def _rings(self, names: Iterable[str], **labels: Any) -> None:
         for name in names:
             self._ring(name, **labels)
+
+
+def _move(move: Move, asked: Container[str]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "stream": move.entry.stream,
+        "group": GROUP,
+        "id": move.entry.id,
+        "attempts": move.entry.attempts,
+        "counts": dict(move.counts),
+        "follow": list(move.follow),
+    }
+    if move.unhandled:
+        told["unhandled"] = move.unhandled.told(asked)
+    return told
 
 
 def _part(part: Part) -> dict[str, Any]:
