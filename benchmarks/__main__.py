@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [--quick] [STEP…] [--json FILE] [--markdown FILE]``."""
+"""The command: ``python -m benchmarks [STEP…] [--quick] [--save] [--compare] [--json FILE] [--markdown FILE]``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
-from benchmarks import steps
+from benchmarks import compare, steps
 from benchmarks.bench import QUICK, Bench, Plan, Step
 from benchmarks.load import Loader
 from benchmarks.machine import machine, versions
@@ -34,6 +35,24 @@ def _help() -> str:
     )
 
 
+def _file(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """A file's name may be left out, and then what comes next would pass for it."""
+    if path and str(path) in STEPS:
+        name = option.opts[0]
+        raise click.BadParameter(f"put {name} behind the steps, or write {name}=FILE")
+    return path
+
+
+def _saved(context: click.Context, option: click.Parameter, path: Path | None) -> Report | None:
+    """Read before anything is measured, and before --save replaces it."""
+    try:
+        return compare.read(path) if _file(context, option, path) and path else None
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}; --save writes one") from error
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command(help=_help())
 @click.argument("chosen", nargs=-1, type=click.Choice(list(STEPS)), metavar="[STEP…]")
 @click.option("--quick", is_flag=True, help="The figures that matter most, short runs: within a minute.")
@@ -45,6 +64,23 @@ def _help() -> str:
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every run of every figure there."
 )
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table there.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(compare.SAVED),
+    callback=_file,
+    help="Write it for later comparisons (the table beside it): to the release's own file if none is named.",
+)
+@click.option(
+    "--compare",
+    "saved",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(compare.SAVED),
+    callback=_saved,
+    help="Print each figure beside the saved one; the release's if no file is named.",
+)
 def main(
     chosen: tuple[str, ...],
     quick: bool,
@@ -52,6 +88,8 @@ def main(
     workers: int,
     json_file: Path | None,
     markdown_file: Path | None,
+    save: Path | None,
+    saved: Report | None,
 ) -> None:
     plan = dataclasses.replace(QUICK if quick else Plan(), pool=pool, alerts=workers)
     began = time.monotonic()
@@ -68,6 +106,10 @@ def main(
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text)
+    if saved:
+        print(f"\n{compare.comparison(report, saved)}")
+    if save:
+        compare.save(report, save)
 
 
 def _chosen(named: tuple[str, ...], quick: bool) -> list[Step]:
@@ -79,6 +121,8 @@ def _chosen(named: tuple[str, ...], quick: bool) -> list[Step]:
 
 def _report(site: Site, plan: Plan) -> Report:
     settings = {**dataclasses.asdict(plan), **_durability(site)}
+    # As a file gives them back, to be compared with one: JSON has no tuples.
+    settings = msgspec.json.decode(msgspec.json.encode(settings))
     report = Report(machine(site.directory), versions(site.redis_url, site.database_url), settings)
     where = report.machine
     print(

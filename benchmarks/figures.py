@@ -67,7 +67,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     def compared(self) -> list[str]:
         """``31.2x list-and-row``, ``45 % of PostgreSQL's own COPY``, …"""
-        times = [f"{_factor(ratio.value)}x {name}" for name, ratio in self.times.items()]
+        times = [f"{factor(ratio.value)}x {name}" for name, ratio in self.times.items()]
         return times + [f"{100 * ratio.value:.0f} % of {name}" for name, ratio in self.shares.items()]
 
     def spread(self) -> str:
@@ -75,7 +75,8 @@ class Figure(msgspec.Struct, frozen=True):
         return f"{shown(min(self.runs))} .. {shown(max(self.runs))}" if len(self.runs) > 1 else ""
 
 
-def _factor(value: float) -> str:
+def factor(value: float) -> str:
+    """How many times."""
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
