@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [--quick] [STEP…] [--json FILE] [--markdown FILE]``."""
+"""The command: ``python -m benchmarks [STEP…] [--quick] [--save] [--compare] [--json FILE] [--markdown FILE]``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,53 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
-from benchmarks import steps, subjects
-from benchmarks.figures import Report
+from benchmarks import compare, steps
+from benchmarks.bench import QUICK, Bench, Plan, Step
 from benchmarks.load import Loader
 from benchmarks.machine import machine, versions
-from benchmarks.runs import alive
+from benchmarks.report import Report
 from benchmarks.site import Failed, Site, private_site
-from benchmarks.steps import QUICK, Bench, Plan
 
-STEPS = ("ingest", "evaluate", "audit", "end-to-end", "latency")
-QUICK_STEPS = ("end-to-end", "latency")
+STEPS = steps.found()
 
 
-@click.command()
-@click.argument("chosen", nargs=-1, type=click.Choice(STEPS), metavar="[STEP…]")
+def _help() -> str:
+    about = {
+        name: (sys.modules[step.run.__module__].__doc__ or "").split("\n")[0] for name, step in STEPS.items()
+    }
+    lines = [f"  {name:14} {text}" for name, text in about.items()]
+    quick = ", ".join(name for name, step in STEPS.items() if step.quick)
+    apart = ", ".join(name for name, step in STEPS.items() if step.only_named)
+    named = f"; all but {apart}, which take long," if apart else "; all of them"
+    return (
+        "Measure MUTT against a list-and-row design and plain Celery, on servers of its own.\n\n"
+        "\b\nSTEP is one of\n" + "\n".join(lines) + f"\n\nThey run in this order{named} if none is named "
+        f"(with --quick: {quick})."
+    )
+
+
+def _file(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """A file's name may be left out, and then what comes next would pass for it."""
+    if path and str(path) in STEPS:
+        name = option.opts[0]
+        raise click.BadParameter(f"put {name} behind the steps, or write {name}=FILE")
+    return path
+
+
+def _saved(context: click.Context, option: click.Parameter, path: Path | None) -> Report | None:
+    """Read before anything is measured, and before --save replaces it."""
+    try:
+        return compare.read(path) if _file(context, option, path) and path else None
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}; --save writes one") from error
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(help=_help())
+@click.argument("chosen", nargs=-1, type=click.Choice(list(STEPS)), metavar="[STEP…]")
 @click.option("--quick", is_flag=True, help="The figures that matter most, short runs: within a minute.")
 @click.option(
     "--pool", default="", help="The workers' pool (prefork, solo, threads); as `mutt up` has it if not given."
@@ -32,6 +64,23 @@ QUICK_STEPS = ("end-to-end", "latency")
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every run of every figure there."
 )
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table there.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(compare.SAVED),
+    callback=_file,
+    help="Write it for later comparisons (the table beside it): to the release's own file if none is named.",
+)
+@click.option(
+    "--compare",
+    "saved",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=str(compare.SAVED),
+    callback=_saved,
+    help="Print each figure beside the saved one; the release's if no file is named.",
+)
 def main(
     chosen: tuple[str, ...],
     quick: bool,
@@ -39,18 +88,16 @@ def main(
     workers: int,
     json_file: Path | None,
     markdown_file: Path | None,
+    save: Path | None,
+    saved: Report | None,
 ) -> None:
-    """Measure MUTT against a list-and-row design and plain Celery, on servers of its own.
-
-    STEP: ingest, evaluate, audit, end-to-end, latency. All of them if none is named (with --quick: the last two).
-    """
     plan = dataclasses.replace(QUICK if quick else Plan(), pool=pool, alerts=workers)
-    names = set(chosen or (QUICK_STEPS if quick else STEPS))
     began = time.monotonic()
     try:
         with private_site() as site, Loader() as loader:
-            report = _report(site, plan, quick)
-            measure(Bench(site, loader, report, plan), names)
+            report = _report(site, plan)
+            for step in _chosen(chosen, quick):
+                step.run(Bench(site, loader, report, plan))
     except Failed as error:
         print(f"not measured: {error}", file=sys.stderr)
         sys.exit(1)
@@ -59,10 +106,23 @@ def main(
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text)
+    if saved:
+        print(f"\n{compare.comparison(report, saved)}")
+    if save:
+        compare.save(report, save)
 
 
-def _report(site: Site, plan: Plan, quick: bool) -> Report:
-    settings = {"quick": quick, **dataclasses.asdict(plan), **_durability(site)}
+def _chosen(named: tuple[str, ...], quick: bool) -> list[Step]:
+    """The named steps, else those of the run, in their order."""
+    if named:
+        return [step for name, step in STEPS.items() if name in named]
+    return [step for step in STEPS.values() if not step.only_named and (step.quick or not quick)]
+
+
+def _report(site: Site, plan: Plan) -> Report:
+    settings = {**dataclasses.asdict(plan), **_durability(site)}
+    # As a file gives them back, to be compared with one: JSON has no tuples.
+    settings = msgspec.json.decode(msgspec.json.encode(settings))
     report = Report(machine(site.directory), versions(site.redis_url, site.database_url), settings)
     where = report.machine
     print(
@@ -74,25 +134,6 @@ def _report(site: Site, plan: Plan, quick: bool) -> Report:
 def _durability(site: Site) -> dict[str, str]:
     found = {name: str(site.ask(f"SHOW {name}")[0][0]) for name in ("fsync", "synchronous_commit")}
     return {**found, "appendonly": "yes", "appendfsync": "always", "rules": "100"}
-
-
-def measure(bench: Bench, names: set[str]) -> None:
-    """Carry out the steps of these names."""
-    if "ingest" in names:
-        steps.ingest(bench)
-    if "evaluate" in names:
-        steps.rules(bench)
-    if "audit" in names:
-        steps.audit(bench)
-    if "end-to-end" in names:
-        steps.baselines(bench)
-    if names & {"end-to-end", "latency"}:
-        subject = subjects.mutt_itself(bench.site, alerts=bench.plan.alerts, pool=bench.plan.pool)
-        with alive(bench.site, bench.loader, subject) as running:
-            if "end-to-end" in names:
-                steps.end_to_end(bench, running)
-            if "latency" in names:
-                steps.latency(bench, running)
 
 
 if __name__ == "__main__":

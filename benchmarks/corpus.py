@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
+
+from mutt.event import Event
+from mutt.formats import registry
+from mutt.formats.base import Context
 
 #: The share of events that some rule matches.
 MATCHING = 0.04
@@ -56,6 +61,13 @@ def events(count: int, *, rules: int = 100, seed: int = SEED, source: str = "ben
         number = rng.randrange(rules) if rng.random() < MATCHING else None
         template = rng.choice(_ORDINARY) if number is None else _fault(number)
         yield Sent(orjson.dumps(_event(rng, template, number is not None, source)), number)
+
+
+def parsed(sent: Sequence[Sent]) -> list[Event]:
+    """What ingest makes of them, received now."""
+    context = Context(datetime.now(UTC), "bench", 1 << 18, "localhost")
+    body = b"[" + b",".join(one.body for one in sent) + b"]"
+    return registry.parse(registry.sniff(body, "application/json"), body, context).events
 
 
 def _rule(number: int) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.cpu import Roles, busy, used
 from benchmarks.load import Loader, Order, Sent
 from benchmarks.site import API_KEY, Failed, Site, started
 from benchmarks.subjects import Subject
+from benchmarks.usage import Roles, busy, forget_peaks, peaks, used
 
 #: Seconds without a new row after which those that are missing are lost, and that a run may take at most.
 LOST_AFTER, AT_MOST = 10.0, 300.0
@@ -22,11 +22,15 @@ CONNECTIONS, BATCH_CONNECTIONS = 16, 4
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took. ``cpu`` is seconds, by role; ``others`` the cores that strangers kept busy meanwhile."""
+    """What one run took.
+
+    ``cpu`` is seconds and ``memory`` the peak in MiB, by role; ``others`` the cores that strangers kept busy meanwhile.
+    """
 
     events: int
     seconds: float
     cpu: dict[str, float]
+    memory: dict[str, float]
     sent: Sent
     others: float
 
@@ -59,6 +63,7 @@ class Alive:
 
     def _run(self, order: Order, finished: Callable[[Order, Sent], float]) -> Run:
         self.site.reset()
+        forget_peaks(self.roles)
         before, busy_before = used(self.roles), busy()
         sent = self.loader.send(order)
         if sent.statuses != {"202": order.requests}:
@@ -67,7 +72,8 @@ class Alive:
         cpu = {role: seconds - before[role] for role, seconds in used(self.roles).items()}
         cpu["load"] = sent.cpu
         others = (busy() - busy_before - sum(cpu.values())) / (time.monotonic() - sent.started)
-        return Run(order.requests * order.size, ended - sent.started, cpu, sent, max(0.0, others))
+        events, seconds = order.requests * order.size, ended - sent.started
+        return Run(events, seconds, cpu, peaks(self.roles), sent, max(0.0, others))
 
     def _stored(self, order: Order, _sent: Sent) -> float:
         return stored(self.site, self.subject, order.requests * order.size)

@@ -15,7 +15,7 @@ import psycopg2
 import redis
 
 from benchmarks import corpus
-from benchmarks.cpu import Roles
+from benchmarks.usage import Roles
 from mutt.embedded.account import postgres_account
 from mutt.embedded.pgbinaries import find_postgres
 from mutt.embedded.ports import free_port

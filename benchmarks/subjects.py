@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
@@ -21,42 +21,58 @@ from mutt.streams import books
 
 ROOT = Path(mutt.__file__).resolve().parent.parent
 
-#: Nobody listens there, and nobody asks: no worker of the benchmark forwards.
+#: Nobody listens there, and nobody asks, where no worker forwards.
 _NO_MOOG = "http://127.0.0.1:9/"
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """Processes to start, the address of their ingest, and whether they have finished what they accepted."""
+    """Processes to start, the address of their ingest, and whether they have finished what they accepted.
+
+    ``moogsim`` is the address of the simulator of Moog, where one is among them.
+    """
 
     name: str
     processes: tuple[Process, ...]
     url: str
     idle: Callable[[], bool]
+    moogsim: str = ""
 
 
-def mutt_itself(site: Site, *, alerts: int = 2, pool: str = "") -> Subject:
-    """Ingest and ``alerts`` evaluating workers, exactly as ``mutt up`` starts them; ``pool`` replaces their pool."""
+def mutt_itself(
+    site: Site, *, alerts: int = 2, moog: int = 0, pool: str = "", told: Mapping[str, str] | None = None
+) -> Subject:
+    """Ingest and ``alerts`` evaluating workers, exactly as ``mutt up`` starts them.
+
+    With ``moog`` forwarders a simulator of Moog and a housekeeping worker run, too. ``pool`` replaces the evaluating
+    workers' pool; ``told`` is more of the environment, as a user would set it.
+    """
     home = Home(site.directory / "home").make()
-    environ = _environment(site)
+    environ = {**_environment(site), **(told or {})}
+    if moog:
+        del environ["MOOG_URL"]
     settings = Settings.from_env(environ)
-    stack = Stack.plan(home, settings, environ, Sizes(alerts=alerts, moog=0))
+    stack = Stack.plan(home, settings, environ, Sizes(alerts=alerts, moog=moog))
     up = stack.up(None, None)
     home.directory(stack.metrics_dir.name)
-    workers = [process for process in stack.workers(up) if process.name.startswith("alerts")]
+    workers = [_with_pool(process, pool) for process in stack.workers(up)]
+    if not moog:
+        workers = [process for process in workers if process.name.startswith("alerts")]
+    simulator = stack.simulator(up)
+    made = [*([simulator] if simulator else []), stack.ingest(up), *workers]
     client = redis.Redis.from_url(site.redis_url)
-    made = [stack.ingest(up), *(_with_pool(process, pool) for process in workers)]
     return Subject(
         "mutt",
         tuple(dataclasses.replace(process, cwd=ROOT) for process in made),
         stack.url("ingest") + "/ingest",
         lambda: books.read(client).events["queued"] == 0,
+        stack.url("moogsim") if simulator else "",
     )
 
 
 def _with_pool(process: Process, pool: str) -> Process:
     argv = list(process.argv)
-    if pool:
+    if pool and process.name.startswith("alerts"):
         argv[argv.index("-P") + 1] = pool
     return dataclasses.replace(process, argv=tuple(argv))
 

@@ -6,22 +6,22 @@ import base64
 import logging
 import math
 import ssl
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 import requests
-import requests.auth
 import urllib3.exceptions
+from urllib3.response import BaseHTTPResponse
 
 from mutt.alert import Alert
 from mutt.budget.permit import Permit
 from mutt.errors import PermitExpired, SettingsError
-from mutt.moog.connection import Exchange, GatedAdapter
+from mutt.moog.connection import Exchange, GatedAdapter, Headers, Way
 from mutt.moog.dialects import DIALECTS, Dialect
 from mutt.moog.outcome import Answer, Kind, Reason, judge
 from mutt.settings import Settings
@@ -42,24 +42,8 @@ EXPIRED = Permit("", 0, -math.inf)
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError)
 
 
-class _Headers(requests.auth.AuthBase):
-    """The headers of each request. As "auth", so that no .netrc puts another key in; and no repr shows them."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = headers
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers)
-        return request
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, _response: requests.Response) -> None:
-        """Redirects are neither followed nor prepared: an alert and its key go to one address."""
-
-
 class MoogClient:
-    """Sends alerts to Moog. Threads may share one: each has its own session, all share the connections.
+    """Sends alerts to Moog. Threads may share one: they share its connections.
 
     ``timeout`` bounds the whole exchange in seconds, from opening the connection to the last byte of the answer;
     only the look-up of a name can't be cut short, and nothing was sent then. ``idle`` is how many seconds a
@@ -86,11 +70,10 @@ class MoogClient:
             )
         self._url, self._dialect = url, dialect
         self._timeout, self._idle, self._interrupts = timeout, idle, interrupts
-        self._headers = _Headers(dialect.headers(secret, user))
+        self._headers = Headers(dialect.headers(secret, user))
         self._hidden = _spellings(secret, user) if secret else ()
         self._adapter = GatedAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
-        self._route = _route(url)
-        self._threads = threading.local()
+        self._environment = _environment(url)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, interrupts: tuple[type[Exception], ...] = ()) -> MoogClient:
@@ -139,7 +122,7 @@ class MoogClient:
     def _exchange(self, body: bytes, permit: Permit) -> Answer:
         exchange = Exchange(permit, time.monotonic() + self._timeout, self._idle)
         said, error, text = b"", None, ""
-        response: requests.Response | None = None
+        response: BaseHTTPResponse | None = None
         try:
             with exchange.running():
                 response = self._post(body)
@@ -156,7 +139,7 @@ class MoogClient:
                 raise
             return self._broken(exchange.started_at)
         return judge(
-            None if response is None else response.status_code,
+            None if response is None else response.status,
             said,
             {} if response is None else response.headers,
             error,
@@ -171,25 +154,24 @@ class MoogClient:
         log.error("forwarding failed: %s", said)
         return Answer(kind=Kind.BROKEN, reason=Reason.BROKEN, text=said[-TRACE_MAX:], started_at=started_at)
 
-    def _post(self, body: bytes) -> requests.Response:
-        return self._session().post(
-            self._url,
-            data=body,
-            auth=self._headers,
-            allow_redirects=False,
-            stream=True,
+    def _post(self, body: bytes) -> BaseHTTPResponse:
+        # Redirects are neither followed nor prepared: an alert and its key go to one address.
+        return self._way.pool.urlopen(
+            "POST",
+            self._way.target,
+            body=body,
+            headers=self._way.headers,
+            redirect=False,
+            retries=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
             timeout=self._timeout,
-            **self._route,
         )
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = self._threads.session = _Session()
-            session.trust_env = False
-            session.mount("http://", self._adapter)
-            session.mount("https://", self._adapter)
-        return session
+    @cached_property
+    def _way(self) -> Way:
+        return self._adapter.way(self._url, self._headers, self._environment)
 
     def _hide(self, said: bytes) -> str:
         """Moog's words without the key, should it echo it."""
@@ -227,15 +209,18 @@ def _spellings(secret: str, user: str) -> tuple[str, ...]:
     return secret, orjson.dumps(secret).decode()[1:-1], basic
 
 
-def _route(url: str) -> dict[str, Any]:
-    """The environment's proxy and certificate bundle for ``url``: asked for once, not with each alert."""
+def _environment(url: str) -> dict[str, Any]:
+    """The environment's proxy and certificate bundle for ``url``."""
     found = requests.Session().merge_environment_settings(url, {}, None, None, None)
     if any(str(proxy).startswith("socks") for proxy in found["proxies"].values()):
         raise SettingsError("ALL_PROXY", "socks…", "an HTTP proxy, or Moog's host in NO_PROXY")
     return {name: found[name] for name in ("proxies", "verify", "cert")}
 
 
-def _read(response: requests.Response) -> bytes:
-    # Closing gives a connection whose answer was read to its end back to the pool, and ends any other.
-    with response:
-        return bytes(response.raw.read(ANSWER_MAX + 1, decode_content=True)[:ANSWER_MAX])
+def _read(response: BaseHTTPResponse) -> bytes:
+    try:
+        return bytes(response.read(ANSWER_MAX + 1, decode_content=True)[:ANSWER_MAX])
+    finally:
+        # A connection whose answer was read to its end is back in the pool by now: this ends any other.
+        response.close()
+        response.release_conn()

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 #: What stands for a number, an address or an id.
 HOLE = "<*>"
+_HOLE = HOLE.encode()
 
 #: Only so much of a message is looked at, and so long may a template be.
 _CHARACTERS, _WORDS, _LENGTH = 2048, 64, 512
 
-# Every digit becomes 0, so that the words of a thousand messages are a handful of shapes and the memo below holds.
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+# Every digit becomes 0, so that the words of a thousand messages are a handful of shapes and the memo below holds. And
+# what Unicode counts as blank, and bytes don't, becomes blank.
+_ZEROED = bytes.maketrans(b"123456789\x1c\x1d\x1e\x1f", b"000000000    ")
+_ZERO = ord("0")
 
 # Addresses whose groups may be letters alone: MAC, Cisco's MAC, UUID, IPv6.
-_ADDRESS = re.compile(
+_ADDRESS = (
     r"(?<!\w)(?:"
     r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}"
     r"|[0-9a-f]{4}(?:\.[0-9a-f]{4}){2}"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"
-    r")(?!\w)",
-    re.IGNORECASE,
+    r")(?!\w)"
 )
-_RUN = re.compile(r"\w+")
-_HOLES = re.compile(r"(?:(?<![\w>])[-+])?<\*>(?:[-.,:/]+<\*>)*")
+# A run of letters and digits that holds a digit; with its sign; and all that are joined to it.
+_ID = r"(?:<\*>|(?<!\w)[^\W0]*0\w*)"
+_IDS = rf"(?:(?<![\w>])[-+])?{_ID}(?:[-.,:/]+{_ID})*"
+
+_address, _ids = re.compile(_ADDRESS, re.IGNORECASE), re.compile(_IDS)
+# Twice, for bytes are quicker, and only ASCII is the same in both.
+_ascii_address, _ascii_ids = re.compile(_ADDRESS.encode(), re.IGNORECASE), re.compile(_IDS.encode())
 
 
 def template_of(message: str) -> str:
@@ -34,14 +40,37 @@ def template_of(message: str) -> str:
     A run of letters and digits that holds a digit counts as an id; an id without any digit is a word. Applied
     to a template it gives the same template.
     """
-    zeroed = message[:_CHARACTERS].encode("utf-8", "replace").translate(_DIGITS).decode()
-    words = zeroed.split(None, _WORDS)[:_WORDS]
-    return " ".join([_without_ids(word) if "0" in word else word for word in words])[:_LENGTH].rstrip()
+    begin = message[:_CHARACTERS]
+    if not begin.isascii():
+        begin = " ".join(begin.split())
+    words = begin.encode("utf-8", "replace").translate(_ZEROED).split(None, _WORDS)
+    del words[_WORDS:]
+    kept = [word if _ZERO not in word else _HOLE if word.isalnum() else _without_ids[word] for word in words]
+    return b" ".join(kept).decode()[:_LENGTH].rstrip()
 
 
-# The size bounds what hostile words can take: 8192 of 2048 characters are 16 MB.
-@lru_cache(8192)
-def _without_ids(word: str) -> str:
-    word = _ADDRESS.sub(HOLE, word)
-    word = _RUN.sub(lambda run: HOLE if "0" in run[0] else run[0], word)
-    return _HOLES.sub(HOLE, word)
+class _Memo(dict[bytes, bytes]):
+    """Words with a digit and what is left of them. Long ones hardly ever come back: they are not kept."""
+
+    LONGEST, MOST = 32, 8192
+
+    def __missing__(self, word: bytes) -> bytes:
+        if word[-1] in b",;:)]" and word[:-1].isalnum():
+            return _HOLE + word[-1:]  # by far the most of them: not worth a place
+        found = _sub(word)
+        if len(word) <= self.LONGEST:
+            if len(self) >= self.MOST:
+                self.clear()
+            self[word] = found
+        return found
+
+
+_without_ids = _Memo()
+
+
+def _sub(word: bytes) -> bytes:
+    if not word.isascii():
+        return _ids.sub(HOLE, _address.sub(HOLE, word.decode())).encode()
+    if b":" in word or b"-" in word or b"." in word:
+        word = _ascii_address.sub(_HOLE, word)
+    return _ascii_ids.sub(_HOLE, word)

@@ -391,6 +391,17 @@ def test_no_netrc_puts_another_key_in(make, moog, tmp_path, monkeypatch):
     assert make().send([alert()], permit()).kind is Kind.DELIVERED
 
 
+def test_a_proxy_of_the_environment_is_asked_for_the_whole_address_with_its_login(make, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with _speaks(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (url, proxy):
+        monkeypatch.setenv("http_proxy", url.replace("//", "//ops:word@"))
+        assert make(url="http://moog.invalid/events/x").send([alert()], permit()).kind is Kind.DELIVERED
+    head = proxy.came.split(b"\r\n\r\n")[0].splitlines()
+    assert head[0] == b"POST http://moog.invalid/events/x HTTP/1.1"
+    assert b"Proxy-Authorization: Basic b3BzOndvcmQ=" in head
+
+
 def test_an_address_with_a_key_in_it_is_refused_without_showing_it(make):
     with pytest.raises(SettingsError) as caught:
         make(url=f"https://graze:{SECRET}@moog.example/events/x")
@@ -438,7 +449,7 @@ class _speaks:
     """A server that reads one request, says ``words`` as they are, and hangs up."""
 
     def __init__(self, words):
-        self._words = words
+        self._words, self.came = words, b""
         self._server = socket.create_server(("127.0.0.1", 0))
 
     def __enter__(self):
@@ -451,9 +462,8 @@ class _speaks:
     def _run(self):
         peer, _ = self._server.accept()
         with peer:
-            came = b""
-            while b"}" not in came:
-                came += peer.recv(65536)
+            while b"}" not in self.came:
+                self.came += peer.recv(65536)
             peer.sendall(self._words)
 
 

@@ -32,6 +32,9 @@ from mutt.rules.template import template_of
         ("ports 22,80,443 open", "ports <*> open"),  # a list, however long
         ("two  spaces\tand\nlines", "two spaces and lines"),
         ("température 21°C", "température <*>°C"),
+        ("id 7f3a9c21, (7f3a9c21) k=7f3a9c21; end", "id <*>, (<*>) k=<*>; end"),
+        ("key G8zO+ppZ2/mE1w==", "key <*>+<*>=="),
+        ("blanks\x1cof\u00a0Unicode 1\u2003é 2", "blanks of Unicode <*> é <*>"),
     ],
 )
 def test_a_template_keeps_the_words(message: str, template: str) -> None:

@@ -1,0 +1,61 @@
+"""Audit rows without a queue in front: evaluated beforehand, written as a worker writes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from benchmarks import corpus
+from benchmarks.site import Failed, Site
+from mutt.pipeline.ports import Written
+from mutt.rules.evaluate import evaluate
+from mutt.settings import Settings
+from mutt.store.engine import make_engine
+from mutt.store.facade import AuditStore
+from mutt.store.rulebook import Rulebook
+
+#: Rows that one COPY writes: as many as an evaluating worker takes at a time.
+ROWS = 500
+
+Batches = Sequence[Sequence[Written]]
+
+
+class Writer:
+    """One worker's store."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def __enter__(self) -> Writer:
+        settings = Settings.from_env({}, database_url=self._site.database_url)
+        self._engine = make_engine(settings, role="bench")
+        self._store = AuditStore(self._engine, Rulebook("NETO"))
+        with self._store.transaction() as tx:
+            self._ruleset = tx.ruleset()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, where: TracebackType | None) -> None:
+        self._engine.dispose()
+
+    def batches(self, count: int) -> Batches:
+        """``count`` events, evaluated, :data:`ROWS` at a time; the times of their arrival are now."""
+        made = []
+        for first in range(0, count, ROWS):
+            events = corpus.parsed(list(corpus.events(ROWS, seed=first)))
+            verdicts = [(event, evaluate(event, self._ruleset)) for event in events]
+            made.append([Written(event, verdict, f"bench-{first}", "bench") for event, verdict in verdicts])
+        return made
+
+    def write(self, batches: Batches) -> float:
+        """Rows a second, a transaction a batch, into empty tables. Raises Failed if one is missing."""
+        self._site.reset()
+        started = time.perf_counter()
+        for rows in batches:
+            with self._store.transaction() as tx:
+                tx.write(rows, self._ruleset.version, [], [])
+        taken = time.perf_counter() - started
+        count = sum(map(len, batches))
+        if self._site.rows() != count:
+            raise Failed(f"{self._site.rows()} rows of {count} were written")
+        return count / taken
