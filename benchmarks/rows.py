@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 from benchmarks import corpus
 from benchmarks.site import Failed, Site
-from mutt.pipeline.ports import Written
+from mutt.event import Event
 from mutt.rules.evaluate import evaluate
+from mutt.rules.rule import Verdict
 from mutt.settings import Settings
 from mutt.store.engine import make_engine
 from mutt.store.facade import AuditStore
@@ -18,7 +20,17 @@ from mutt.store.rulebook import Rulebook
 #: Rows that one COPY writes: as many as an evaluating worker takes at a time.
 ROWS = 500
 
-Batches = Sequence[Sequence[Written]]
+
+class Judged(NamedTuple):
+    """An event as a worker has it when it writes its row."""
+
+    event: Event
+    verdict: Verdict
+    batch_id: str
+    correlation_id: str
+
+
+Batches = Sequence[Sequence[Judged]]
 
 
 class Writer:
@@ -44,7 +56,7 @@ class Writer:
         for first in range(0, count, ROWS):
             events = corpus.parsed(list(corpus.events(ROWS, seed=first)))
             verdicts = [(event, evaluate(event, self._ruleset)) for event in events]
-            made.append([Written(event, verdict, f"bench-{first}", "bench") for event, verdict in verdicts])
+            made.append([Judged(event, verdict, f"bench-{first}", "bench") for event, verdict in verdicts])
         return made
 
     def write(self, batches: Batches) -> float:

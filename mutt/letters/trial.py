@@ -21,8 +21,9 @@ from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.services import utcnow
 from mutt.store import audit
+from mutt.store.audit import Judged
 from mutt.store.engine import transaction
-from mutt.store.facade import Evaluation, Judged
+from mutt.store.facade import Evaluation
 from mutt.store.rulebook import Rulebook
 
 #: Seconds that one statement of a trial may take: somebody waits for it.

@@ -234,9 +234,8 @@ def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
     for segment in segments:
         piece: list[Event] = []
         for event in segment.events:
-            weight = len(event.raw) + len(event.message) + 200
-            if event.tags:
-                weight += sum(len(name) + len(value) for name, value in event.tags.items())
+            # The text as it came, and once more what was read out of it.
+            weight = 2 * len(event.raw) + 200
             if count and (count >= ENTRY_EVENTS or size + weight > ENTRY_BYTES):
                 if piece:
                     group.append(Segment(segment.batch_id, segment.correlation_id, piece))

@@ -65,7 +65,6 @@ def drain(
                 queue.ring()
             done.ended = "slice"
             return done
-        queue.keep_bell()
         if sum(entry.n for entry in taken.entries) < SMALL:
             sleep(REST)
 

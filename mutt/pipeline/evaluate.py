@@ -6,6 +6,7 @@ same request and item are this entry's own (it was committed and not settled), a
 
 from __future__ import annotations
 
+import itertools
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -22,9 +23,9 @@ from mutt.alert import Alert, clearing, from_verdict
 from mutt.entry import Entry, Follow, Kind, Move, Unhandled, flat, park, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State, uuid7
-from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction, Written
+from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction
 from mutt.rules.evaluate import Ruleset, evaluate
-from mutt.rules.rule import UNHANDLED
+from mutt.rules.rule import UNHANDLED, Verdict
 from mutt.rules.template import template_of
 
 #: A host and what a clear there has in common with its raise.
@@ -90,6 +91,12 @@ class Result:
             raise StoreDown(*self.why_stuck)
 
 
+#: The verdict of an event before it has one.
+UNJUDGED = Verdict(
+    rule_id=None, handling="", forward=False, environment="", team=None, moog_severity=None, why="not yet"
+)
+
+
 class Item(msgspec.Struct, eq=False):
     """One event in work, and where it came from."""
 
@@ -98,7 +105,8 @@ class Item(msgspec.Struct, eq=False):
     event: Event
     batch_id: str
     correlation_id: str
-    twins: list[Item] = []  #: others of this take with the same key
+    verdict: Verdict = UNJUDGED
+    twins: Sequence[Item] = ()  #: others of this take with the same key
 
     @property
     def key(self) -> Key:
@@ -130,7 +138,7 @@ class Committed(NamedTuple):
     """What one transaction found and wrote."""
 
     known: Sequence[Item]  #: whose row stood already
-    fresh: Sequence[tuple[Item, Written]]
+    fresh: Sequence[Item]
     poison: Sequence[tuple[Item, str]]
     alerts: Sequence[tuple[Item, Alert]]
     standing: Mapping[Key, StoredRow]
@@ -287,8 +295,7 @@ class Evaluator:
             new = [item for item in items if item.key not in standing] if standing else items
             fresh, poison = self._verdicts(new, ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
-            rows = [row for _, row in fresh]
-            tx.write(rows, ruleset.version, [alert for _, alert in alerts], cleared)
+            tx.write(fresh, ruleset.version, [alert for _, alert in alerts], cleared)
             owners = {item.key: _owner(item, standing[item.key]) for item in known}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
@@ -312,20 +319,21 @@ class Evaluator:
                 raise
             _park_whole(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
             return []
+        positions = itertools.count()
         return [
-            Item(result, position, event, segment.batch_id, segment.correlation_id)
-            for position, (segment, event) in enumerate((s, e) for s in envelope.segments for e in s.events)
+            Item(result, next(positions), event, segment.batch_id, segment.correlation_id)
+            for segment in envelope.segments
+            for event in segment.events
         ]
 
-    def _verdicts(
-        self, items: list[Item], ruleset: Ruleset
-    ) -> tuple[list[tuple[Item, Written]], list[tuple[Item, str]]]:
-        fresh: list[tuple[Item, Written]] = []
+    def _verdicts(self, items: list[Item], ruleset: Ruleset) -> tuple[list[Item], list[tuple[Item, str]]]:
+        """Judge these items: those that are, and those on which MUTT failed, with its traceback."""
+        fresh: list[Item] = []
         poison: list[tuple[Item, str]] = []
         for item in items:
             began = self._monotonic()
             try:
-                verdict = evaluate(item.event, ruleset)
+                item.verdict = evaluate(item.event, ruleset)
             except MemoryError:
                 raise  # perhaps the batch's fault: it is halved
             except Exception as error:  # evaluate is total; should it fail, one event pays for it
@@ -333,21 +341,21 @@ class Evaluator:
                     raise  # the time was spent elsewhere
                 poison.append((item, traceback.format_exc(limit=-5)[-2000:]))
             else:
-                fresh.append((item, Written(item.event, verdict, item.batch_id, item.correlation_id)))
+                fresh.append(item)
         return fresh, poison
 
     @staticmethod
     def _alerts(
-        tx: Transaction, ruleset: Ruleset, fresh: list[tuple[Item, Written]]
+        tx: Transaction, ruleset: Ruleset, fresh: list[Item]
     ) -> tuple[list[tuple[Item, Alert]], list[tuple[UUID, UUID]]]:
         """The alerts of new rows, and which was cleared by which."""
-        keyed = [row for _, row in fresh if row.event.clear_key]
+        keyed = [item for item in fresh if item.event.clear_key]
         if not keyed:
-            return [(i, _raised(row, ruleset)) for i, row in fresh if _raises(row)], []
-        tx.lock_clear_keys((row.event.hostname, row.event.clear_key or "") for row in keyed)
+            return [(item, _raised(item, ruleset)) for item in fresh if _raises(item)], []
+        tx.lock_clear_keys((item.event.hostname, item.event.clear_key or "") for item in keyed)
         clears = _Clears(tx, ruleset, keyed)
-        in_time = sorted(fresh, key=lambda one: one[1].event.received_at)
-        return [(item, alert) for item, row in in_time for alert in clears.alerts(row)], clears.cleared
+        in_time = sorted(fresh, key=lambda item: item.event.received_at)
+        return [(item, alert) for item in in_time for alert in clears.alerts(item)], clears.cleared
 
     def _move(self, result: Result) -> Move:
         follow = [*result.letters]
@@ -395,12 +403,12 @@ class Evaluator:
 
 def _note(done: Committed) -> None:
     """It is committed: the results only say so, and none of this can fail."""
-    for item, row in done.fresh:
+    for item in done.fresh:
         item.result.settled += 1
         if item.twins:
             _duplicates(item, but=item)
-        if row.verdict.handling == UNHANDLED:
-            item.result.strangers[item.event.hostname, row.verdict.template or ""] += 1
+        if item.verdict.handling == UNHANDLED:
+            item.result.strangers[item.event.hostname, item.verdict.template or ""] += 1
     for item, alert in done.alerts:
         item.result.alerts[alert.alert_id] = (alert, True)
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
@@ -416,25 +424,25 @@ def _note(done: Committed) -> None:
 class _Clears:
     """Raises and clears of one take find each other, and those that other takes wrote. In the order of their events."""
 
-    def __init__(self, tx: Transaction, ruleset: Ruleset, keyed: Iterable[Written]) -> None:
+    def __init__(self, tx: Transaction, ruleset: Ruleset, keyed: Iterable[Item]) -> None:
         self._tx, self._ruleset = tx, ruleset
         self._newest: dict[Pair, Alert | None] = {}
         self._raises_at: dict[Pair, list[datetime]] = defaultdict(list)
-        for row in keyed:
-            if _raises(row):
-                self._raises_at[_pair(row.event)].append(row.event.received_at)
+        for item in keyed:
+            if _raises(item):
+                self._raises_at[_pair(item.event)].append(item.event.received_at)
         self.cleared: list[tuple[UUID, UUID]] = []  #: (raised, its clear)
 
-    def alerts(self, row: Written) -> list[Alert]:
-        if row.event.state is State.CLEAR:
-            return self._clear(row)
-        if not _raises(row):
+    def alerts(self, item: Item) -> list[Alert]:
+        if item.event.state is State.CLEAR:
+            return self._clear(item)
+        if not _raises(item):
             return []
-        alert = _raised(row, self._ruleset)
+        alert = _raised(item, self._ruleset)
         return [alert, *self._late(alert)] if alert.clear_key else [alert]
 
-    def _clear(self, row: Written) -> list[Alert]:
-        event = row.event
+    def _clear(self, item: Item) -> list[Alert]:
+        event = item.event
         if not event.clear_key:
             return []
         pair = _pair(event)
@@ -443,10 +451,10 @@ class _Clears:
         )
         self._newest[pair] = None
         # Also where it ended one: an older raise may be in a dead worker's hands, and is evaluated after it.
-        self._tx.keep_clear(event, row.correlation_id)
+        self._tx.keep_clear(event, item.correlation_id)
         if raised is None:
             return []
-        return [self._end(raised, clearing(event, raised, correlation_id=row.correlation_id))]
+        return [self._end(raised, clearing(event, raised, correlation_id=item.correlation_id))]
 
     def _late(self, raised: Alert) -> list[Alert]:
         """The clear that was evaluated before this raise, though it came after it, if there is one."""
@@ -480,14 +488,14 @@ def _pair(event: Event) -> Pair:
     return event.hostname, event.clear_key or ""
 
 
-def _raises(row: Written) -> bool:
-    return row.verdict.forward and row.event.state is State.RAISE
+def _raises(item: Item) -> bool:
+    return item.verdict.forward and item.event.state is State.RAISE
 
 
-def _raised(row: Written, ruleset: Ruleset) -> Alert:
-    rule_id = row.verdict.rule_id
+def _raised(item: Item, ruleset: Ruleset) -> Alert:
+    rule_id = item.verdict.rule_id
     name = "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
-    return from_verdict(row.event, row.verdict, correlation_id=row.correlation_id, rule_name=name)
+    return from_verdict(item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name)
 
 
 def _read_back(
@@ -511,7 +519,7 @@ def _fold(items: list[Item]) -> list[Item]:
     for item in items:
         kept = first.setdefault((item.event.event_id.int, item.event.received_at), item)
         if kept is not item:
-            kept.twins.append(item)
+            kept.twins = (*kept.twins, item)
     return [first[key] for key in sorted(first)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from mutt.alert import Alert, Outcome
@@ -70,13 +70,17 @@ class Spill(Protocol):
         ...
 
 
-class Written(NamedTuple):
+class Judged(Protocol):
     """One event with all that its audit row holds."""
 
-    event: Event
-    verdict: Verdict
-    batch_id: str
-    correlation_id: str
+    @property
+    def event(self) -> Event: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str: ...
 
 
 class StoredRow(Protocol):
@@ -112,7 +116,7 @@ class Transaction(Protocol):
 
     def write(
         self,
-        rows: Sequence[Written],
+        rows: Sequence[Judged],
         ruleset_version: int,
         alerts: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],

@@ -45,7 +45,7 @@ _ALERTS = Copy(alerts, _fields)
 def insert(conn: Connection, new: Sequence[Alert]) -> None:
     """Write new alerts, in the transaction of their audit rows. They wait."""
     if new:
-        _ALERTS.write(conn, [msgspec.structs.astuple(alert) for alert in new])
+        _ALERTS.write(conn, list(zip(*map(msgspec.structs.astuple, new), strict=True)))
 
 
 def by_events(conn: Connection, keys: Sequence[Key]) -> dict[Key, list[tuple[Alert, Status]]]:

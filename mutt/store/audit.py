@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -52,6 +52,19 @@ class AuditRow(NamedTuple):
     raw: str
 
 
+class Judged(Protocol):
+    """An event with its verdict and where it came from."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str: ...
+
+
 class Stored(NamedTuple):
     """What a row that stands says of itself: which item of which request it came from, and how it was handled."""
 
@@ -91,7 +104,32 @@ def copy_rows(conn: Connection, rows: Sequence[AuditRow]) -> None:
 
     Within ``translated()``, :class:`AlreadyStored` means that a key is there, :class:`PoisonRow` that a value can't be.
     """
-    _AUDIT.write(conn, rows)
+    _AUDIT.write(conn, list(zip(*rows, strict=True)))
+
+
+def copy_judged(conn: Connection, rows: Sequence[Judged], ruleset_version: int) -> None:
+    """The same of events with their verdicts, without making a row of each: see :func:`audit_row`."""
+    events, verdicts = [row.event for row in rows], [row.verdict for row in rows]
+    _AUDIT.write(
+        conn,
+        [
+            [event.event_id for event in events],
+            [event.received_at for event in events],
+            [event.occurred_at for event in events],
+            [event.hostname for event in events],
+            [event.severity for event in events],
+            [event.source for event in events],
+            [event.message for event in events],
+            [verdict.rule_id for verdict in verdicts],
+            [ruleset_version] * len(rows),
+            [verdict.handling for verdict in verdicts],
+            [verdict.team for verdict in verdicts],
+            [row.batch_id for row in rows],
+            [event.item for event in events],
+            [row.correlation_id for row in rows],
+            [event.raw for event in events],
+        ],
+    )
 
 
 def write_ledger(conn: Connection, rows: int, alerts: int) -> None:

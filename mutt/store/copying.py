@@ -67,17 +67,14 @@ class Copy:
         self._statement = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
         self._encoders = [_encoder(table.c[name]) for name in columns]
 
-    def lines(self, rows: Iterable[Sequence[Any]]) -> str:
-        """What COPY is sent for ``rows``: a line each, in the order given."""
-        columns = zip(*rows, strict=True)
+    def lines(self, columns: Sequence[Sequence[Any]]) -> str:
+        """What COPY is sent for rows that are given as their columns: a line each, in the order given."""
         encoded = [encode(column) for encode, column in zip(self._encoders, columns, strict=True)]
         return "\n".join([*map("\t".join, zip(*encoded, strict=True)), ""])
 
-    def write(self, conn: Connection, rows: Sequence[Sequence[Any]]) -> None:
-        """Append ``rows``. What PostgreSQL raises passes through."""
-        if not rows:
-            return
-        blob = self.lines(rows).encode()
+    def write(self, conn: Connection, columns: Sequence[Sequence[Any]]) -> None:
+        """Append rows, of which there is at least one. What PostgreSQL raises passes through."""
+        blob = self.lines(columns).encode()
         with contextlib.closing(conn.connection.cursor()) as cursor:
             cursor.copy_expert(self._statement, io.BytesIO(blob), _READ_SIZE)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
@@ -15,24 +14,10 @@ from mutt.alert import Alert, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset
-from mutt.rules.rule import Verdict
 from mutt.store import alerts, audit
-from mutt.store.audit import Key, Stored
+from mutt.store.audit import Judged, Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
-
-
-class Judged(Protocol):
-    """An event with its verdict and where it came from."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def batch_id(self) -> str: ...
-    @property
-    def correlation_id(self) -> str: ...
 
 
 class Evaluation:
@@ -89,21 +74,11 @@ class Evaluation:
         """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line."""
         if not rows:
             return
-        audit.copy_rows(self._conn, [_row(row, ruleset_version) for row in rows])
+        audit.copy_judged(self._conn, rows, ruleset_version)
         alerts.insert(self._conn, new)
         for raised, by in cleared:
             alerts.mark_cleared(self._conn, raised, by)
         audit.write_ledger(self._conn, len(rows), len(new))
-
-
-def _row(row: Judged, ruleset_version: int) -> audit.AuditRow:
-    return audit.audit_row(
-        row.event,
-        row.verdict,
-        ruleset_version=ruleset_version,
-        batch_id=row.batch_id,
-        correlation_id=row.correlation_id,
-    )
 
 
 class AuditStore:

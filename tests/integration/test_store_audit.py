@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -113,7 +114,11 @@ def test_a_row_is_made_of_event_and_verdict(engine: Engine) -> None:
         why="",
     )
     made = audit.audit_row(event, verdict, ruleset_version=9, batch_id="b", correlation_id="c")
-    write(engine, made)
+    with transaction(engine) as conn:
+        audit.copy_judged(
+            conn, [SimpleNamespace(event=event, verdict=verdict, batch_id="b", correlation_id="c")], 9
+        )
+    assert read(engine, [event.event_id]) == [made]
     expected = (
         event.event_id,
         NOW,
@@ -131,7 +136,7 @@ def test_a_row_is_made_of_event_and_verdict(engine: Engine) -> None:
         "c",
         "<2>m",
     )
-    assert read(engine, [event.event_id]) == [expected]
+    assert made == expected
 
 
 def test_a_known_key_is_already_stored_and_takes_its_neighbours_back(engine: Engine) -> None:

@@ -92,7 +92,7 @@ def test_a_naive_time_is_no_event() -> None:
     naive = msgspec.msgpack.encode(
         [[["b", "c", [[EVENT.event_id.bytes, NOW.replace(tzinfo=None), NOW, "h", "m"]]]]]
     )
-    with pytest.raises(UndecodableEntry, match="naive"):
+    with pytest.raises(UndecodableEntry, match="timezone"):
         codec.decode(Envelope, {b"v": b"1", b"d": naive})
 
 
