@@ -8,13 +8,16 @@ from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 #: Objects whose keys are tags.
 _NESTED = ("tags", "metadata")
 
+#: What few events have: asked for once, so that the others need not be asked for each.
+_DETAILS = frozenset({*_NESTED, "facility", "state", "clear_key", *traps.MARKS})
+
 
 class Native(JsonFormat):
     name = "native"
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
-        take = item.pop
-        nested = [(name, take(name)) for name in _NESTED if isinstance(item.get(name), dict)]
+        take, plain = item.pop, _DETAILS.isdisjoint(item)
+        nested = [] if plain else [(name, take(name)) for name in _NESTED if isinstance(item.get(name), dict)]
         fields: Fields = {
             "hostname": take("hostname", None),
             "message": take("message", None),
@@ -23,8 +26,10 @@ class Native(JsonFormat):
             "severity": take_severity(item),
             "source": _take_source(item),
         }
-        _take_details(item, fields)
-        if not traps.MARKS.isdisjoint(item):
+        if "program" in item:
+            fields["program"] = _text_or_none(take("program"))
+        if not plain:
+            _take_details(item, fields)
             _take_trap(item, fields)
         fields["tags"] = tags = values.tags(item)
         for name, value in nested:
@@ -34,6 +39,10 @@ class Native(JsonFormat):
 
 def take_severity(item: JsonObject) -> int | None:
     """``syslog_severity``, else ``severity``. The one that was not read, or can't be, is left in ``item``."""
+    said = item.get("syslog_severity")
+    if type(said) is int and 0 <= said <= 7:  # most senders: straight to the point
+        del item["syslog_severity"]
+        return said
     for key in ("syslog_severity", "severity"):
         value = item.pop(key, None)
         if value is not None:
@@ -55,8 +64,6 @@ def _take_source(item: JsonObject) -> str:
 
 def _take_details(item: JsonObject, fields: Fields) -> None:
     """What an event may have or not; a word that says nothing to MUTT is left in ``item``."""
-    if "program" in item:
-        fields["program"] = _text_or_none(item.pop("program"))
     if "facility" in item and (facility := values.facility(item["facility"])) is not None:
         fields["facility"] = facility
         del item["facility"]
@@ -72,6 +79,8 @@ def _text_or_none(value: object) -> str | None:
 
 
 def _take_trap(item: JsonObject, fields: Fields) -> None:
+    if traps.MARKS.isdisjoint(item):
+        return
     trap, message = traps.find(item), fields["message"]
     for key in filter(None, trap.keys):
         item.pop(key, None)
