@@ -111,9 +111,9 @@ class Unhandled:
 
     def told(self, asked: Container[str] = ()) -> dict[str, Any]:
         """What the settle (streams/settle.lua) is told, with the events of those kinds that it ``asked`` for."""
-        keyed = [(kind, _kind_hash(*kind), n) for kind, n in self.kinds.items()]
+        keyed = [(kind, _kind_key(*kind), n) for kind, n in self.kinds.items()]
         return {
-            "kinds": [one for _, key, n in keyed for one in (key, n)],
+            "kinds": [one for _, key, n in keyed for one in (key, str(n))],
             "events": {key: self._event(kind) for kind, key, _ in keyed if key in asked},
             "threshold": self.threshold,
             "most": KINDS,
@@ -166,8 +166,10 @@ def short_hash(*parts: str) -> str:
     return digest.hexdigest()
 
 
-#: The same kinds come again and again.
-_kind_hash = functools.lru_cache(16_384)(short_hash)
+@functools.lru_cache(16_384)
+def _kind_key(hostname: str, template: str) -> str:
+    # The same kinds come again and again.
+    return f"mutt:unhandled:{short_hash(hostname, template)}"
 
 
 def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:

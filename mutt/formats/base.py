@@ -314,7 +314,7 @@ def load(piece: Raw) -> tuple[JsonObject, str]:
     """
     try:
         item, text = _decode(piece), str(piece, "utf-8")
-        if "\\u0000" in text:
+        if "\\" in text and "\\u0000" in text:  # the first is looked for ten times as fast
             item = clean(item)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         data = bytes(piece)

@@ -49,68 +49,70 @@ function follow.forget(f)
   if not f.only or redis.call('HGET', STANDING, f.id) == f.only then redis.call('HDEL', STANDING, f.id) end
 end
 
--- Events that no rule handles, by host and template ("kinds": key, n, key, n, …). The one that crosses the threshold
--- appends MUTT's own event about it.
+-- Events that no rule handles, by host and template ("kinds": key, n, key, n, …; n as text, for a number is printed for
+-- every command that it is given to). The one that crosses the threshold appends MUTT's own event. This is the longest
+-- loop of all scripts.
 local counted = {}
 
 local function look(keys)
   for first = 1, #keys, 1000 do
     local last = math.min(first + 999, #keys)
     for i, n in ipairs(redis.call('MGET', unpack(keys, first, last))) do
-      counted[keys[first + i - 1]] = tonumber(n or '0')
+      counted[keys[first + i - 1]] = n and tonumber(n) or 0
     end
   end
-end
-
-local function each_kind(u, visit)
-  for i = 1, #u.kinds, 2 do visit('mutt:unhandled:' .. u.kinds[i], u.kinds[i + 1], u.kinds[i]) end
 end
 
 -- The kinds that may cross here and whose event is not at hand: hardly ever one, so it is made only if it is asked for.
 local function wanted()
-  local keys, sums, of, lacking = {}, {}, {}, {}
+  local keys, sums, lacking = {}, {}, {}
   for _, m in ipairs(o.moves) do
-    if m.unhandled then
-      each_kind(m.unhandled, function(key, n)
-        if not sums[key] then keys[#keys + 1] = key end
-        sums[key] = (sums[key] or 0) + n
-      end)
+    local kinds = m.unhandled and m.unhandled.kinds or {}
+    for i = 1, #kinds, 2 do
+      local key = kinds[i]
+      local sum = sums[key]
+      if not sum then keys[#keys + 1] = key end
+      sums[key] = (sum or 0) + kinds[i + 1]
     end
   end
   look(keys)
   for _, m in ipairs(o.moves) do
-    if m.unhandled then
-      each_kind(m.unhandled, function(key, _, kind)
-        local before, most = counted[key], m.unhandled.threshold
-        if before < most and before + sums[key] >= most and not m.unhandled.events[kind] then
-          lacking[#lacking + 1] = kind
-        end
-      end)
+    local u = m.unhandled or {kinds = {}}
+    for i = 1, #u.kinds, 2 do
+      local key = u.kinds[i]
+      local before = counted[key]
+      if before + sums[key] >= u.threshold and before < u.threshold and not u.events[key] then
+        lacking[#lacking + 1] = key
+      end
     end
   end
   return lacking
 end
 
+-- Words that a sender makes up make kinds without end, and each is kept for the window: beyond so many they are
+-- audited like the others, and not counted.
+local function may_begin(u)
+  local kinds = redis.call('INCR', 'mutt:unhandled_kinds')
+  if kinds == 1 then redis.call('PEXPIRE', 'mutt:unhandled_kinds', u.window_ms) end
+  return kinds <= u.most
+end
+
 local function count_unhandled(u)
-  each_kind(u, function(key, n, kind)
+  for i = 1, #u.kinds, 2 do
+    local key = u.kinds[i]
     local before = counted[key]
-    if before == 0 then
-      -- Words that a sender makes up make kinds without end, and each is kept for the window: beyond so many they are
-      -- audited like the others, and not counted.
-      local kinds = redis.call('INCR', 'mutt:unhandled_kinds')
-      if kinds == 1 then redis.call('PEXPIRE', 'mutt:unhandled_kinds', u.window_ms) end
-      if kinds > u.most then return end
+    if before > 0 or may_begin(u) then
+      local after = redis.call('INCRBY', key, u.kinds[i + 1])
+      counted[key] = after
+      if before == 0 then redis.call('PEXPIRE', key, u.window_ms) end
+      if before < u.threshold and after >= u.threshold then
+        local event = u.events[key]
+        add(u.stream, event.fields)
+        count({['events.accepted'] = 1, ['events.queued'] = 1, ['ingest.bytes'] = event.size})
+        ring(u.queue)
+      end
     end
-    local after = redis.call('INCRBY', key, n)
-    counted[key] = after
-    if before == 0 then redis.call('PEXPIRE', key, u.window_ms) end
-    if before < u.threshold and after >= u.threshold then
-      local event = u.events[kind]
-      add(u.stream, event.fields)
-      count({['events.accepted'] = 1, ['events.queued'] = 1, ['ingest.bytes'] = event.size})
-      ring(u.queue)
-    end
-  end)
+  end
 end
 
 local lacking = wanted()
