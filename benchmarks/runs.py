@@ -57,9 +57,9 @@ class Alive:
         """From the first POST until every event is a row. Raises Failed where one was refused or is missing."""
         return self._run(order_of(self.subject, size, requests, rate), self._stored)
 
-    def accepted(self, size: int, requests: int) -> Run:
+    def accepted(self, size: int, requests: int, form: str = "array") -> Run:
         """From the first POST until the last answer; what was accepted is the caller's to count."""
-        return self._run(order_of(self.subject, size, requests), lambda order, sent: sent.ended)
+        return self._run(order_of(self.subject, size, requests, form=form), lambda order, sent: sent.ended)
 
     def _run(self, order: Order, finished: Callable[[Order, Sent], float]) -> Run:
         self.site.reset()
@@ -97,10 +97,10 @@ def stored(site: Site, subject: Subject, expected: int) -> float:
         time.sleep(0.005)
 
 
-def order_of(subject: Subject, size: int, requests: int, rate: float = 0.0) -> Order:
+def order_of(subject: Subject, size: int, requests: int, rate: float = 0.0, form: str = "array") -> Order:
     """The order for so many requests of ``size`` events."""
     connections = CONNECTIONS if size == 1 else BATCH_CONNECTIONS
-    return Order(subject.url, API_KEY, requests, size, connections, rate)
+    return Order(subject.url, API_KEY, requests, size, connections, rate, form=form)
 
 
 @contextlib.contextmanager
