@@ -18,7 +18,7 @@ from benchmarks.figures import MUTT, Figure
 from benchmarks.runs import Alive, Run, alive
 from benchmarks.site import Failed, Site, private_site
 from benchmarks.steps.end_to_end import capacity
-from mutt.settings import Settings
+from mutt.settings import Settings, inherited
 
 #: The share of the budget that alerts come in with: within it, and not at its edge.
 OF_BUDGET = 0.6
@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 #: PostgreSQL keeps when each transaction was committed; a row's ``xmin`` names its own. So nobody has to look on
 #: while it is measured. `mutt up` leaves that off, hence servers of this step's own.
-_KEPT = {"track_commit_timestamp": "on"}
+KEPT = {"track_commit_timestamp": "on"}
 
 _ROWS = """
     SELECT percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP
@@ -42,7 +42,7 @@ _ALERTS = "SELECT event_id::text, extract(epoch FROM received_at)::float8 FROM a
 
 def run(bench: Bench) -> None:
     """Rows of singles and hundreds at half of capacity; then alerts, with a forwarder and the simulator of Moog."""
-    with private_site(_KEPT) as site:
+    with private_site(KEPT) as site:
         apart = replace(bench, site=site)
         _to_row(apart)
         _to_moog(apart)
@@ -54,17 +54,17 @@ def _to_row(bench: Bench) -> None:
         for size in (1, 100):
             rate = capacity(bench, running, size) / 2
             name = f"accept to row {{}} {name_of(size)} at 50%"
-            _measured(bench, running, size, rate, name, "p99 under 100 ms", _row_delays)
+            _measured(bench, running, size, rate, name, "p99 under 100 ms", row_delays)
 
 
 def _to_moog(bench: Bench) -> None:
-    settings = Settings.from_env({})
+    settings = Settings.from_env(inherited())
     rate = OF_BUDGET * settings.moog_rate_limit / settings.moog_rate_period / MATCHING
     subject = subjects.mutt_itself(bench.site, alerts=bench.plan.alerts, moog=1, pool=bench.plan.pool)
     with alive(bench.site, bench.loader, subject) as running:
         name = f"accept to Moog {{}} at {OF_BUDGET:.0%} of the budget"
         _measured(
-            bench, running, 1, rate, name, "p99 under 2 s", lambda site: _moog_delays(site, subject.moogsim)
+            bench, running, 1, rate, name, "p99 under 2 s", lambda site: moog_delays(site, subject.moogsim)
         )
 
 
@@ -91,13 +91,14 @@ def _measured(
         bench.report.add(msgspec.structs.replace(figure, goal=goal) if share == "p99" else figure)
 
 
-def _row_delays(site: Site) -> tuple[float, float]:
+def row_delays(site: Site) -> tuple[float, float]:
+    """p50 and p99 of the milliseconds from the acceptance of an event to the commit of its row."""
     ((both,),) = site.ask(_ROWS)
     return both[0], both[1]
 
 
-def _moog_delays(site: Site, moogsim: str) -> tuple[float, float]:
-    """Milliseconds from the acceptance of an event to the request that tells Moog of it."""
+def moog_delays(site: Site, moogsim: str) -> tuple[float, float]:
+    """p50 and p99 of the milliseconds from the acceptance of an event to the request that tells Moog of it."""
     raised = {str(event_id): at for event_id, at in site.ask(_ALERTS)}
     deadline = time.monotonic() + PATIENCE
     while True:
