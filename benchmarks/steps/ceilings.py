@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import msgspec
 import redis
 import zstandard
 
@@ -13,7 +12,7 @@ from benchmarks import corpus, subjects
 from benchmarks.bench import Bench, Step, throughput
 from benchmarks.figures import Figure
 from benchmarks.rows import ROWS, Writer
-from benchmarks.runs import alive
+from benchmarks.runs import Cost, Meter, alive
 from benchmarks.site import Failed, Site
 
 COPY, WSGI = "server-side COPY", "bare WSGI"
@@ -49,7 +48,7 @@ def server_side_copy(bench: Bench) -> Figure:
 def _bare_wsgi(bench: Bench, name: str, *options: str) -> Figure:
     with alive(bench.site, bench.loader, subjects.bare_wsgi(bench.site, *options)) as running:
         runs = bench.shorter(0.5).repeated(1, lambda requests: running.accepted(1, requests))
-    return bench.report.add(msgspec.structs.replace(throughput(name, "", runs), unit="requests/s"))
+    return bench.report.add(throughput(name, "", runs, unit="requests/s"))
 
 
 def _packed(bench: Bench) -> Figure:
@@ -61,14 +60,15 @@ def _packed(bench: Bench) -> Figure:
 
 
 def _appended(bench: Bench, name: str, entries: Sequence[bytes], pipelined: int, events: int = 1) -> Figure:
-    times, seconds = bench.plan.times + 1, bench.plan.seconds / 4
-    rates = [_append(bench.site, entries, pipelined, seconds) * events for _ in range(times)]
+    """``events`` are in each of the entries."""
+    seconds = bench.plan.seconds / 4
+    runs = [_append(bench.site, entries, pipelined, seconds, events) for _ in range(bench.plan.times + 1)]
     note = f"{pipelined} entries a round trip, one client, each answer awaited"
-    return bench.report.add(Figure(name, "", "events/s", rates[1:], note=note))
+    return bench.report.add(throughput(name, "", runs[1:], note=note))
 
 
-def _append(site: Site, entries: Sequence[bytes], pipelined: int, seconds: float) -> float:
-    """Entries a second. Raises Failed if one is missing."""
+def _append(site: Site, entries: Sequence[bytes], pipelined: int, seconds: float, events: int) -> Cost:
+    """Append for so many seconds. Raises Failed if an entry is missing."""
     site.reset()
     with redis.Redis.from_url(site.redis_url) as client:
         connection = client.connection_pool.get_connection()
@@ -77,18 +77,20 @@ def _append(site: Site, entries: Sequence[bytes], pipelined: int, seconds: float
             b"".join(connection.pack_commands([("XADD", _STREAM, "*", "d", entry) for entry in some]))
             for some in (entries[at : at + pipelined] for at in range(0, len(entries), pipelined))
         ]
+        meter, cpu = Meter({"redis": site.roles["redis"]}), time.process_time()
         started, rounds = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             connection.send_packed_command([made[rounds % len(made)]])
             for _ in range(pipelined):
                 connection.read_response()
             rounds += 1
-        taken = time.perf_counter() - started
+        taken, cpu = time.perf_counter() - started, time.process_time() - cpu
         client.connection_pool.release(connection)
         if client.xlen(_STREAM) != rounds * pipelined:
             raise Failed(f"{client.xlen(_STREAM)} entries of {rounds * pipelined} were appended")
+        cost = meter.cost(rounds * pipelined * events, taken, {"client": cpu})
     site.reset()
-    return rounds * pipelined / taken
+    return cost
 
 
 def _copied(bench: Bench) -> Figure:
@@ -96,20 +98,21 @@ def _copied(bench: Bench) -> Figure:
         writer.write(writer.batches(round(bench.plan.seconds * 20_000)))
     path = f"{bench.site.ask('SHOW data_directory')[0][0]}/bench.copy"
     bench.site.execute(f"COPY (SELECT * FROM event_audit_log) TO '{path}'")
-    rates = [_copy(bench.site, path) for _ in range(bench.plan.times + 1)][1:]
+    runs = [_copy(bench.site, path) for _ in range(bench.plan.times + 1)][1:]
     bench.site.reset()
-    return bench.report.add(Figure(COPY, "", "rows/s", rates, note="one statement, one commit"))
+    note = "one statement, one commit"
+    return bench.report.add(throughput(COPY, "", runs, unit="rows/s", note=note))
 
 
-def _copy(site: Site, path: str) -> float:
+def _copy(site: Site, path: str) -> Cost:
     count = site.rows()
     site.reset()
-    started = time.perf_counter()
+    meter, started = Meter({"postgres": site.roles["postgres"]}), time.perf_counter()
     site.execute(f"COPY event_audit_log FROM '{path}'")
     taken = time.perf_counter() - started
     if site.rows() != count:
         raise Failed(f"{site.rows()} rows of {count} were copied")
-    return count / taken
+    return meter.cost(count, taken, {})
 
 
 STEP = Step(run, order=0)

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from benchmarks import subjects
-from benchmarks.bench import Bench, Step, name_of
+from benchmarks.bench import Bench, Step, costs, name_of
 from benchmarks.corpus import MATCHING
 from benchmarks.figures import MUTT, Figure
 from benchmarks.runs import Alive, Run, alive
@@ -83,11 +83,10 @@ def _measured(
     for seconds in (bench.plan.latency_seconds / 4, *[bench.plan.latency_seconds] * bench.plan.times):
         runs.append(running.end_to_end(size, max(1, round(rate / size * seconds)), rate / size))
         found.append(delays(bench.site))
-    others = max(run.others for run in runs[1:])
     for place, share in enumerate(("p50", "p99")):
         values = [one[place] for one in found[1:]]
         note = f"at {rate:,.0f} events/s"
-        figure = Figure(name.format(share), MUTT, "ms", values, note=note, others=others)
+        figure = Figure(name.format(share), MUTT, "ms", values, note=note, **costs(runs[1:]))
         bench.report.add(msgspec.structs.replace(figure, goal=goal) if share == "p99" else figure)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import redis
 
 from benchmarks import subjects
-from benchmarks.bench import Bench, Step
+from benchmarks.bench import Bench, Step, costs
 from benchmarks.figures import MUTT, Figure
 from benchmarks.load import Sent
 from benchmarks.runs import Alive, alive, order_of
@@ -26,6 +27,9 @@ AMPLE = 3.0
 MOST = 900_000
 
 
+GOAL = "at most 2x its value with no backlog"
+
+
 def run(bench: Bench) -> None:
     """p99 of both, from POST to 202."""
     subject = subjects.mutt_itself(bench.site, alerts=bench.plan.alerts, pool=bench.plan.pool)
@@ -34,16 +38,20 @@ def run(bench: Bench) -> None:
         rate, drained = capacity(bench, running, 1) / 4, capacity(bench, running, SIZE)
         requests = round(rate * seconds)
         running.end_to_end(1, round(rate), rate)
-        idle = [running.end_to_end(1, requests, rate).sent for _ in range(bench.plan.times)]
+        idle = [running.end_to_end(1, requests, rate) for _ in range(bench.plan.times)]
     backlog = min(round(AMPLE * drained * seconds), MOST)
     busy = [_drained(bench, subject, backlog, requests, rate) for _ in range(bench.plan.times)]
-    note = f"at {rate:,.0f} events/s, a quarter of capacity"
-    quiet = Figure("latency p99 single at 25%, no backlog", MUTT, "ms", _p99(idle), note=note)
-    note = f"{note}; a backlog of {backlog:,} events"
-    goal = "at most 2x its value with no backlog"
-    figure = Figure("latency p99 single at 25%, draining", MUTT, "ms", _p99(busy), note=note, goal=goal)
-    bench.report.add(quiet)
+    at = f"at {rate:,.0f} events/s, a quarter of capacity"
+    quiet = _figure("no backlog", [run.sent for run in idle], at)
+    figure = _figure("draining", busy, f"{at}; a backlog of {backlog:,} events", GOAL)
+    bench.report.add(msgspec.structs.replace(quiet, **costs(idle)))
     bench.report.add(figure.as_times(quiet, "its value with no backlog"))
+
+
+def _figure(when: str, sent: Sequence[Sent], note: str, goal: str = "") -> Figure:
+    return Figure(
+        f"latency p99 single at 25%, {when}", MUTT, "ms", [one.p99 for one in sent], note=note, goal=goal
+    )
 
 
 def _drained(bench: Bench, subject: Subject, backlog: int, requests: int, rate: float) -> Sent:
@@ -66,10 +74,6 @@ def _drained(bench: Bench, subject: Subject, backlog: int, requests: int, rate: 
 def _queued(site: Site) -> int:
     with redis.Redis.from_url(site.redis_url) as client:
         return books.read(client).events["queued"]
-
-
-def _p99(sent: Sequence[Sent]) -> list[float]:
-    return [one.p99 for one in sent]
 
 
 STEP = Step(run, order=70)
