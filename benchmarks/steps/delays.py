@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 #: Seconds at a run's start that don't count: it begins with an empty Redis, and where the log of the budget is gone,
 #: nothing is sent for a period.
-FENCE = 2.0
+FENCE = 3.0
 
 #: PostgreSQL keeps when each transaction was committed; a row's ``xmin`` names its own. So nobody has to look on
 #: while it is measured. `mutt up` leaves that off, hence servers of this step's own.

@@ -142,7 +142,7 @@ def test_the_way_to_moog_is_measured_to_the_request_that_tells_it_of_the_event(
 ) -> None:
     subject = mutt_itself(site, alerts=1, moog=1)
     with alive(site, loader, subject) as running:
-        running.end_to_end(1, 4 * EVENTS, rate=EVENTS)
+        running.end_to_end(1, 5 * EVENTS, rate=EVENTS)
         p50, p99 = moog_delays(site, subject.moogsim)
         first = site.ask("SELECT extract(epoch FROM min(received_at))::float8 FROM event_audit_log")[0][0]
         assert 0 < p50 <= p99 < (time.time() - first) * 1000
