@@ -42,7 +42,7 @@ fuzz: $(VENV)/.installed ## Bytes against the parsers, FUZZ_SECONDS (60) each; t
 	@$(BIN)/python -m pytest tests/unit tests/integration/test_bad_input.py tests/integration/test_admin_bad_input.py \
 	  tests/integration/test_openapi.py -m hypothesis --hypothesis-profile=fuzz --timeout=7200 $(ARGS)
 
-bench: $(VENV)/.installed ## Measure
+bench: $(VENV)/.installed ## Measure everything, in about a quarter of an hour (ARGS=--compare: beside the saved table)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: $(VENV)/.installed ## Measure in under a minute, less surely

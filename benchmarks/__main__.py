@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -93,14 +95,11 @@ def main(
 ) -> None:
     plan = dataclasses.replace(QUICK if quick else Plan(), pool=pool, alerts=workers)
     began = time.monotonic()
-    try:
-        with private_site() as site, Loader() as loader:
-            report = _report(site, plan)
-            for step in _chosen(chosen, quick):
-                step.run(Bench(site, loader, report, plan))
-    except Failed as error:
-        print(f"not measured: {error}", file=sys.stderr)
-        sys.exit(1)
+    # Asked to end, it leaves no servers and no files behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    with private_site() as site, Loader() as loader:
+        report = _report(site, plan)
+        failed = measure(Bench(site, loader, report, plan), _chosen(chosen, quick))
     print(f"took {time.monotonic() - began:.0f} s")
     for file, text in ((json_file, report.to_json()), (markdown_file, report.to_markdown().encode())):
         if file:
@@ -108,15 +107,30 @@ def main(
             file.write_bytes(text)
     if saved:
         print(f"\n{compare.comparison(report, saved)}")
+    if failed:
+        print(f"not measured: {', '.join(failed)}{'; nothing is saved' if save else ''}", file=sys.stderr)
+        sys.exit(1)
     if save:
         compare.save(report, save)
 
 
-def _chosen(named: tuple[str, ...], quick: bool) -> list[Step]:
+def measure(bench: Bench, chosen: Mapping[str, Step]) -> list[str]:
+    """The names of the steps that failed: what the others found is worth having."""
+    failed = []
+    for name, step in chosen.items():
+        try:
+            step.run(bench)
+        except Failed as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed.append(name)
+    return failed
+
+
+def _chosen(named: tuple[str, ...], quick: bool) -> dict[str, Step]:
     """The named steps, else those of the run, in their order."""
     if named:
-        return [step for name, step in STEPS.items() if name in named]
-    return [step for step in STEPS.values() if not step.only_named and (step.quick or not quick)]
+        return {name: step for name, step in STEPS.items() if name in named}
+    return {name: step for name, step in STEPS.items() if not step.only_named and (step.quick or not quick)}
 
 
 def _report(site: Site, plan: Plan) -> Report:

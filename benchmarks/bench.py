@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks.figures import LIST_AND_ROW, PLAIN_CELERY, SINGLE, Figure
 from benchmarks.load import Loader
 from benchmarks.report import Report
-from benchmarks.runs import Run, middle, repeated
+from benchmarks.runs import Cost, Run, middle, repeated
 from benchmarks.site import Site
 
 #: Requests of the first warm-up, by events a request.
@@ -70,8 +71,14 @@ def name_of(size: int) -> str:
     return SINGLE if size == 1 else f"x{size}"
 
 
-def throughput(name: str, subject: str, runs: Sequence[Run]) -> Figure:
+def throughput(
+    name: str, subject: str, runs: Sequence[Cost], *, unit: str = "events/s", note: str = ""
+) -> Figure:
     """Events a second, with what the median run cost."""
-    run, others = middle(runs), max(run.others for run in runs)
-    rates = [run.rate for run in runs]
-    return Figure(name, subject, "events/s", rates, cpu=run.cpu_each(), memory=run.memory, others=others)
+    return Figure(name, subject, unit, [run.rate for run in runs], note=note, **costs(runs))
+
+
+def costs(runs: Sequence[Cost]) -> dict[str, Any]:
+    """What a :class:`Figure` says of the cost: CPU and memory of the median run, strangers' cores in the worst."""
+    run = middle(runs)
+    return {"cpu": run.cpu_each(), "memory": run.memory, "others": max(run.others for run in runs)}

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from benchmarks import corpus
+from benchmarks.bodies import FORMS, body
 
 #: Distinct events; requests go round them. (MUTT gives each an id of its own.)
 POOL = 20_000
@@ -41,6 +42,7 @@ class Order(msgspec.Struct, frozen=True):
     connections: int = 16
     rate: float = 0.0
     pool: int = POOL
+    form: str = "array"  #: one of :data:`benchmarks.bodies.FORMS`
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -161,21 +163,18 @@ def _share(ordered: Sequence[float], share: float) -> float:
 
 def requests(order: Order) -> list[bytes]:
     """Whole HTTP requests, head and body, as many as the pool of events gives."""
-    bodies = [event.body for event in corpus.events(max(order.pool, order.size))]
-    made = []
-    for first in range(0, len(bodies) - order.size + 1, order.size):
-        part = bodies[first : first + order.size]
-        made.append(_request(order, part[0] if order.size == 1 else b"[" + b",".join(part) + b"]"))
-    return made
+    events = [event.body for event in corpus.events(max(order.pool, order.size))]
+    firsts = range(0, len(events) - order.size + 1, order.size)
+    return [_request(order, body(events[first : first + order.size], order.form)) for first in firsts]
 
 
-def _request(order: Order, body: bytes) -> bytes:
+def _request(order: Order, content: bytes) -> bytes:
     address = urlsplit(order.url)
     head = (
         f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nX-API-KEY: {order.key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{FORMS[order.form]}Content-Length: {len(content)}\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + content
 
 
 class Loader:

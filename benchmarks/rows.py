@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from benchmarks import corpus
+from benchmarks.runs import Cost, Meter
 from benchmarks.site import Failed, Site
 from mutt.event import Event
 from mutt.rules.evaluate import evaluate
@@ -59,15 +60,15 @@ class Writer:
             made.append([Judged(event, verdict, f"bench-{first}", "bench") for event, verdict in verdicts])
         return made
 
-    def write(self, batches: Batches) -> float:
-        """Rows a second, a transaction a batch, into empty tables. Raises Failed if one is missing."""
+    def write(self, batches: Batches) -> Cost:
+        """A transaction a batch, into empty tables. Raises Failed if a row is missing."""
         self._site.reset()
-        started = time.perf_counter()
+        meter, cpu, started = Meter(self._site.roles), time.process_time(), time.perf_counter()
         for rows in batches:
             with self._store.transaction() as tx:
                 tx.write(rows, self._ruleset.version, [], [])
-        taken = time.perf_counter() - started
+        taken, cpu = time.perf_counter() - started, time.process_time() - cpu
         count = sum(map(len, batches))
         if self._site.rows() != count:
             raise Failed(f"{self._site.rows()} rows of {count} were written")
-        return count / taken
+        return meter.cost(count, taken, {"writer": cpu})

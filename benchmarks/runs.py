@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.load import Loader, Order, Sent
@@ -21,8 +21,8 @@ CONNECTIONS, BATCH_CONNECTIONS = 16, 4
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run took.
+class Cost:
+    """What some events took.
 
     ``cpu`` is seconds and ``memory`` the peak in MiB, by role; ``others`` the cores that strangers kept busy meanwhile.
     """
@@ -31,7 +31,6 @@ class Run:
     seconds: float
     cpu: dict[str, float]
     memory: dict[str, float]
-    sent: Sent
     others: float
 
     @property
@@ -42,6 +41,27 @@ class Run:
     def cpu_each(self) -> dict[str, float]:
         """Microseconds of CPU an event, by role."""
         return {role: seconds / self.events * 1e6 for role, seconds in self.cpu.items()}
+
+
+@dataclass(frozen=True)
+class Run(Cost):
+    """One run of the load generator."""
+
+    sent: Sent
+
+
+class Meter:
+    """Says what ``roles`` use from now on."""
+
+    def __init__(self, roles: Roles) -> None:
+        forget_peaks(roles)
+        self._roles, self._used, self._busy, self._began = roles, used(roles), busy(), time.monotonic()
+
+    def cost(self, events: int, seconds: float, own: Mapping[str, float]) -> Cost:
+        """``seconds`` is what counts of the time; ``own`` the CPU seconds of those whom no role's tree holds."""
+        cpu = {role: seconds - self._used[role] for role, seconds in used(self._roles).items()} | own
+        others = (busy() - self._busy - sum(cpu.values())) / (time.monotonic() - self._began)
+        return Cost(events, seconds, cpu, peaks(self._roles), max(0.0, others))
 
 
 @dataclass(frozen=True)
@@ -57,23 +77,19 @@ class Alive:
         """From the first POST until every event is a row. Raises Failed where one was refused or is missing."""
         return self._run(order_of(self.subject, size, requests, rate), self._stored)
 
-    def accepted(self, size: int, requests: int) -> Run:
+    def accepted(self, size: int, requests: int, form: str = "array") -> Run:
         """From the first POST until the last answer; what was accepted is the caller's to count."""
-        return self._run(order_of(self.subject, size, requests), lambda order, sent: sent.ended)
+        return self._run(order_of(self.subject, size, requests, form=form), lambda order, sent: sent.ended)
 
     def _run(self, order: Order, finished: Callable[[Order, Sent], float]) -> Run:
         self.site.reset()
-        forget_peaks(self.roles)
-        before, busy_before = used(self.roles), busy()
+        meter = Meter(self.roles)
         sent = self.loader.send(order)
         if sent.statuses != {"202": order.requests}:
             raise Failed(f"{self.subject.name}: {order.requests} requests got {sent.statuses}")
-        ended = finished(order, sent)
-        cpu = {role: seconds - before[role] for role, seconds in used(self.roles).items()}
-        cpu["load"] = sent.cpu
-        others = (busy() - busy_before - sum(cpu.values())) / (time.monotonic() - sent.started)
-        events, seconds = order.requests * order.size, ended - sent.started
-        return Run(events, seconds, cpu, peaks(self.roles), sent, max(0.0, others))
+        seconds = finished(order, sent) - sent.started
+        cost = meter.cost(order.requests * order.size, seconds, {"load": sent.cpu})
+        return Run(**vars(cost), sent=sent)
 
     def _stored(self, order: Order, _sent: Sent) -> float:
         return stored(self.site, self.subject, order.requests * order.size)
@@ -97,10 +113,10 @@ def stored(site: Site, subject: Subject, expected: int) -> float:
         time.sleep(0.005)
 
 
-def order_of(subject: Subject, size: int, requests: int, rate: float = 0.0) -> Order:
+def order_of(subject: Subject, size: int, requests: int, rate: float = 0.0, form: str = "array") -> Order:
     """The order for so many requests of ``size`` events."""
     connections = CONNECTIONS if size == 1 else BATCH_CONNECTIONS
-    return Order(subject.url, API_KEY, requests, size, connections, rate)
+    return Order(subject.url, API_KEY, requests, size, connections, rate, form=form)
 
 
 @contextlib.contextmanager
@@ -122,7 +138,7 @@ def repeated(run: Callable[[int], Run], *, first: int, seconds: float, times: in
     return [run(requests) for _ in range(times)]
 
 
-def middle(runs: Sequence[Run]) -> Run:
+def middle(runs: Sequence[Cost]) -> Cost:
     """The run with the median rate (of two in the middle the slower)."""
     rate = statistics.median_low([run.rate for run in runs])
     return next(run for run in runs if run.rate == rate)

@@ -109,17 +109,26 @@ def plainly_celery(site: Site) -> Subject:
     return _baseline(site, "plain Celery", "plain_celery", [worker], [plain_celery.QUEUE])
 
 
+def bare_wsgi(site: Site, *options: str) -> Subject:
+    """An application that does nothing, behind gunicorn as it serves MUTT's; ``options`` change that."""
+    door, url = _door(site, "benchmarks.bare:application", "/", *options)
+    return Subject("bare WSGI", (door,), url, lambda: True)
+
+
 def _baseline(site: Site, name: str, module: str, workers: list[Process], lists: list[str]) -> Subject:
-    port = free_port(0, HOST)
-    argv = ("-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "--bind", f"{HOST}:{port}")
-    ready = f"http://{HOST}:{port}/healthz"
-    door = _process(site, "ingest", (*argv, f"benchmarks.{module}:door()"), ready_url=ready)
+    door, url = _door(site, f"benchmarks.{module}:door()", "/healthz")
     client = redis.Redis.from_url(site.redis_url)
 
     def idle() -> bool:
         return not client.hlen("unacked") and not any(client.llen(key) for key in lists)
 
-    return Subject(name, (door, *workers), f"http://{HOST}:{port}/ingest", idle)
+    return Subject(name, (door, *workers), url, idle)
+
+
+def _door(site: Site, application: str, ready: str, *options: str) -> tuple[Process, str]:
+    bind = f"{HOST}:{free_port(0, HOST)}"
+    argv = ("-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "--bind", bind, *options, application)
+    return _process(site, "ingest", argv, ready_url=f"http://{bind}{ready}"), f"http://{bind}/ingest"
 
 
 def _process(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.bench import Bench, Step
-from benchmarks.figures import MUTT, Figure
+from benchmarks.bench import Bench, Step, throughput
+from benchmarks.figures import MUTT
 from benchmarks.rows import ROWS, Writer
 from benchmarks.steps.ceilings import server_side_copy
 
@@ -13,9 +13,9 @@ def run(bench: Bench) -> None:
     ceiling = server_side_copy(bench)
     with Writer(bench.site) as writer:
         batches = writer.batches(round(bench.plan.seconds * 20_000))
-        rates = [writer.write(batches) for _ in range(bench.plan.times + 1)][1:]
+        runs = [writer.write(batches) for _ in range(bench.plan.times + 1)][1:]
     note = f"{ROWS} rows a transaction, encoded, copied and committed"
-    figure = Figure("audit COPY, 1 writer", MUTT, "rows/s", rates, note=note)
+    figure = throughput("audit COPY, 1 writer", MUTT, runs, unit="rows/s", note=note)
     bench.report.add(figure.as_share(ceiling, "server-side COPY"))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from benchmarks import subjects
-from benchmarks.bench import Bench, Step, name_of
+from benchmarks.bench import Bench, Step, costs, name_of
 from benchmarks.figures import MUTT, Figure
-from benchmarks.runs import Alive, Run, alive
+from benchmarks.runs import Alive, alive
 from benchmarks.steps.end_to_end import capacity
 
 
@@ -31,15 +31,11 @@ def _at(bench: Bench, running: Alive, size: int, share: float, events: float) ->
         values = [getattr(run.sent, name) for run in runs]
         goal = "under 10 ms" if (name, share) == ("p99", 0.5) else ""
         title = f"latency {name} {name_of(size)} at {share:.0%}"
-        bench.report.add(Figure(title, MUTT, "ms", values, note=note, others=_others(runs), goal=goal))
+        bench.report.add(Figure(title, MUTT, "ms", values, note=note, goal=goal, **costs(runs)))
 
 
 def _slowest(requests: int) -> int:
     return max(1, requests // 1000)
-
-
-def _others(runs: list[Run]) -> float:
-    return max(run.others for run in runs)
 
 
 STEP = Step(run, order=50, quick=True)

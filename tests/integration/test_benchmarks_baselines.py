@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +18,14 @@ import redis
 
 from benchmarks import corpus, list_and_row
 from benchmarks.baseline import ALERTS
+from benchmarks.bodies import FORMS
 from benchmarks.load import Loader, Order
 from benchmarks.load import requests as requests_of
 from benchmarks.runs import alive, order_of, stored
-from benchmarks.site import API_KEY, Failed, Site
+from benchmarks.site import API_KEY, Failed, Site, private_site
+from benchmarks.steps.delays import KEPT, moog_delays, row_delays
 from benchmarks.subjects import Subject, lists_and_rows, mutt_itself, plainly_celery
+from benchmarks.usage import forget_peaks, peaks
 from mutt import names
 from mutt.rules.rule import UNHANDLED
 
@@ -28,6 +34,13 @@ EVENTS = 120
 
 #: All that a row says but for ids and times, which each subject gives itself.
 CONTENT = "raw, occurred_at, hostname, severity, source, message, matched_rule_id, handling, team, item"
+
+ROW_OF_A_SECOND_AGO = """
+    INSERT INTO event_audit_log (event_id, received_at, occurred_at, hostname, source, message, ruleset_version,
+        handling, batch_id, item, correlation_id, raw)
+    VALUES (gen_random_uuid(), now() - interval '1 second', now(), 'core-1', 'bench', 'so', 1, 'Ignore', 'b', 0, 'c',
+        '')
+"""
 
 SUBJECTS: dict[str, Callable[[Site], Subject]] = {
     "mutt": lambda site: mutt_itself(site, alerts=1),
@@ -113,6 +126,53 @@ def test_a_batch_is_a_json_array_of_its_events() -> None:
     assert all(f"Content-Length: {len(body)}".encode() in head for head, _, body in heads)
 
 
+def test_every_form_of_a_body_brings_the_same_events(site: Site, loader: Loader) -> None:
+    sent = sorted(event.body.decode() for event in corpus.events(EVENTS))
+    with alive(site, loader, mutt_itself(site, alerts=1)) as running:
+        for form in FORMS:
+            site.reset()
+            order = order_of(running.subject, 40, EVENTS // 40, form=form)
+            assert loader.send(msgspec.structs.replace(order, pool=EVENTS)).statuses == {"202": 3}, form
+            stored(site, running.subject, EVENTS)
+            assert sorted(raw for (raw,) in site.ask("SELECT raw FROM event_audit_log")) == sent, form
+
+
+def test_the_way_to_moog_is_measured_to_the_request_that_tells_it_of_the_event(
+    site: Site, loader: Loader
+) -> None:
+    subject = mutt_itself(site, alerts=1, moog=1)
+    with alive(site, loader, subject) as running:
+        running.end_to_end(1, 5 * EVENTS, rate=EVENTS)
+        p50, p99 = moog_delays(site, subject.moogsim)
+        first = site.ask("SELECT extract(epoch FROM min(received_at))::float8 FROM event_audit_log")[0][0]
+        assert 0 < p50 <= p99 < (time.time() - first) * 1000
+
+
+def test_a_rows_delay_ends_with_its_commit() -> None:
+    with private_site(KEPT) as site:
+        with psycopg2.connect(site.database_url) as connection, connection.cursor() as cursor:
+            cursor.execute(ROW_OF_A_SECOND_AGO)
+        connection.close()
+        taken = (
+            time.time()
+            - site.ask("SELECT extract(epoch FROM received_at)::float8 FROM event_audit_log")[0][0]
+        )
+        p50, p99 = row_delays(site)
+    assert 1000 <= p50 == p99 < taken * 1000
+
+
+def test_the_memory_of_a_tree_is_its_peak_since_it_was_forgotten() -> None:
+    holding = "import sys; b = bytearray(80 << 20); del b; print(); sys.stdin.read()"
+    argv = [sys.executable, "-c", holding]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        roles = {"one": (process.pid,)}
+        assert peaks(roles)["one"] > 80
+        forget_peaks(roles)
+        assert peaks(roles)["one"] < 80
+
+
 def test_a_run_begins_with_empty_tables_and_queues(site: Site) -> None:
     with redis.Redis.from_url(site.redis_url) as client, psycopg2.connect(site.database_url) as connection:
         client.lpush(list_and_row.QUEUE, "left over")
@@ -120,6 +180,7 @@ def test_a_run_begins_with_empty_tables_and_queues(site: Site) -> None:
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO audit_ledger (rows, alerts) VALUES (1, 0)")
         connection.commit()
+        client.bgrewriteaof()  # as Redis begins by itself once its file has grown
         site.reset()
         assert client.keys() == [b"_kombu.binding.celery"]
     assert site.ask("SELECT count(*) FROM audit_ledger") == [(0,)]

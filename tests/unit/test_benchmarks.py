@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.__main__ import STEPS, main
+from benchmarks.__main__ import STEPS, main, measure
+from benchmarks.bench import Bench, Step
 from benchmarks.compare import BEYOND, UNKNOWN, absolutes, comparison, ratios, read, save
 from benchmarks.figures import LIST_AND_ROW, MUTT, Figure, Ratio
 from benchmarks.report import Report, line
+from benchmarks.site import Failed
 
 MACHINE = {"cpu": "a CPU", "cores": 2, "memory_gib": 8.0, "load_before": 0.3}
 
@@ -125,6 +127,18 @@ def test_settings_and_versions_that_differ_are_named() -> None:
     said = comparison(now, saved)
     assert "Settings that differ: quick False (saved: True)." in said
     assert "Versions that differ: mutt 1 (saved: 0)." in said
+
+
+def test_a_step_that_fails_is_named_and_the_others_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    ran: list[str] = []
+
+    def fails(_bench: Bench) -> None:
+        raise Failed("3 rows of 4 events")
+
+    steps = {"first": Step(fails, 1), "second": Step(lambda _bench: ran.append("second"), 2)}
+    assert measure(None, steps) == ["first"]
+    assert ran == ["second"]
+    assert capsys.readouterr().err == "first: 3 rows of 4 events\n"
 
 
 @pytest.mark.parametrize("option", ["--save", "--compare"])
