@@ -9,27 +9,31 @@ from __future__ import annotations
 import itertools
 import time
 import traceback
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from mutt import codec, names
-from mutt.alert import Alert, clearing, from_verdict
-from mutt.entry import Entry, Follow, Kind, Move, Unhandled, flat, park, raise_alert
+from mutt.alert import Alert
+from mutt.entry import Entry, Kind, Move, Unhandled, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
-from mutt.event import Envelope, Event, Segment, State, uuid7
+from mutt.event import Envelope, Event, uuid7
+from mutt.pipeline.clears import Clears, alert_of, is_raise, leads_of, those_waiting
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction
+from mutt.pipeline.work import (
+    Item,
+    Result,
+    duplicates,
+    fold,
+    owner_of,
+    park_entry,
+    park_item,
+    requeued,
+)
 from mutt.rules.evaluate import Ruleset, evaluate
-from mutt.rules.rule import UNHANDLED, Verdict
+from mutt.rules.rule import UNHANDLED
 from mutt.rules.template import template_of
-
-#: A host and what a clear there has in common with its raise.
-Pair = tuple[str, str]
 
 #: From this delivery on an entry is worked alone, event by event.
 ALONE_FROM = 3
@@ -63,75 +67,6 @@ class Policy:
     alert_queue_max: int
     unhandled_threshold: int
     unhandled_window: float
-
-
-@dataclass
-class Result:
-    """What became of one entry."""
-
-    entry: Entry
-    settled: int = 0
-    duplicate: int = 0
-    parked: int = 0
-    alerts: dict[UUID, tuple[Alert, bool]] = field(default_factory=dict)  #: by alert id; does it still wait?
-    leads: dict[UUID, Sequence[Alert]] = field(
-        default_factory=dict
-    )  #: the raises that wait and may not stand yet, by their clear's id
-    strangers: Counter[Kind] = field(default_factory=Counter)  #: unhandled events
-    letters: list[Follow] = field(default_factory=list)
-    left: bool = False  #: for a newer worker: it is not settled
-    stuck: list[Item] = field(default_factory=list)  #: what PostgreSQL does not take now: an entry of its own
-    unsure: list[Item] = field(default_factory=list)  #: those that were not told apart: another one
-    why_stuck: tuple[str, str] = ("", "")  #: what PostgreSQL said, and its SQLSTATE
-    halved: int = 0
-
-    def raise_if_stuck(self) -> None:
-        """Raises StoreDown where nothing of it was worked: it is handed back as it is."""
-        if self.stuck and not (self.unsure or self.settled or self.duplicate or self.parked):
-            raise StoreDown(*self.why_stuck)
-
-
-#: The verdict of an event before it has one.
-UNJUDGED = Verdict(
-    rule_id=None, handling="", forward=False, environment="", team=None, moog_severity=None, why="not yet"
-)
-
-
-class Item(msgspec.Struct, eq=False):
-    """One event in work, and where it came from."""
-
-    result: Result
-    position: int  #: in its entry
-    event: Event
-    batch_id: str
-    correlation_id: str
-    verdict: Verdict = UNJUDGED
-    twins: Sequence[Item] = ()  #: others of this take with the same key
-
-    @property
-    def key(self) -> Key:
-        return self.event.key
-
-
-@dataclass
-class Counts:
-    """What a drain did; Celery shows it as the task's result."""
-
-    batches: int = 0
-    events: int = 0
-    audited: int = 0
-    duplicates: int = 0
-    alerts: int = 0
-    parked: int = 0
-
-    def add(self, moves: Iterable[Move]) -> None:
-        for move in moves:
-            self.batches += 1
-            self.events += move.entry.n
-            self.audited += move.counts["events.settled"]
-            self.duplicates += move.counts["events.duplicate"]
-            self.parked += move.counts["events.parked"]
-            self.alerts += move.counts["alerts.raised"]
 
 
 class Committed(NamedTuple):
@@ -187,7 +122,7 @@ class Evaluator:
         items = [item for result in together for item in self._open(result)]
         again = any(result.entry.attempts > 1 for result in together)
         # Of several entries the caller tells apart which it is.
-        self._work(_fold(items), reread=again, apart=len(results) == 1 and len(items) > 1)
+        self._work(fold(items), reread=again, apart=len(results) == 1 and len(items) > 1)
         for result in together:
             result.raise_if_stuck()
         for result in results:
@@ -201,15 +136,15 @@ class Evaluator:
         died_at = self._suspects.read(entry)
         if died_at.count(WHOLE) >= KILLS:
             why = self._killed(entry, "while they opened it")
-            _park_whole(result, KILLED, why)
+            park_entry(result, KILLED, why)
             self._suspects.forget(entry)
             return
         try:
             self._suspects.note(entry, WHOLE)
-            items = _fold(self._open(result))
+            items = fold(self._open(result))
             for item in items:
                 if died_at.count(item.position) >= KILLS and not self._stands(item):
-                    _park(item, KILLED, self._killed(entry, "on it"))
+                    park_item(item, KILLED, self._killed(entry, "on it"))
                     continue
                 self._suspects.note(entry, item.position)
                 self._work([item], reread=True, apart=len(items) > 1)
@@ -260,7 +195,7 @@ class Evaluator:
             self._work(items[:middle], reread=reread, apart=apart)
             self._work(items[middle:], reread=reread, apart=apart)
         elif self._store.control_row():
-            _park(items[0], *why)
+            park_item(items[0], *why)
         else:
             raise StoreDown(f"a row was refused, and so was an ordinary one: {why[1]}")
 
@@ -296,10 +231,10 @@ class Evaluator:
             fresh, poison = self._verdicts(new, ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
             tx.write(fresh, ruleset.version, [alert for _, alert in alerts], cleared)
-            owners = {item.key: _owner(item, standing[item.key]) for item in known}
+            owners = {item.key: owner_of(item, standing[item.key]) for item in known}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
-            leads = _leads(tx, [*(alert for _, alert in alerts), *_waiting(theirs)])
+            leads = leads_of(tx, [*(alert for _, alert in alerts), *those_waiting(theirs)])
         return Committed(known, fresh, poison, alerts, standing, owners, theirs, leads)
 
     def _open(self, result: Result) -> list[Item]:
@@ -311,13 +246,13 @@ class Evaluator:
             if entry.may_wait(error, self._now().timestamp()):
                 result.left = True
                 return []
-            _park_whole(result, "undecodable", str(error))
+            park_entry(result, "undecodable", str(error))
             return []
         except Exception as error:
             # Decoding is total; should it fail, this entry alone pays for it, once it is alone.
             if entry.attempts < ALONE_FROM or isinstance(error, (MemoryError, *self._interrupts)):
                 raise
-            _park_whole(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
+            park_entry(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
             return []
         positions = itertools.count()
         return [
@@ -351,9 +286,9 @@ class Evaluator:
         """The alerts of new rows, and which was cleared by which."""
         keyed = [item for item in fresh if item.event.clear_key]
         if not keyed:
-            return [(item, _raised(item, ruleset)) for item in fresh if _raises(item)], []
+            return [(item, alert_of(item, ruleset)) for item in fresh if is_raise(item)], []
         tx.lock_clear_keys((item.event.hostname, item.event.clear_key or "") for item in keyed)
-        clears = _Clears(tx, ruleset, keyed)
+        clears = Clears(tx, ruleset, keyed)
         in_time = sorted(fresh, key=lambda item: item.event.received_at)
         return [(item, alert) for item in in_time for alert in clears.alerts(item)], clears.cleared
 
@@ -368,7 +303,7 @@ class Evaluator:
                 if lead.alert_id not in result.alerts
             ]
             follow.append(raise_alert(alert, self._policy.alert_queue_max))
-        again = [_again(items) for items in (result.stuck, result.unsure) if items]
+        again = [requeued(items) for items in (result.stuck, result.unsure) if items]
         follow += [append for append, _ in again]
         counts = {
             "events.queued": len(result.stuck) + len(result.unsure) - result.entry.n,
@@ -406,7 +341,7 @@ def _note(done: Committed) -> None:
     for item in done.fresh:
         item.result.settled += 1
         if item.twins:
-            _duplicates(item, but=item)
+            duplicates(item, but=item)
         if item.verdict.handling == UNHANDLED:
             item.result.strangers[item.event.hostname, item.verdict.template or ""] += 1
     for item, alert in done.alerts:
@@ -414,88 +349,11 @@ def _note(done: Committed) -> None:
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
     for item in done.known:
         owner = done.owners[item.key]
-        _duplicates(item, but=owner)
+        duplicates(item, but=owner)
         if owner:
             _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done.leads)
     for item, why in done.poison:
-        _park(item, EVALUATION_FAILED, why)
-
-
-class _Clears:
-    """Raises and clears of one take find each other, and those that other takes wrote. In the order of their events."""
-
-    def __init__(self, tx: Transaction, ruleset: Ruleset, keyed: Iterable[Item]) -> None:
-        self._tx, self._ruleset = tx, ruleset
-        self._newest: dict[Pair, Alert | None] = {}
-        self._raises_at: dict[Pair, list[datetime]] = defaultdict(list)
-        for item in keyed:
-            if _raises(item):
-                self._raises_at[_pair(item.event)].append(item.event.received_at)
-        self.cleared: list[tuple[UUID, UUID]] = []  #: (raised, its clear)
-
-    def alerts(self, item: Item) -> list[Alert]:
-        if item.event.state is State.CLEAR:
-            return self._clear(item)
-        if not _raises(item):
-            return []
-        alert = _raised(item, self._ruleset)
-        return [alert, *self._late(alert)] if alert.clear_key else [alert]
-
-    def _clear(self, item: Item) -> list[Alert]:
-        event = item.event
-        if not event.clear_key:
-            return []
-        pair = _pair(event)
-        raised = (
-            self._newest[pair] if pair in self._newest else self._tx.newest_open(*pair, event.received_at)
-        )
-        self._newest[pair] = None
-        # Also where it ended one: an older raise may be in a dead worker's hands, and is evaluated after it.
-        self._tx.keep_clear(event, item.correlation_id)
-        if raised is None:
-            return []
-        return [self._end(raised, clearing(event, raised, correlation_id=item.correlation_id))]
-
-    def _late(self, raised: Alert) -> list[Alert]:
-        """The clear that was evaluated before this raise, though it came after it, if there is one."""
-        pair = raised.hostname, raised.clear_key or ""
-        self._newest[pair] = raised
-        late = self._tx.clear_after(*pair, raised.received_at)
-        if late is None:
-            return []
-        if any(raised.received_at < at <= late[0].received_at for at in self._raises_at[pair]):
-            return []  # it ends a later raise of this take, and this one with it
-        self._newest[pair] = None
-        return [self._end(raised, clearing(late[0], raised, correlation_id=late[1], late=True))]
-
-    def _end(self, raised: Alert, cleared: Alert) -> Alert:
-        self.cleared.append((raised.alert_id, cleared.alert_id))
-        return cleared
-
-
-def _leads(tx: Transaction, alerts: Iterable[Alert]) -> Mapping[UUID, Sequence[Alert]]:
-    """What has to stand before each of these clears: raises that were committed, here or elsewhere, and perhaps not
-    settled yet. What stands already is not appended twice."""
-    clears = [alert.alert_id for alert in alerts if alert.state is State.CLEAR]
-    return tx.ended_by(clears) if clears else {}
-
-
-def _waiting(theirs: Mapping[Key, Sequence[tuple[Alert, bool]]]) -> list[Alert]:
-    return [alert for ours in theirs.values() for alert, waits in ours if waits]
-
-
-def _pair(event: Event) -> Pair:
-    return event.hostname, event.clear_key or ""
-
-
-def _raises(item: Item) -> bool:
-    return item.verdict.forward and item.event.state is State.RAISE
-
-
-def _raised(item: Item, ruleset: Ruleset) -> Alert:
-    rule_id = item.verdict.rule_id
-    name = "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
-    return from_verdict(item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name)
+        park_item(item, EVALUATION_FAILED, why)
 
 
 def _read_back(
@@ -511,53 +369,3 @@ def _read_back(
     for alert, waits in alerts:
         item.result.alerts[alert.alert_id] = (alert, waits)
         item.result.leads[alert.alert_id] = leads.get(alert.alert_id, ())
-
-
-def _fold(items: list[Item]) -> list[Item]:
-    """Equal keys within a take: the first is written, the others are its twins. In key order, as they are written."""
-    first: dict[tuple[int, datetime], Item] = {}  # a UUID's own comparisons are written in Python
-    for item in items:
-        kept = first.setdefault((item.event.event_id.int, item.event.received_at), item)
-        if kept is not item:
-            kept.twins = (*kept.twins, item)
-    return [first[key] for key in sorted(first)]
-
-
-def _owner(item: Item, row: StoredRow) -> Item | None:
-    """Whose row it is that stands: the item's own, one of its twins', or another take's."""
-    return next(
-        (one for one in (item, *item.twins) if (row.batch_id, row.item) == (one.batch_id, one.event.item)),
-        None,
-    )
-
-
-def _duplicates(item: Item, *, but: Item | None) -> None:
-    """The item and its twins are duplicates, ``but`` the one that counts."""
-    for one in (item, *item.twins):
-        if one is not but:
-            one.result.duplicate += 1
-
-
-def _park(item: Item, reason: str, detail: str) -> None:
-    envelope = Envelope([Segment(item.batch_id, item.correlation_id, [item.event])])
-    fields, _ = codec.encode(envelope, about=str(item.event.event_id))
-    item.result.parked += 1
-    _duplicates(item, but=item)
-    item.result.letters.append(_letter(item.result.entry, fields, reason, detail))
-
-
-def _again(items: Sequence[Item]) -> tuple[Follow, int]:
-    """These events as an entry of their own, and the bytes of it: they wait, and hold nobody."""
-    segments = [Segment(item.batch_id, item.correlation_id, [item.event]) for item in items]
-    fields, size = codec.encode(Envelope(segments), n=len(items))
-    return {"op": "append", "stream": names.INGEST_STREAM, "fields": fields, "queue": "ingest_queue"}, size
-
-
-def _park_whole(result: Result, reason: str, detail: str) -> None:
-    """An entry as it is, for it could not be opened."""
-    result.parked += result.entry.n
-    result.letters.append(_letter(result.entry, flat(result.entry.fields), reason, detail))
-
-
-def _letter(entry: Entry, fields: Sequence[Any], reason: str, detail: str) -> Follow:
-    return park(names.DLQ_ALERTS, entry, fields, {"reason": reason, "detail": detail[:2000]})

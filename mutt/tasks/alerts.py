@@ -9,7 +9,7 @@ from typing import Any
 
 from mutt.celery import app
 from mutt.entry import Entry, Move
-from mutt.pipeline.evaluate import Counts
+from mutt.pipeline.work import Counts
 from mutt.tasks.base import MuttTask, drain_queue, services
 
 

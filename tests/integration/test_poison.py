@@ -16,6 +16,7 @@ from mutt.entry import NEWER_WAITS, TOO_LARGE_FROM, Entry
 from mutt.errors import UndecodableEntry
 from mutt.event import Envelope, Event, Segment
 from mutt.moogsim.server import Simulator
+from mutt.pipeline import clears
 from mutt.pipeline import evaluate as pipeline
 from mutt.pipeline.evaluate import ALONE_FROM, LOOPS
 from mutt.store import alerts as store
@@ -34,14 +35,15 @@ def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
 
 def harms(monkeypatch: pytest.MonkeyPatch, name: str, harm: Callable[[], None]) -> None:
     """MUTT's function ``name`` does harm for an event that says so."""
-    real = getattr(pipeline, name)
+    module = clears if name == "from_verdict" else pipeline
+    real = getattr(module, name)
 
     def harmful(event: Event, *args: Any, **kwargs: Any) -> Any:
         if "POISON" in event.message:
             harm()
         return real(event, *args, **kwargs)
 
-    monkeypatch.setattr(pipeline, name, harmful)
+    monkeypatch.setattr(module, name, harmful)
 
 
 def raising(error: BaseException) -> Callable[[], None]:
