@@ -19,9 +19,9 @@ from mutt.alert import Alert
 from mutt.entry import Entry, Move
 from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.evaluate import Evaluator, Policy
+from mutt.rules.evaluate import Judged
 from mutt.services import utcnow
 from mutt.store import audit
-from mutt.store.audit import Judged
 from mutt.store.engine import transaction
 from mutt.store.facade import Evaluation
 from mutt.store.rulebook import Rulebook

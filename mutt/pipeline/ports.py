@@ -12,8 +12,7 @@ from mutt.alert import Alert, Outcome
 from mutt.budget.permit import Permit
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.event import Event
-from mutt.rules.evaluate import Ruleset
-from mutt.rules.rule import Verdict
+from mutt.rules.evaluate import Judged, Ruleset
 
 Key = tuple[UUID, datetime]
 
@@ -68,19 +67,6 @@ class Spill(Protocol):
     def keep(self, round_id: str, events: int, data: bytes, *, sent: bool, deadline: float) -> None:
         """Committed when this returns. ``sent``: the round was sent to the stream, and may be in."""
         ...
-
-
-class Judged(Protocol):
-    """One event with all that its audit row holds."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def batch_id(self) -> str: ...
-    @property
-    def correlation_id(self) -> str: ...
 
 
 class StoredRow(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mutt.errors import RuleError
 from mutt.event import Event
@@ -44,6 +44,19 @@ class Host(NamedTuple):
     environment: str
     team: str
     scopes: frozenset[str]  #: the host scopes that admit it
+
+
+class Judged(Protocol):
+    """An event with its verdict, and the request that it came in."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def correlation_id(self) -> str: ...
 
 
 class Scope(NamedTuple):

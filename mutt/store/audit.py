@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from mutt.errors import AlreadyStored, PoisonRow, StoreDown
 from mutt.event import Event
+from mutt.rules.evaluate import Judged
 from mutt.rules.rule import Verdict
 from mutt.store.copying import Copy
 from mutt.store.engine import transaction
@@ -50,19 +51,6 @@ class AuditRow(NamedTuple):
     item: int
     correlation_id: str
     raw: str
-
-
-class Judged(Protocol):
-    """An event with its verdict and where it came from."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def batch_id(self) -> str: ...
-    @property
-    def correlation_id(self) -> str: ...
 
 
 class Stored(NamedTuple):

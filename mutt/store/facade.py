@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from mutt.alert import Alert, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
-from mutt.rules.evaluate import Ruleset
+from mutt.rules.evaluate import Judged, Ruleset
 from mutt.store import alerts, audit
-from mutt.store.audit import Judged, Key, Stored
+from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
 
