@@ -21,9 +21,9 @@ class Plan:
     """How long and how often. ``seconds`` is about one run's length; ``pool`` replaces the workers' pool."""
 
     quick: bool = False
-    seconds: float = 4.0
+    seconds: float = 3.0
     times: int = 3
-    latency_seconds: float = 8.0
+    latency_seconds: float = 6.0
     sizes: tuple[int, ...] = (1, 100, 500, 1000)
     baselines: tuple[str, ...] = (LIST_AND_ROW, PLAIN_CELERY)
     consumers: tuple[int, ...] = (1, 2)
