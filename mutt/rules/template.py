@@ -14,7 +14,7 @@ _CHARACTERS, _WORDS, _LENGTH = 2048, 64, 512
 # Every digit becomes 0, so that the words of a thousand messages are a handful of shapes and the memo below holds. And
 # what Unicode counts as blank, and bytes don't, becomes blank.
 _ZEROED = bytes.maketrans(b"123456789\x1c\x1d\x1e\x1f", b"000000000    ")
-_ZERO = ord("0")
+_ZERO, _LOW_LINE, _COLON, _HYPHEN, _DOT = b"0_:-."
 
 # Addresses whose groups may be letters alone: MAC, Cisco's MAC, UUID, IPv6.
 _ADDRESS = (
@@ -41,22 +41,24 @@ def template_of(message: str) -> str:
     to a template it gives the same template.
     """
     begin = message[:_CHARACTERS]
-    if not begin.isascii():
-        begin = " ".join(begin.split())
-    words = begin.encode("utf-8", "replace").translate(_ZEROED).split(None, _WORDS)
-    del words[_WORDS:]
-    kept = [word if _ZERO not in word else _HOLE if word.isalnum() else _without_ids[word] for word in words]
-    return b" ".join(kept).decode()[:_LENGTH].rstrip()
+    plain = begin.encode() if begin.isascii() else " ".join(begin.split()).encode("utf-8", "replace")
+    words = plain.translate(_ZEROED).split(None, _WORDS)
+    if len(words) > _WORDS:
+        words.pop()
+    kept = b" ".join(
+        [word if _ZERO not in word else _HOLE if word.isalnum() else _without_ids[word] for word in words]
+    ).decode()
+    return kept if len(kept) <= _LENGTH else kept[:_LENGTH].rstrip()
 
 
 class _Memo(dict[bytes, bytes]):
     """Words with a digit and what is left of them. Long ones hardly ever come back: they are not kept."""
 
-    LONGEST, MOST = 32, 8192
+    LONGEST, MOST = 24, 8192
 
     def __missing__(self, word: bytes) -> bytes:
-        if word[-1] in b",;:)]" and word[:-1].isalnum():
-            return _HOLE + word[-1:]  # by far the most of them: not worth a place
+        if word[:-1].isalnum() and word[-1] != _LOW_LINE:
+            return _HOLE + word[-1:]  # "7f3a9c21,": many, and not worth a place
         found = _sub(word)
         if len(word) <= self.LONGEST:
             if len(self) >= self.MOST:
@@ -71,6 +73,6 @@ _without_ids = _Memo()
 def _sub(word: bytes) -> bytes:
     if not word.isascii():
         return _ids.sub(HOLE, _address.sub(HOLE, word.decode())).encode()
-    if b":" in word or b"-" in word or b"." in word:
+    if _COLON in word or _HYPHEN in word or _DOT in word:
         word = _ascii_address.sub(_HOLE, word)
     return _ascii_ids.sub(_HOLE, word)
