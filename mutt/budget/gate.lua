@@ -58,9 +58,12 @@ local function agree(o, now)
   o.gate.limit = strictest('limit', o.gate.limit, math.min, now, keep)
 end
 
+-- Which run of Redis this is: asked once a script, for it is the dearest question of all.
+local run_id
+
 -- After a restart or a failover the log may lack grants that were given: nothing is granted for one window.
 local function fence(o, now)
-  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  run_id = run_id or string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   if get('run_id') ~= run_id then
     redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us + o.gate.extra_most_us))
   end

@@ -7,6 +7,15 @@ local function pending(stream)
   return with_group(stream, o.group, 'XPENDING', stream, o.group)[1]
 end
 
+-- All that is unfinished, held or not. A take changes nothing of that, so it asks once; and where nothing is, there is
+-- no more to ask: most lanes are empty most of the time.
+local lengths = {}
+
+local function length(stream)
+  lengths[stream] = lengths[stream] or redis.call('XLEN', stream)
+  return lengths[stream]
+end
+
 -- What was handed back and is due again, and what a holder lost. As many as are wanted, at least: what comes back
 -- after an outage is worked in whole batches, and before what is new.
 local function due(stream)
@@ -14,12 +23,14 @@ local function due(stream)
 end
 
 local function left()
-  -- XLEN counts all that is unfinished, and what is pending stands in the stream: the rest is new.
+  -- What is pending stands in the stream: the rest is new.
   local sum = 0
   for _, stream in ipairs(o.streams) do
-    local held = pending(stream)
-    sum = sum + redis.call('XLEN', stream) - held
-    if held > 0 then sum = sum + #due(stream) end
+    if length(stream) > 0 then
+      local held = pending(stream)
+      sum = sum + length(stream) - held
+      if held > 0 then sum = sum + #due(stream) end
+    end
   end
   return sum
 end
@@ -40,7 +51,7 @@ local function note(stream, id, fields, attempts)
 end
 
 local function claim(stream)
-  if pending(stream) == 0 then return end
+  if length(stream) == 0 or pending(stream) == 0 then return end
   for _, p in ipairs(due(stream)) do
     if events >= o.want then return end
     if not gate.shuns(p[1]) then
@@ -51,6 +62,7 @@ local function claim(stream)
 end
 
 local function read(stream)
+  if length(stream) == 0 then return end
   -- One at a time: an entry holds from one event to five hundred, and the aim is a number of events.
   while events < o.want do
     local got = with_group(stream, o.group, 'XREADGROUP', 'GROUP', o.group, o.consumer, 'COUNT', 1,
@@ -73,8 +85,10 @@ end
 local function waiting()
   if o.held then return true end
   for _, stream in ipairs(o.streams) do
-    if redis.call('XLEN', stream) > pending(stream) then return true end
-    if #redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 1) > 0 then return true end
+    if length(stream) > 0 then
+      if length(stream) > pending(stream) then return true end
+      if #redis.call('XPENDING', stream, o.group, 'IDLE', o.claim_ms, '-', '+', 1) > 0 then return true end
+    end
   end
   return false
 end
@@ -127,13 +141,13 @@ else
   end
 end
 
-local token, generation = '', 0
+local token, generation, rest = '', 0, left()
 if #taken > 0 then
   if not o.held then
     if o.turns then redis.call('INCR', o.turns) end
     -- Somebody is at work, and appends need not ring; but a turn that took the last entry does not look again, so
     -- whatever comes after it has to ring.
-    if o.turns and left() == 0 then
+    if o.turns and rest == 0 then
       redis.call('DEL', 'mutt:bell:' .. o.queue)
     else
       redis.call('SET', 'mutt:bell:' .. o.queue, '1', 'PX', 2000)
@@ -141,4 +155,4 @@ if #taken > 0 then
   end
   token, generation = gate.spend(o, taken)
 end
-return {taken, 0, '', left(), token, generation}
+return {taken, 0, '', rest, token, generation}
