@@ -25,7 +25,7 @@ from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
 from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
-from mutt.store.engine import guard_engine, hasty_engine, make_engine
+from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
@@ -122,7 +122,8 @@ class Services:
 
     @cached_property
     def store(self) -> AuditStore:
-        return AuditStore(self.engine, Rulebook(self.settings.unhandled_default_team))
+        engine, team = self.engine, self.settings.unhandled_default_team
+        return AuditStore(engine, Rulebook(team, lambda: transaction(engine)))
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from mutt.store.engine import transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.tables import config_audit_log
 from tests.bench import event
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -58,6 +60,82 @@ def test_a_change_by_psql_is_seen(engine: Engine, statement: str) -> None:
         after = book.current(conn)
         assert after.version == before.version + 1
         assert book.current(conn) is after
+
+
+class Gate:
+    """Transactions that begin when they are let in."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.open, self.asked = engine, threading.Event(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[Connection]:
+        self.asked += 1
+        assert self.open.wait(10)
+        with transaction(self._engine) as conn:
+            yield conn
+
+
+def _change(engine: Engine) -> int:
+    with transaction(engine) as psql:
+        psql.execute(text("UPDATE alert_rules SET priority = priority + 1 WHERE name = 'ERROR'"))
+        return rulebook.current_version(psql)
+
+
+def _current(book: Rulebook, engine: Engine) -> int:
+    with transaction(engine) as conn:
+        return book.current(conn).version
+
+
+def test_many_rules_are_compiled_beside_the_work(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version in force judges until the new one is there, which is compiled once and then judges."""
+    monkeypatch.setattr(rulebook, "BESIDE_FROM", 1)
+    gate = Gate(engine)
+    book = Rulebook("NETO", gate)
+    before = _current(book, engine)
+    after = _change(engine)
+    assert [_current(book, engine) for _ in range(3)] == [before] * 3
+    gate.open.set()
+    wait_until(lambda: _current(book, engine) == after, 5, "the new version to judge")
+    assert (_current(book, engine), gate.asked) == (after, 1)
+
+
+def test_a_version_that_takes_long_is_waited_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saved rule acts within five seconds: the work does not go on without it for longer than LATE."""
+    monkeypatch.setattr(rulebook, "BESIDE_FROM", 1)
+    monkeypatch.setattr(rulebook, "LATE", 0.0)
+    gate = Gate(engine)
+    gate.open.set()
+    book = Rulebook("NETO", gate)
+    _current(book, engine)
+    after = _change(engine)
+    assert _current(book, engine) == after
+
+
+def test_what_fails_beside_the_work_is_told_to_the_work(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage reaches whoever asked, and the next one asks anew; a version that can't be compiled is not in force."""
+    monkeypatch.setattr(rulebook, "BESIDE_FROM", 1)
+    monkeypatch.setattr(rulebook, "LATE", 0.0)
+    gate = Gate(engine)
+    gate.open.set()
+    book = Rulebook("NETO", gate)
+    before, _ = _current(book, engine), _change(engine)
+    for error in (StoreDown("away"), StoreDown("away")):
+        monkeypatch.setattr(rulebook, "load", _raises(error))
+        with pytest.raises(StoreDown):
+            _current(book, engine)
+    monkeypatch.setattr(rulebook, "load", _raises(NoRuleset("too large")))
+    assert [_current(book, engine) for _ in range(2)] == [before] * 2
+    assert gate.asked == 3
+
+
+def _raises(error: Exception) -> Callable[..., None]:
+    def load(*_given: object) -> None:
+        raise error
+
+    return load
 
 
 def test_what_was_written_is_what_is_compiled(conn: Connection) -> None:
