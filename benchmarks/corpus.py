@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -39,6 +40,20 @@ _ORDINARY = (
 )
 
 
+#: What long messages go on with: explanations, remedies and traces, which say the same again and again.
+_VERBOSE = (
+    "This event is generated when the state of a monitored resource changes; it may be positively correlated with a "
+    "later event of the same resource using the identifier {n}{port}.",
+    "Recommended action: verify the cabling and the transceiver on both ends of Ethernet{n}/{n2}, clear the counters, "
+    "and collect the output of show tech-support before opening a case.",
+    "Subject: security id S-1-5-18, account name svc{n}$, account domain EXAMPLE, logon id 0x{port}; process name: "
+    "C:\\Windows\\System32\\services.exe, elevated token: yes, impersonation level: impersonation.",
+    "caused by: java.net.SocketTimeoutException: read timed out at java.base/java.net.SocketInputStream.read("
+    "SocketInputStream.java:{port}) at com.example.poller.Session.receive(Session.java:{n2}).",
+    "policy {n} of zone inside permitted the session from {ip} to {ip2}, application ssl, action allow, reason "
+    "aged-out, bytes sent {port}, bytes received {port2}, packets {n2}, elapsed {n} s.",
+)
+
 _TAIL = ", uptime {port} s, event {hex3}"
 
 
@@ -54,13 +69,35 @@ def rules(count: int = 100) -> list[dict[str, Any]]:
     return [_rule(number) for number in range(count)]
 
 
-def events(count: int, *, rules: int = 100, seed: int = SEED, source: str = "bench") -> Iterator[Sent]:
-    """``count`` events of about 540 bytes, of which :data:`MATCHING` match one of the first ``rules`` rules."""
+def events(
+    count: int,
+    *,
+    rules: int = 100,
+    seed: int = SEED,
+    source: str = "bench",
+    matching: float = MATCHING,
+    noise: bool = False,
+    length: int = 0,
+) -> Iterator[Sent]:
+    """``count`` events of about 540 bytes, of which a share of ``matching`` match one of the first ``rules`` rules.
+
+    With ``noise`` messages are random hex and base64 that share no template; with ``length`` they go on until an
+    event has about so many bytes, with what long messages say.
+    """
     rng = random.Random(seed)
     for _ in range(count):
-        number = rng.randrange(rules) if rng.random() < MATCHING else None
-        template = rng.choice(_ORDINARY) if number is None else _fault(number)
-        yield Sent(orjson.dumps(_event(rng, template, number is not None, source)), number)
+        number = rng.randrange(rules) if rng.random() < matching else None
+        template = _ordinary(rng, noise) if number is None else _fault(number, noise)
+        event = _event(rng, template, number is not None, source)
+        body = orjson.dumps(event)
+        while len(body) < length - 90:  # half of what the next one adds
+            event["message"] += "; " + rng.choice(_VERBOSE).format_map(_Values(rng))
+            body = orjson.dumps(event)
+        yield Sent(body, number)
+
+
+def _ordinary(rng: random.Random, noise: bool) -> str:
+    return "{noise} {noise} {noise} {noise} {noise}" if noise else rng.choice(_ORDINARY)
 
 
 def parsed(sent: Sequence[Sent]) -> list[Event]:
@@ -92,10 +129,12 @@ def _pattern(number: int) -> tuple[str, str]:
     return "prefix", f"CRIT-{number:05d} "
 
 
-def _fault(number: int) -> str:
+def _fault(number: int, noise: bool) -> str:
     """The message that rule ``number`` is there for."""
     kind, text = _pattern(number)
     opening = f"%PLATFORM-3-STATE: fault E{number:05d} in slot {{n}}:" if kind == "regex" else text.rstrip()
+    if noise:
+        return opening + " {noise} {noise} {noise} {noise}"
     return (
         opening
         + " {ip} lost {ip2} on Ethernet{n}/{n2}, session {hex} code {port}, trace {hex2} after {port2} ms"
@@ -107,7 +146,7 @@ def _event(rng: random.Random, template: str, fault: bool, source: str) -> dict[
     return {
         "timestamp": f"2024-05-01T{rng.randrange(24):02d}:{rng.randrange(60):02d}:{rng.randrange(60):02d}Z",
         "hostname": f"edge-r{host:03d}.{_SITES[host % len(_SITES)]}.example.net",
-        "message": (template + _TAIL).format_map(_values(rng)),
+        "message": (template + _TAIL).format_map(_Values(rng)),
         "syslog_severity": 3 if fault else 6,
         "source": source,
         "program": f"proc{host % 9}",
@@ -119,17 +158,27 @@ def _event(rng: random.Random, template: str, fault: bool, source: str) -> dict[
     }
 
 
-def _values(rng: random.Random) -> dict[str, object]:
-    bits = rng.getrandbits(128)
-    return {
-        "ip": f"10.{bits & 255}.{bits >> 8 & 255}.{bits >> 16 & 255}",
-        "ip2": f"172.16.{bits >> 24 & 255}.{bits >> 32 & 255}",
-        "mac": ":".join(f"{bits >> shift & 255:02x}" for shift in range(0, 48, 8)),
-        "port": 1024 + (bits >> 40 & 0x7FFF),
-        "port2": 1024 + (bits >> 55 & 0x7FFF),
-        "n": bits >> 70 & 15,
-        "n2": bits >> 74 & 63,
-        "hex": f"{rng.getrandbits(96):024x}",
-        "hex2": f"{rng.getrandbits(96):024x}",
-        "hex3": f"{rng.getrandbits(128):032x}",
-    }
+class _Values(dict[str, object]):
+    """What fills a message. Noise is made anew for each place, and only where it is asked for."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        bits = rng.getrandbits(128)
+        super().__init__(
+            ip=f"10.{bits & 255}.{bits >> 8 & 255}.{bits >> 16 & 255}",
+            ip2=f"172.16.{bits >> 24 & 255}.{bits >> 32 & 255}",
+            mac=":".join(f"{bits >> shift & 255:02x}" for shift in range(0, 48, 8)),
+            port=1024 + (bits >> 40 & 0x7FFF),
+            port2=1024 + (bits >> 55 & 0x7FFF),
+            n=bits >> 70 & 15,
+            n2=bits >> 74 & 63,
+            hex=f"{rng.getrandbits(96):024x}",
+            hex2=f"{rng.getrandbits(96):024x}",
+            hex3=f"{rng.getrandbits(128):032x}",
+        )
+
+    def __missing__(self, name: str) -> str:
+        if name != "noise":
+            raise KeyError(name)
+        some = self._rng.randbytes(self._rng.randrange(6, 33))
+        return some.hex() if self._rng.random() < 0.5 else base64.b64encode(some).decode()
