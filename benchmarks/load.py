@@ -43,6 +43,7 @@ class Order(msgspec.Struct, frozen=True):
     rate: float = 0.0
     pool: int = POOL
     form: str = "array"  #: one of :data:`benchmarks.bodies.FORMS`
+    length: int = 0  #: bytes of an event; 0: the corpus' own 540
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -163,7 +164,7 @@ def _share(ordered: Sequence[float], share: float) -> float:
 
 def requests(order: Order) -> list[bytes]:
     """Whole HTTP requests, head and body, as many as the pool of events gives."""
-    events = [event.body for event in corpus.events(max(order.pool, order.size))]
+    events = [event.body for event in corpus.events(max(order.pool, order.size), length=order.length)]
     firsts = range(0, len(events) - order.size + 1, order.size)
     return [_request(order, body(events[first : first + order.size], order.form)) for first in firsts]
 
