@@ -63,6 +63,20 @@ def _saved(context: click.Context, option: click.Parameter, path: Path | None) -
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Evaluating workers.")
 @click.option(
+    "--stored",
+    default=Plan.stored,
+    show_default=True,
+    type=click.IntRange(100_000),
+    help="Rows that growth stores.",
+)
+@click.option(
+    "--soak-seconds",
+    default=Plan.soak_seconds,
+    show_default=True,
+    type=click.FloatRange(30),
+    help="How long soak sends.",
+)
+@click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every run of every figure there."
 )
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table there.")
@@ -88,12 +102,16 @@ def main(
     quick: bool,
     pool: str,
     workers: int,
+    stored: int,
+    soak_seconds: float,
     json_file: Path | None,
     markdown_file: Path | None,
     save: Path | None,
     saved: Report | None,
 ) -> None:
-    plan = dataclasses.replace(QUICK if quick else Plan(), pool=pool, alerts=workers)
+    plan = dataclasses.replace(
+        QUICK if quick else Plan(), pool=pool, alerts=workers, stored=stored, soak_seconds=soak_seconds
+    )
     began = time.monotonic()
     # Asked to end, it leaves no servers and no files behind.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))

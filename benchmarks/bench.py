@@ -29,6 +29,8 @@ class Plan:
     consumers: tuple[int, ...] = (1, 2)
     alerts: int = 2
     pool: str = ""
+    stored: int = 10_000_000  #: rows in the table while its growth is measured
+    soak_seconds: float = 600.0
 
 
 #: Everything within a minute, servers' start included.

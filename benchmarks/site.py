@@ -53,14 +53,18 @@ class Site:
 
     def reset(self) -> None:
         """Empty tables and queues; files rewritten and synced, so that no run pays for the one before it."""
+        self.empty_queues()
+        self.execute(f"TRUNCATE {_TABLES}")
+        self.execute("CHECKPOINT")
+
+    def empty_queues(self) -> None:
+        """Everything in Redis but what workers need of their broker; its file rewritten."""
         with redis.Redis.from_url(self.redis_url) as client:
             # Bindings of queues are made once, when a worker starts.
             gone = [key for key in client.scan_iter(count=5000) if not key.startswith(b"_kombu")]
             for first in range(0, len(gone), 5000):
                 client.unlink(*gone[first : first + 5000])
             _rewrite(client)
-        self.execute(f"TRUNCATE {_TABLES}")
-        self.execute("CHECKPOINT")
 
     def rows(self) -> int:
         """Audit rows of events that were sent; what MUTT says of itself is not counted."""
