@@ -17,6 +17,9 @@ SAVED = Path(__file__).parent / "results" / "saved.json"
 #: Machines that agree in these may be compared by absolute figures, too.
 _SAME = ("cpu", "cores", "memory_gib")
 
+#: Figures that are named one by one; of more their number is enough.
+LISTED = 8
+
 BEYOND, UNKNOWN = "differs by more than the spread", "one run: its spread is not known"
 
 
@@ -84,7 +87,7 @@ def _lines(now: Report, saved: Report) -> Iterator[str]:
         ("Saved, and not measured now", old - known),
     ):
         if titles:
-            yield f"{said}: {', '.join(sorted(titles))}."
+            yield f"{said}: {'; '.join(sorted(titles)) if len(titles) <= LISTED else f'{len(titles)} figures'}."
     for said, mine, its in (
         ("Versions", now.versions, saved.versions),
         ("Settings", now.settings, saved.settings),

@@ -119,6 +119,8 @@ def test_what_only_one_of_both_has_is_named() -> None:
     said = comparison(_report(_rates(1, name="new")), _report(_rates(1, name="old")))
     assert "Not in the saved table: new." in said
     assert "Saved, and not measured now: old." in said
+    many = [_rates(1, name=f"old {number}") for number in range(9)]
+    assert "Saved, and not measured now: 9 figures." in comparison(_report(), _report(*many))
 
 
 def test_settings_and_versions_that_differ_are_named() -> None:
