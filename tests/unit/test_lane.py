@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http import get_parser
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from mutt.errors import RejectedBody
+from mutt.web.framing import Framing
 from mutt.web.lane import BODY_MOST, HEAD_MOST, recognised
 
 LINE = b"POST /ingest HTTP/1.1\r\n"
@@ -106,3 +112,43 @@ def test_a_blank_line_in_the_body_belongs_to_the_body() -> None:
     found = recognised(whole(body=b"one\r\n\r\ntwo"), "")
     assert found
     assert found[1] == b"one\r\n\r\ntwo"
+
+
+LINES = [
+    b"A: b", b"A:b", b"a-B: \t c \t", b"Connection: keep-alive", b"Connection: close", b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Ssl: on", b"SCRIPT_NAME: /x", b"Content-Length: 2", b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue", b"Upgrade: h2c", b"Content-Type: text/plain", b"X-API-KEY: \xe9", b"",
+]  # fmt: skip
+#: Lines, and what may be slipped in somewhere.
+heads = st.tuples(
+    st.lists(st.sampled_from(LINES), max_size=4),
+    st.sampled_from([b"", *(bytes([byte]) for byte in b"\r\n\t :_\0a\x7f\xe9/"), b"\r\n", b"\r\n "]),
+    st.integers(0, 300),
+)
+
+
+@given(heads, st.binary(max_size=20))
+@example(([], b"", 0), b"")
+@example(([b"A: b"], b"\n", 40), b"{}")
+def test_what_takes_the_lane_is_what_gunicorns_parser_makes_of_it(
+    head: tuple[list[bytes], bytes, int], body: bytes
+) -> None:
+    lines, slipped, at = head
+    plain = b"\r\n".join([b"POST /ingest HTTP/1.1", b"Content-Length: %d" % len(body), *lines]) + b"\r\n\r\n"
+    at %= len(plain)
+    framing = Framing(1000)
+    try:
+        if not framing.feed(plain[:at] + slipped + plain[at:] + body) or framing.hopeless:
+            return
+    except RejectedBody:
+        return
+    request, _ = framing.taken()
+    found = recognised(request, "192.0.2.1")
+    if found:
+        read = next(get_parser(Config(), iter([request]), ("192.0.2.1", 1)))
+        assert (read.method, read.path, read.query, read.version) == ("POST", "/ingest", "", (1, 1))
+        assert dict(read.headers) == found[0].headers
+        assert len(read.headers) == len(dict(read.headers))
+        assert read.body.read() == found[1]
+        assert not read.should_close()
+        assert not read._expected_100_continue
