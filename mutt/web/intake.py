@@ -176,9 +176,9 @@ class Intake:
         if isinstance(outcome, Exception):
             raise outcome
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
-        added = outcome.body["batch_id"] == joined.contribution.request.batch_id
-        after = self._taken(joined.contribution, outcome, group.counts) if added else None
-        return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post), after=after)
+        if outcome.body["batch_id"] == joined.contribution.request.batch_id:
+            self._taken(joined.contribution, outcome, group.counts)
+        return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post))
 
     def _guarded(self, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:
         try:
@@ -187,14 +187,15 @@ class Intake:
             log.exception("error handling a request of %s", post.address)
             return _refused(post, 500, InternalServerError.description)
 
-    def _taken(self, brought: Contribution, reply: Reply, counts: Ingested) -> Callable[[], object] | None:
+    def _taken(self, brought: Contribution, reply: Reply, counts: Ingested) -> None:
         parsed = brought.parsed
         counts.accepted += len(parsed.events)
         counts.rejected += len(parsed.rejected)
         if reply.body.get("spilled"):
             counts.spilled += len(parsed.events)
             self._note_outage()
-        return self._keeping(parsed, brought.request.key_id) if parsed.rejected else None
+        if parsed.rejected:
+            self._keep_rejected(parsed, brought.request.key_id)
 
     def _key_id(self, post: Post) -> str | None:
         key = presented(post.headers)
@@ -215,10 +216,8 @@ class Intake:
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
         answer = _refused(post, 400, why, **first, **told)
-        return answer._replace(after=self._keeping(parsed, key_id))
-
-    def _keeping(self, parsed: Parsed, key_id: str) -> Callable[[], object]:
-        return lambda: self._keep_rejected(parsed, key_id)
+        # Behind the answer: its sender does not wait for what we keep.
+        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
 
     def _keep_rejected(self, parsed: Parsed, key_id: str) -> None:
         """The sender was told which items are bad; keeping them is for convenience only, and waits for no outage."""

@@ -142,6 +142,12 @@ def test_a_known_idempotency_key_is_known_on_both_ways(door: Lane) -> None:
     assert door.accepted == before + 1
 
 
+def test_rejected_items_beside_taken_ones_are_kept_when_their_sender_hears_of_them(door: Lane) -> None:
+    before = door.redis.xlen(names.DLQ_INGEST)
+    assert door.ask(post(b"[" + EVENT + b",{},5]"))[0] == 202
+    assert door.redis.xlen(names.DLQ_INGEST) == before + 2
+
+
 def test_posts_of_one_connection_are_answered_in_turn_between_others(door: Lane) -> None:
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     sent = post() + post(b"{}") + get + post() + post(EVENT, "Connection: close") + post()
