@@ -6,6 +6,8 @@ the sum. Queue depths and the like are read from Redis when they are asked for (
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,17 @@ import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclasses.dataclass(slots=True)
+class Ingested:
+    """What requests to ingest add to the metrics: of one, or of many that share a round."""
+
+    requests: Counter[tuple[int, str]] = dataclasses.field(default_factory=Counter)  #: by status and format
+    accepted: int = 0  #: events
+    spilled: int = 0  #: of them
+    rejected: int = 0  #: items
+    seconds: list[float] = dataclasses.field(default_factory=list)  #: that each took
 
 
 class Metrics:
@@ -47,6 +60,21 @@ class Metrics:
     def moog_answer(self, answer: Any) -> None:
         """One request to Moog and its answer."""
         self.moog.labels(str(answer.moog_status or "none"), str(answer.reason)).inc()
+
+    def ingested(self, counts: Ingested) -> None:
+        """One request to ingest, or all that share a round."""
+        for (status, format_), n in counts.requests.items():
+            self.requests.labels(str(status), format_).inc(n)
+        for counter, n in (
+            (self.accepted, counts.accepted),
+            (self.spilled, counts.spilled),
+            (self.rejected, counts.rejected),
+        ):
+            if n:
+                counter.inc(n)
+        took = self.seconds.labels("ingest")
+        for seconds in counts.seconds:
+            took.observe(seconds)
 
     def evaluated_batch(self, counts: Mapping[str, int], seconds: float) -> None:
         """One commit of evaluate."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 from mutt.errors import UNREACHABLE, StreamAway, Unavailable
@@ -30,11 +31,11 @@ CIRCUIT = 1.0
 
 @dataclasses.dataclass(eq=False)
 class _Waiter(Generic[C, R]):
-    contribution: C
+    contributions: Sequence[C]
     size: int
     deadline: float
     wake: threading.Event = dataclasses.field(default_factory=threading.Event)
-    result: R | None = None
+    results: Sequence[R] = ()
     error: Exception | None = None
     done: bool = False
 
@@ -65,11 +66,16 @@ class Rounds(Generic[C, R]):
 
         ``since`` is when the request began to wait (of the same clock): its deadline counts from there.
         """
+        (result,) = self.submit_all([contribution], size, since=since)
+        return result
+
+    def submit_all(self, contributions: Sequence[C], size: int, *, since: float | None = None) -> Sequence[R]:
+        """The same for several requests that are there together, of ``size`` bytes in all: they share one fate."""
         now = self._clock()
         deadline = (now if since is None else since) + DEADLINE
         if size >= self._max_bytes:
-            return self._alone(contribution, deadline)
-        waiter: _Waiter[C, R] = _Waiter(contribution, size, deadline)
+            return self._alone(contributions, deadline)
+        waiter: _Waiter[C, R] = _Waiter(contributions, size, deadline)
         with self._lock:
             self._check_circuit(now)
             self._queue.append(waiter)
@@ -82,17 +88,16 @@ class Rounds(Generic[C, R]):
             raise waiter.error
         if not waiter.done:
             raise Unavailable("the stream did not answer in time")
-        return waiter.result  # type: ignore[return-value]  # done: the round set it
+        return waiter.results
 
-    def _alone(self, contribution: C, deadline: float) -> R:
-        """One that fills a round by itself waits for nobody, and nobody waits while it is packed."""
+    def _alone(self, contributions: Sequence[C], deadline: float) -> Sequence[R]:
+        """Who fills a round by himself waits for nobody, and nobody waits while it is packed."""
         self._check_circuit(self._clock())
         try:
-            (result,) = self._carry([contribution], deadline)
+            return self._carry(contributions, deadline)
         except Unavailable as error:
             self._note(error)
             raise
-        return result
 
     def _check_circuit(self, now: float) -> None:
         if now < self._broken_until:
@@ -122,9 +127,10 @@ class Rounds(Generic[C, R]):
     def _finish(self, waiters: list[_Waiter[C, R]]) -> None:
         try:
             self._check_circuit(self._clock())  # it may have opened while these waited
-            results = self._carry([w.contribution for w in waiters], min(w.deadline for w in waiters))
-            for waiter, result in zip(waiters, results, strict=True):
-                waiter.result, waiter.done = result, True
+            contributions = [one for waiter in waiters for one in waiter.contributions]
+            results = iter(self._carry(contributions, min(w.deadline for w in waiters)))
+            for waiter in waiters:
+                waiter.results, waiter.done = list(islice(results, len(waiter.contributions))), True
             self._why = ""
         except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those of this round, and to no one else
             self._note(error)

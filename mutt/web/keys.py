@@ -8,9 +8,9 @@ import hashlib
 import hmac
 import threading
 import time
+from typing import Protocol
 
 import redis
-from werkzeug.datastructures import Headers
 
 from mutt import names
 from mutt.errors import Unavailable
@@ -29,11 +29,17 @@ UNREAD = (
 BOOTSTRAP = "bootstrap"
 
 
+class Headers(Protocol):
+    """A request's headers. Asked for names in capitals: not everybody's are found however they are written."""
+
+    def get(self, name: str, default: str, /) -> str: ...
+
+
 def presented(headers: Headers) -> bytes | None:
     """The key that a request shows: X-API-KEY, Bearer, Splunk, or the password of Basic. None: it shows none."""
-    if headers.get("X-API-KEY"):
-        return _bytes(headers["X-API-KEY"])
-    scheme, _, value = headers.get("Authorization", "").partition(" ")
+    if given := headers.get("X-API-KEY", ""):
+        return _bytes(given)
+    scheme, _, value = headers.get("AUTHORIZATION", "").partition(" ")
     if scheme.lower() in ("bearer", "splunk") and value:
         return _bytes(value.strip())
     if scheme.lower() == "basic":

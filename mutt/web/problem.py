@@ -6,7 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from flask import Response
+
+from mutt.web.answer import Answer
 
 #: The media type of a problem document.
 TYPE = "application/problem+json"
@@ -20,20 +21,20 @@ def document(status: int, detail: str) -> dict[str, Any]:
 
 def problem(
     status: int, detail: str, *, correlation_id: str = "", retry_after: int | None = None, **more: Any
-) -> Response:
+) -> Answer:
     """One problem document."""
     body = document(status, detail) | more
     if correlation_id:
         body["correlation_id"] = correlation_id
-    response = Response(orjson.dumps(body), status, mimetype=TYPE)
+    headers = {}
     if retry_after is not None:
-        response.headers["Retry-After"] = str(retry_after)
+        headers["Retry-After"] = str(retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="mutt"'
-    return response
+        headers["WWW-Authenticate"] = 'Bearer realm="mutt"'
+    return Answer(status, orjson.dumps(body), TYPE, headers)
 
 
-def answer(status: int, detail: str, retry_after: int | None = None) -> bytes:
+def last_words(status: int, detail: str, retry_after: int | None = None) -> bytes:
     """One problem document as a whole HTTP/1.1 answer, behind which the connection is closed."""
     body = orjson.dumps(document(status, detail))
     again = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"

@@ -5,6 +5,10 @@ known or not, and nobody else is heard. Here the loop reads, without waiting, an
 is too slow is told so and left: the head, and the body's first bytes, have ``REQUEST_TIMEOUT``; each KiB that came buys
 the body another second.
 
+Small posts of events do not go to a thread one by one: those that are there together go to one, are answered by the
+application together, and share an append (the lane). What costs once a group then does not cost once a request: handing
+over between threads is dearer than all the rest of it.
+
 TLS that gunicorn itself ends is read as gunicorn does: let a proxy end it.
 """
 
@@ -16,12 +20,14 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
+from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
 from gunicorn.http import get_parser
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -29,8 +35,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from mutt.errors import RejectedBody, SettingsError
 from mutt.settings import Settings
+from mutt.web.answer import Answer, written
 from mutt.web.framing import Framing
-from mutt.web.problem import answer
+from mutt.web.intake import Post
+from mutt.web.lane import recognised
+from mutt.web.problem import last_words
 from mutt.web.refused import refusal
 
 #: Bytes that are read at once, so that nobody has the loop for long.
@@ -46,6 +55,14 @@ _ROOM = 64 << 20
 #: Seconds that an answer may take to be sent, and that a connection is listened to after its last answer.
 _SENDING = 30.0
 _LEAVING = 2.0
+
+#: Posts of the lane that go to a thread together, and their bytes.
+_GROUP, _GROUP_BYTES = 100, 256 << 10
+
+#: gunicorn's settings by which it, or somebody's code, sees each request: the lane would pass them by.
+_OBSERVERS = ("accesslog", "statsd_host", "pre_request", "post_request", "proxy_protocol")
+
+_OURS = "an error of MUTT's own: its log has it; send it again later"
 
 _FULL = (errno.EMFILE, errno.ENFILE)
 
@@ -109,14 +126,24 @@ class Connection(TConn):
         self._most = most
         self._received = Received()
         self._rest = b""
+        self.listened = False  #: does the loop hear when something comes?
         self.data_ready = True  # whenever a thread asks
         self.began = time.monotonic()  #: this request, or to wait for it
         self.framing = Framing(most)
 
-    def hand_over(self) -> None:
-        """The request is whole: give it to the parser."""
+    def take(self) -> bytes:
+        """The request, which is whole."""
         request, self._rest = self.framing.taken()
+        return request
+
+    def hand_over(self, request: bytes) -> None:
+        """Give it to the parser."""
         self._received.give(request)
+
+    @property
+    def address(self) -> str:
+        """Its sender's, as WSGI's REMOTE_ADDR."""
+        return self.client[0] if isinstance(self.client, tuple) else "unknown"
 
     def init(self) -> None:
         """Called in the thread, before each request."""
@@ -156,6 +183,13 @@ class Connection(TConn):
         return self.began + patience + (self.size / _RATE if self.framing.headed else 0)
 
 
+class Waiting(NamedTuple):
+    """A connection whose post takes the lane."""
+
+    conn: Connection
+    post: tuple[Post, bytes]
+
+
 class Worker(ThreadWorker):
     """The worker class of ``mutt/web/gunicorn.py``."""
 
@@ -164,6 +198,9 @@ class Worker(ThreadWorker):
         self._reading: dict[Connection, int] = {}  # with the bytes that are counted for it
         self._leaving: dict[Connection, float] = {}  # until when
         self._held = 0  # bytes of unfinished requests
+        self._gathered: deque[Waiting] = deque()  # for the lane
+        self._sending: dict[Connection, float] = {}  # an answer of the lane, until when
+        self._carried = False  # is a group of the lane with a thread?
         self._looked_at = 0.0
         self._idle_until = float("inf")
 
@@ -184,8 +221,15 @@ class Worker(ThreadWorker):
         """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
         super().load_wsgi()
         own = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
+        self._answer_all = self._lane()
         self._most = own or Settings.from_env().ingest_max_body
         self._room = max(_ROOM, _LARGEST * self._most)
+
+    def _lane(self) -> Callable[[Sequence[tuple[Post, bytes]]], list[Answer]] | None:
+        """What answers a group of posts, if the application has such a thing and nobody wants to see each of them."""
+        options = [self.cfg.settings[name] for name in _OBSERVERS]
+        observed = any(option.get() != option.default for option in options) or self.max_keepalived <= 0
+        return None if observed else getattr(self.wsgi, "extensions", {}).get("lane")
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -211,10 +255,13 @@ class Worker(ThreadWorker):
     def _await(self, conn: Connection) -> None:
         """Its next request may come."""
         self._reading[conn] = 0
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+        if not conn.listened:
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read, conn))
+            conn.listened = True
 
     def _read(self, conn: Connection, _sock: socket.socket) -> None:
-        if conn not in self._reading:  # another one's turn ended it, after the loop had heard of its bytes
+        if conn not in self._reading:
+            self._stop_listening(conn)  # it has an answer to come first, or was ended by another one's turn
             return
         data = self._received(conn)
         if data:
@@ -244,14 +291,25 @@ class Worker(ThreadWorker):
         self._held += conn.size - self._reading[conn]
         self._reading[conn] = conn.size
         if whole:
-            self._stop_reading(conn)
-            conn.hand_over()
-            self.enqueue_req(conn)
+            self._go_on(conn)
         elif conn.framing.continues and not asked:
             with contextlib.suppress(OSError):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif self._held > self._room:
             self._refuse_the_oldest_upload()
+
+    def _go_on(self, conn: Connection) -> None:
+        """Its request is whole."""
+        self._held -= self._reading.pop(conn)
+        alone = conn.framing.hopeless or not self._answer_all
+        request = conn.take()
+        post = None if alone else recognised(request, conn.address)
+        if post:
+            self._gathered.append(Waiting(conn, post))
+        else:
+            self._stop_listening(conn)
+            conn.hand_over(request)
+            self.enqueue_req(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Called in the thread when the parser has taken the head. No application may take a part for the whole."""
@@ -276,10 +334,14 @@ class Worker(ThreadWorker):
             kept = fs.result()
         except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
             kept = False
+        if kept:
+            conn.sock.setblocking(False)
+        self._answered(conn, kept)
+
+    def _answered(self, conn: Connection, kept: bool) -> None:
         if not kept:
             self._leave(conn)
             return
-        conn.sock.setblocking(False)
         begun = conn.next()
         self._await(conn)
         if begun:
@@ -294,6 +356,7 @@ class Worker(ThreadWorker):
             self._close(conn)
             return
         conn.next()
+        self._stop_listening(conn)
         self._leaving[conn] = time.monotonic() + _LEAVING
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
         self._drain(conn, conn.sock)
@@ -306,7 +369,9 @@ class Worker(ThreadWorker):
 
     def _close(self, conn: Connection) -> None:
         self._stop_reading(conn)
+        self._stop_listening(conn)
         self._leaving.pop(conn, None)
+        self._sending.pop(conn, None)
         with contextlib.suppress(KeyError, ValueError, OSError):
             self.poller.unregister(conn.sock)
         self.nr_conns -= 1
@@ -315,7 +380,73 @@ class Worker(ThreadWorker):
     def _stop_reading(self, conn: Connection) -> None:
         if conn in self._reading:
             self._held -= self._reading.pop(conn)
+            self._stop_listening(conn)
+
+    def _stop_listening(self, conn: Connection) -> None:
+        if conn.listened:
             self.poller.unregister(conn.sock)
+            conn.listened = False
+
+    # ---- the lane: gathered, answered in a thread, told by the loop
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Called by gunicorn's loop, again and again."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self._gathered and not self._carried:
+            self._carried = True
+            group = self._next_group()
+            work = self.tpool.submit(self._answer_all, [one.post for one in group])
+            work.add_done_callback(partial(self.method_queue.defer, self._finish_group, group))
+
+    def _next_group(self) -> list[Waiting]:
+        group: list[Waiting] = []
+        size = 0
+        while self._gathered and len(group) < _GROUP and size < _GROUP_BYTES:
+            group.append(self._gathered.popleft())
+            size += len(group[-1].post[1])
+        self.nr += len(group)
+        if self.nr >= self.max_requests:
+            self.alive = False
+        return group
+
+    def _finish_group(self, group: list[Waiting], work: Future[list[Answer]]) -> None:
+        self._carried = False
+        try:
+            answers = work.result()
+        except Exception:
+            self.log.exception("error handling requests of the lane")
+            for one in group:
+                self._refuse(one.conn, 500, _OURS)
+            return
+        kept, now = self.alive and self.cfg.keepalive > 0, time.time()
+        for one, answer in zip(group, answers, strict=True):
+            self._tell(one.conn, written(answer, SERVER, now, kept=kept), kept)
+            if answer.after:
+                self.tpool.submit(answer.after)
+
+    def _tell(self, conn: Connection, data: bytes, kept: bool) -> None:
+        """Send an answer, or the rest of one."""
+        try:
+            sent = conn.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(conn)
+            return
+        if sent == len(data):
+            self._sending.pop(conn, None)
+            self._answered(conn, kept)
+            return
+        self._stop_listening(conn)
+        self._sending.setdefault(conn, time.monotonic() + _SENDING)
+        self.poller.register(
+            conn.sock, selectors.EVENT_WRITE, partial(self._tell_on, conn, data[sent:], kept)
+        )
+
+    def _tell_on(self, conn: Connection, data: bytes, kept: bool, _sock: socket.socket) -> None:
+        if conn in self._sending:
+            self.poller.unregister(conn.sock)
+            self._tell(conn, data, kept)
 
     # ---- what is refused by the parser, in its thread, and by the loop
 
@@ -326,7 +457,7 @@ class Worker(ThreadWorker):
             self._say(client, addr, *refused)
             return
         self.log.exception("error handling a request of %s", addr)
-        self._say(client, addr, 500, "an error of MUTT's own: its log has it; send it again later")
+        self._say(client, addr, 500, _OURS)
 
     def _refuse(self, conn: Connection, status: int, detail: str) -> None:
         """Say why, and leave."""
@@ -338,7 +469,7 @@ class Worker(ThreadWorker):
         self.log.info("refused %s with %d: %s", address, status, detail)
         again = 1 if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         with contextlib.suppress(OSError):  # it may not be there any more, or not read: then it is not told
-            sock.send(answer(status, detail, again))
+            sock.send(last_words(status, detail, again))
         # The application counts what it never saw, too.
         getattr(self.wsgi, "extensions", {}).get("refused", _uncounted)(status)
 
@@ -361,8 +492,9 @@ class Worker(ThreadWorker):
         if now < self._looked_at + 0.5:
             return
         self._looked_at = now
-        for conn in [conn for conn, until in self._leaving.items() if until <= now]:
-            self._close(conn)
+        for waiting in (self._leaving, self._sending):
+            for conn in [conn for conn, until in waiting.items() if until <= now]:
+                self._close(conn)
         for conn in [conn for conn in self._reading if conn.deadline(self._patience) <= now]:
             if conn.begun:
                 self._refuse(conn, 408, self._too_slow)

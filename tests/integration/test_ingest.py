@@ -443,13 +443,13 @@ def test_a_slow_upload_does_not_use_up_its_second(ingest: Ingest, monkeypatch: p
             return given
 
     asked: list[float] = []
-    submit = ingest.services.rounds.submit
+    submit = ingest.services.rounds.submit_all
 
     def noting(*what: Any, since: float) -> Any:
         asked.append(since)
         return submit(*what, since=since)
 
-    monkeypatch.setattr(ingest.services.rounds, "submit", noting)
+    monkeypatch.setattr(ingest.services.rounds, "submit_all", noting)
     body = orjson.dumps(GOOD)
     slowly = {"wsgi.input": Uploading(body)}
     response = ingest.client.post("/ingest", data=body, headers={"X-API-KEY": KEY}, environ_overrides=slowly)

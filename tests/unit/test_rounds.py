@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,10 @@ class Carrier:
 class Caller(threading.Thread):
     """One request's thread."""
 
-    def __init__(self, work: Callable[[], str]) -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
         self.work = work
-        self.result: str | None = None
+        self.result: Any = None
         self.error: BaseException | None = None
         self.start()
 
@@ -65,7 +66,7 @@ class Caller(threading.Thread):
         except BaseException as error:  # noqa: BLE001 a thread's edge: the test looks at it
             self.error = error
 
-    def outcome(self) -> str | BaseException | None:
+    def outcome(self) -> Any:
         self.join(10)
         assert not self.is_alive()
         return self.error or self.result
@@ -169,6 +170,31 @@ def test_one_that_fills_a_round_neither_waits_for_others_nor_keeps_them_waiting(
     house.let(2)
     assert (small.outcome(), large.outcome()) == ("A", "LARGE")
     assert house.carrier.rounds == [["a"], ["large"]]
+
+
+def test_those_who_come_together_are_in_one_round_and_get_their_results_in_their_order(house: House) -> None:
+    first = house.submit("a")
+    together = Caller(lambda: house.rounds.submit_all(["b", "c", "d"], 3))
+    wait_until(lambda: len(house.rounds._queue) == 1, 5, "them to be queued")
+    last = house.submit("e")
+    house.let(2)
+    assert (first.outcome(), together.outcome(), last.outcome()) == ("A", ["B", "C", "D"], "E")
+    assert house.carrier.rounds == [["a"], ["b", "c", "d", "e"]]
+
+
+def test_those_who_come_together_share_one_fate(house: House) -> None:
+    wrong = house.carrier.fails["c"] = ValueError("its own")
+    together = Caller(lambda: house.rounds.submit_all(["b", "c"], 2))
+    house.let()
+    assert together.outcome() is wrong
+
+
+def test_those_who_fill_a_round_together_go_alone(house: House) -> None:
+    small = house.submit("a")
+    large = Caller(lambda: house.rounds.submit_all(["b", "c"], 1 << 20))
+    house.await_round(2)
+    house.let(2)
+    assert (small.outcome(), large.outcome()) == ("A", ["B", "C"])
 
 
 def test_a_failure_of_one_that_fills_a_round_is_noted_for_all(house: House) -> None:
