@@ -116,7 +116,8 @@ class MoogClient:
         return self._exchange(b"", EXPIRED)
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use; the next request opens one."""
+        self.__dict__.pop("_way", None)  # it holds on to the pool that the adapter lets go
         self._adapter.close()
 
     def _exchange(self, body: bytes, permit: Permit) -> Answer:

@@ -8,10 +8,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
@@ -44,7 +44,7 @@ _ATTEMPTS = 5
 #: From so many rules on a new version is compiled beside the work; fewer take less than two commits do.
 BESIDE_FROM = 1_000
 
-#: Seconds after which the work waits for it: a saved rule acts within five.
+#: For so many seconds after a version was last seen to stand it may judge: a saved rule acts within five.
 LATE = 2.0
 
 #: Seconds after which the thread that compiles gives way: with Python's 5 ms the work, which waits for a server every
@@ -65,9 +65,10 @@ class Rulebook:
     def __init__(self, default_team: str, opens: Opens | None = None) -> None:
         self._default_team, self._opens = default_team, opens
         self._ruleset: Ruleset | None = None
+        self._seen = float("-inf")  #: when what is in force was last seen to be what stands
         self._refused = -1  #: the last version that could not be compiled
         self._lock = threading.Lock()
-        self._beside: tuple[Future[Ruleset], float] | None = None  #: what is being compiled, and since when
+        self._beside: Future[Ruleset] | None = None  #: what is being compiled
 
     def current(self, conn: Connection) -> Ruleset:
         """The ruleset of the version that the caller's transaction sees, or for a moment the one before it.
@@ -75,15 +76,12 @@ class Rulebook:
         A version that can't be compiled leaves the last good one in force, which says so in its ``version``.
         Raises :class:`NoRuleset` where there is none; never answers with an empty default.
         """
-        version = current_version(conn)
-        good = self._ruleset
+        version, good = current_version(conn), self._ruleset
         if good is not None and version in (good.version, self._refused):
+            self._seen = time.monotonic()
             return good
         try:
-            if self._opens is None or good is None or len(good.rules) < BESIDE_FROM:
-                self._ruleset = load(conn, self._default_team)
-                return self._ruleset
-            return self._compiled_beside(self._opens, good)
+            return self._while_compiling(good, version) or self._compiled_now(conn)
         except NoRuleset as error:
             if good is None:
                 raise
@@ -91,22 +89,35 @@ class Rulebook:
             log.error("ruleset %d can't be compiled, %d stays in force: %s", version, good.version, error)
             return good
 
-    def _compiled_beside(self, opens: Opens, good: Ruleset) -> Ruleset:
+    def _compiled_now(self, conn: Connection) -> Ruleset:
+        found = load(conn, self._default_team)
+        self._ruleset, self._seen, self._beside = found, time.monotonic(), None
+        return found
+
+    def _while_compiling(self, good: Ruleset | None, version: int) -> Ruleset | None:
+        """What judges while a thread compiles ``version``, and that in the end. None: it has to be compiled now.
+
+        That is so where what is in force may be out of date for long (nobody has asked for a while), and where the
+        thread failed or found another version: the caller reads for itself, and its error is about what stands.
+        """
+        if good is None or self._opens is None or len(good.rules) < BESIDE_FROM:
+            return None
         with self._lock:
-            if self._ruleset is not good and self._ruleset is not None:
-                return self._ruleset  # another thread has just been here
-            loading, since = self._beside or (_in_a_thread(partial(self._load, opens)), time.monotonic())
-            self._beside = loading, since
-            if not loading.done() and time.monotonic() - since < LATE:
+            if self._ruleset is not good or time.monotonic() - self._seen >= LATE:
+                return None
+            beside = self._beside = self._beside or _in_a_thread(partial(self._load, self._opens))
+            if not beside.done():
                 return good
-            wait([loading])
             self._beside = None
-            self._ruleset = loading.result()
+            if beside.exception() or beside.result().version != version:
+                return None
+            self._ruleset, self._seen = beside.result(), time.monotonic()
             return self._ruleset
 
     def _load(self, opens: Opens) -> Ruleset:
         with opens() as conn:
-            return load(conn, self._default_team)
+            found = _read(conn)
+        return found.compile(self._default_team)  # others need the connection more
 
 
 def _in_a_thread(work: Callable[[], Ruleset]) -> Future[Ruleset]:
@@ -135,8 +146,24 @@ def current_version(conn: Connection) -> int:
     return version
 
 
+class _Read(NamedTuple):
+    """The rules as they stood at one moment, and what goes with them."""
+
+    version: int
+    rules: list[Rule]
+    hosts: list[str]
+    teams: dict[str, str]
+
+    def compile(self, default_team: str) -> Ruleset:
+        return _told(Ruleset.compile(*self, default_team))
+
+
 def load(conn: Connection, default_team: str) -> Ruleset:
     """Read and compile the rules. Raises :class:`NoRuleset` if they can't be, or don't stand still."""
+    return _read(conn).compile(default_team)
+
+
+def _read(conn: Connection) -> _Read:
     for _ in range(_ATTEMPTS):
         version = current_version(conn)
         rules = list_rules(conn)
@@ -144,7 +171,7 @@ def load(conn: Connection, default_team: str) -> Ruleset:
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         # Each statement sees its own moment: only an unchanged version proves that they saw the same rules.
         if current_version(conn) == version:
-            return _told(Ruleset.compile(version, rules, hosts, teams, default_team))
+            return _Read(version, rules, hosts, teams)
     raise NoRuleset("the rules change faster than they can be read")
 
 

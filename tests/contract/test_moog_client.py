@@ -322,6 +322,16 @@ def test_a_warm_connection_is_there_before_the_permit(make, moog):
 # Connections:
 
 
+def test_close_closes_what_is_open_and_the_next_request_opens_anew(make, moog):
+    client = make()
+    assert client.send([alert()], permit()).kind is Kind.DELIVERED
+    first = _one(moog)
+    client.close()
+    until(lambda: not _open(moog))
+    assert client.send([alert()], permit()).kind is Kind.DELIVERED
+    assert _one(moog) != first
+
+
 def test_a_connection_is_kept(make, moog):
     client, first = make(), None
     for behaviour in ("ok", "404", "429", "202", "500", "redirect"):
