@@ -94,7 +94,7 @@ class Rounds(Generic[C, R]):
         """Who fills a round by himself waits for nobody, and nobody waits while it is packed."""
         self._check_circuit(self._clock())
         try:
-            return self._carry(contributions, deadline)
+            return self._carried(contributions, deadline)
         except Unavailable as error:
             self._note(error)
             raise
@@ -128,7 +128,7 @@ class Rounds(Generic[C, R]):
         try:
             self._check_circuit(self._clock())  # it may have opened while these waited
             contributions = [one for waiter in waiters for one in waiter.contributions]
-            results = iter(self._carry(contributions, min(w.deadline for w in waiters)))
+            results = iter(self._carried(contributions, min(w.deadline for w in waiters)))
             for waiter in waiters:
                 waiter.results, waiter.done = list(islice(results, len(waiter.contributions))), True
             self._why = ""
@@ -138,6 +138,12 @@ class Rounds(Generic[C, R]):
                 waiter.error = error
         for waiter in waiters:
             waiter.wake.set()
+
+    def _carried(self, contributions: Sequence[C], deadline: float) -> Sequence[R]:
+        results = self._carry(contributions, deadline)
+        if len(results) != len(contributions):
+            raise RuntimeError(f"a round of {len(contributions)} has {len(results)} results")
+        return results
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, StreamAway) and self._clock() >= self._broken_until:

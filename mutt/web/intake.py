@@ -58,8 +58,8 @@ class Post(NamedTuple):
 class _Group:
     """Posts that are there together, one or many, and what they have in common."""
 
-    def __init__(self) -> None:
-        self.began, self.counts = time.monotonic(), Ingested()
+    def __init__(self, began: float) -> None:
+        self.began, self.counts = began, Ingested()
         # One random draw for all, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
         self._next_id = uuid7().int & ~(1 << 61)
 
@@ -100,7 +100,7 @@ class Intake:
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         """The answer to one post. ``read`` gives its body; what that raises passes through."""
-        group = _Group()
+        group = _Group(time.monotonic())
         post = group.named(post)
         found = self._open(group, post, read)
         if isinstance(found, _Joining):
@@ -109,9 +109,12 @@ class Intake:
         self.services.metrics.ingested(group.counts)
         return found
 
-    def answer_all(self, posts: Sequence[tuple[Post, bytes]]) -> list[Answer]:
-        """The answers to posts that are there together: they share a round, and what one fails on is its own."""
-        group = _Group()
+    def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
+        """The answers to posts that are there together: they share a round, and what one fails on is its own.
+
+        ``since`` is when the first of them was whole (monotonic): their second counts from there.
+        """
+        group = _Group(since)
         named = [(group.named(post), body) for post, body in posts]
         opened = [
             self._guarded(post, self._open, group, post, lambda body=body: body) for post, body in named
@@ -162,11 +165,14 @@ class Intake:
         since = group.began + sum(one.read_for for one in joining)
         try:
             return self._rounds.submit_all(brought, size, since=since)
-        except Exception as error:  # noqa: BLE001 whatever the round died of is what each of them is answered by
+        except Unavailable as error:
+            return [error] * len(joining)
+        except Exception as error:
+            log.exception("error in a round of %d requests", len(joining))  # once: it is one error
             return [error] * len(joining)
 
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
-        """The answer to one that joined, by what came of its round. Raises what that died of, but for Unavailable."""
+        """The answer to one that joined, by what came of its round."""
         post = joined.post
         if isinstance(outcome, Unavailable):
             if isinstance(outcome, StreamAway):
@@ -174,7 +180,7 @@ class Intake:
             why = f"{outcome.reason}; send it again in {outcome.retry_after} s"
             return _refused(post, 503, why, retry_after=outcome.retry_after)
         if isinstance(outcome, Exception):
-            raise outcome
+            return _refused(post, 500, InternalServerError.description)
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
         if outcome.body["batch_id"] == joined.contribution.request.batch_id:
             self._taken(joined.contribution, outcome, group.counts)

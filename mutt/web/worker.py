@@ -22,7 +22,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ from mutt.web.framing import Framing
 from mutt.web.intake import Post
 from mutt.web.lane import recognised
 from mutt.web.problem import last_words
-from mutt.web.refused import refusal
+from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX, refusal
 
 #: Bytes that are read at once, so that nobody has the loop for long.
 _BITE = 64 << 10
@@ -57,14 +57,25 @@ _SENDING = 30.0
 _LEAVING = 2.0
 
 #: Posts of the lane that go to a thread together, and their bytes.
-_GROUP, _GROUP_BYTES = 100, 256 << 10
+_GROUP, _GROUP_BYTES = 100, 64 << 10
 
 #: gunicorn's settings by which it, or somebody's code, sees each request: the lane would pass them by.
-_OBSERVERS = ("accesslog", "statsd_host", "pre_request", "post_request", "proxy_protocol")
+_OBSERVERS = ("accesslog", "logger_class", "statsd_host", "pre_request", "post_request", "proxy_protocol")
+
+#: Its limits, as the lane keeps them.
+_LIMITS = {
+    "limit_request_line": LINE_MAX,
+    "limit_request_fields": HEADERS_MAX,
+    "limit_request_field_size": HEADER_MAX,
+}
 
 _OURS = "an error of MUTT's own: its log has it; send it again later"
 
 _FULL = (errno.EMFILE, errno.ENFILE)
+
+
+#: What answers posts that are there together, the first of them since then (monotonic).
+AnswerAll = Callable[[Sequence[tuple[Post, bytes]], float], list[Answer]]
 
 
 def _uncounted(_status: int) -> None:
@@ -188,6 +199,7 @@ class Waiting(NamedTuple):
 
     conn: Connection
     post: tuple[Post, bytes]
+    since: float  #: when it was whole (monotonic)
 
 
 class Worker(ThreadWorker):
@@ -200,7 +212,8 @@ class Worker(ThreadWorker):
         self._held = 0  # bytes of unfinished requests
         self._gathered: deque[Waiting] = deque()  # for the lane
         self._sending: dict[Connection, float] = {}  # an answer of the lane, until when
-        self._carried = False  # is a group of the lane with a thread?
+        self._lane_pool = ThreadPoolExecutor(1)  # its own: others' slow requests may hold all threads
+        self._carried = False  # is a group of the lane with it?
         self._looked_at = 0.0
         self._idle_until = float("inf")
 
@@ -225,11 +238,14 @@ class Worker(ThreadWorker):
         self._most = own or Settings.from_env().ingest_max_body
         self._room = max(_ROOM, _LARGEST * self._most)
 
-    def _lane(self) -> Callable[[Sequence[tuple[Post, bytes]]], list[Answer]] | None:
+    def _lane(self) -> AnswerAll | None:
         """What answers a group of posts, if the application has such a thing and nobody wants to see each of them."""
         options = [self.cfg.settings[name] for name in _OBSERVERS]
-        observed = any(option.get() != option.default for option in options) or self.max_keepalived <= 0
-        return None if observed else getattr(self.wsgi, "extensions", {}).get("lane")
+        observed = self.log.access_log_enabled or any(option.get() != option.default for option in options)
+        limited = any(getattr(self.cfg, name) != most for name, most in _LIMITS.items())
+        if observed or limited or self.max_keepalived <= 0:
+            return None
+        return getattr(self.wsgi, "extensions", {}).get("lane")
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -305,7 +321,7 @@ class Worker(ThreadWorker):
         request = conn.take()
         post = None if alone else recognised(request, conn.address)
         if post:
-            self._gathered.append(Waiting(conn, post))
+            self._gathered.append(Waiting(conn, post, time.monotonic()))
         else:
             self._stop_listening(conn)
             conn.hand_over(request)
@@ -392,10 +408,11 @@ class Worker(ThreadWorker):
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Called by gunicorn's loop, again and again."""
         super().wait_for_and_dispatch_events(timeout)
-        if self._gathered and not self._carried:
+        if self._answer_all and self._gathered and not self._carried:
             self._carried = True
             group = self._next_group()
-            work = self.tpool.submit(self._answer_all, [one.post for one in group])
+            since = group[0].since  # its second is the group's
+            work = self._lane_pool.submit(self._answer_all, [one.post for one in group], since)
             work.add_done_callback(partial(self.method_queue.defer, self._finish_group, group))
 
     def _next_group(self) -> list[Waiting]:
@@ -421,8 +438,8 @@ class Worker(ThreadWorker):
         kept, now = self.alive and self.cfg.keepalive > 0, time.time()
         for one, answer in zip(group, answers, strict=True):
             self._tell(one.conn, written(answer, SERVER, now, kept=kept), kept)
-            if answer.after:
-                self.tpool.submit(answer.after)
+        if behind := [answer.after for answer in answers if answer.after]:
+            self.tpool.submit(lambda: [after() for after in behind])
 
     def _tell(self, conn: Connection, data: bytes, kept: bool) -> None:
         """Send an answer, or the rest of one."""
@@ -479,7 +496,7 @@ class Worker(ThreadWorker):
 
     def _make_room(self) -> None:
         """No more connections can be had: whoever has waited longest without a whole request goes."""
-        waiting = self._leaving or self._reading
+        waiting = self._leaving or self._sending or self._reading
         if waiting:
             self._close(min(waiting, key=lambda conn: conn.began))
 

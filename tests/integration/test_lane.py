@@ -20,7 +20,9 @@ import redis
 
 from mutt import names
 from mutt.formats import registry
-from mutt.web.intake import Post
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.web.intake import Intake, Post
 from mutt.web.lane import recognised
 from tests.doors import Door, answer, is_closed, read_answer, served
 from tests.integration.test_ingest import GOOD, Ingest
@@ -229,7 +231,9 @@ def test_a_post_that_mutt_itself_fails_on_costs_no_other_one(
     monkeypatch.setattr(registry, "parse", failing)
     known = {"X-API-KEY": KEY}
     bodies = [EVENT, EVENT.replace(b"fan", b"poison"), EVENT]
-    answers = ingest.app.extensions["lane"]([(Post(known, "192.0.2.7"), body) for body in bodies])
+    answers = ingest.app.extensions["lane"](
+        [(Post(known, "192.0.2.7"), body) for body in bodies], time.monotonic()
+    )
     assert [one.status for one in answers] == [202, 500, 202]
     assert orjson.loads(answers[1].body)["status"] == 500
     assert ingest.accepted == 2
@@ -264,3 +268,30 @@ def test_what_is_accepted_is_answered_when_the_process_is_asked_to_stop() -> Non
             assert worker.wait(15) in (0, None)
             assert door.accepted == 6
             assert select.select([idle], [], [], 5)[0]
+
+
+def test_limits_that_gunicorn_is_given_hold_for_small_posts_too() -> None:
+    with scratch() as directory, live_redis(directory) as server:
+        env = {"REDIS_URL": server.url, "INGEST_API_KEY": KEY}
+        with served("ingest", env, directory, "--limit-request-fields", "4") as (port, _):
+            door = Door(port)
+            assert door.ask(post(EVENT))[0] == 202
+            assert door.ask(post(EVENT, "A: b", "C: d"))[0] == 431
+
+
+def test_an_error_of_a_round_is_logged_once_and_answers_each(
+    door: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings.from_env({}, redis_url=door.server.url, ingest_api_key=KEY)
+    services = Services(settings, lambda _queue, **_: None, role="test")
+    services.__dict__["rounds"] = _Failing()
+    answers = Intake(services).answer_all(
+        [(Post({"X-API-KEY": KEY}, "192.0.2.7"), EVENT)] * 100, time.monotonic()
+    )
+    assert [answer.status for answer in answers] == [500] * 100
+    assert len(caplog.records) == 1
+
+
+class _Failing:
+    def submit_all(self, *_given: object, **_more: object) -> None:
+        raise ValueError("MUTT's own")

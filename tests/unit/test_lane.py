@@ -102,10 +102,33 @@ def test_whatever_could_be_understood_in_two_ways_goes_the_ordinary_way(more: by
     assert not recognised(whole(HEAD + more), "")
 
 
+@pytest.mark.parametrize("host", [b"core-1.example.net:8080", b"192.0.2.7", b"localhost:1", b"x"])
+def test_an_ordinary_host_keeps_nobody_out(host: bytes) -> None:
+    assert recognised(whole(HEAD.replace(b"Host: x", b"Host: " + host)), "")
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"x..y", b".x", b"x.", b"x" * 64, b"[::1]:80", b"a_b", b"x:y", b"x:123456", b"x y", b"\xe9"]
+)
+def test_a_host_that_needs_a_second_look_goes_the_ordinary_way(host: bytes) -> None:
+    assert not recognised(whole(HEAD.replace(b"Host: x", b"Host: " + host)), "")
+
+
+def test_a_post_without_a_host_goes_the_ordinary_way() -> None:
+    assert not recognised(whole(HEAD.replace(b"Host: x\r\n", b"")), "")
+
+
 def test_a_body_that_is_not_small_goes_the_ordinary_way() -> None:
     for size, taken in ((BODY_MOST, True), (BODY_MOST + 1, False)):
-        head = LINE + b"Content-Length: %d\r\n" % size
+        head = LINE + b"Host: x\r\nContent-Length: %d\r\n" % size
         assert bool(recognised(whole(head, b"x" * size), "")) is taken
+
+
+def test_a_body_of_the_smallest_events_holds_few() -> None:
+    """What a body costs is its events, not its bytes: tens of thousands of them would hold up all others."""
+    many = b"x\n" * 20_000
+    assert not recognised(whole(LINE + b"Host: x\r\nContent-Length: %d\r\n" % len(many), many), "")
+    assert BODY_MOST // 2 <= 2_048
 
 
 def test_a_blank_line_in_the_body_belongs_to_the_body() -> None:
