@@ -99,6 +99,14 @@ class Stack:
             return [supervisor, *supervisor.children(recursive=True)]
         return []
 
+    def command_lines(self) -> list[str]:
+        """The arguments of every process of the stack, of those that have not ended meanwhile."""
+        found = []
+        for process in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(" ".join(process.cmdline()))
+        return found
+
     def kill(self, name: str) -> int:
         """SIGKILL one process by its name in ``up.json``; its pid."""
         pid = self.pids[name]

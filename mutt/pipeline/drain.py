@@ -20,7 +20,8 @@ BATCH = 500
 SLICE = 1.0
 
 #: After a take of fewer events than this, a drain rests for so many seconds: what trickles in is worked in
-#: batches, and the commits of ones and twos do not eat the processor that ingest needs.
+#: batches, and the commits of ones and twos do not eat the processor that ingest needs. After a larger one it rests
+#: where nothing is left, and looks again: a doorbell for each batch of steady traffic would cost more than the batch.
 SMALL = 100
 REST = 0.02
 
@@ -46,10 +47,13 @@ def drain(
 ) -> Drained:
     """Work the queue until it is empty or the slice is up. What ``work`` raises passes through."""
     done, rung, ends = Drained(), False, monotonic() + slice_
-    tidy = True
+    tidy, linger = True, False
     while True:
         taken = queue.take(batch, tidy=tidy)
         tidy = False
+        if not taken.entries and linger:
+            sleep(REST)
+            taken = queue.take(batch)
         if not taken.entries:
             taken = _look_again(queue, batch)
             if not taken.entries:
@@ -65,7 +69,8 @@ def drain(
                 queue.ring()
             done.ended = "slice"
             return done
-        if sum(entry.n for entry in taken.entries) < SMALL:
+        linger = sum(entry.n for entry in taken.entries) >= SMALL
+        if not linger:
             sleep(REST)
 
 

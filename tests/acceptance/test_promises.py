@@ -63,9 +63,11 @@ def test_three_forwarders_never_start_more_than_the_budget_and_use_it(limited):
         starts = sorted(first_bytes(limited.home))
         assert len(starts) == began
         assert most_in_window(starts, 1.0) <= LIMIT, "by the forwarders' first bytes, over the full period"
-        reads = [one["at"] for one in limited.moog("/received", limit=10_000)]
-        most = most_in_window(reads, 0.990)
-        assert most <= LIMIT, "by the simulator's first reads, over the period less 10 ms"
+        reads = sorted(one["at"] for one in limited.moog("/received", limit=10_000))
+        # On a busy machine the simulator reads late, and some later than others.
+        late = [read - start for start, read in zip(starts, reads, strict=True)]
+        assert min(late) >= 0, "no request came before the first byte that its forwarder tells of"
+        assert most_in_window(reads, 1.0 - max(late)) <= LIMIT, "by the simulator's first reads"
         # From the first start to the first of the last window's: whole windows, however the starts lie within them.
         these = starts[-alerts:]
         used = max(used, (alerts - LIMIT) / (these[alerts - LIMIT] - these[0]) / LIMIT)
@@ -157,7 +159,7 @@ def test_no_secret_is_in_a_stream_a_row_a_log_an_argument_or_a_page(limited):
     places["the screen"] = _without_logins((limited.home / "up.log").read_text())
     places["Redis"] = _everything_in_redis(up["redis_url"])
     places["PostgreSQL"] = _everything_in_postgres(limited)
-    places["arguments"] = "\n".join(" ".join(process.cmdline()) for process in limited.tree())
+    places["arguments"] = "\n".join(limited.command_lines())
     places["metrics"] = (
         limited.mutt("queues").stdout + limited.mutt("ledger").stdout + limited.mutt("doctor").stdout
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import delete, func, insert, select, text
@@ -13,6 +14,7 @@ from mutt import codec, names
 from mutt.entry import KINDS, Entry
 from mutt.errors import NoRuleset, StoreDown
 from mutt.event import Envelope, Event, Segment
+from mutt.pipeline.drain import REST, SMALL, drain
 from mutt.pipeline.evaluate import ALONE_FROM, KILLS, WHOLE
 from mutt.store import devices
 from mutt.store.migrate import upgrade
@@ -708,3 +710,31 @@ def test_the_meta_event_itself_is_neither_counted_nor_given_to_rules(counting: B
     assert [alert.handling for alert in counting.alerts()] == ["Meta"]
     assert len(counting.redis.keys("mutt:unhandled:*")) == 1
     counting.check()
+
+
+# ---- drained
+
+
+def notes(count: int) -> list[Event]:
+    """Events that come to nothing."""
+    return [event("note", f"h{n}") for n in range(count)]
+
+
+def test_a_drain_that_worked_a_batch_waits_a_moment_for_the_next(bench: Bench) -> None:
+    """Steady traffic needs no doorbell for each of its batches: one that comes in the rest is worked without."""
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 1:
+            bench.append(*notes(SMALL))
+
+    def work(entries: Sequence[Entry]) -> None:
+        bench.held.settle(bench.evaluate(entries))
+
+    bench.append(*notes(SMALL))
+    done = drain(bench.held, work, monotonic=time.monotonic, now=time.time, sleep=sleep)
+    assert (done.ended, naps, bench.rung) == ("empty", [REST, REST], ["ingest_queue"])
+    assert bench.events == {"accepted": 2 * SMALL, "settled": 2 * SMALL}
+    bench.append(*notes(1))
+    assert bench.rung == ["ingest_queue"] * 2, "nobody is at work any more"
