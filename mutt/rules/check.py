@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from mutt.event import SEVERITY_NAMES
 from mutt.rules.evaluate import check_matchable
 from mutt.rules.gaps import check_gaps
 from mutt.rules.oid import normal
-from mutt.rules.rule import Handling, MatchType, Rule
+from mutt.rules.rule import Example, Handling, MatchType, Rule
 
 NAME_MAX = 255
 TEXT_MAX = 4096
@@ -47,9 +47,22 @@ _MAY_BE_EMPTY = frozenset(
         "program",
         "tags",
         "moog_severity",
+        "dedup_window",
+        "threshold_count",
+        "threshold_window",
+        "flap_count",
+        "flap_window",
+        "examples",
     )
 )
-_EMPTY = (None, "")
+
+#: The most that noise control takes: seconds of a window, and events that make one alert.
+WINDOW_MAX = 7 * 86_400
+COUNT_MAX = 1_000
+
+#: Examples of one rule.
+EXAMPLES_MAX = 100
+_EMPTY: tuple[Any, ...] = (None, "", [], ())
 
 _Word = TypeVar("_Word", bound=StrEnum)
 Reader = Callable[[str, Any], Any]
@@ -72,6 +85,8 @@ def check_rule(data: Mapping[str, Any], *, rule_id: int = 0) -> Rule:
         if given not in _EMPTY or field not in _MAY_BE_EMPTY:
             values[field] = _READERS[field](field, given)
     rule = _told_apart(Rule(id=rule_id, **{"name": "", **values}))
+    _both(rule, "threshold_count", "threshold_window")
+    _both(rule, "flap_count", "flap_window")
     check_matchable(rule)
     if rule.is_active and rule.match_type is MatchType.REGEX:
         check_gaps(rule.match_string)
@@ -98,6 +113,14 @@ def _told_apart(rule: Rule) -> Rule:
             "has no meaning beside oid_prefix; leave it empty, or use contains with trap_oid as its scope",
         )
     return msgspec.structs.replace(rule, match_string="", trap_oid=oid, field="message")
+
+
+def _both(rule: Rule, count: str, window: str) -> None:
+    for given, lacking in ((count, window), (window, count)):
+        if getattr(rule, given) is not None and getattr(rule, lacking) is None:
+            raise RuleError(
+                lacking, f"is empty beside {given}; give both (so many within so many seconds), or neither"
+            )
 
 
 def _text(limit: int, *, strip: bool = True) -> Reader:
@@ -181,6 +204,38 @@ def _tags(field: str, given: Any) -> dict[str, str]:
     return tags
 
 
+def _examples(field: str, given: Any) -> tuple[Example, ...]:
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise RuleError(field, 'is no list; write one such as [{"message": "fan failed", "matches": true}]')
+    examples = tuple(_example(f"{field}[{number}]", one) for number, one in enumerate(given))
+    if len(examples) > EXAMPLES_MAX:
+        raise RuleError(field, f"are {len(examples)}; a rule has at most {EXAMPLES_MAX}")
+    return examples
+
+
+def _example(field: str, given: Any) -> Example:
+    if isinstance(given, Example):
+        return given
+    if isinstance(given, str):
+        given = {"message": given}  # the short form: an event with this message must match
+    if not isinstance(given, Mapping):
+        raise RuleError(
+            field, 'is no event; write text, or fields such as {"message": "…", "matches": false}'
+        )
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _OF_EXAMPLE:
+            raise RuleError(
+                f"{field}.{name}", f"is no field of an example; there are {', '.join(_OF_EXAMPLE)}"
+            )
+        if value is not None:
+            values[name] = _OF_EXAMPLE[name](f"{field}.{name}", value)
+    example = Example(**values)
+    if not example.message and not example.trap_oid:
+        raise RuleError(field, "has neither message nor trap_oid; say what the event looks like")
+    return example
+
+
 def _unknown(field: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(field, known, n=1)
     return "is no field of a rule; " + (
@@ -206,4 +261,23 @@ _READERS: dict[str, Reader] = {
     "team_assignment": _team,
     "moog_severity": _whole(0, 5),
     "is_active": read_flag,
+    "dedup_window": _whole(1, WINDOW_MAX),
+    "threshold_count": _whole(2, COUNT_MAX),
+    "threshold_window": _whole(1, WINDOW_MAX),
+    "flap_count": _whole(2, COUNT_MAX),
+    "flap_window": _whole(1, WINDOW_MAX),
+    "examples": _examples,
+}
+
+#: How each field of an example is read.
+_OF_EXAMPLE: dict[str, Reader] = {
+    "message": _text(TEXT_MAX, strip=False),
+    "hostname": _text(NAME_MAX),
+    "severity": _whole(0, 7, SEVERITY_NAMES),
+    "source": _text(NAME_MAX),
+    "program": _text(NAME_MAX),
+    "facility": _text(NAME_MAX),
+    "trap_oid": _oid,
+    "tags": _tags,
+    "matches": read_flag,
 }

@@ -6,7 +6,7 @@ those in order of (priority, id), and the first whose scope admits the event dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from mutt.event import Event
 from mutt.rules.hosts import HostPatterns, check_host_pattern
 from mutt.rules.matcher import Matcher, check_expression, expression
 from mutt.rules.oid import OidPrefixes, normal, under
-from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule, Verdict
+from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule, StormPolicy, Verdict
 from mutt.rules.template import template_of
 
 PRODUCTION, DEVELOPMENT = "production", "development"
@@ -95,8 +95,16 @@ class Scope(NamedTuple):
 class Ruleset:
     """One version of the rules, compiled. Immutable but for what it remembers; safe to share between threads."""
 
-    def __init__(self, version: int, rules: list[Rule], refused: dict[int, RuleError], hosts: Hosts) -> None:
+    def __init__(
+        self,
+        version: int,
+        rules: list[Rule],
+        refused: dict[int, RuleError],
+        hosts: Hosts,
+        storms: Sequence[StormPolicy] = (),
+    ) -> None:
         self.version = version
+        self.storms = storms  #: active policies, in the order of their ids
         self.rules = {rule.id: rule for rule in rules}  #: by id, inactive ones too
         self.refused = refused  #: active rules that can't be compiled, by id; their neighbours stand
         self._hosts = hosts
@@ -121,6 +129,7 @@ class Ruleset:
         development_hosts: Iterable[str],
         device_teams: Mapping[str, str],
         default_team: str = "NETO",
+        storms: Iterable[StormPolicy] = (),
     ) -> Ruleset:
         """The ruleset of ``rules``. Raises :class:`mutt.errors.NoRuleset` where re2 can't hold them all.
 
@@ -130,7 +139,10 @@ class Ruleset:
         given = list(rules)
         refused = {rule.id: error for rule in given if rule.is_active and (error := fault(rule))}
         scopes = {rule.hostname for rule in given if rule.hostname and rule.id not in refused}
-        return cls(version, given, refused, Hosts(scopes, development_hosts, device_teams, default_team))
+        policies = sorted((policy for policy in storms if policy.is_active), key=lambda policy: policy.id)
+        scopes |= {policy.hostname for policy in policies if policy.hostname}
+        hosts = Hosts(scopes, development_hosts, device_teams, default_team)
+        return cls(version, given, refused, hosts, policies)
 
     def rule_name(self, rule_id: int | None) -> str:
         """The name of a rule, also of one that is gone since."""

@@ -32,6 +32,20 @@ class Handling(enum.StrEnum):
 FIELDS = ("message", "hostname", "program", "source", "facility", "raw")
 
 
+class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An event that a rule must match, or must not: checked whenever the rule is saved."""
+
+    message: str = ""
+    hostname: str = "example"
+    severity: int | None = None  #: syslog's 0 to 7
+    source: str = "native"
+    program: str | None = None
+    facility: str | None = None
+    trap_oid: str | None = None
+    tags: dict[str, str] = {}
+    matches: bool = True  #: must the rule's own conditions hold? (Which rule decides is another question.)
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule. The lowest ``priority`` wins, then the lowest ``id``; the first match decides."""
 
@@ -52,6 +66,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     team_assignment: str = "NETO"
     moog_severity: int | None = None  #: 0 to 5; None: from the event, else by handling
     is_active: bool = True
+    dedup_window: int | None = None  #: seconds in which a repeat of a signature is counted, not sent
+    threshold_count: int | None = None  #: so many events of a signature …
+    threshold_window: int | None = None  #: … within so many seconds make the alert; fewer are held
+    flap_count: int | None = None  #: so many changes between raise and clear …
+    flap_window: int | None = None  #: … within so many seconds: it flaps, and is held until it rests
+    examples: tuple[Example, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +85,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     moog_severity: int | None  #: Moog's 0 to 5 where it is forwarded
     why: str  #: one sentence for people
     template: str | None = None  #: the message without its numbers, where unhandled
+    held: str = ""  #: what keeps its alert from Moog, decided by the event alone: ``maintenance:ID``
+
+
+class StormPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When many alerts of one key are a storm, of which Moog gets one summary."""
+
+    id: int
+    name: str
+    group_by: str  #: host, rule, team, source or tags.NAME
+    alert_count: int  #: so many alerts of one key …
+    alert_window: int  #: … within so many seconds
+    hostname: str | None = None  #: scope: a name, a glob or a CIDR
+    is_active: bool = True
 
 
 UNHANDLED = "Unhandled"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import msgspec
 from sqlalchemy import (
     ARRAY,
     Connection,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from mutt.errors import AlreadyStored, PoisonRow, StoreDown
-from mutt.event import Event
+from mutt.event import Event, State, Varbind
 from mutt.rules.evaluate import Judged
 from mutt.rules.rule import Verdict
 from mutt.store.copying import Copy
@@ -51,6 +52,78 @@ class AuditRow(NamedTuple):
     item: int
     correlation_id: str
     raw: str
+    context: str | None = None
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What of an event has no column of its own; in the row as JSON. With it an event can be judged once more."""
+
+    facility: str | None = None
+    program: str | None = None
+    trap_oid: str | None = None
+    varbinds: tuple[Varbind, ...] = ()
+    tags: dict[str, str] = {}
+    state: State = State.RAISE
+    occurred_text: str | None = None
+    clear_key: str | None = None
+    instance: str | None = None
+    template: str | None = None
+    team: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Context).decode
+_NOTHING = Context()
+
+
+def context_of(event: Event) -> str | None:
+    """The row's ``context``; None where there is nothing to tell."""
+    told = _encode(
+        Context(
+            facility=event.facility,
+            program=event.program,
+            trap_oid=event.trap_oid,
+            varbinds=event.varbinds,
+            tags=event.tags,
+            state=event.state,
+            occurred_text=event.occurred_text,
+            clear_key=event.clear_key,
+            instance=event.instance,
+            template=event.template,
+            team=event.team,
+        )
+    )
+    return None if told == b"{}" else told.decode()
+
+
+def event_of(row: Any) -> Event:
+    """The event of a row (anything with the columns' names): the one that was judged, but for what the row lacks.
+
+    A row that was written before there was a ``context`` has its columns only.
+    """
+    more = _decode(row.context) if row.context else _NOTHING
+    return Event(
+        event_id=row.event_id,
+        received_at=row.received_at,
+        occurred_at=row.occurred_at,
+        hostname=row.hostname,
+        message=row.message,
+        item=row.item,
+        severity=row.severity,
+        state=more.state,
+        source=row.source,
+        facility=more.facility,
+        program=more.program,
+        trap_oid=more.trap_oid,
+        varbinds=more.varbinds,
+        tags=more.tags,
+        raw=row.raw,
+        occurred_text=more.occurred_text,
+        clear_key=more.clear_key,
+        instance=more.instance,
+        template=more.template,
+        team=more.team,
+    )
 
 
 class Stored(NamedTuple):
@@ -84,6 +157,7 @@ def audit_row(
         event.item,
         correlation_id,
         event.raw,
+        context_of(event),
     )
 
 
@@ -116,6 +190,7 @@ def copy_judged(conn: Connection, rows: Sequence[Judged], ruleset_version: int) 
             [event.item for event in events],
             [row.correlation_id for row in rows],
             [event.raw for event in events],
+            [context_of(event) for event in events],
         ],
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Required, TypedDict
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from mutt.store.tables import config_audit_log
+from mutt.store.tables import config_audit_log, ruleset_version
 
 
 class Said(TypedDict, total=False):
@@ -17,6 +17,7 @@ class Said(TypedDict, total=False):
     changed_by: Required[str]
     reason: str
     correlation_id: str
+    undoes: int | None
 
 
 def note(
@@ -29,10 +30,12 @@ def note(
     after: Mapping[str, Any] | None = None,
     reason: str = "",
     correlation_id: str = "",
+    undoes: int | None = None,
 ) -> int:
     """Record one change, in the transaction that makes it. The note's id.
 
-    ``operation`` is CREATE, UPDATE or DELETE; of dead letters REPLAY, EDIT or DROP.
+    ``operation`` is CREATE, UPDATE or DELETE; of dead letters REPLAY, EDIT or DROP. ``undoes`` is the id of the note
+    whose change this one takes back. Note a change of the rules after it is made: its version then stands in the note.
     """
     values = {
         "changed_by": changed_by,
@@ -43,6 +46,8 @@ def note(
         "after": after,
         "reason": reason,
         "correlation_id": correlation_id,
+        "ruleset_version": select(ruleset_version.c.version).scalar_subquery(),
+        "undoes": undoes,
     }
     noted = conn.execute(insert(config_audit_log).values(values).returning(config_audit_log.c.id))
     return int(noted.scalar_one())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -20,11 +21,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from mutt.errors import NoRuleset, RuleError
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
-from mutt.rules.rule import Rule
+from mutt.rules.rule import Example, Rule, StormPolicy
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version
+from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def _tags_as_text() -> Label[Any]:
 
 
 _columns = [_tags_as_text() if name == "tags" else alert_rules.c[name] for name in Rule.__struct_fields__]
+_storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -153,9 +155,13 @@ class _Read(NamedTuple):
     rules: list[Rule]
     hosts: list[str]
     teams: dict[str, str]
+    storms: list[StormPolicy]
 
     def compile(self, default_team: str) -> Ruleset:
-        return _told(Ruleset.compile(*self, default_team))
+        ruleset = Ruleset.compile(
+            self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
+        )
+        return _told(ruleset)
 
 
 def load(conn: Connection, default_team: str) -> Ruleset:
@@ -169,9 +175,10 @@ def _read(conn: Connection) -> _Read:
         rules = list_rules(conn)
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
+        storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
         # Each statement sees its own moment: only an unchanged version proves that they saw the same rules.
         if current_version(conn) == version:
-            return _Read(version, rules, hosts, teams)
+            return _Read(version, rules, hosts, teams, storms)
     raise NoRuleset("the rules change faster than they can be read")
 
 
@@ -347,7 +354,18 @@ def _locked(conn: Connection, rule_id: int) -> Rule:
 
 
 def _rule(row: Row[Any]) -> Rule:
-    return msgspec.convert(dict(zip(Rule.__struct_fields__, row, strict=True)), Rule)
+    values = dict(zip(Rule.__struct_fields__, row, strict=True))
+    values["examples"] = _examples(values["examples"])
+    return msgspec.convert(values, Rule)
+
+
+def _examples(kept: Any) -> list[Example]:
+    # psql may have written anything; examples decide nothing, so what can't be read is left out.
+    found = []
+    for one in kept or ():
+        with contextlib.suppress(msgspec.ValidationError):
+            found.append(msgspec.convert(one, Example))
+    return found
 
 
 def _fields(rule: Rule) -> dict[str, Any]:

@@ -46,6 +46,11 @@ def _one_of(column: str, words: type[StrEnum] | dict[str, tuple[int, ...]]) -> C
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+def _pair(count: str, window: str) -> CheckConstraint:
+    both = f"({count} IS NULL) = ({window} IS NULL)"
+    return CheckConstraint(f"{both} AND {count} > 1 AND {window} > 0", name=count)
+
+
 #: One row for every event. This table's write cost is the system's ceiling: think twice before adding an index.
 event_audit_log = Table(
     "event_audit_log",
@@ -65,6 +70,7 @@ event_audit_log = Table(
     Column("item", Integer, nullable=False),
     Column("correlation_id", Text, nullable=False),
     Column("raw", Text, nullable=False),
+    Column("context", Text),  #: JSON: what rules can see of the event beside these columns; see audit.Context
     Index(None, "hostname", "received_at"),
     Index(None, "matched_rule_id", "received_at", postgresql_where=text("matched_rule_id IS NOT NULL")),
     Index(None, "received_at", postgresql_using="brin"),
@@ -200,12 +206,22 @@ alert_rules = Table(
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
     Column("created_at", _instant, nullable=False, server_default=_now),
     Column("updated_at", _instant, nullable=False, server_default=_now),
+    Column("dedup_window", Integer),
+    Column("threshold_count", Integer),
+    Column("threshold_window", Integer),
+    Column("flap_count", Integer),
+    Column("flap_window", Integer),
+    Column("examples", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _one_of("match_type", MatchType),
     _one_of("prod_handling", Handling),
     _one_of("dev_handling", Handling),
     CheckConstraint("syslog_severity BETWEEN 0 AND 7", name="syslog_severity"),
     CheckConstraint("moog_severity BETWEEN 0 AND 5", name="moog_severity"),
     CheckConstraint("jsonb_typeof(tags) = 'object'", name="tags"),
+    CheckConstraint("jsonb_typeof(examples) = 'array'", name="examples"),
+    CheckConstraint("dedup_window > 0", name="dedup_window"),
+    _pair("threshold_count", "threshold_window"),
+    _pair("flap_count", "flap_window"),
 )
 
 development_hosts = Table("development_hosts", metadata, Column("hostname", String(255), primary_key=True))
@@ -217,14 +233,60 @@ device_teams = Table(
     Column("team_assignment", Text, nullable=False),
 )
 
-#: One row. Triggers on the three tables above move it, so that any writer is seen, psql too.
+#: When many alerts of one key (a host, a rule, a team, a tag's value) are a storm, of which Moog gets one summary.
+storm_policies = Table(
+    "storm_policies",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("group_by", Text, nullable=False),  #: host, rule, team, source or tags.NAME
+    Column("alert_count", Integer, nullable=False),
+    Column("alert_window", Integer, nullable=False),  #: seconds
+    Column("hostname", Text),  #: scope: a name, a glob or a CIDR
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    CheckConstraint("alert_count > 1", name="alert_count"),
+    CheckConstraint("alert_window > 0", name="alert_window"),
+)
+
+#: One row. Triggers on the tables of the ruleset move it, so that any writer is seen, psql too: once a transaction.
 ruleset_version = Table(
     "ruleset_version",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False),
     Column("changed_at", _instant, nullable=False, server_default=_now),
+    Column("changed_in", Text),  #: the transaction that made it
     CheckConstraint("id = 1", name="one_row"),
+)
+
+#: Each version there was, and when.
+ruleset_versions = Table(
+    "ruleset_versions",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("at", _instant, nullable=False, server_default=_now),
+)
+
+#: The rows of the ruleset's tables as they stood from one version up to, not including, another. Triggers write it.
+rule_revisions = Table(
+    "rule_revisions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("table_name", Text, nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("since_version", Integer, nullable=False),
+    Column("until_version", Integer),  #: NULL: it stands
+    Column("data", JSONB, nullable=False),
+    Index(
+        "ix_rule_revisions_standing",
+        "table_name",
+        "record_id",
+        unique=True,
+        postgresql_where=text("until_version IS NULL"),
+    ),
+    Index(None, "table_name", "record_id", "since_version"),
 )
 
 config_audit_log = Table(
@@ -240,6 +302,8 @@ config_audit_log = Table(
     Column("before", JSONB),
     Column("after", JSONB),
     Column("correlation_id", Text, nullable=False, server_default=""),
+    Column("ruleset_version", Integer),  #: the version that the change made, or in which it was made
+    Column("undoes", BigInteger),  #: the note of the change that this one takes back
     Index(None, "at"),
 )
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select, text
 
 from mutt.errors import AlreadyStored, PoisonRow
-from mutt.event import Event
+from mutt.event import Event, State, Varbind
+from mutt.pipeline.work import UNJUDGED
 from mutt.rules.rule import Verdict
 from mutt.settings import Settings
 from mutt.store import audit
@@ -79,6 +80,7 @@ any_row = st.builds(
     st.integers(0, 500),
     any_text,
     any_text,
+    st.none() | any_text,
 )
 
 
@@ -90,6 +92,42 @@ def test_every_value_comes_back_as_it_was(engine: Engine, rows: list[AuditRow]) 
         conn.execute(text("TRUNCATE event_audit_log"))
     write(engine, *rows)
     assert sorted(read(engine, [each.event_id for each in rows])) == sorted(rows)
+
+
+any_word = st.none() | any_text
+any_event = st.builds(
+    Event,
+    event_id=st.uuids(),
+    received_at=any_time,
+    occurred_at=any_time,
+    hostname=any_text,
+    message=any_text,
+    item=st.integers(0, 500),
+    severity=st.none() | st.integers(0, 7),
+    state=st.sampled_from(State),
+    source=any_text,
+    facility=any_word,
+    program=any_word,
+    trap_oid=any_word,
+    varbinds=st.lists(st.builds(Varbind, any_text, any_text), max_size=3).map(tuple),
+    tags=st.dictionaries(any_text, any_text, max_size=3),
+    raw=any_text,
+    occurred_text=any_word,
+    clear_key=any_word,
+    instance=any_word,
+    template=any_word,
+    team=any_word,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(event=any_event)
+def test_an_event_comes_back_out_of_its_row(engine: Engine, event: Event) -> None:
+    """What was judged can be judged again: nothing of an event is lost in the audit."""
+    with transaction(engine) as conn:
+        conn.execute(text("TRUNCATE event_audit_log"))
+    write(engine, audit.audit_row(event, UNJUDGED, ruleset_version=1, batch_id="b", correlation_id="c"))
+    assert audit.event_of(read(engine, [event.event_id])[0]) == event
 
 
 def test_a_row_is_made_of_event_and_verdict(engine: Engine) -> None:
@@ -135,6 +173,7 @@ def test_a_row_is_made_of_event_and_verdict(engine: Engine) -> None:
         4,
         "c",
         "<2>m",
+        None,
     )
     assert made == expected
 

@@ -511,3 +511,30 @@ def test_history_is_forgotten_by_age(conn: Connection) -> None:
     assert history.prune(conn, datetime(2000, 1, 1, tzinfo=UTC)) == 0
     assert history.prune(conn, datetime(2100, 1, 1, tzinfo=UTC)) >= 1
     assert notes(conn) == []
+
+
+def test_every_version_can_be_read_again(engine: Engine) -> None:
+    """A transaction makes one version, and rows keep their revisions, whoever writes them."""
+    with transaction(engine) as conn:
+        first = rulebook.current_version(conn)
+        rule = rulebook.save_rule(conn, {"match_string": "one"}, changed_by="t")
+        rulebook.save_rule(conn, {"priority": 7}, rule_id=rule.id, changed_by="t")
+        assert rulebook.current_version(conn) == first + 1
+    with transaction(engine) as psql:
+        psql.execute(text("UPDATE alert_rules SET match_string = 'two' WHERE id = :id"), {"id": rule.id})
+    with transaction(engine) as psql:
+        psql.execute(text("TRUNCATE alert_rules"))
+    with transaction(engine) as conn:
+        query = "SELECT since_version, until_version, data ->> 'match_string', data -> 'priority' FROM rule_revisions"
+        kept = conn.execute(
+            text(f"{query} WHERE record_id = :id ORDER BY since_version"), {"id": str(rule.id)}
+        ).all()
+        assert list(map(tuple, kept)) == [
+            (first + 1, first + 2, "one", 7),
+            (first + 2, first + 3, "two", 7),
+        ]
+        noted = conn.execute(
+            text("SELECT DISTINCT ruleset_version FROM config_audit_log WHERE record_id = :id"),
+            {"id": str(rule.id)},
+        ).scalars()
+        assert list(noted) == [first + 1]

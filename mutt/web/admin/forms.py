@@ -105,7 +105,7 @@ class RuleForm(Refusable):
 
     def rule(self) -> dict[str, Any]:
         """What ``save_rule`` takes. Raises :class:`RuleError`."""
-        values = {name: self._fields[name].data for name in Rule.__struct_fields__ if name != "id"}
+        values = {name: self._fields[name].data for name in Rule.__struct_fields__ if name in self._fields}
         return {**values, "tags": read_tags(values["tags"] or "")}
 
 
