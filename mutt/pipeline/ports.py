@@ -13,6 +13,7 @@ from mutt.budget.permit import Permit
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.shadow import Draft, Seen
 
 Key = tuple[UUID, datetime]
 
@@ -109,6 +110,16 @@ class Transaction(Protocol):
     ) -> None:
         """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger."""
         ...
+
+    def draft(self, live: Ruleset) -> Draft | None:
+        """The draft that runs beside ``live``; None: none does. Nothing that is wrong with it is raised."""
+        ...
+
+    def note_draft(self, draft: Draft, seen: Seen) -> None:
+        """Count what the draft said, together with the rows. Where that fails, only the draft is stopped."""
+        ...
+
+    def stop_draft(self, draft: Draft, why: str) -> None: ...
 
 
 class Store(Protocol):
