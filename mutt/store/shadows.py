@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Unpack
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from mutt.errors import NoRuleset, Overtaken, Refused, RuleError
@@ -180,13 +180,13 @@ def get(conn: Connection, shadow_id: int, *, lock: bool = False) -> Shadow:
     row = conn.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise LookupError(f"there is no shadow {shadow_id}")
-    return msgspec.convert(dict(row._mapping), Shadow)
+    return _shadow(row)
 
 
 def newest(conn: Connection, limit: int = 20) -> list[Shadow]:
     """The newest first."""
     query = select(*_shown()).order_by(_at.id.desc()).limit(limit)
-    return [msgspec.convert(dict(row._mapping), Shadow) for row in conn.execute(query)]
+    return [_shadow(row) for row in conn.execute(query)]
 
 
 def hours(conn: Connection, shadow_id: int) -> list[Hour]:
@@ -304,6 +304,10 @@ def _shown() -> list[ColumnElement[Any]]:
     ended = case((over, _at.until), else_=_at.ended_at).label("ended_at")
     special = {"status": status, "ended_at": ended}
     return [special.get(name, _at[name]) for name in Shadow.__struct_fields__]
+
+
+def _shadow(row: Row[Any]) -> Shadow:
+    return msgspec.convert(dict(zip(Shadow.__struct_fields__, row, strict=True)), Shadow)
 
 
 def _hold_rules(conn: Connection) -> int:
