@@ -46,7 +46,7 @@ class Kind(StrEnum):
         return self not in (Kind.SAME, Kind.SKIPPED)
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class DraftChange(msgspec.Struct, frozen=True, kw_only=True):
     """What a draft does to one rule."""
 
     rule_id: int
@@ -86,7 +86,7 @@ class Seen(NamedTuple):
     differences: list[Difference]
 
 
-def drafted(rules: Iterable[Rule], changes: Iterable[Change]) -> list[Rule]:
+def drafted(rules: Iterable[Rule], changes: Iterable[DraftChange]) -> list[Rule]:
     """The rules as they would be: the draft has its way with those that it changes, the others stand."""
     standing = {rule.id: rule for rule in rules}
     for change in changes:
@@ -97,7 +97,7 @@ def drafted(rules: Iterable[Rule], changes: Iterable[Change]) -> list[Rule]:
     return list(standing.values())
 
 
-def overtaken(rules: Iterable[Rule], changes: Iterable[Change]) -> list[Change]:
+def overtaken(rules: Iterable[Rule], changes: Iterable[DraftChange]) -> list[DraftChange]:
     """The changes whose rule is not any more what it was when the draft began."""
     standing = {rule.id: rule for rule in rules}
     return [change for change in changes if standing.get(change.rule_id) != change.before]

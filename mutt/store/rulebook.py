@@ -22,7 +22,7 @@ from mutt.errors import NoRuleset, RuleError
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
-from mutt.rules.shadow import Change, drafted
+from mutt.rules.shadow import DraftChange, drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import history
 from mutt.store.history import Said
@@ -186,7 +186,7 @@ def _read(conn: Connection) -> _Read:
     raise NoRuleset("the rules change faster than they can be read")
 
 
-def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
+def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
     """The rules as they would be with these changes; compile them where no connection is held."""
     read = _read(conn)
     return read._replace(rules=drafted(read.rules, changes))
@@ -342,7 +342,7 @@ def import_rules(
     return [after for _, after in saved]
 
 
-def make_changes(conn: Connection, changes: Iterable[Change], **said: Unpack[Said]) -> None:
+def make_changes(conn: Connection, changes: Iterable[DraftChange], **said: Unpack[Said]) -> None:
     """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
 
     At the end the rules that then stand are compiled together, once.

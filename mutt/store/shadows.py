@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from mutt.errors import NoRuleset, Overtaken, Refused, RuleError
 from mutt.rules.check import NAME_MAX, check_rule
 from mutt.rules.rule import Rule, Verdict
-from mutt.rules.shadow import Change, Difference, Kind, Status, overtaken
+from mutt.rules.shadow import Difference, DraftChange, Kind, Status, overtaken
 from mutt.store import history, rulebook
 from mutt.store.history import Said
 from mutt.store.tables import (
@@ -55,7 +55,7 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     created_at: datetime
     base_version: int
-    draft: list[Change]
+    draft: list[DraftChange]
     status: Status
     until: datetime
     ended_at: datetime | None
@@ -236,7 +236,7 @@ def samples(conn: Connection, shadow_id: int, kind: Kind, limit: int = 50) -> li
     ]
 
 
-def changed_since(conn: Connection, shadow: Shadow) -> list[Change]:
+def changed_since(conn: Connection, shadow: Shadow) -> list[DraftChange]:
     """The changes that stand in the way of a promotion now."""
     return overtaken(rulebook.list_rules(conn), shadow.draft)
 
@@ -339,10 +339,10 @@ def _end(conn: Connection, shadow: Shadow, status: Status, said: Said, **more: A
 
 def _changes(
     conn: Connection, edits: Sequence[Edit], items: Iterable[Mapping[str, Any]], replace: bool
-) -> list[Change]:
+) -> list[DraftChange]:
     standing = {rule.id: rule for rule in rulebook.list_rules(conn)}
     wanted = [*edits, *_by_name(standing.values(), items, replace)]
-    changes: dict[int, Change] = {}
+    changes: dict[int, DraftChange] = {}
     for rule_id, data in wanted:
         before = None if rule_id is None else standing.get(rule_id)
         if rule_id is not None and before is None:
@@ -357,15 +357,15 @@ def _changes(
     return list(changes.values())
 
 
-def _change(conn: Connection, before: Rule | None, data: Mapping[str, Any] | None) -> Change:
+def _change(conn: Connection, before: Rule | None, data: Mapping[str, Any] | None) -> DraftChange:
     if before is None:
         new = check_rule(data or {})
         reserved = conn.execute(_NEXT_ID).scalar_one()
-        return Change(rule_id=reserved, after=msgspec.structs.replace(new, id=reserved))
+        return DraftChange(rule_id=reserved, after=msgspec.structs.replace(new, id=reserved))
     if data is None:
-        return Change(rule_id=before.id, before=before)
+        return DraftChange(rule_id=before.id, before=before)
     given = {**msgspec.to_builtins(before), **data}
-    return Change(rule_id=before.id, before=before, after=check_rule(given, rule_id=before.id))
+    return DraftChange(rule_id=before.id, before=before, after=check_rule(given, rule_id=before.id))
 
 
 #: The id that the next new rule would have.
@@ -387,7 +387,7 @@ def _by_name(standing: Iterable[Rule], items: Iterable[Mapping[str, Any]], repla
     return edits
 
 
-def _summary(changes: Iterable[Change]) -> dict[str, int]:
+def _summary(changes: Iterable[DraftChange]) -> dict[str, int]:
     return dict(Counter(change.what for change in changes))
 
 

@@ -302,7 +302,7 @@ shadows = Table(
     Column("created_at", _instant, nullable=False, server_default=_now),
     Column("updated_at", _instant, nullable=False, server_default=_now),
     Column("base_version", Integer, nullable=False),  #: the ruleset that it was drafted on
-    Column("draft", JSONB, nullable=False),  #: a list of changes to single rules; see rules/shadow.Change
+    Column("draft", JSONB, nullable=False),  #: changes to single rules: rules/shadow.DraftChange
     Column("status", Text, nullable=False, server_default=ShadowStatus.RUNNING.value),
     Column("until", _instant, nullable=False),  #: then it ends by itself
     Column("ended_at", _instant),

@@ -19,7 +19,7 @@ from mutt.pipeline.shadow import compare
 from mutt.pipeline.work import Item, Result
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import Handling, Rule, Verdict
-from mutt.rules.shadow import Change, Kind, Seen, drafted, hour_of, kind_of, overtaken
+from mutt.rules.shadow import DraftChange, Kind, Seen, drafted, hour_of, kind_of, overtaken
 
 NOW = datetime(2026, 3, 4, 9, 15, tzinfo=UTC)
 HOUR = NOW.replace(minute=0)
@@ -67,9 +67,9 @@ def test_two_verdicts_differ_by_what_matters_most(
 
 
 CHANGES = [
-    Change(rule_id=2, before=rule(2), after=rule(2, "y")),
-    Change(rule_id=3, before=rule(3)),
-    Change(rule_id=9, after=rule(9)),
+    DraftChange(rule_id=2, before=rule(2), after=rule(2, "y")),
+    DraftChange(rule_id=3, before=rule(3)),
+    DraftChange(rule_id=9, after=rule(9)),
 ]
 
 
@@ -89,7 +89,7 @@ def test_what_others_did_to_its_rules_is_named() -> None:
 def test_a_draft_is_read_back_as_it_was_written() -> None:
     """What the database keeps of it is all of it."""
     kept = msgspec.json.encode(CHANGES)
-    assert msgspec.json.decode(kept, type=list[Change]) == CHANGES
+    assert msgspec.json.decode(kept, type=list[DraftChange]) == CHANGES
 
 
 TEXTS = st.sampled_from(("a", "b", "ab", "ba"))
@@ -115,9 +115,9 @@ def test_what_is_counted_is_what_the_promoted_rules_would_say(
 ) -> None:
     """For whatever rules and draft: each event's kind is that of the verdicts of the two whole rulesets."""
     before = {one.id: one for one in standing}
-    changes = [Change(rule_id=one.id, before=before.get(one.id), after=one) for one in wanted]
+    changes = [DraftChange(rule_id=one.id, before=before.get(one.id), after=one) for one in wanted]
     taken = {change.rule_id for change in changes}
-    changes += [Change(rule_id=id_, before=one) for id_, one in before.items() if id_ in deleted - taken]
+    changes += [DraftChange(rule_id=id_, before=one) for id_, one in before.items() if id_ in deleted - taken]
     promoted = ruleset(
         *(one for id_, one in before.items() if id_ not in deleted | taken),
         *wanted,
