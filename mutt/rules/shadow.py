@@ -105,6 +105,8 @@ def overtaken(rules: Iterable[Rule], changes: Iterable[DraftChange]) -> list[Dra
 
 def kind_of(live: Verdict, draft: Verdict) -> Kind:
     """How they differ: by what matters most."""
+    if live == draft:
+        return Kind.SAME
     if _alerts(live) != _alerts(draft):
         return Kind.NEWLY_ALERTS if _alerts(draft) else Kind.NO_LONGER_ALERTS
     if any(getattr(live, name) != getattr(draft, name) for name in _HANDLED):

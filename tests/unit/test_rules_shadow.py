@@ -150,7 +150,7 @@ def test_the_draft_is_not_asked_of_what_waited_or_comes_again() -> None:
     """A worker that is behind catches up first; an event that may have ended a worker is left alone."""
     live, draft = BOTH
     late = AT - int(shadow.LAG * 1000)
-    items = [item("x", live), item("x", live, at=late), item("x", live, attempts=2)]
+    items = [item("x", live), item("x", live, at=late), item("x", live, at=AT + 1, attempts=2)]
     assert kinds(compare(items, draft, NOW.timestamp(), lambda: 0.0)) == {"no_longer_alerts": 1, "skipped": 2}
 
 
