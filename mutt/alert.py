@@ -55,6 +55,20 @@ class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     clear_key: str | None = None
     raw: str = ""
     cause: UUID | None = None  #: the event whose entry brought it, where that is another one
+    #: What the verdict holds it for (``maintenance:ID``), or RELEASED: it was held, and is to go to Moog after all.
+    held: str = ""
+
+
+#: What ``held`` says of an alert that was held and is to be sent all the same.
+RELEASED = "released"
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert is kept from Moog: what ``record`` writes of it."""
+
+    alert_id: UUID
+    reason: str  #: maintenance:ID, threshold, dedup, flapping, storm:ID or cleared
+    at: datetime
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -107,6 +121,7 @@ def from_verdict(event: Event, verdict: Verdict, *, correlation_id: str, rule_na
         type=rule_name,
         clear_key=event.clear_key,
         raw=event.raw,
+        held=verdict.held,
     )
 
 
@@ -129,4 +144,5 @@ def clearing(event: Event, raised: Alert, *, correlation_id: str, late: bool = F
         source=event.source,
         correlation_id=correlation_id,
         raw=event.raw,
+        held="",
     )

@@ -6,12 +6,15 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import orjson
 
 from mutt import codec, names
-from mutt.alert import Alert, Outcome
+from mutt.alert import RELEASED, Alert, Hold, Outcome
 from mutt.errors import NewerEntry, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State
 
@@ -185,6 +188,10 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
         # Beside the data, to be read where the data can't be: those behind it must come in all the same.
         "fields": [*fields, "sig", sig],
     }
+    if alert.held == RELEASED:
+        told["released"] = True
+    elif alert.held:
+        told["held"] = alert.held
     return told | {"swept": True} if swept else told
 
 
@@ -193,11 +200,12 @@ def again(alert: Alert) -> Follow:
 
     The letter is gone then, and its row may still say parked: no sweep would bring it in.
     """
-    return {"op": "replay"} | alert_fields(alert, 0) | {"by_hand": True}
+    told = alert_fields(msgspec.structs.replace(alert, held=""), 0)
+    return {"op": "replay"} | told | {"by_hand": True}
 
 
 def raise_alert(alert: Alert, queue_max: int) -> Follow:
-    """The alert goes to its lane."""
+    """The alert goes to its lane, or is held."""
     return {"op": "alert"} | alert_fields(alert, queue_max)
 
 
@@ -220,9 +228,27 @@ def deliver(outcome: Outcome) -> Follow:
     return {"op": "append", "stream": names.DELIVERY_STREAM, "fields": fields, "queue": "delivery_queue"}
 
 
-def recorded(outcome: Outcome) -> Follow:
+def recorded(outcome: Outcome | Hold) -> Follow:
     """The outcome stands in PostgreSQL."""
+    if isinstance(outcome, Hold):
+        return {"op": "recorded", "id": str(outcome.alert_id), "held": True}
     return {"op": "recorded", "id": str(outcome.alert.alert_id)}
+
+
+def outcome_of(entry: Entry) -> Outcome | Hold:
+    """What an entry of the delivery queue says became of an alert. Raises UndecodableEntry, NewerEntry."""
+    if b"held" not in entry.fields:
+        return entry.decode(Outcome)
+    # Written by a script, which can't encode: its fields say it all, in a version that older workers leave to us.
+    try:
+        about = UUID(entry.fields.get(b"id", b"").decode())
+        return Hold(
+            alert_id=about,
+            reason=entry.fields[b"held"].decode(),
+            at=datetime.fromtimestamp(entry.at, UTC),
+        )
+    except ValueError as error:
+        raise UndecodableEntry(f"a note of a held alert can't be read: {error}") from error
 
 
 def park(letters: str, entry: Entry, fields: Sequence[Any], why: Mapping[str, Any]) -> Follow:

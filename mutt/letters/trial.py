@@ -87,7 +87,7 @@ class TrialStore:
     def control_row(self) -> bool:
         return audit.control_row(self._engine)
 
-    def record(self, _outcomes: Sequence[object]) -> None:
+    def record(self, _outcomes: Sequence[object], _holds: Sequence[object] = ()) -> None:
         raise NotImplementedError("a trial records nothing")
 
 

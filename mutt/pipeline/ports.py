@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from mutt.alert import Alert, Outcome
+from mutt.alert import Alert, Hold, Outcome
 from mutt.budget.permit import Permit
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.event import Event
@@ -119,7 +119,7 @@ class Store(Protocol):
         """Does an ordinary row go in and out right now? Then a refused one is poison, not an outage."""
         ...
 
-    def record(self, outcomes: Sequence[Outcome]) -> None: ...
+    def record(self, outcomes: Sequence[Outcome], holds: Sequence[Hold] = ()) -> None: ...
 
 
 class Suspects(Protocol):

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mutt.alert import Alert, Outcome, Status
+from mutt.alert import Alert, Hold, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
@@ -95,9 +95,14 @@ class AuditStore:
     def control_row(self) -> bool:
         return audit.control_row(self.engine)
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        with transaction(self.engine) as conn:
-            alerts.record(conn, outcomes)
+    def record(self, outcomes: Sequence[Outcome], holds: Sequence[Hold] = ()) -> None:
+        # Apart: each locks rows in the sweep's order.
+        if outcomes:
+            with transaction(self.engine) as conn:
+                alerts.record(conn, outcomes)
+        if holds:
+            with transaction(self.engine) as conn:
+                alerts.record_held(conn, holds)
 
     @contextmanager
     def waiting(
