@@ -63,6 +63,20 @@ class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 RELEASED = "released"
 
 
+class Told(Alert, frozen=True, array_like=True, kw_only=True):
+    """An alert as Moog is told of it, where others of its signature were held before it."""
+
+    repeats: int  #: so many
+    repeats_since: datetime  #: the first of them
+
+
+def told_with(alert: Alert, repeats: int, since: datetime) -> Told:
+    """The alert with a word about those of its signature that were held before it."""
+    said = f"{alert.description} ({repeats} more since {since:%H:%M:%S})"
+    values = msgspec.structs.asdict(alert) | {"description": said}
+    return Told(**values, repeats=repeats, repeats_since=since)
+
+
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """An alert is kept from Moog: what ``record`` writes of it."""
 

@@ -128,7 +128,7 @@ class Services:
     @cached_property
     def evaluator(self) -> Evaluator:
         s = self.settings
-        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window)
+        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window, s.cancel_cleared)
         interrupts = (SoftTimeLimitExceeded,)
         return Evaluator(self.store, Suspects(self.redis), policy, utcnow, interrupts=interrupts)
 

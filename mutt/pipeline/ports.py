@@ -106,8 +106,11 @@ class Transaction(Protocol):
         ruleset_version: int,
         alerts: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
-        """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger."""
+    ) -> Mapping[UUID, Sequence[Alert]]:
+        """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger.
+
+        By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
+        """
         ...
 
 

@@ -19,6 +19,9 @@ from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
 
+#: Alerts of which Moog has not heard, or perhaps not. What was parked may have reached it.
+_UNSENT = (Status.WAITING, Status.CANCELLED)
+
 
 class Evaluation:
     """One transaction of evaluate, on one connection."""
@@ -70,15 +73,22 @@ class Evaluation:
         ruleset_version: int,
         new: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
-        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line."""
+    ) -> Mapping[UUID, Sequence[Alert]]:
+        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line.
+
+        By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
+        """
         if not rows:
-            return
+            return {}
         audit.copy_judged(self._conn, rows, ruleset_version)
         alerts.insert(self._conn, new)
+        unsent: dict[UUID, list[Alert]] = {}
         for raised, by in cleared:
-            alerts.mark_cleared(self._conn, raised, by)
+            ended = alerts.mark_cleared(self._conn, raised, by)
+            if all(status in _UNSENT for _, status in ended):
+                unsent[by] = [alert for alert, status in ended if status is Status.WAITING]
         audit.write_ledger(self._conn, len(rows), len(new))
+        return unsent
 
 
 class AuditStore:

@@ -13,7 +13,7 @@ function follow.append(f)
 end
 
 function follow.alert(f)
-  place(f)
+  raise(f)
 end
 
 -- A dead letter is sent again: whatever was noted of its end is taken back.
