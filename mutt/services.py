@@ -31,6 +31,7 @@ from mutt.store.rulebook import Rulebook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
 from mutt.streams.connect import Client, connect
+from mutt.streams.due import Due
 from mutt.streams.letters import Letters
 from mutt.streams.rounds import Rounds
 from mutt.streams.stream import Ring, Stream
@@ -160,6 +161,10 @@ class Services:
     @cached_property
     def lanes(self) -> Lanes:
         return Lanes(self.alert_stream, self.settings.alert_queue_max)
+
+    @cached_property
+    def due(self) -> Due:
+        return Due(self.redis, self._ring)
 
     @cached_property
     def letters(self) -> Letters:

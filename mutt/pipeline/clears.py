@@ -116,5 +116,5 @@ _NO_TAGS: Mapping[str, str] = {}
 def alert_of(item: Item, ruleset: Ruleset) -> Alert:
     """The alert of an event that is one."""
     rule_id = item.verdict.rule_id
-    name = "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
+    name = item.event.program or "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
     return from_verdict(item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name)

@@ -34,6 +34,26 @@ class Storm(msgspec.Struct, frozen=True):
         return f"storm:{self.policy.id}"
 
 
+class StormState(msgspec.Struct, frozen=True, kw_only=True):
+    """A storm as it stands: the alerts of one key that were held for it."""
+
+    key: str  #: POLICY:HASH
+    policy: int
+    name: str
+    group_by: str
+    value: str
+    team: str  #: its first member's
+    count: int  #: alerts held
+    told: int  #: as many as Moog was told of; 0: of none
+    begun: datetime  #: its first member's time: the storm's own name
+    first: datetime
+    last: datetime
+    worst: int  #: Moog's severity, 0 to 5
+    window_ms: int
+    touched_ms: int  #: when the last one was held, by Redis' clock
+    members: tuple[tuple[str, str, int], ...]  #: host, rule, how many; the most first
+
+
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What may hold an alert back. Windows in microseconds; a pair is (count, window)."""
 

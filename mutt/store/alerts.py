@@ -255,6 +255,24 @@ def release(
     return sorted(released, key=lambda alert: (alert.received_at, alert.alert_id))
 
 
+def release_one(conn: Connection, reason: str, alert_id: UUID) -> tuple[bool, Alert | None]:
+    """Have one alert that was held for ``reason`` wait again: is its row so far, and what is to be placed, if it is.
+
+    Of one that was released and not placed, or that nobody needs any more, the row is so far, too.
+    """
+    found = release(conn, reason, alert_ids=[alert_id])
+    if found:
+        return True, found[0]
+    row = conn.execute(select(_row.status, *_columns).where(_row.alert_id == alert_id)).first()
+    if row is None:
+        return True, None
+    status, *values = row
+    alert = _alert(values)
+    if status != Status.WAITING.value:
+        return True, None
+    return (True, alert) if alert.held == RELEASED else (False, None)
+
+
 def _no_relapse(new: Any) -> Any:
     waits = Status.WAITING.value
     return or_(new.status != waits, and_(_row.status == waits, new.attempts >= _row.attempts))

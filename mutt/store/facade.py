@@ -14,6 +14,7 @@ from mutt.alert import Alert, Hold, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.noise import FLAPPING
 from mutt.store import alerts, audit
 from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
@@ -113,6 +114,11 @@ class AuditStore:
         if holds:
             with transaction(self.engine) as conn:
                 alerts.record_held(conn, holds)
+
+    def release_flapping(self, alert_id: UUID) -> tuple[bool, Alert | None]:
+        """Have this alert wait again: may it (else its being held is not written yet), and what is to be placed."""
+        with transaction(self.engine) as conn:
+            return alerts.release_one(conn, FLAPPING, alert_id)
 
     @contextmanager
     def waiting(
