@@ -236,7 +236,7 @@ def _meta(event: Event, host: Host) -> Verdict:
         forward=True,
         environment=host.environment,
         team=event.team or host.team,
-        moog_severity=META_SEVERITY,
+        moog_severity=META_SEVERITY if event.severity is None else MOOG_SEVERITY[event.severity],
         why="raised by MUTT itself; no rule is asked",
         template=event.template,
     )
