@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import redis
 from flask import Flask, Response, render_template, request
-from flask_admin import Admin
+from flask_admin import Admin, BaseView
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
@@ -23,6 +23,7 @@ from mutt.streams.stream import Ring
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
+from mutt.web.admin.navigation import grouped
 from mutt.web.admin.records import Alerts, Audit, History
 from mutt.web.admin.rules import Rules
 from mutt.web.auth import add_login
@@ -102,8 +103,16 @@ def stamp(text: str) -> str:
     return utc(datetime.fromisoformat(text)) if text else ""
 
 
+class Pages(Admin):
+    """Flask-Admin, with its views in the order in which they were added."""
+
+    @property
+    def views(self) -> list[BaseView]:
+        return list(self._views)
+
+
 def _add_pages(app: Flask, services: Services) -> None:
-    pages = Admin(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
+    pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
         Hosts(services, "Development hosts", "hosts"),
@@ -113,7 +122,9 @@ def _add_pages(app: Flask, services: Services) -> None:
         DeadLetters(services, "Dead letters", "letters"),
         History(services, "History", "history"),
     )
-    app.context_processor(lambda: {"menu": pages.menu})
+    app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
+    # A page may point to another where there is one.
+    app.add_template_test(app.view_functions.__contains__, "there")
 
 
 def _add_errors(app: Flask) -> None:
