@@ -9,6 +9,7 @@
     │   ├── RejectedItem   one event of a request
     │   ├── RejectedBody   a whole request        (status)
     │   └── RuleError      a rule that can't be saved
+    ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── NoRuleset          a worker without rules refuses to evaluate
@@ -22,6 +23,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -67,6 +69,14 @@ class RejectedBody(Refused):
 
 class RuleError(Refused):
     """A rule can't be saved."""
+
+
+class ManyRefused(MuttError):
+    """Some of many items can't be saved, so none is: ``reasons`` by their index, from 0."""
+
+    def __init__(self, reasons: Mapping[int, Refused]) -> None:
+        super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
+        self.reasons = reasons
 
 
 class Unavailable(MuttError):

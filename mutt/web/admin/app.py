@@ -24,12 +24,13 @@ from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.navigation import grouped
-from mutt.web.admin.records import Alerts, Audit, History
+from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
-from mutt.words import age, many, printable
+from mutt.words import age, many, printable, span
 
 log = logging.getLogger("mutt.admin")
 
@@ -78,6 +79,10 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(age)
     app.add_template_filter(many)
     app.add_template_filter(printable)
+    app.add_template_filter(span)
+    app.add_template_filter(changed_fields)
+    app.add_template_filter(apart)
+    app.add_template_global(here)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -186,6 +191,8 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 def _guard(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.method == "POST":
+        response.headers.setdefault("X-Correlation-ID", correlation_id())
     if request.endpoint not in ("static", "favicon"):
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from flask_wtf import FlaskForm
+from flask_wtf.file import FileField
 from wtforms import (
     BooleanField,
     DateTimeLocalField,
+    Field,
     HiddenField,
     IntegerField,
     SearchField,
     SelectField,
     StringField,
+    SubmitField,
     TextAreaField,
 )
 from wtforms.fields.choices import SelectChoice
@@ -27,6 +31,8 @@ from mutt.formats.registry import FORMATS
 from mutt.letters.copies import OF_ALERT, OF_EVENT
 from mutt.rules.rule import FIELDS, Handling, MatchType, Rule
 from mutt.store.lookup import AuditSearch
+from mutt.store.rulesearch import SCOPES, RuleSearch
+from mutt.web.admin.examples import read_examples, write_examples
 
 SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
 MOOG = ("clear", "indeterminate", "warning", "minor", "major", "critical")
@@ -64,6 +70,20 @@ def _lines(text: str | None) -> str:
     return (text or "").replace("\r\n", "\n")
 
 
+def _area(label: str, rows: int, **more: Any) -> TextAreaField:
+    return TextAreaField(label, filters=[_lines], render_kw={"rows": rows, "spellcheck": "false"}, **more)
+
+
+def _number(label: str, description: str) -> StringField:
+    return StringField(label, description=description, render_kw={"inputmode": "numeric"})
+
+
+def _seconds(label: str, description: str) -> StringField:
+    return StringField(
+        label, description=description, render_kw={"inputmode": "numeric", "placeholder": "seconds"}
+    )
+
+
 class RuleForm(Refusable):
     """The fields of :class:`Rule`, as text."""
 
@@ -84,9 +104,20 @@ class RuleForm(Refusable):
     )
     prod_handling = _choice("Production", Handling)
     dev_handling = _choice("Development", Handling)
-    team_assignment = StringField("Team")
+    team_assignment = StringField("Team", render_kw={"list": "teams"})
     moog_severity = _numbered("Moog severity", "from the event", MOOG)
     is_active = BooleanField("Active")
+    dedup_window = _seconds("Dedup window", "So long a repeat of the same trouble is counted, not sent.")
+    threshold_count = _number("Threshold", "So many events of the same trouble make an alert …")
+    threshold_window = _seconds("Threshold window", "… within so many seconds; fewer are held.")
+    flap_count = _number("Flap changes", "So many changes between raise and clear …")
+    flap_window = _seconds("Flap window", "… within so many seconds: it is held until it rests.")
+    examples = _area(
+        "Examples",
+        4,
+        description="One a line: “+ text” must match, “- text” must not; a whole event as JSON:"
+        ' {"message": "…", "hostname": "core-1", "severity": 2, "matches": true}',
+    )
     reason = StringField(
         "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
     )
@@ -97,16 +128,46 @@ class RuleForm(Refusable):
     @classmethod
     def of(cls, rule: Rule, seen: datetime | None = None) -> RuleForm:
         """The form filled in with a rule that was last changed at ``seen``; what was sent comes first."""
-        values: dict[str, Any] = msgspec.to_builtins(rule)
-        values["tags"] = "\n".join(f"{name}={value}" for name, value in rule.tags.items())
-        for name in ("syslog_severity", "moog_severity"):
-            values[name] = "" if values[name] is None else str(values[name])
-        return cls(data={**values, "seen": seen.isoformat() if seen else ""})
+        return cls(data={**texts_of(rule), "seen": seen.isoformat() if seen else ""})
 
     def rule(self) -> dict[str, Any]:
         """What ``save_rule`` takes. Raises :class:`RuleError`."""
         values = {name: self._fields[name].data for name in Rule.__struct_fields__ if name in self._fields}
-        return {**values, "tags": read_tags(values["tags"] or "")}
+        more = {"tags": read_tags(values["tags"] or ""), "examples": read_examples(values["examples"] or "")}
+        return {**values, **more}
+
+    def differing(self, rule: Rule) -> list[tuple[Field, str, str]]:
+        """Where what was typed is not what stands: (field, typed, standing)."""
+        standing = texts_of(rule)
+        found = []
+        for name, value in standing.items():
+            field = self._fields[name]
+            typed = field.data if isinstance(field.data, bool) else (field.data or "").strip("\n")
+            if typed != (value if isinstance(value, bool) else value.strip("\n")):
+                found.append((field, _word(typed), _word(value)))
+        return found
+
+    def take(self, rule: Rule, names: Iterable[str]) -> None:
+        """Fill in what stands in these fields."""
+        for name, value in texts_of(rule).items():
+            if name in names:
+                self._fields[name].data = value
+
+
+def texts_of(rule: Rule) -> dict[str, Any]:
+    """The fields of a rule as the form writes them: text, but for ``is_active``."""
+    values: dict[str, Any] = msgspec.to_builtins(rule)
+    del values["id"]
+    values["tags"] = "\n".join(f"{name}={value}" for name, value in rule.tags.items())
+    values["examples"] = write_examples(rule.examples)
+    return {
+        name: value if isinstance(value, bool) else "" if value is None else str(value)
+        for name, value in values.items()
+    }
+
+
+def _word(value: str | bool) -> str:
+    return value if isinstance(value, str) else "yes" if value else "no"
 
 
 def read_tags(text: str) -> dict[str, str]:
@@ -122,6 +183,75 @@ def read_tags(text: str) -> dict[str, str]:
             raise RuleError("tags", f"line {number} names {name.strip()} a second time")
         tags[name.strip()] = value
     return tags
+
+
+class Search(FlaskForm):
+    """A search: it changes nothing, so it is a GET without a token."""
+
+    class Meta:
+        csrf = False
+
+
+def _any(label: str, words: Iterable[str]) -> SelectField:
+    return SelectField(label, choices=[SelectChoice("", "any"), *map(str, words)], default="")
+
+
+def searched(text: str | None, limit: int = 1000) -> str:
+    """What is searched for, without what PostgreSQL can't look for."""
+    return (text or "").replace("\0", "").strip()[:limit].encode("utf-8", "replace").decode()
+
+
+class RuleListForm(Search):
+    """What narrows the list of rules."""
+
+    q = SearchField("Search", render_kw={"placeholder": "name, text, host, tag, #id"})
+    match_type = _any("Match type", MatchType)
+    team = SelectField("Team", validate_choice=False, default="")
+    handling = _any("Handling", Handling)
+    environment = _any("Environment", ("production", "development"))
+    active = _any("Active", ("on", "off"))
+    scope = SelectField(
+        "Scope",
+        choices=[
+            SelectChoice("", "any"),
+            SelectChoice("yes", "has one"),
+            SelectChoice("no", "none"),
+            *SCOPES,
+        ],
+    )
+    order = SelectField(
+        "Order",
+        choices=[SelectChoice("tried", "as tried"), "name", "team", SelectChoice("changed", "last changed")],
+        default="tried",
+    )
+
+    def asked(self, teams: Iterable[str]) -> RuleSearch:
+        """What is asked for; a word that nobody could have chosen asks for nothing."""
+        self.team.choices = [SelectChoice("", "any"), *teams]
+        chosen = {name: self._chosen(name) for name in RuleSearch.__struct_fields__ if name != "text"}
+        return RuleSearch(text=searched(self.q.data), **{name: word for name, word in chosen.items() if word})
+
+    def _chosen(self, name: str) -> str:
+        field = self._fields[name]
+        return field.data if field.data in {value for value, *_ in field.iter_choices()} else ""
+
+
+class ImportForm(Refusable):
+    """Lines of CSV, in a file or pasted."""
+
+    file = FileField("File", description="CSV in UTF-8, as the list exports it.")
+    text = _area("or its text", 6)
+    reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
+    check = SubmitField("Only check")
+    submit = SubmitField("Import")
+
+    def given(self) -> bytes:
+        """What was sent. Raises :class:`Refused`."""
+        body: bytes = self.file.data.read() if self.file.data else b""
+        body = body or (self.text.data or "").encode("utf-8", "surrogatepass")
+        if not body.strip():
+            raise Refused("file", "is empty: choose a file, or paste its lines")
+        return body
 
 
 class SeenForm(FlaskForm):
@@ -166,10 +296,6 @@ class CopyForm(Refusable):
         }
 
 
-def _area(label: str, rows: int, **more: Any) -> TextAreaField:
-    return TextAreaField(label, filters=[_lines], render_kw={"rows": rows, "spellcheck": "false"}, **more)
-
-
 class EventCopyForm(CopyForm):
     hostname = StringField("Host")
     message = _area("Message", 4)
@@ -207,13 +333,6 @@ class TextCopyForm(CopyForm):
         description="How ingest reads it.",
     )
     keep = BooleanField("Leave the original where it is")
-
-
-class Search(FlaskForm):
-    """A search: it changes nothing, so it is a GET without a token."""
-
-    class Meta:
-        csrf = False
 
 
 class AuditForm(Search):
