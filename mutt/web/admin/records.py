@@ -53,7 +53,7 @@ def changed_fields(change: Any) -> list[tuple[str, str | None, str | None]]:
     return [
         (name, _shown(old.get(name)), _shown(new.get(name)))
         for name in {**old, **new}
-        if old.get(name) != new.get(name)
+        if (old.get(name) or None) != (new.get(name) or None)
     ]
 
 
