@@ -30,15 +30,21 @@ from mutt.store.tables import alert_rules, development_hosts, device_teams, rule
 log = logging.getLogger(__name__)
 
 
-def _tags_as_text() -> Label[Any]:
-    # psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
-    # Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
-    tag = func.jsonb_each_text(alert_rules.c.tags).table_valued("key", "value")
+def tags_as_text(tags: Any) -> Label[Any]:
+    """The tags of a rule as texts, from a JSON column.
+
+    psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
+    Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
+    """
+    tag = func.jsonb_each_text(tags).table_valued("key", "value")
     texts = func.jsonb_object_agg(tag.c.key, func.coalesce(tag.c.value, "null"), type_=JSONB)
     return select(func.coalesce(texts, text("'{}'::jsonb"), type_=JSONB)).scalar_subquery().label("tags")
 
 
-_columns = [_tags_as_text() if name == "tags" else alert_rules.c[name] for name in Rule.__struct_fields__]
+_columns = [
+    tags_as_text(alert_rules.c.tags) if name == "tags" else alert_rules.c[name]
+    for name in Rule.__struct_fields__
+]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
 _ATTEMPTS = 5
 
@@ -382,9 +388,12 @@ def _locked(conn: Connection, rule_id: int) -> Rule:
 
 
 def _rule(row: Row[Any]) -> Rule:
-    values = dict(zip(Rule.__struct_fields__, row, strict=True))
-    values["examples"] = _examples(values["examples"])
-    return msgspec.convert(values, Rule)
+    return rule_of(dict(zip(Rule.__struct_fields__, row, strict=True)))
+
+
+def rule_of(row: Mapping[str, Any]) -> Rule:
+    """The rule that a row's values describe; what a rule has no field for is left out."""
+    return msgspec.convert({**row, "examples": _examples(row.get("examples"))}, Rule)
 
 
 def _examples(kept: Any) -> list[Example]:
