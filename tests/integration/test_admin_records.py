@@ -123,5 +123,5 @@ def test_alerts_show_their_delivery(operator: FlaskClient, engine: Engine) -> No
         conn.execute(insert(alerts), [alert_row("r1", now)])
         conn.execute(insert(alerts), [alert_row("r2", now) | {"status": "delivered", "moog_status": 202}])
     shown = operator.get("/alerts/?status=delivered").text
-    assert 'class="text">r2<' in shown and 'class="text">r1<' not in shown and "202" in shown
+    assert '">r2<' in shown and '">r1<' not in shown and "202" in shown
     assert 'class="text">r1<' in operator.get("/alerts/?hostname=r1").text

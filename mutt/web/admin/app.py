@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
+from mutt.rules.hosts import kind_of
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import rulebook
@@ -80,6 +81,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(many)
     app.add_template_filter(printable)
     app.add_template_filter(span)
+    app.add_template_filter(kind_of)
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
     app.add_template_global(here)

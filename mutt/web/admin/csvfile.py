@@ -80,9 +80,8 @@ def read(body: bytes, columns: Sequence[str], needed: Sequence[str]) -> list[Lin
             if any(cell.strip() for cell in cells):
                 if len(cells) > len(names):
                     raise Refused("file", f"line {begun} has {len(cells)} cells for {len(names)} columns")
-                lines.append(
-                    Line(begun, {name: restored(cell) for name, cell in zip(names, cells, strict=False)})
-                )
+                whole = [*map(restored, cells), *[""] * (len(names) - len(cells))]
+                lines.append(Line(begun, dict(zip(names, whole, strict=True))))
             if len(lines) > ROWS_MAX:
                 raise Refused("file", f"has more than {ROWS_MAX:,} rows; cut it in two")
             begun = reader.line_num + 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
+from flask import request
 from flask_wtf import FlaskForm
 from flask_wtf.file import FileField
 from wtforms import (
@@ -24,13 +26,13 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import NumberRange, Optional
 
-from mutt.alert import Status
+from mutt.alert import LANES, Status
 from mutt.errors import Refused, RuleError
 from mutt.event import State
 from mutt.formats.registry import FORMATS
 from mutt.letters.copies import OF_ALERT, OF_EVENT
-from mutt.rules.rule import FIELDS, Handling, MatchType, Rule
-from mutt.store.lookup import AuditSearch
+from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule
+from mutt.store.lookup import AlertSearch, AuditSearch, Key
 from mutt.store.rulesearch import SCOPES, RuleSearch
 from mutt.web.admin.examples import read_examples, write_examples
 
@@ -254,18 +256,11 @@ class ImportForm(Refusable):
         return body
 
 
-class SeenForm(FlaskForm):
-    """A button that acts on what its page showed."""
-
-    seen = HiddenField()
-    hostname = HiddenField()
-    active = HiddenField()
-
-
 class HostForm(Refusable):
     hostname = StringField(
         "Host", description="A name, a glob such as lab-*, or a network such as 10.9.0.0/16."
     )
+    reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
 
 
 class TeamForm(Refusable):
@@ -273,6 +268,7 @@ class TeamForm(Refusable):
         "Host", description="A name, a glob such as core-*, or a network such as 10.0.0.0/8."
     )
     team_assignment = StringField("Team")
+    reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
     seen = HiddenField()
 
 
@@ -335,27 +331,142 @@ class TextCopyForm(CopyForm):
     keep = BooleanField("Leave the original where it is")
 
 
-class AuditForm(Search):
-    hostname = SearchField("Host")
-    rule_id = IntegerField("Rule", [Optional(), NumberRange(0, _INTEGER)])
-    since = DateTimeLocalField("From (UTC)", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
-    until = DateTimeLocalField("To (UTC)", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+#: Spans of time to choose from, as the reader names them.
+SPANS = {
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+}
+_SPAN_CHOICES = [
+    SelectChoice("", "from … to"),
+    SelectChoice("15m", "last 15 min"),
+    SelectChoice("1h", "last hour"),
+    SelectChoice("24h", "last 24 h"),
+    SelectChoice("7d", "last 7 days"),
+]
+
+#: What held an alert back, by the first word of its reason.
+HELD = ("maintenance", "dedup", "threshold", "storm", "flapping", "cleared")
+
+_TIMES = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+
+
+class TimedForm(Search):
+    """What narrows a list whose rows have a time, and which of its pages is looked at."""
+
+    span = SelectField("Time", choices=_SPAN_CHOICES, default="", validate_choice=False)
+    since = DateTimeLocalField("From (UTC)", [Optional()], format=_TIMES, render_kw={"step": "1"})
+    until = DateTimeLocalField("To (UTC)", [Optional()], format=_TIMES, render_kw={"step": "1"})
     limit = SelectField("Rows", coerce=int, choices=LIMITS, default=int(LIMITS[0]))
 
-    def asked(self) -> AuditSearch:
+    def spanned(self, now: datetime) -> dict[str, Any]:
+        """The fields of :class:`Span`. A chosen span counts from ``now``, and wins over a written beginning."""
+        since = _utc(self.since.data)
+        if self.span.data in SPANS:
+            since = now - SPANS[self.span.data]
+        return {
+            "since": since,
+            "until": _utc(self.until.data),
+            "before": read_key(request.args.get("before", "")),
+            "after": read_key(request.args.get("after", "")),
+            "limit": self.limit.data,
+        }
+
+    def number(self, name: str) -> int | None:
+        """A choice that is a number."""
+        chosen = self._fields[name].data or ""
+        return int(chosen) if chosen in "01234567" and chosen else None
+
+
+class AuditForm(TimedForm):
+    hostname = SearchField("Host")
+    text = StringField("Text in the message")
+    rule_id = IntegerField("Rule", [Optional(), NumberRange(0, _INTEGER)])
+    handling = _any("Handling", (*Handling, UNHANDLED, META))
+    severity = _numbered("Severity", "any", SYSLOG)
+    source = StringField("Source")
+
+    def asked(self, now: datetime) -> AuditSearch:
         return AuditSearch(
-            hostname=(self.hostname.data or "").strip(),
+            **self.spanned(now),
+            hostname=searched(self.hostname.data),
             rule_id=self.rule_id.data,
-            since=_utc(self.since.data),
-            until=_utc(self.until.data),
-            limit=self.limit.data,
+            handling=self.handling.data,
+            severity=self.number("severity"),
+            source=searched(self.source.data),
+            text=searched(self.text.data),
         )
 
 
-class AlertsForm(Search):
+class AlertsForm(TimedForm):
     hostname = SearchField("Host")
-    status = SelectField("Status", choices=[SelectChoice("", "any"), *map(str, Status)], default="")
-    limit = SelectField("Rows", coerce=int, choices=LIMITS, default=int(LIMITS[0]))
+    status = SelectField(
+        "Status",
+        choices=[
+            SelectChoice("", "any"),
+            *map(str, Status),
+            *(SelectChoice(f"held:{word}", f"held: {word}") for word in HELD),
+        ],
+        default="",
+    )
+    lane = _any("Lane", LANES)
+    rule_id = IntegerField("Rule", [Optional(), NumberRange(0, _INTEGER)])
+    team = StringField("Team")
+
+    def asked(self, now: datetime) -> AlertSearch:
+        status, _, held = self.status.data.partition(":")
+        return AlertSearch(
+            **self.spanned(now),
+            status="" if held else status,
+            held=held,
+            hostname=searched(self.hostname.data),
+            lane=self.lane.data,
+            rule_id=self.rule_id.data,
+            team=searched(self.team.data),
+        )
+
+
+class HistoryForm(TimedForm):
+    who = SearchField("Who")
+    table = SelectField("What", validate_choice=False, default="")
+    record = StringField("Record")
+    operation = _any("Operation", ("CREATE", "UPDATE", "DELETE", "REPLAY", "EDIT", "DROP"))
+    correlation = StringField("Correlation id")
+
+    def asked(self, now: datetime) -> dict[str, Any]:
+        """What ``newest_changes`` takes."""
+        spanned, before = self.spanned(now), request.args.get("before", "")
+        return {
+            "who": searched(self.who.data),
+            "table": searched(self.table.data),
+            "record": searched(self.record.data),
+            "operation": self.operation.data,
+            "correlation_id": searched(self.correlation.data),
+            "since": spanned["since"],
+            "until": spanned["until"],
+            "before": int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None,
+        }
+
+
+class UndoForm(Refusable):
+    reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
+
+
+def read_key(text: str) -> Key | None:
+    """The edge of a page as :func:`write_key` wrote it; None for anything else."""
+    time, _, id_ = text.partition("_")
+    try:
+        at = datetime.fromisoformat(time)
+        return Key(at, UUID(id_)) if at.tzinfo else None
+    except ValueError:
+        return None
+
+
+def write_key(row: Any) -> str:
+    """The edge of a page: when its last (or first) row was received, and its id."""
+    id_ = getattr(row, "alert_id", None) or row.event_id
+    return f"{row.received_at.isoformat()}_{id_}"
 
 
 def _utc(time: datetime | None) -> datetime | None:
