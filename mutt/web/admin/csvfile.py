@@ -77,7 +77,7 @@ def read(body: bytes, columns: Sequence[str], needed: Sequence[str]) -> list[Lin
         _check_names(names, columns, needed)
         begun = reader.line_num + 1
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if any(cells):
                 if len(cells) > len(names):
                     raise Refused("file", f"line {begun} has {len(cells)} cells for {len(names)} columns")
                 whole = [*map(restored, cells), *[""] * (len(names) - len(cells))]
