@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import insert as into
 
 from mutt.alert import Alert, Outcome, Status
 from mutt.event import Event, State
+from mutt.store import attempts
 from mutt.store.audit import Key, key_table
 from mutt.store.copying import Copy
 from mutt.store.tables import alerts, recent_clears
@@ -189,6 +190,7 @@ def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
         _last_words(outcomes), key=lambda outcome: (outcome.alert.received_at, outcome.alert.alert_id)
     )
     conn.execute(statement, [_outcome_row(outcome) for outcome in ordered])
+    attempts.note(conn, outcomes)
 
 
 def _no_relapse(new: Any) -> Any:
