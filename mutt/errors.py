@@ -10,6 +10,7 @@
     │   ├── RejectedBody   a whole request        (status)
     │   ├── RuleError      a rule that can't be saved
     │   └── Overtaken      rules                  (a draft's rules, changed by others since)
+    ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── NoRuleset          a worker without rules refuses to evaluate
@@ -23,7 +24,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -80,6 +81,14 @@ class Overtaken(Refused):
             "shadow", f"{named}: changed since the draft began; drop it, and begin again from what stands"
         )
         self.rules = rules
+
+
+class ManyRefused(MuttError):
+    """Some of many items can't be saved, so none is: ``reasons`` by their index, from 0."""
+
+    def __init__(self, reasons: Mapping[int, Refused]) -> None:
+        super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
+        self.reasons = reasons
 
 
 class Unavailable(MuttError):

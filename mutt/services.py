@@ -32,6 +32,7 @@ from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
 from mutt.streams.connect import Client, connect
+from mutt.streams.due import Due
 from mutt.streams.letters import Letters
 from mutt.streams.rounds import Rounds
 from mutt.streams.stream import Ring, Stream
@@ -130,7 +131,7 @@ class Services:
     @cached_property
     def evaluator(self) -> Evaluator:
         s = self.settings
-        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window)
+        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window, s.cancel_cleared)
         interrupts = (SoftTimeLimitExceeded,)
         return Evaluator(self.store, Suspects(self.redis), policy, utcnow, interrupts=interrupts)
 
@@ -162,6 +163,10 @@ class Services:
     @cached_property
     def lanes(self) -> Lanes:
         return Lanes(self.alert_stream, self.settings.alert_queue_max)
+
+    @cached_property
+    def due(self) -> Due:
+        return Due(self.redis, self._ring)
 
     @cached_property
     def letters(self) -> Letters:

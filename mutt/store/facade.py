@@ -10,16 +10,20 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mutt.alert import Alert, Outcome, Status
+from mutt.alert import Alert, Hold, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.noise import FLAPPING
 from mutt.rules.shadow import Draft, Seen
 from mutt.store import alerts, audit
 from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.shadowbook import ShadowBook
+
+#: Alerts of which Moog has not heard, or perhaps not. What was parked may have reached it.
+_UNSENT = (Status.WAITING, Status.CANCELLED)
 
 
 class Evaluation:
@@ -72,15 +76,22 @@ class Evaluation:
         ruleset_version: int,
         new: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
-        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line."""
+    ) -> Mapping[UUID, Sequence[Alert]]:
+        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line.
+
+        By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
+        """
         if not rows:
-            return
+            return {}
         audit.copy_judged(self._conn, rows, ruleset_version)
         alerts.insert(self._conn, new)
+        unsent: dict[UUID, list[Alert]] = {}
         for raised, by in cleared:
-            alerts.mark_cleared(self._conn, raised, by)
+            ended = alerts.mark_cleared(self._conn, raised, by)
+            if all(status in _UNSENT for _, status in ended):
+                unsent[by] = [alert for alert, status in ended if status is Status.WAITING]
         audit.write_ledger(self._conn, len(rows), len(new))
+        return unsent
 
     def draft(self, live: Ruleset) -> Draft | None:
         return self._shadowbook.draft(self._conn, live) if self._shadowbook else None
@@ -108,9 +119,19 @@ class AuditStore:
     def control_row(self) -> bool:
         return audit.control_row(self.engine)
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
+    def record(self, outcomes: Sequence[Outcome], holds: Sequence[Hold] = ()) -> None:
+        # Apart: each locks rows in the sweep's order.
+        if outcomes:
+            with transaction(self.engine) as conn:
+                alerts.record(conn, outcomes)
+        if holds:
+            with transaction(self.engine) as conn:
+                alerts.record_held(conn, holds)
+
+    def release_flapping(self, alert_id: UUID) -> tuple[bool, Alert | None]:
+        """Have this alert wait again: may it (else its being held is not written yet), and what is to be placed."""
         with transaction(self.engine) as conn:
-            alerts.record(conn, outcomes)
+            return alerts.release_one(conn, FLAPPING, alert_id)
 
     @contextmanager
     def waiting(

@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.errors import NoRuleset, RuleError
+from mutt.errors import ManyRefused, NoRuleset, RuleError
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
@@ -228,6 +228,12 @@ def get_rule(conn: Connection, rule_id: int) -> Rule | None:
     return None if row is None else _rule(row)
 
 
+def get_rules(conn: Connection, rule_ids: Iterable[int]) -> dict[int, Rule]:
+    """Those of these rules that there are."""
+    query = select(*_columns).where(alert_rules.c.id.in_(list(rule_ids)))
+    return {rule.id: rule for rule in map(_rule, conn.execute(query))}
+
+
 def save_rule(
     conn: Connection,
     data: Mapping[str, Any],
@@ -244,6 +250,28 @@ def save_rule(
     if _looks_for_more(before, after):
         check_compiles(conn)
     return after
+
+
+def save_rules(
+    conn: Connection, items: Iterable[tuple[int | None, Mapping[str, Any]]], **said: Unpack[Said]
+) -> list[Rule]:
+    """Save many, each as :func:`save_rule` does (None: a new one); the rules that then stand are compiled once.
+
+    Raises :class:`ManyRefused` with what is wrong of each: none of them may then be committed.
+    """
+    saved, refused = [], {}
+    for index, (rule_id, data) in enumerate(items):
+        try:
+            saved.append(_save(conn, data, rule_id, said))
+        except RuleError as error:
+            refused[index] = error
+        except LookupError:
+            refused[index] = RuleError("id", f"there is no rule {rule_id}; leave it empty to make a new one")
+    if refused:
+        raise ManyRefused(refused)
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+    return [after for _, after in saved]
 
 
 def check_compiles(conn: Connection, field: str = "match_string") -> None:
