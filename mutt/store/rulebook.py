@@ -19,10 +19,12 @@ from sqlalchemy import Connection, Label, Row, delete, func, insert, select, tex
 from sqlalchemy.dialects.postgresql import JSONB
 
 from mutt.errors import ManyRefused, NoRuleset, RuleError
+from mutt.rules.book import Book
+from mutt.rules.change import Change
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
-from mutt.rules.shadow import DraftChange, drafted
+from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import history
 from mutt.store.history import Said
@@ -167,6 +169,10 @@ class _Read(NamedTuple):
     teams: dict[str, str]
     storms: list[StormPolicy]
 
+    @property
+    def book(self) -> Book:
+        return Book(rules=self.rules, hosts=self.hosts, teams=self.teams, storms=self.storms)
+
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
             self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
@@ -192,10 +198,21 @@ def _read(conn: Connection) -> _Read:
     raise NoRuleset("the rules change faster than they can be read")
 
 
-def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+def standing(conn: Connection) -> Book:
+    """What makes the ruleset now. Raises :class:`NoRuleset` if it does not stand still."""
+    return _read(conn).book
+
+
+def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
     """The rules as they would be with these changes; compile them where no connection is held."""
     read = _read(conn)
-    return read._replace(rules=drafted(read.rules, changes))
+    made = drafted(read.book, changes)
+    return read._replace(
+        rules=list(made.rules or ()),
+        hosts=list(made.hosts or ()),
+        teams=dict(made.teams or {}),
+        storms=list(made.storms or ()),
+    )
 
 
 def _told(ruleset: Ruleset) -> Ruleset:
@@ -376,27 +393,8 @@ def import_rules(
     return [after for _, after in saved]
 
 
-def make_changes(conn: Connection, changes: Iterable[DraftChange], **said: Unpack[Said]) -> None:
-    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
-
-    At the end the rules that then stand are compiled together, once.
-    """
-    saved: list[tuple[Rule | None, Rule]] = []
-    for change in changes:
-        if change.after is None:
-            delete_rule(conn, change.rule_id, **said)
-        elif change.before is None:
-            new = check_rule(_fields(change.after), rule_id=change.rule_id)
-            saved.append((None, _create(conn, new, said, keep_id=True)))
-        else:
-            saved.append(_save(conn, _fields(change.after), change.rule_id, said))
-    if any(_looks_for_more(before, after) for before, after in saved):
-        check_compiles(conn)
-
-
-def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
-    values = _fields(rule) | ({"id": rule.id} if keep_id else {})
-    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
+def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
+    row = conn.execute(insert(alert_rules).values(_fields(rule)).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,

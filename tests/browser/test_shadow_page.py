@@ -41,7 +41,7 @@ def test_a_file_becomes_a_draft_and_the_draft_the_rules(
     page = log_in()
     page.goto(f"{admin}/shadow/")
     rules = b'[{"name": "disk", "match_string": "disk full"}]'
-    page.get_by_label("Rules (JSON)").set_input_files(
+    page.get_by_label("Rules (YAML or JSON)").set_input_files(
         {"name": "rules.json", "mimeType": "application/json", "buffer": rules}
     )
     page.get_by_role("button", name="Begin").click()
