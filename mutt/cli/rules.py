@@ -21,13 +21,13 @@ from mutt.errors import MuttError, RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context
-from mutt.rules import book
+from mutt.rules import book, lint
 from mutt.rules.book import Book, Fault, NotRules
 from mutt.rules.change import Change, falls_silent
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
-from mutt.store import plans, rulebook, versions
+from mutt.store import plans, rulebook, usage, versions
 from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.store.plans import Plan
@@ -244,6 +244,40 @@ def restore(version: int, yes: bool, who: str | None, reason: str) -> None:
         done = versions.restore(conn, version, _said(who, reason))
         now = rulebook.current_version(conn)
     click.echo(f"{_sum(done)} Version {now} stands." if done.changes else "Nothing to change.")
+
+
+@rules.command("lint")
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option(
+    "--days", type=click.IntRange(1), help="Look back so far for rules that never fired.  [default: 90]"
+)
+@_as_json
+@_exit_code
+@spoken()
+def lint_(file: BinaryIO | None, days: int | None, as_json: bool, exit_code: bool) -> None:
+    """Say what is odd about the rules, or about those in FILE: that needs no server.
+
+    Of the rules that stand the audit is asked too: which never fired, which overlap, what each costs on real events.
+    With --exit-code, exit 1 if there is an error or a warning.
+    """
+    costs: dict[int, float] = {}
+    if file is not None:
+        found = lint.findings(_wanted(file).rules or ())
+    else:
+        kept = services().settings.audit_retention_days
+        with transaction(services().engine) as conn:
+            stands = rulebook.list_rules(conn)
+            facts = usage.facts(conn, datetime.now(UTC), days=min(days or usage.SILENT_DAYS, kept))
+        found = lint.findings(stands, facts)
+        costs = {rule.id: micros for rule, micros in lint.costs(stands, facts.sample)} if as_json else {}
+    if as_json:
+        told = [{**msgspec.to_builtins(each), "level": each.level} for each in found]
+        click.echo(orjson.dumps({"findings": told, "cost_us": {str(key): us for key, us in costs.items()}}))
+    else:
+        rows = [(each.level, each.kind, escape(each.rule), escape(each.message)) for each in found]
+        table("", ["level", "what", "rule", "why"], rows)
+        click.echo(many(len(found), "finding"))
+    sys.exit(1 if exit_code and any(each.level != "info" for each in found) else 0)
 
 
 @contextlib.contextmanager

@@ -598,6 +598,17 @@ def test_apply_asks_before_it_deletes(shell, tmp_path):
     assert [rule["name"] for rule in json.loads(shell("rules", "export").stdout)] == ["new"]
 
 
+def test_the_linter_says_what_is_odd(shell, tmp_path):
+    """Of the rules that stand, and of a file; only what is more than a hint makes --exit-code say 1."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{match_string: ERR}, {match_string: ERROR}]\n")
+    told = shell.json("rules", "lint", str(file))
+    assert ("unreachable", "ERROR") in [(each["kind"], each["rule"]) for each in told["findings"]]
+    assert shell("rules", "lint", str(file), "--exit-code").exit_code == 1
+    assert {each["level"] for each in shell.json("rules", "lint")["findings"]} == {"info"}
+    assert shell("rules", "lint", "--exit-code").exit_code == 0
+
+
 def test_partitions_are_made_and_listed(shell):
     assert "made event_audit_log_" in shell("partitions", "ensure", "--ahead", "6").output
     assert shell("partitions", "ensure", "--ahead", "6").output == "every month is there\n"
