@@ -18,8 +18,9 @@ from mutt.rules.change import RULES, Change, fields_of
 from mutt.rules.check import NAME_MAX, check_rule
 from mutt.rules.rule import Verdict
 from mutt.rules.shadow import Difference, Kind, Status, called, overtaken
-from mutt.store import changes, history, rulebook
+from mutt.store import changes, history, plans, rulebook
 from mutt.store.history import Said
+from mutt.store.plans import Plan
 from mutt.store.tables import (
     event_audit_log,
     shadow_counts,
@@ -113,7 +114,7 @@ def start(
     changes.hold(conn)
     if other := running(conn):
         raise Refused("shadow", f"“{get(conn, other).name}” runs already; promote or drop it first")
-    book = rulebook.standing(conn)
+    book = plans.standing(conn)
     asked = planned(book, wanted, replace=replace) if wanted else []
     draft = _reserved(conn, [*asked, *_edited(book, edits)])
     try:
@@ -148,8 +149,7 @@ def promote(conn: Connection, shadow_id: int, **said: Unpack[Said]) -> int:
     for change in shadow.draft:
         if change.after is not None:
             changes.KEPT[change.table].check(change.after)
-    changes.write(conn, shadow.draft, **said)
-    rulebook.check_compiles(conn, "rules")
+    plans.write(conn, Plan(version=shadow.base_version, changes=shadow.draft), **said)
     version = rulebook.current_version(conn)
     _end(conn, shadow, Status.PROMOTED, said, promoted_version=version)
     return version
@@ -241,7 +241,7 @@ def samples(conn: Connection, shadow_id: int, kind: Kind, limit: int = 50) -> li
 
 def changed_since(conn: Connection, shadow: Shadow) -> list[Change]:
     """The changes that stand in the way of a promotion now."""
-    return overtaken(rulebook.standing(conn), shadow.draft)
+    return overtaken(plans.standing(conn), shadow.draft)
 
 
 def count(conn: Connection, shadow_id: int, worker: str, counts: Mapping[tuple[datetime, Kind], int]) -> None:
