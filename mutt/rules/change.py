@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mutt.rules.rule import Rule, StormPolicy
+
 #: The tables that make a ruleset.
 RULES, HOSTS, TEAMS, STORMS = "alert_rules", "development_hosts", "device_teams", "storm_policies"
 
@@ -74,3 +76,10 @@ def forwards(row: Fields | None) -> bool:
 def falls_silent(change: Change) -> bool:
     """Is it a rule that sent alerts to Moog and does not any more?"""
     return change.table == RULES and forwards(change.before) and not forwards(change.after)
+
+
+def fields_of(row: Rule | StormPolicy) -> dict[str, Any]:
+    """The fields of a rule or a policy as plain values, without its id: that belongs to the database."""
+    values: dict[str, Any] = msgspec.to_builtins(row)
+    del values["id"]
+    return values
