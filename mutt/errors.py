@@ -72,14 +72,6 @@ class RuleError(Refused):
     """A rule can't be saved."""
 
 
-class ManyRefused(MuttError):
-    """Some of many items can't be saved, so none is: ``reasons`` by their index, from 0."""
-
-    def __init__(self, reasons: Mapping[int, Refused]) -> None:
-        super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
-        self.reasons = reasons
-
-
 class Overtaken(Refused):
     """A draft can't be promoted: others have changed these of its rules since it began."""
 
@@ -89,6 +81,14 @@ class Overtaken(Refused):
             "shadow", f"{named}: changed since the draft began; drop it, and begin again from what stands"
         )
         self.rules = rules
+
+
+class ManyRefused(MuttError):
+    """Some of many items can't be saved, so none is: ``reasons`` by their index, from 0."""
+
+    def __init__(self, reasons: Mapping[int, Refused]) -> None:
+        super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
+        self.reasons = reasons
 
 
 class Unavailable(MuttError):

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
-from mutt.cli.rules import NotRules, check_items, items_of
 from mutt.errors import MuttError
+from mutt.rules.book import NotRules, check_items, items_of
 from mutt.rules.shadow import Kind
 from mutt.store import shadows
 from mutt.store.engine import transaction
@@ -63,7 +63,7 @@ def start(
     who: str | None,
     reason: str,
 ) -> None:
-    """Begin one: with the rules of FILE (JSON), by their names, as `import` would bring them in; or with single ones.
+    """Begin one: with the rules of FILE, by their names, as `import` would bring them in; or with single ones.
 
     It stands on top of whatever is in force: rules that it does not change follow those in force.
     """

@@ -144,6 +144,15 @@ class Ruleset:
         hosts = Hosts(scopes, development_hosts, device_teams, default_team)
         return cls(version, given, refused, hosts, policies)
 
+    @property
+    def ranked(self) -> Sequence[Rule]:
+        """The rules in force, in the order in which they are tried: what stands at a rank."""
+        return self._ranked
+
+    def patterns_of(self, hostname: str) -> tuple[str | None, str | None]:
+        """Why a host has its environment and its team: the development pattern and the team's, where one matches."""
+        return self._hosts.patterns(hostname)
+
     def rule_name(self, rule_id: int | None) -> str:
         """The name of a rule, also of one that is gone since."""
         if rule_id is None:
@@ -208,6 +217,11 @@ class Hosts(dict[str, Host]):
         self[hostname] = host
         return host
 
+    def patterns(self, hostname: str) -> tuple[str | None, str | None]:
+        """The pattern that makes a host development, and the one that gives it its team: the most telling of each."""
+        development, teams = self._development.matching(hostname), self._team_hosts.matching(hostname)
+        return (development[0] if development else None), (teams[0] if teams else None)
+
 
 def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     """What becomes of ``event``, and why. Never raises."""
@@ -217,6 +231,11 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     rank = ruleset.deciding(event, host)
     if rank is not None:
         return ruleset.verdict(rank, host.environment, event.severity)
+    return unhandled(event, host)
+
+
+def unhandled(event: Event, host: Host) -> Verdict:
+    """What becomes of an event that no rule handles."""
     return Verdict(
         rule_id=None,
         handling=UNHANDLED,
@@ -227,6 +246,11 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
         why="no rule matched",
         template=template_of(event.message),
     )
+
+
+def verdict_of(rule: Rule, environment: str, severity: int | None) -> Verdict:
+    """What ``rule`` makes of an event of this severity (syslog's), where it decides."""
+    return _verdict(rule, environment, None if severity is None else MOOG_SEVERITY.get(severity))
 
 
 def _meta(event: Event, host: Host) -> Verdict:

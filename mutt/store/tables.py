@@ -146,6 +146,20 @@ alerts = Table(
     Index("ix_alerts_held", "reason", "received_at", postgresql_where=text("status = 'cancelled'")),
 )
 
+#: Each request to Moog that an alert was in: the answer to "what did Moog say, and when".
+alert_attempts = Table(
+    "alert_attempts",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("at", _instant, nullable=False),
+    Column("kind", Text, nullable=False),  #: delivered, retry, refused … (moog/outcome.Kind)
+    Column("reason", Text, nullable=False),
+    Column("moog_status", Integer),
+    Column("answer", Text, nullable=False),
+    Index(None, "at", postgresql_using="brin"),
+)
+
 #: The clears of a day: a raise that is older and evaluated later finds here what ended it.
 recent_clears = Table(
     "recent_clears",

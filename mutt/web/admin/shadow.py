@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-import orjson
 from flask import abort, flash, redirect, request, url_for
 from flask_admin import expose
 from flask_wtf.file import FileField
@@ -16,9 +15,10 @@ from sqlalchemy import Connection
 from wtforms import BooleanField, IntegerField, StringField
 
 from mutt.errors import Refused, RuleError
+from mutt.rules.book import NotRules, items_of
 from mutt.rules.rule import Rule
 from mutt.rules.shadow import DraftChange, Kind
-from mutt.store import lookup, shadows
+from mutt.store import lookup, rulesearch, shadows
 from mutt.store.engine import transaction
 from mutt.store.shadows import DAYS, DAYS_MAX, Edit, Hour, Shadow
 from mutt.web.admin.forms import Refusable, RuleForm
@@ -135,7 +135,7 @@ class Shadows(Page):
         except Refused as error:
             abort(409, f"Nothing was changed: {error.reason}.")
 
-    def _wanted(self, conn: Connection, form: ShadowForm) -> tuple[list[Edit], list[dict[str, Any]]]:
+    def _wanted(self, conn: Connection, form: ShadowForm) -> tuple[list[Edit], list[Mapping[str, Any]]]:
         """What is to be drafted: of one rule, or a file's rules. Raises Refused."""
         if "match_type" not in request.form:
             upload = form.file.data
@@ -143,7 +143,7 @@ class Shadows(Page):
         rule_id = request.form.get("rule_id", type=int)
         seen = request.form.get("seen", "")
         if rule_id is not None and seen:
-            changed_at = lookup.rule_changed_at(conn, rule_id)
+            changed_at = rulesearch.changed_at(conn, [rule_id]).get(rule_id)
             if changed_at and changed_at.isoformat() != seen:
                 raise RuleError(
                     "", "This rule was changed after you opened it: open it again to see what stands."
@@ -192,19 +192,14 @@ class Shadows(Page):
         }
 
 
-def read_rules(data: bytes) -> list[dict[str, Any]]:
-    """The rules of a file: a JSON array, or ``{"rules": [...]}``. Raises :class:`RuleError`."""
+def read_rules(data: bytes) -> list[Mapping[str, Any]]:
+    """The rules of a file, YAML or JSON, as `mutt rules export` writes it. Raises :class:`RuleError`."""
     if not data:
         raise RuleError("file", "is empty; choose a file of rules")
     try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RuleError("file", f"is no JSON: {error}") from None
-    if isinstance(found, dict):
-        found = found.get("rules")
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise RuleError("file", "holds no list of rules; write one as `mutt rules export` does")
-    return found
+        return list(items_of("the file", data))
+    except NotRules as error:
+        raise RuleError("file", f"can't be read: {error}") from None
 
 
 def bars(hours: Sequence[Hour]) -> list[Bar]:
