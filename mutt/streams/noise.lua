@@ -161,16 +161,32 @@ local function find_behind(e)
   end
 end
 
+local function is_swept(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'swept' then return true end
+  end
+  return false
+end
+
+-- Raises that stood nowhere when the clear came that ends them.
+local unsure = {}
+
 -- Can Moog have heard of this raise? It can't if it is held, stands behind another, or stands in a lane and was never
--- taken. Of one that stands nowhere nobody can tell.
+-- taken. Of one that stands nowhere, or was brought in by the sweep, nobody can tell: Redis may have lost its end.
 local function may_be_known(e)
+  if unsure[e.id] then return true end
   local stands = redis.call('HGET', STANDING, e.id)
   if not stands then return redis.call('GET', 'mutt:alerts:done:' .. e.id) ~= 'held' end
   if stands == 'held' then return false end
   if redis.call('HEXISTS', TRIES, e.id) == 1 then return true end
-  if stands == 'behind' then return find_behind(e) == nil end
+  if stands == 'behind' then
+    local _, alert = find_behind(e)
+    return not alert or is_swept(alert.fields)
+  end
   local lane, entry = string.match(stands, '^(%a+) (%S+)$')
   if not lane or redis.call('HGET', HOLDERS, e.sig) ~= e.id then return true end
+  local found = redis.call('XRANGE', LANE .. lane, entry, entry)[1]
+  if not found or is_swept(found[2]) then return true end
   return redis.pcall('XPENDING', LANE .. lane, 'mutt', entry, entry, 1)[1] ~= nil
 end
 
@@ -206,6 +222,10 @@ end
 
 -- An alert comes from its event's settle: into its lane, or held.
 local function raise(f)
+  if f.lead then
+    if is_settled(f) then return end
+    unsure[f.id] = true
+  end
   if f.held or f.released or not (f.noise or f.ends) then return place(f) end
   if is_settled(f) then return end
   local s = recall(f)
