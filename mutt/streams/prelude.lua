@@ -122,7 +122,7 @@ local function place(alert, closed)
     note_outside(alert, 1)
     return 'outside'
   end
-  -- One that was lost may have reached Moog: whoever would cancel it has to know (noise.lua).
+  -- One that was lost may have reached Moog: whoever would cancel it has to know (cleared.lua).
   if alert.swept and not alert.released then
     alert.fields[#alert.fields + 1] = 'swept'
     alert.fields[#alert.fields + 1] = '1'

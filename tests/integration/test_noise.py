@@ -215,13 +215,9 @@ def test_a_storm_is_one_summary_that_is_told_again_when_it_ends(bench: Bench) ->
     told = [one for one in deliver(bench) if one.type == "storm"]
     assert [one.signature for one in told] == [told[0].signature] * 2
     assert told[0].hostname == "core-1" and told[0].severity == 5
-    assert (
-        told[0].description
-        == (
-            "Storm: Core, host core-1: 2 alerts held from 2026-03-04 22:04:13 to 22:04:14 UTC, the worst critical; "
-            "most of them: core-1 Link down (1), core-1 Critical in the text (1)"
-        )
-        or "2 alerts held" in told[0].description
+    assert told[0].description.startswith(
+        "Storm: Core, host core-1: 2 alerts held from 2026-03-04 22:04:13 to 22:04:14 UTC, the worst critical; "
+        "most of them: core-1 "
     )
     assert told[1].description.startswith("Storm is over: Core, host core-1: 3 alerts held")
     assert bench.redis.zcard(names.NOISE_DUE) == 0
