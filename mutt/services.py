@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ from mutt.settings import Settings
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
+from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
 from mutt.streams.connect import Client, connect
@@ -124,7 +125,8 @@ class Services:
     @cached_property
     def store(self) -> AuditStore:
         engine, team = self.engine, self.settings.unhandled_default_team
-        return AuditStore(engine, Rulebook(team, lambda: transaction(engine)))
+        opens = partial(transaction, engine)
+        return AuditStore(engine, Rulebook(team, opens), ShadowBook(team, opens))
 
     @cached_property
     def evaluator(self) -> Evaluator:

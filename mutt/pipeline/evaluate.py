@@ -21,6 +21,7 @@ from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, Undecoda
 from mutt.event import Envelope, Event, uuid7
 from mutt.pipeline.clears import Clears, alert_of, is_raise, leads_of, limits_of, those_waiting
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction
+from mutt.pipeline.shadow import compare
 from mutt.pipeline.work import (
     Item,
     Result,
@@ -235,6 +236,7 @@ class Evaluator:
             fresh, poison = self._verdicts(new, ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
             ends = tx.write(fresh, ruleset.version, [alert for _, alert in alerts], cleared)
+            self._ask_draft(tx, ruleset, fresh)
             owners = {item.key: owner_of(item, standing[item.key]) for item in known}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
@@ -242,6 +244,20 @@ class Evaluator:
         back = [(item, alert) for item in known for alert, waits in theirs.get(item.key, ()) if waits]
         limits = limits_of(ruleset, [*alerts, *back], leads)
         return Committed(known, fresh, poison, alerts, standing, owners, theirs, leads, ends, limits)
+
+    def _ask_draft(self, tx: Transaction, ruleset: Ruleset, fresh: list[Item]) -> None:
+        """What the draft of the rules, if one runs, says of the same events. Its faults stop it, and nothing else."""
+        draft = tx.draft(ruleset) if fresh else None
+        if draft is None:
+            return
+        try:
+            seen = compare(fresh, draft.ruleset, self._now().timestamp(), self._monotonic)
+        except Exception as error:
+            if isinstance(error, self._interrupts):
+                raise
+            tx.stop_draft(draft, traceback.format_exc(limit=-5)[-2000:])
+        else:
+            tx.note_draft(draft, seen)
 
     def _open(self, result: Result) -> list[Item]:
         """The events of an entry; one that can't be decoded is parked whole, or left to a newer worker for a while."""

@@ -13,6 +13,7 @@ from mutt.budget.permit import Permit
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.shadow import Draft, Seen
 
 Key = tuple[UUID, datetime]
 
@@ -32,7 +33,11 @@ class Queue(Protocol):
         *,
         report: Mapping[str, Any] | None = None,
         strikes: int = 0,
-    ) -> list[int]: ...
+        notes: Sequence[Outcome] = (),
+    ) -> list[int]:
+        """``notes``: an outcome an entry, for ``record``, of those that are really handed back."""
+        ...
+
     def ring(self) -> None: ...
     def keep_bell(self) -> None: ...
     def quiet_bell(self) -> None: ...
@@ -112,6 +117,16 @@ class Transaction(Protocol):
         By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
         """
         ...
+
+    def draft(self, live: Ruleset) -> Draft | None:
+        """The draft that runs beside ``live``; None: none does. Nothing that is wrong with it is raised."""
+        ...
+
+    def note_draft(self, draft: Draft, seen: Seen) -> None:
+        """Count what the draft said, together with the rows. Where that fails, only the draft is stopped."""
+        ...
+
+    def stop_draft(self, draft: Draft, why: str) -> None: ...
 
 
 class Store(Protocol):

@@ -144,6 +144,15 @@ class Ruleset:
         hosts = Hosts(scopes, development_hosts, device_teams, default_team)
         return cls(version, given, refused, hosts, policies)
 
+    @property
+    def ranked(self) -> Sequence[Rule]:
+        """The rules in force, in the order in which they are tried: what stands at a rank."""
+        return self._ranked
+
+    def patterns_of(self, hostname: str) -> tuple[str | None, str | None]:
+        """Why a host has its environment and its team: the development pattern and the team's, where one matches."""
+        return self._hosts.patterns(hostname)
+
     def rule_name(self, rule_id: int | None) -> str:
         """The name of a rule, also of one that is gone since."""
         if rule_id is None:
@@ -158,8 +167,8 @@ class Ruleset:
     def candidates(self, event: Event) -> list[int]:
         """The ranks of all rules whose text or OID matches, the first to decide first."""
         found = self._message.match(event.message)
-        for text_of, matcher in self._fields:
-            text = text_of(event)
+        for read, matcher in self._fields:
+            text = read(event)
             if text is not None:
                 found += matcher.match(text)
         if event.trap_oid is not None:
@@ -208,6 +217,11 @@ class Hosts(dict[str, Host]):
         self[hostname] = host
         return host
 
+    def patterns(self, hostname: str) -> tuple[str | None, str | None]:
+        """The pattern that makes a host development, and the one that gives it its team: the most telling of each."""
+        development, teams = self._development.matching(hostname), self._team_hosts.matching(hostname)
+        return (development[0] if development else None), (teams[0] if teams else None)
+
 
 def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     """What becomes of ``event``, and why. Never raises."""
@@ -217,6 +231,11 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     rank = ruleset.deciding(event, host)
     if rank is not None:
         return ruleset.verdict(rank, host.environment, event.severity)
+    return unhandled(event, host)
+
+
+def unhandled(event: Event, host: Host) -> Verdict:
+    """What becomes of an event that no rule handles."""
     return Verdict(
         rule_id=None,
         handling=UNHANDLED,
@@ -227,6 +246,11 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
         why="no rule matched",
         template=template_of(event.message),
     )
+
+
+def verdict_of(rule: Rule, environment: str, severity: int | None) -> Verdict:
+    """What ``rule`` makes of an event of this severity (syslog's), where it decides."""
+    return _verdict(rule, environment, None if severity is None else MOOG_SEVERITY.get(severity))
 
 
 def _meta(event: Event, host: Host) -> Verdict:
@@ -273,10 +297,11 @@ def _matchers(ranked: list[Rule]) -> tuple[Matcher, list[tuple[TextOf, Matcher]]
         if rule.match_type is not MatchType.OID_PREFIX:
             by_field.setdefault(rule.field, []).append((rank, expression(rule.match_type, rule.match_string)))
     message = Matcher(by_field.pop("message"))
-    return message, [(_text_of(field), Matcher(patterns)) for field, patterns in by_field.items()]
+    return message, [(text_of(field), Matcher(patterns)) for field, patterns in by_field.items()]
 
 
-def _text_of(field: str) -> TextOf:
+def text_of(field: str) -> TextOf:
+    """What finds the text of ``field`` in an event; None where the event has none."""
     if not field.startswith("tags."):
         return attrgetter(field)
     name = field.removeprefix("tags.")

@@ -15,20 +15,22 @@ from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
 from mutt.rules.noise import FLAPPING
+from mutt.rules.shadow import Draft, Seen
 from mutt.store import alerts, audit
 from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
+from mutt.store.shadowbook import ShadowBook
 
 #: Alerts of which Moog has not heard, or perhaps not. What was parked may have reached it.
 _UNSENT = (Status.WAITING, Status.CANCELLED)
 
 
 class Evaluation:
-    """One transaction of evaluate, on one connection."""
+    """One transaction of evaluate, on one connection. Without a ``shadowbook`` no draft is asked."""
 
-    def __init__(self, conn: Connection, rulebook: Rulebook) -> None:
-        self._conn, self._rulebook = conn, rulebook
+    def __init__(self, conn: Connection, rulebook: Rulebook, shadowbook: ShadowBook | None = None) -> None:
+        self._conn, self._rulebook, self._shadowbook = conn, rulebook, shadowbook
 
     def ruleset(self) -> Ruleset:
         """Raises NoRuleset for whatever is wrong with the rules: no event is at fault for it."""
@@ -91,17 +93,28 @@ class Evaluation:
         audit.write_ledger(self._conn, len(rows), len(new))
         return unsent
 
+    def draft(self, live: Ruleset) -> Draft | None:
+        return self._shadowbook.draft(self._conn, live) if self._shadowbook else None
+
+    def note_draft(self, draft: Draft, seen: Seen) -> None:
+        if self._shadowbook:
+            self._shadowbook.note(self._conn, draft, seen)
+
+    def stop_draft(self, draft: Draft, why: str) -> None:
+        if self._shadowbook:
+            self._shadowbook.stop(draft.shadow_id, why)
+
 
 class AuditStore:
     """PostgreSQL behind the pipeline. Raises StoreDown, PoisonRow, AlreadyStored, NoRuleset."""
 
-    def __init__(self, engine: Engine, rulebook: Rulebook) -> None:
-        self.engine, self._rulebook = engine, rulebook
+    def __init__(self, engine: Engine, rulebook: Rulebook, shadowbook: ShadowBook | None = None) -> None:
+        self.engine, self._rulebook, self._shadowbook = engine, rulebook, shadowbook
 
     @contextmanager
     def transaction(self) -> Iterator[Evaluation]:
         with transaction(self.engine) as conn:
-            yield Evaluation(conn, self._rulebook)
+            yield Evaluation(conn, self._rulebook, self._shadowbook)
 
     def control_row(self) -> bool:
         return audit.control_row(self.engine)

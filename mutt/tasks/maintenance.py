@@ -11,7 +11,7 @@ from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, history, partitions
+from mutt.store import alerts, archive, attempts, history, partitions, shadows
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -81,8 +81,11 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         with transaction(s.engine) as conn:
             retired = partitions.retire(conn, now, s.settings.audit_retention_days, directory)
         with transaction(s.engine) as conn:
+            attempts.prune(conn, now - timedelta(days=s.settings.audit_retention_days))
+        with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
             alerts.prune_clears(conn, now - CLEARS_KEPT)
+            shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 
