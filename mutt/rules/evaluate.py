@@ -260,7 +260,9 @@ def _meta(event: Event, host: Host) -> Verdict:
         forward=True,
         environment=host.environment,
         team=event.team or host.team,
-        moog_severity=META_SEVERITY if event.severity is None else MOOG_SEVERITY[event.severity],
+        moog_severity=META_SEVERITY
+        if event.severity is None
+        else MOOG_SEVERITY.get(event.severity, META_SEVERITY),
         why="raised by MUTT itself; no rule is asked",
         template=event.template,
     )
