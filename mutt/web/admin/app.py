@@ -25,6 +25,7 @@ from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.records import Alerts, Audit, History
 from mutt.web.admin.rules import Rules
+from mutt.web.admin.tester import Tester
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -106,6 +107,7 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Admin(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Tester(services, "Test a rule", "tester", "/rules/test"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
         Audit(services, "Audit", "audit"),

@@ -11,9 +11,10 @@ from flask_admin import expose
 from mutt.store import lookup
 from mutt.web.admin.forms import AlertsForm, AuditForm
 from mutt.web.admin.page import REFUSED, Page
+from mutt.web.admin.stories import AlertPage, EventPage
 
 
-class Audit(Page):
+class Audit(EventPage):
     @expose("/")
     def index(self) -> Any:
         form = AuditForm(request.args)
@@ -25,7 +26,7 @@ class Audit(Page):
         return self.render("audit.html", form=form, rows=rows, asked=asked)
 
 
-class Alerts(Page):
+class Alerts(AlertPage):
     @expose("/")
     def index(self) -> Any:
         form = AlertsForm(request.args)
