@@ -260,7 +260,9 @@ def _meta(event: Event, host: Host) -> Verdict:
         forward=True,
         environment=host.environment,
         team=event.team or host.team,
-        moog_severity=META_SEVERITY,
+        moog_severity=META_SEVERITY
+        if event.severity is None
+        else MOOG_SEVERITY.get(event.severity, META_SEVERITY),
         why="raised by MUTT itself; no rule is asked",
         template=event.template,
     )
@@ -301,7 +303,7 @@ def _matchers(ranked: list[Rule]) -> tuple[Matcher, list[tuple[TextOf, Matcher]]
 
 
 def text_of(field: str) -> TextOf:
-    """How a rule's field is read from an event; None: the event has nothing there."""
+    """What finds the text of ``field`` in an event; None where the event has none."""
     if not field.startswith("tags."):
         return attrgetter(field)
     name = field.removeprefix("tags.")

@@ -8,26 +8,29 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.errors import NoRuleset, RuleError
+from mutt.errors import ManyRefused, NoRuleset, RuleError
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
+from mutt.rules.shadow import DraftChange, drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import history
 from mutt.store.history import Said
 from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def tags_as_text(tags: Any) -> Label[Any]:
@@ -58,6 +61,7 @@ LATE = 2.0
 #: Seconds after which the thread that compiles gives way: with Python's 5 ms the work, which waits for a server every
 #: millisecond, would wait for it each time.
 YIELD = 0.0005
+_USUAL = sys.getswitchinterval()  # not asked when a thread begins: another may be at it
 
 #: Opens a transaction of its own.
 Opens = Callable[[], AbstractContextManager[Connection]]
@@ -113,7 +117,7 @@ class Rulebook:
         with self._lock:
             if self._ruleset is not good or time.monotonic() - self._seen >= LATE:
                 return None
-            beside = self._beside = self._beside or _in_a_thread(partial(self._load, self._opens))
+            beside = self._beside = self._beside or in_a_thread(partial(self._load, self._opens))
             if not beside.done():
                 return good
             self._beside = None
@@ -128,18 +132,18 @@ class Rulebook:
         return found.compile(self._default_team)  # others need the connection more
 
 
-def _in_a_thread(work: Callable[[], Ruleset]) -> Future[Ruleset]:
-    made: Future[Ruleset] = Future()
+def in_a_thread(work: Callable[[], T]) -> Future[T]:
+    """Do ``work`` beside the others, and give way to them."""
+    made: Future[T] = Future()
 
     def run() -> None:
-        usual = sys.getswitchinterval()
         sys.setswitchinterval(YIELD)
         try:
             made.set_result(work())
         except Exception as error:  # noqa: BLE001 whoever asks has to deal with it
             made.set_exception(error)
         finally:
-            sys.setswitchinterval(usual)
+            sys.setswitchinterval(_USUAL)
 
     # A daemon: an end of the process need not wait for it.
     threading.Thread(target=run, name="rules", daemon=True).start()
@@ -188,6 +192,12 @@ def _read(conn: Connection) -> _Read:
     raise NoRuleset("the rules change faster than they can be read")
 
 
+def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+    """The rules as they would be with these changes; compile them where no connection is held."""
+    read = _read(conn)
+    return read._replace(rules=drafted(read.rules, changes))
+
+
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
@@ -218,6 +228,12 @@ def get_rule(conn: Connection, rule_id: int) -> Rule | None:
     return None if row is None else _rule(row)
 
 
+def get_rules(conn: Connection, rule_ids: Iterable[int]) -> dict[int, Rule]:
+    """Those of these rules that there are."""
+    query = select(*_columns).where(alert_rules.c.id.in_(list(rule_ids)))
+    return {rule.id: rule for rule in map(_rule, conn.execute(query))}
+
+
 def save_rule(
     conn: Connection,
     data: Mapping[str, Any],
@@ -234,6 +250,28 @@ def save_rule(
     if _looks_for_more(before, after):
         check_compiles(conn)
     return after
+
+
+def save_rules(
+    conn: Connection, items: Iterable[tuple[int | None, Mapping[str, Any]]], **said: Unpack[Said]
+) -> list[Rule]:
+    """Save many, each as :func:`save_rule` does (None: a new one); the rules that then stand are compiled once.
+
+    Raises :class:`ManyRefused` with what is wrong of each: none of them may then be committed.
+    """
+    saved, refused = [], {}
+    for index, (rule_id, data) in enumerate(items):
+        try:
+            saved.append(_save(conn, data, rule_id, said))
+        except RuleError as error:
+            refused[index] = error
+        except LookupError:
+            refused[index] = RuleError("id", f"there is no rule {rule_id}; leave it empty to make a new one")
+    if refused:
+        raise ManyRefused(refused)
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+    return [after for _, after in saved]
 
 
 def check_compiles(conn: Connection, field: str = "match_string") -> None:
@@ -338,8 +376,27 @@ def import_rules(
     return [after for _, after in saved]
 
 
-def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
-    row = conn.execute(insert(alert_rules).values(_fields(rule)).returning(*_columns)).one()
+def make_changes(conn: Connection, changes: Iterable[DraftChange], **said: Unpack[Said]) -> None:
+    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
+
+    At the end the rules that then stand are compiled together, once.
+    """
+    saved: list[tuple[Rule | None, Rule]] = []
+    for change in changes:
+        if change.after is None:
+            delete_rule(conn, change.rule_id, **said)
+        elif change.before is None:
+            new = check_rule(_fields(change.after), rule_id=change.rule_id)
+            saved.append((None, _create(conn, new, said, keep_id=True)))
+        else:
+            saved.append(_save(conn, _fields(change.after), change.rule_id, said))
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+
+
+def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
+    values = _fields(rule) | ({"id": rule.id} if keep_id else {})
+    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,

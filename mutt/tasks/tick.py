@@ -40,7 +40,7 @@ END_WITHIN = 30.0
 
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
-LETTERS_TICK = "mutt:tick:letters"
+LETTERS_TICK, NOISE_TICK = "mutt:tick:letters", "mutt:tick:noise"
 RUN_ID = "mutt:tick:run_id"
 
 #: So many doorbells wait for housekeeping at most: where none of it runs, each second would bring more of them.
@@ -64,6 +64,11 @@ def ask_letters() -> None:
     app.send_task("mutt.maintenance.letters", queue="maintenance", retry=False)
 
 
+def ask_noise() -> None:
+    """Publish what noise control owes."""
+    app.send_task("mutt.maintenance.noise", queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -84,12 +89,13 @@ class Tick:
         flows_back: Callable[[], None] = ask_flow_back,
         spill_every: float = SPILL_SELDOM,
         letters: Callable[[], None] = ask_letters,
+        noise: Callable[[], None] = ask_noise,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
-        self._letters = letters
+        self._letters, self._noise = letters, noise
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -105,6 +111,7 @@ class Tick:
             self._sweep_if_due()
             self._flow_back_if_due()
             self._letters_if_due()
+            self._noise_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -147,6 +154,12 @@ class Tick:
             LETTERS_TICK, "1", nx=True, px=round(EVERY * 1000)
         ):
             self._letters()
+
+    def _noise_if_due(self) -> None:
+        now = round(time.time() * 1000)
+        due = self._client.zrangebyscore(names.NOISE_DUE, 0, now, start=0, num=1)
+        if due and self._client.set(NOISE_TICK, "1", nx=True, px=round(EVERY * 1000)):
+            self._noise()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""
