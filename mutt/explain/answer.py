@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mutt.alert import RELEASED
 from mutt.event import Event, State
 from mutt.explain.facts import AlertStory, Counted, Place
 from mutt.rules.rule import META, UNHANDLED, Handling
@@ -30,6 +31,11 @@ def held(reason: str) -> str:
 
 def of_alert(row: Any, place: Place | None, attempts: int) -> str:
     """What became of one alert. ``row`` has the columns of ``alerts``."""
+    said = _of_alert(row, place, attempts)
+    return f"{said} It had been held back, and was released." if row.held == RELEASED else said
+
+
+def _of_alert(row: Any, place: Place | None, attempts: int) -> str:
     what = "The clear" if row.state == State.CLEAR else "The alert"
     if row.status == "delivered":
         at = f" at {row.delivered_at:%Y-%m-%d %H:%M:%S} UTC" if row.delivered_at else ""
