@@ -24,7 +24,7 @@ from mutt.rules.change import RULES, Change, Fields, fields_of
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
-from mutt.rules.shadow import DraftChange, drafted
+from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import changes, history
 from mutt.store.history import Said
@@ -171,6 +171,10 @@ class _Read(NamedTuple):
     teams: dict[str, str]
     storms: list[StormPolicy]
 
+    @property
+    def book(self) -> Book:
+        return Book(rules=self.rules, hosts=self.hosts, teams=self.teams, storms=self.storms)
+
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
             self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
@@ -206,10 +210,16 @@ def unchanged(conn: Connection, read: Callable[[Connection], _Found]) -> tuple[i
     raise NoRuleset("the rules change faster than they can be read")
 
 
-def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
     """The rules as they would be with these changes; compile them where no connection is held."""
     read = _read(conn)
-    return read._replace(rules=drafted(read.rules, changes))
+    made = drafted(read.book, changes)
+    return read._replace(
+        rules=list(made.rules or ()),
+        hosts=list(made.hosts or ()),
+        teams=dict(made.teams or {}),
+        storms=list(made.storms or ()),
+    )
 
 
 def _told(ruleset: Ruleset) -> Ruleset:
@@ -399,27 +409,8 @@ def _key(rule: Rule) -> bytes:
     return msgspec.json.encode(fields_of(rule), order="sorted")
 
 
-def make_changes(conn: Connection, wanted: Iterable[DraftChange], **said: Unpack[Said]) -> None:
-    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
-
-    At the end the rules that then stand are compiled together, once.
-    """
-    saved: list[tuple[Rule | None, Rule]] = []
-    for change in wanted:
-        if change.after is None:
-            delete_rule(conn, change.rule_id, **said)
-        elif change.before is None:
-            new = check_rule(fields_of(change.after), rule_id=change.rule_id)
-            saved.append((None, _create(conn, new, said, keep_id=True)))
-        else:
-            saved.append(_save(conn, fields_of(change.after), change.rule_id, said))
-    if any(_asks_for_more(before, after) for before, after in saved):
-        check_compiles(conn)
-
-
-def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
-    values = fields_of(rule) | ({"id": rule.id} if keep_id else {})
-    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
+def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
+    row = conn.execute(insert(alert_rules).values(fields_of(rule)).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,
