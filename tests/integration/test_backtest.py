@@ -56,7 +56,7 @@ def backtest(bench: Bench, draft: Draft, **asked: Any) -> Result:
 
 
 words = st.sampled_from(["alpha", "beta", "STRASSE", "straße", "a\tb", "back\\slash", "new\nline", "7", "K"])
-texts = st.lists(words, min_size=1, max_size=3).map(" ".join)
+texts = st.lists(words, min_size=1, max_size=2).map(" ".join)
 hosts = st.sampled_from(["core-1", "core-2", "Edge-1", "10.1.2.3"])
 events = st.builds(
     lambda **told: event(told.pop("text"), **told),
@@ -74,6 +74,7 @@ events = st.builds(
 )
 rules = st.fixed_dictionaries(
     {
+        "name": st.sampled_from(["one", "two", "three"]),  # so that an import changes what stands
         "match_type": st.sampled_from(list(MatchType)),
         "match_string": words,
         "trap_oid": st.sampled_from(["1.3.6.1", "1.3.6"]),
@@ -318,3 +319,38 @@ def test_a_slice_that_postgresql_breaks_off_is_read_again(
     monkeypatch.setattr(past._Taker, "flush", flush)
     told = backtest(bench, Draft.of_rule({"match_string": "disk"}))
     assert (told.events, told.matched, len(broken)) == (5, 5, 1)
+
+
+def test_what_an_unknown_version_judged_is_judged_anew(bench: Bench) -> None:
+    """A rule changed, and a host became one of development, before the first version that is trusted."""
+    rule_id = save(bench, match_string="disk", prod_handling="Page_only")
+    other = save(bench, match_string="fan", prod_handling="Ticket_only", dev_handling="Ignore")
+    judge(bench, event("disk", "core-1"), event("fan", "core-2"))
+    save(bench, rule_id, prod_handling="Ignore")
+    with bench.sql() as conn:
+        devices.add_host(conn, "core-2", **SAID)
+    # The last version seems to have been there for long: what the others judged was judged by nobody known.
+    with bench.sql() as conn:
+        conn.execute(
+            text(
+                "UPDATE ruleset_versions SET at = '2020-01-01' WHERE version = (SELECT version FROM ruleset_version)"
+            )
+        )
+    told = backtest(bench, Draft.of_rule({"match_string": "nothing"}), baseline=THEN)
+    changes = {(one.old.rule_id, one.old.handling, one.new.handling) for one in told.changes}
+    assert changes == {(rule_id, "Page_only", "Ignore"), (other, "Ticket_only", "Ignore")}
+    assert backtest(bench, Draft.of_rule({"match_string": "nothing"})).changes == []
+
+
+def test_a_host_that_moved_between_two_known_versions_is_judged_anew(bench: Bench) -> None:
+    """No rule was changed, and still the handling is another one."""
+    rule_id = save(bench, match_string="disk", prod_handling="Page_only", dev_handling="Ignore")
+    with bench.sql() as conn:
+        conn.execute(text("UPDATE ruleset_versions SET at = '2020-01-01'"))
+    judge(bench, event("disk", "core-1"))
+    with bench.sql() as conn:
+        devices.add_host(conn, "core-1", **SAID)
+    told = backtest(bench, Draft.of_rule({"match_string": "nothing"}), baseline=THEN)
+    assert [(one.old.rule_id, one.old.handling, one.new.handling) for one in told.changes] == [
+        (rule_id, "Page_only", "Ignore")
+    ]
