@@ -66,6 +66,10 @@ class Affected(msgspec.Struct):
     lost: int = 0  #: no longer matched
     other: int = 0
 
+    @property
+    def changes(self) -> int:
+        return self.matched + self.lost + self.other
+
 
 class Peak(msgspec.Struct, frozen=True):
     """The most requests within an hour, or a minute, and what the budget has for one."""
@@ -263,8 +267,10 @@ class Tally:
         for side, name in ((old, "old_requests"), (new, "new_requests")):
             for at, requests in side.hours().items():
                 setattr(self._hours.setdefault(at, Hour()), name, requests)
-        changes = sorted(self._changes.values(), key=lambda change: -change.events)
-        hosts = sorted(self._hosts.values(), key=lambda host: -(host.matched + host.lost + host.other))
+        changes = sorted(
+            self._changes.values(), key=lambda change: (-change.events, str(change.old), str(change.new))
+        )
+        hosts = sorted(self._hosts.values(), key=lambda host: (-host.changes, host.hostname))
         hours = dict(sorted(self._hours.items()))
         an_hour, a_minute = budget_a_second * 3600, budget_a_second * 60
         return Result(

@@ -10,7 +10,7 @@ from mutt.celery import app
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, history, partitions
+from mutt.store import alerts, archive, backtests, history, partitions
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -71,6 +71,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
             alerts.prune_clears(conn, now - CLEARS_KEPT)
+            backtests.prune(conn, now)
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 
