@@ -55,6 +55,34 @@ class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     clear_key: str | None = None
     raw: str = ""
     cause: UUID | None = None  #: the event whose entry brought it, where that is another one
+    #: What the verdict holds it for (``maintenance:ID``), or RELEASED: it was held, and is to go to Moog after all.
+    held: str = ""
+
+
+#: What ``held`` says of an alert that was held and is to be sent all the same.
+RELEASED = "released"
+
+
+class Told(Alert, frozen=True, array_like=True, kw_only=True):
+    """An alert as Moog is told of it, where others of its signature were held before it."""
+
+    repeats: int  #: so many
+    repeats_since: datetime  #: the first of them
+
+
+def told_with(alert: Alert, repeats: int, since: datetime) -> Told:
+    """The alert with a word about those of its signature that were held before it."""
+    said = f"{alert.description} ({repeats} more since {since:%H:%M:%S})"
+    values = msgspec.structs.asdict(alert) | {"description": said}
+    return Told(**values, repeats=repeats, repeats_since=since)
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert is kept from Moog: what ``record`` writes of it."""
+
+    alert_id: UUID
+    reason: str  #: maintenance:ID, threshold, dedup, flapping, storm:ID or cleared
+    at: datetime
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -107,6 +135,7 @@ def from_verdict(event: Event, verdict: Verdict, *, correlation_id: str, rule_na
         type=rule_name,
         clear_key=event.clear_key,
         raw=event.raw,
+        held=verdict.held,
     )
 
 
@@ -129,4 +158,5 @@ def clearing(event: Event, raised: Alert, *, correlation_id: str, late: bool = F
         source=event.source,
         correlation_id=correlation_id,
         raw=event.raw,
+        held="",
     )

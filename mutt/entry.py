@@ -6,14 +6,18 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import orjson
 
 from mutt import codec, names
-from mutt.alert import Alert, Outcome
+from mutt.alert import RELEASED, Alert, Hold, Outcome, told_with
 from mutt.errors import NewerEntry, UndecodableEntry
 from mutt.event import Envelope, Event, Segment, State
+from mutt.rules.noise import Limits, Storm, at_micros, micros
 
 #: From this delivery on an entry that takes more memory to decode than there is counts as damaged.
 TOO_LARGE_FROM = 5
@@ -185,20 +189,91 @@ def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[s
         # Beside the data, to be read where the data can't be: those behind it must come in all the same.
         "fields": [*fields, "sig", sig],
     }
+    if alert.held == RELEASED:
+        told["released"] = True
+    elif alert.held:
+        told["held"] = alert.held
     return told | {"swept": True} if swept else told
 
 
-def again(alert: Alert) -> Follow:
+def again(alert: Alert, more: bytes = b"") -> Follow:
     """The alert of a letter goes to its lane by hand, be that full or not, and was not outside of it.
+
+    ``more`` is what its entry said of those held before it.
 
     The letter is gone then, and its row may still say parked: no sweep would bring it in.
     """
-    return {"op": "replay"} | alert_fields(alert, 0) | {"by_hand": True}
+    told = alert_fields(msgspec.structs.replace(alert, held=""), 0)
+    if more:
+        told["fields"] += ["more", more]
+    return {"op": "replay"} | told | {"by_hand": True}
 
 
-def raise_alert(alert: Alert, queue_max: int) -> Follow:
-    """The alert goes to its lane."""
-    return {"op": "alert"} | alert_fields(alert, queue_max)
+def raise_alert(
+    alert: Alert, queue_max: int, limits: Limits | None = None, ends: Sequence[Alert] | None = None
+) -> Follow:
+    """The alert goes to its lane, or is held: by what its verdict says, or by one of ``limits``.
+
+    ``ends``: all raises that this clear ends and that may be unsent, where Moog got none that it ends (or None): if it
+    got none of these either, neither they nor the clear are sent.
+    """
+    told = {"op": "alert"} | alert_fields(alert, queue_max)
+    if limits is not None:
+        told["noise"] = _noise(alert, limits)
+    if ends is not None and len(ends) <= ENDS_MOST:
+        told["ends"] = [{"id": str(one.alert_id), "sig": short_hash(one.signature)} for one in ends]
+    return told
+
+
+#: A clear that ends more raises than this is sent, whatever Moog got of them.
+ENDS_MOST = 64
+
+#: What noise control remembers is forgotten this much (ms) after it can't matter any more; a storm, of which nobody
+#: was told yet, a day after.
+FORGOTTEN_AFTER, STORM_FORGOTTEN_AFTER = 600_000, 86_400_000
+
+
+def _noise(alert: Alert, limits: Limits) -> dict[str, Any]:
+    """What streams/noise.lua is told. Times and windows in microseconds."""
+    told: dict[str, Any] = {"at": micros(alert.received_at)}
+    windows = [limits.dedup]
+    if limits.dedup:
+        told["dedup"] = limits.dedup
+    for name in ("threshold", "flap"):
+        pair = getattr(limits, name)
+        if pair:
+            told[name] = pair
+            windows.append(pair[1])
+    if limits.of_rule:
+        told["keep_ms"] = _kept(max(windows))
+    if limits.storms and alert.state is not State.CLEAR:
+        told["member"] = {
+            "who": f"{alert.hostname}\0{alert.type}",
+            "severity": alert.severity,
+            "team": alert.team,
+        }
+        told["storms"] = [_storm(storm) for storm in limits.storms]
+    return told
+
+
+def _kept(window: int) -> int:
+    return 2 * (window // 1000) + FORGOTTEN_AFTER
+
+
+def _storm(storm: Storm) -> dict[str, Any]:
+    policy = storm.policy
+    window = policy.alert_window * 1_000_000
+    return {
+        "id": policy.id,
+        "key": f"{policy.id}:{short_hash(storm.key)}",
+        "name": policy.name,
+        "by": policy.group_by,
+        "value": storm.key,
+        "count": policy.alert_count,
+        "window": window,
+        "keep_ms": _kept(window),
+        "storm_ms": _kept(window) + STORM_FORGOTTEN_AFTER,
+    }
 
 
 def leave_lane(alert: Alert) -> Follow:
@@ -220,9 +295,35 @@ def deliver(outcome: Outcome) -> Follow:
     return {"op": "append", "stream": names.DELIVERY_STREAM, "fields": fields, "queue": "delivery_queue"}
 
 
-def recorded(outcome: Outcome) -> Follow:
+def recorded(outcome: Outcome | Hold) -> Follow:
     """The outcome stands in PostgreSQL."""
+    if isinstance(outcome, Hold):
+        return {"op": "recorded", "id": str(outcome.alert_id), "held": True}
     return {"op": "recorded", "id": str(outcome.alert.alert_id)}
+
+
+def told_of(entry: Entry, alert: Alert) -> Alert:
+    """The alert of a lane's entry as Moog is told of it: with how many of its signature were held before it."""
+    repeats, _, since = entry.fields.get(b"more", b"").decode(errors="replace").partition(" ")
+    if not (repeats.isdecimal() and since.isdecimal()):
+        return alert
+    return told_with(alert, int(repeats), at_micros(int(since)))
+
+
+def outcome_of(entry: Entry) -> Outcome | Hold:
+    """What an entry of the delivery queue says became of an alert. Raises UndecodableEntry, NewerEntry."""
+    if b"held" not in entry.fields:
+        return entry.decode(Outcome)
+    # Written by a script, which can't encode: its fields say it all, in a version that older workers leave to us.
+    try:
+        about = UUID(entry.fields.get(b"id", b"").decode())
+        return Hold(
+            alert_id=about,
+            reason=entry.fields[b"held"].decode(),
+            at=datetime.fromtimestamp(entry.at, UTC),
+        )
+    except ValueError as error:
+        raise UndecodableEntry(f"a note of a held alert can't be read: {error}") from error
 
 
 def park(letters: str, entry: Entry, fields: Sequence[Any], why: Mapping[str, Any]) -> Follow:

@@ -8,7 +8,9 @@
     ├── Refused            field, reason          (input that its sender can mend)
     │   ├── RejectedItem   one event of a request
     │   ├── RejectedBody   a whole request        (status)
-    │   └── RuleError      a rule that can't be saved
+    │   ├── RuleError      a rule that can't be saved
+    │   └── Overtaken      rules                  (a draft's rules, changed by others since)
+    ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── NoRuleset          a worker without rules refuses to evaluate
@@ -22,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -67,6 +70,25 @@ class RejectedBody(Refused):
 
 class RuleError(Refused):
     """A rule can't be saved."""
+
+
+class Overtaken(Refused):
+    """A draft can't be promoted: others have changed these of its rules since it began."""
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        named = ", ".join(rules[:5]) + (" and others" if len(rules) > 5 else "")
+        super().__init__(
+            "shadow", f"{named}: changed since the draft began; drop it, and begin again from what stands"
+        )
+        self.rules = rules
+
+
+class ManyRefused(MuttError):
+    """Some of many items can't be saved, so none is: ``reasons`` by their index, from 0."""
+
+    def __init__(self, reasons: Mapping[int, Refused]) -> None:
+        super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
+        self.reasons = reasons
 
 
 class Unavailable(MuttError):

@@ -16,6 +16,9 @@ OUTSIDE = "mutt:alerts:outside"
 BEHIND_COUNTS = "mutt:alerts:behind"
 OUTSIDE_OF = "mutt:alerts:outside_of"
 LIFTED = "mutt:alerts:lifted"
+#: Noise control: of each signature, of each storm, which of them are remembered, and what is due (streams/noise.lua).
+NOISE_OF, STORM = "mutt:noise:of:", "mutt:storm:"
+NOISE_KEPT, NOISE_DUE = "mutt:noise:kept", "mutt:noise:due"
 TRIES = "mutt:alerts:tries"
 #: New kinds of unhandled events within the window; beyond entry.KINDS they are not counted.
 UNHANDLED_KINDS = "mutt:unhandled_kinds"

@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from uuid import uuid4
 
@@ -28,9 +28,11 @@ from mutt.settings import Settings
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
+from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
 from mutt.streams.connect import Client, connect
+from mutt.streams.due import Due
 from mutt.streams.letters import Letters
 from mutt.streams.rounds import Rounds
 from mutt.streams.stream import Ring, Stream
@@ -123,12 +125,13 @@ class Services:
     @cached_property
     def store(self) -> AuditStore:
         engine, team = self.engine, self.settings.unhandled_default_team
-        return AuditStore(engine, Rulebook(team, lambda: transaction(engine)))
+        opens = partial(transaction, engine)
+        return AuditStore(engine, Rulebook(team, opens), ShadowBook(team, opens))
 
     @cached_property
     def evaluator(self) -> Evaluator:
         s = self.settings
-        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window)
+        policy = Policy(s.alert_queue_max, s.unhandled_threshold, s.unhandled_window, s.cancel_cleared)
         interrupts = (SoftTimeLimitExceeded,)
         return Evaluator(self.store, Suspects(self.redis), policy, utcnow, interrupts=interrupts)
 
@@ -160,6 +163,10 @@ class Services:
     @cached_property
     def lanes(self) -> Lanes:
         return Lanes(self.alert_stream, self.settings.alert_queue_max)
+
+    @cached_property
+    def due(self) -> Due:
+        return Due(self.redis, self._ring)
 
     @cached_property
     def letters(self) -> Letters:

@@ -193,6 +193,7 @@ class Settings:
     moog_breaker_timeout: float = _setting("300s", span())
 
     alert_queue_max: int = _setting("100000", whole(1))  #: entries a lane
+    cancel_cleared: bool = _setting("on", flag)  #: send neither a raise that is unsent nor its clear
     evaluate_claim: float = _setting("60s", span())  #: a holder silent for longer has lost its entries
     unhandled_threshold: int = _setting("100", whole(1))
     unhandled_window: float = _setting("86400s", span())

@@ -17,6 +17,14 @@ def age(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def span(seconds: int) -> str:
+    """A span that somebody chose, exact and short: 90 s, 5 min, 1 h, 7 d."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def printable(text: str) -> str:
     """What others wrote, for a terminal: line ends and tabs stand, whatever else is no letter is written as \\xNN."""
     return "".join(

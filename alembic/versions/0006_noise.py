@@ -1,5 +1,8 @@
 """What held an alert back, and the alerts that are released again."""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -7,8 +10,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.add_column("alerts", sa.Column("held", sa.Text(), server_default="", nullable=False))
+    op.create_index(
+        "ix_alerts_held",
+        "alerts",
+        ["reason", "received_at"],
+        postgresql_where=sa.text("status = 'cancelled'"),
+    )
 
 
 def downgrade() -> None:
-    pass
+    op.drop_index("ix_alerts_held", table_name="alerts")
+    op.drop_column("alerts", "held")

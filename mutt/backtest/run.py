@@ -13,9 +13,8 @@ from sqlalchemy import Engine
 from mutt.backtest.compare import Filter, Judge
 from mutt.backtest.delta import Delta, looks_at_raw
 from mutt.backtest.draft import Draft
-from mutt.backtest.tally import Noise, Result, Tally
+from mutt.backtest.tally import Result, Tally
 from mutt.errors import MuttError, Refused, StoreDown
-from mutt.rules.evaluate import Ruleset
 from mutt.rules.hosts import check_host_pattern
 from mutt.settings import Settings
 from mutt.store import past, rulebook
@@ -88,11 +87,6 @@ class Watch:
             connection.cancel()
 
 
-def noise_of(_ruleset: Ruleset) -> Noise | None:
-    """Noise control of a ruleset, from its beginning."""
-    return None
-
-
 def run(
     question: Question,
     settings: Settings,
@@ -115,7 +109,7 @@ def run(
         estimate = past.estimate(conn, question.since, question.until)
     judge = Judge(base, draft, then=question.baseline == THEN)
     delta = Delta(base, draft, judges)
-    tally = Tally(judge, drafted.ids, noise_of)
+    tally = Tally(judge, drafted.ids)
     wanted = Filter(question.host) if question.host else None
     raw, seen, began = looks_at_raw(base, draft), 0, monotonic()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
 
 import msgspec
 
@@ -12,6 +11,7 @@ from mutt.alert import signature
 from mutt.backtest.compare import Judge, Judged, Kind
 from mutt.event import Event, State
 from mutt.rules.evaluate import Ruleset
+from mutt.rules.noise import Replay
 from mutt.rules.rule import Verdict
 from mutt.store.past import Rows
 
@@ -19,14 +19,6 @@ from mutt.store.past import Rows
 SAMPLES, KINDS, HOSTS, TEXT = 10, 200, 20, 300
 
 _HOUR, _MINUTE = len("2026-11-28 22"), len("2026-11-28 22:05")
-
-
-class Noise(Protocol):
-    """Noise control, replayed: in the order in which the events came."""
-
-    def decide(self, event: Event, verdict: Verdict, signature: str) -> str:
-        """Nothing: its alert goes to Moog; else what holds it."""
-        ...
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -113,35 +105,34 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Side:
-    """What would have gone to Moog under one ruleset."""
+    """What would have gone to Moog under one ruleset. A clear follows its raise: of one that was held, it is, too."""
 
-    def __init__(self, noise: Noise | None) -> None:
-        self._noise = noise
-        self._open: set[tuple[str, str]] = set()  #: hosts and keys of raises that Moog has
+    def __init__(self, ruleset: Ruleset) -> None:
+        self._noise = Replay(ruleset)
+        self._open: dict[
+            tuple[str, str], tuple[str, bool]
+        ] = {}  #: of hosts and keys: the raise, and was it sent?
         self.minutes: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
 
     def take(self, minute: str, event: Event, verdict: Verdict) -> None:
         """One event, in the order of ``received_at``."""
         if event.state is State.CLEAR:
-            self._clear(minute, event)
+            self._clear(minute, event, verdict)
         elif verdict.forward:
-            held = verdict.held or self._decided(event, verdict)
+            signature = signature_of(event, verdict)
+            held = verdict.held or self._noise.decide(event, verdict, signature)
             if held:
                 self.held[held.partition(":")[0]] += 1
-                return
-            self.minutes[minute] += 1
+            else:
+                self.minutes[minute] += 1
             if event.clear_key:
-                self._open.add((event.hostname, event.clear_key))
+                self._open[event.hostname, event.clear_key] = signature, not held
 
-    def _clear(self, minute: str, event: Event) -> None:
-        pair = event.hostname, event.clear_key or ""
-        if pair in self._open:
-            self._open.remove(pair)
+    def _clear(self, minute: str, event: Event, verdict: Verdict) -> None:
+        signature, sent = self._open.pop((event.hostname, event.clear_key or ""), ("", False))
+        if signature and not self._noise.decide(event, verdict, signature) and sent:
             self.minutes[minute] += 1
-
-    def _decided(self, event: Event, verdict: Verdict) -> str:
-        return self._noise.decide(event, verdict, signature_of(event, verdict)) if self._noise else ""
 
     def hours(self) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -218,11 +209,9 @@ class Slice:
 class Tally:
     """Everything that is counted so far."""
 
-    def __init__(
-        self, judge: Judge, drafted: frozenset[int], noise: Callable[[Ruleset], Noise | None]
-    ) -> None:
+    def __init__(self, judge: Judge, drafted: frozenset[int]) -> None:
         self._judge, self._drafted = judge, drafted
-        self._sides = Side(noise(judge.base)), Side(noise(judge.draft))
+        self._sides = Side(judge.base), Side(judge.draft)
         self._sums: Counter[str] = Counter()
         self._hours: dict[str, Hour] = {}
         self._changes: dict[tuple[Kind, Kind], Change] = {}

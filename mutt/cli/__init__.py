@@ -14,6 +14,7 @@ from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.queues import queues as queues_command
 from mutt.cli.rules import rules as rules_command
 from mutt.cli.send import send as send_command
+from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.simulator import moogsim as moogsim_command
 from mutt.cli.up import env as env_command
 from mutt.cli.up import migrate as migrate_command
@@ -41,6 +42,8 @@ for command in (
     moogsim_command,
 ):
     cli.add_command(command)
+
+rules_command.add_command(shadow_command)
 
 
 def main() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import click
 import msgspec
@@ -15,11 +15,11 @@ from rich.markup import escape
 
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
-from mutt.errors import MuttError, RejectedBody, RuleError
+from mutt.errors import MuttError, RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context
-from mutt.rules.check import check_rule
+from mutt.rules.book import Fault, NotRules, check_items, items_of
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
@@ -29,20 +29,6 @@ from mutt.words import many
 
 #: As large as one event of a file may be.
 EVENT_MAX = 1 << 20
-
-Item = Mapping[str, Any]
-
-
-class Fault(NamedTuple):
-    """A rule that can't stay as it is."""
-
-    rule: str  #: its name, else its place in the file
-    field: str
-    reason: str
-
-
-class NotRules(MuttError):
-    """A file that holds no list of rules."""
 
 
 class NotAllGood(MuttError):
@@ -110,31 +96,6 @@ def export() -> None:
     with transaction(services().engine) as conn:
         found = rulebook.export(conn)
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-
-
-def items_of(name: str, data: bytes) -> list[Item]:
-    """The rules of a file: a JSON array, one object, or ``{"rules": [...]}``. Raises :class:`NotRules`."""
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise NotRules(f"{name} is no JSON: {error}") from None
-    if isinstance(found, dict):
-        found = found["rules"] if isinstance(found.get("rules"), list) else [found]
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise NotRules(f"{name} holds no list of rules")
-    return found
-
-
-def check_items(items: Iterable[Item]) -> tuple[list[Rule], list[Fault]]:
-    """The rules that are good, numbered as they stand, and what is wrong with the others."""
-    good: list[Rule] = []
-    faults: list[Fault] = []
-    for number, item in enumerate(items, 1):
-        try:
-            good.append(check_rule(item, rule_id=number))
-        except RuleError as error:
-            faults.append(Fault(str(item.get("name") or f"#{number}"), error.field, error.reason))
-    return good, faults
 
 
 def events_of(data: bytes) -> Iterator[Event]:

@@ -6,7 +6,7 @@ The evaluator runs on a store whose transactions are rolled back, and what it sa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -62,10 +62,10 @@ class _Tried(Evaluation):
         ruleset_version: int,
         new: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
+    ) -> Mapping[UUID, Sequence[Alert]]:
         if rows:
             self._store.rows, self._store.alerts, self._store.version = list(rows), list(new), ruleset_version
-        super().write(rows, ruleset_version, new, cleared)
+        return super().write(rows, ruleset_version, new, cleared)
 
 
 class TrialStore:
@@ -87,7 +87,7 @@ class TrialStore:
     def control_row(self) -> bool:
         return audit.control_row(self._engine)
 
-    def record(self, _outcomes: Sequence[object]) -> None:
+    def record(self, _outcomes: Sequence[object], _holds: Sequence[object] = ()) -> None:
         raise NotImplementedError("a trial records nothing")
 
 

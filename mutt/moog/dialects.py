@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from mutt import cut
-from mutt.alert import Alert
+from mutt.alert import Alert, Told
 from mutt.errors import SettingsError
 
 Field = Callable[[Alert], Any]
@@ -53,12 +53,15 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _extras(alert: Alert) -> dict[str, Any]:
-    return {
+    said = {
         "event_id": str(alert.event_id),
         "rule_id": alert.rule_id,
         "handling": alert.handling,
         "environment": alert.environment,
     }
+    if isinstance(alert, Told):
+        said |= {"repeats": alert.repeats, "repeats_since": alert.repeats_since.isoformat()}
+    return said
 
 
 def _custom_info(alert: Alert) -> dict[str, Any]:

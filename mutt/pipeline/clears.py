@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from mutt.event import Event, State
 from mutt.pipeline.ports import Key, Transaction
 from mutt.pipeline.work import Item
 from mutt.rules.evaluate import Ruleset
+from mutt.rules.noise import Limits, limits
 
 #: A host and what a clear there has in common with its raise.
 Pair = tuple[str, str]
@@ -90,8 +92,29 @@ def is_raise(item: Item) -> bool:
     return item.verdict.forward and item.event.state is State.RAISE
 
 
+def limits_of(
+    ruleset: Ruleset, alerts: Iterable[tuple[Item, Alert]], leads: Mapping[UUID, Sequence[Alert]]
+) -> dict[UUID, Limits]:
+    """What may hold these alerts back, and those that have to stand before them; most have nothing."""
+    found: dict[UUID, Limits] = {}
+    # Of a lead the event's tags are not at hand, unless it is of this take.
+    named = itertools.chain(
+        ((alert, item.event.tags) for item, alert in alerts),
+        ((lead, _NO_TAGS) for ours in leads.values() for lead in ours),
+    )
+    for alert, tags in named:
+        if alert.alert_id not in found:
+            bounds = limits(ruleset, alert.rule_id, alert.hostname, alert.team, alert.source, tags)
+            if bounds is not None:
+                found[alert.alert_id] = bounds
+    return found
+
+
+_NO_TAGS: Mapping[str, str] = {}
+
+
 def alert_of(item: Item, ruleset: Ruleset) -> Alert:
     """The alert of an event that is one."""
     rule_id = item.verdict.rule_id
-    name = "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
+    name = item.event.program or "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
     return from_verdict(item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name)

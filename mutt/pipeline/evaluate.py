@@ -19,8 +19,9 @@ from mutt.alert import Alert
 from mutt.entry import Entry, Kind, Move, Unhandled, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, uuid7
-from mutt.pipeline.clears import Clears, alert_of, is_raise, leads_of, those_waiting
+from mutt.pipeline.clears import Clears, alert_of, is_raise, leads_of, limits_of, those_waiting
 from mutt.pipeline.ports import Key, Store, StoredRow, Suspects, Transaction
+from mutt.pipeline.shadow import compare
 from mutt.pipeline.work import (
     Item,
     Result,
@@ -32,6 +33,7 @@ from mutt.pipeline.work import (
     requeued,
 )
 from mutt.rules.evaluate import Ruleset, evaluate
+from mutt.rules.noise import Limits
 from mutt.rules.rule import UNHANDLED
 from mutt.rules.template import template_of
 
@@ -67,6 +69,7 @@ class Policy:
     alert_queue_max: int
     unhandled_threshold: int
     unhandled_window: float
+    cancel_cleared: bool = True  #: a clear ends raises that Moog has not got: neither they nor it are sent
 
 
 class Committed(NamedTuple):
@@ -80,6 +83,8 @@ class Committed(NamedTuple):
     owners: Mapping[Key, Item | None]
     theirs: Mapping[Key, Sequence[tuple[Alert, bool]]]
     leads: Mapping[UUID, Sequence[Alert]]
+    ends: Mapping[UUID, Sequence[Alert]]
+    limits: Mapping[UUID, Limits]
 
 
 class Evaluator:
@@ -230,12 +235,29 @@ class Evaluator:
             new = [item for item in items if item.key not in standing] if standing else items
             fresh, poison = self._verdicts(new, ruleset)
             alerts, cleared = self._alerts(tx, ruleset, fresh)
-            tx.write(fresh, ruleset.version, [alert for _, alert in alerts], cleared)
+            ends = tx.write(fresh, ruleset.version, [alert for _, alert in alerts], cleared)
+            self._ask_draft(tx, ruleset, fresh)
             owners = {item.key: owner_of(item, standing[item.key]) for item in known}
             own = [key for key, owner in owners.items() if owner]
             theirs = tx.alerts_of(own) if own else {}
             leads = leads_of(tx, [*(alert for _, alert in alerts), *those_waiting(theirs)])
-        return Committed(known, fresh, poison, alerts, standing, owners, theirs, leads)
+        back = [(item, alert) for item in known for alert, waits in theirs.get(item.key, ()) if waits]
+        limits = limits_of(ruleset, [*alerts, *back], leads)
+        return Committed(known, fresh, poison, alerts, standing, owners, theirs, leads, ends, limits)
+
+    def _ask_draft(self, tx: Transaction, ruleset: Ruleset, fresh: list[Item]) -> None:
+        """What the draft of the rules, if one runs, says of the same events. Its faults stop it, and nothing else."""
+        draft = tx.draft(ruleset) if fresh else None
+        if draft is None:
+            return
+        try:
+            seen = compare(fresh, draft.ruleset, self._now().timestamp(), self._monotonic)
+        except Exception as error:
+            if isinstance(error, self._interrupts):
+                raise
+            tx.stop_draft(draft, traceback.format_exc(limit=-5)[-2000:])
+        else:
+            tx.note_draft(draft, seen)
 
     def _open(self, result: Result) -> list[Item]:
         """The events of an entry; one that can't be decoded is parked whole, or left to a newer worker for a while."""
@@ -298,11 +320,13 @@ class Evaluator:
         waiting = sorted((a for a, waits in result.alerts.values() if waits), key=lambda a: a.received_at)
         for alert in waiting:
             follow += [
-                raise_alert(lead, self._policy.alert_queue_max)
+                raise_alert(lead, self._policy.alert_queue_max, result.limits.get(lead.alert_id))
                 for lead in result.leads.get(alert.alert_id, ())
                 if lead.alert_id not in result.alerts
             ]
-            follow.append(raise_alert(alert, self._policy.alert_queue_max))
+            ends = result.ends.get(alert.alert_id) if self._policy.cancel_cleared else None
+            limits = result.limits.get(alert.alert_id)
+            follow.append(raise_alert(alert, self._policy.alert_queue_max, limits, ends))
         again = [requeued(items) for items in (result.stuck, result.unsure) if items]
         follow += [append for append, _ in again]
         counts = {
@@ -347,11 +371,14 @@ def _note(done: Committed) -> None:
     for item, alert in done.alerts:
         item.result.alerts[alert.alert_id] = (alert, True)
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
+        if alert.alert_id in done.ends:
+            item.result.ends[alert.alert_id] = done.ends[alert.alert_id]
+        _note_limits(item, alert, done)
     for item in done.known:
         owner = done.owners[item.key]
         duplicates(item, but=owner)
         if owner:
-            _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done.leads)
+            _read_back(owner, done.standing[item.key], done.theirs.get(item.key, ()), done)
     for item, why in done.poison:
         park_item(item, EVALUATION_FAILED, why)
 
@@ -360,7 +387,7 @@ def _read_back(
     item: Item,
     row: StoredRow,
     alerts: Sequence[tuple[Alert, bool]],
-    leads: Mapping[UUID, Sequence[Alert]],
+    done: Committed,
 ) -> None:
     """This very item was committed and not settled: what stands counts, its alerts come from their rows."""
     item.result.settled += 1
@@ -368,4 +395,11 @@ def _read_back(
         item.result.strangers[item.event.hostname, template_of(item.event.message)] += 1
     for alert, waits in alerts:
         item.result.alerts[alert.alert_id] = (alert, waits)
-        item.result.leads[alert.alert_id] = leads.get(alert.alert_id, ())
+        item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
+        _note_limits(item, alert, done)
+
+
+def _note_limits(item: Item, alert: Alert, done: Committed) -> None:
+    for one in (alert, *done.leads.get(alert.alert_id, ())):
+        if one.alert_id in done.limits:
+            item.result.limits[one.alert_id] = done.limits[one.alert_id]

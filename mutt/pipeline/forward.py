@@ -11,7 +11,18 @@ import msgspec
 from mutt import names
 from mutt.alert import Alert, Outcome, Status
 from mutt.budget.permit import Patience, Permit
-from mutt.entry import NEWER_REST, Entry, Move, Taken, deliver, flat, leave_lane, leave_unread, park
+from mutt.entry import (
+    NEWER_REST,
+    Entry,
+    Move,
+    Taken,
+    deliver,
+    flat,
+    leave_lane,
+    leave_unread,
+    park,
+    told_of,
+)
 from mutt.errors import UndecodableEntry
 from mutt.pipeline.ports import Answered, Moog, Queue
 
@@ -154,7 +165,7 @@ class Forwarder:
             self._lanes.settle([], report=_report("unsent", permit))
             return
         turn.requests += 1
-        answer = self._moog.send([alert for _, alert in pairs], permit)
+        answer = self._moog.send([told_of(entry, alert) for entry, alert in pairs], permit)
         self._noted(answer)
         if answer.started_at is not None:
             self._patience.used()

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from mutt.alert import Alert, Outcome
+from mutt.alert import Alert, Hold, Outcome
 from mutt.budget.permit import Permit
 from mutt.entry import Appended, Entry, Move, Part, Taken
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.shadow import Draft, Seen
 
 Key = tuple[UUID, datetime]
 
@@ -106,9 +107,22 @@ class Transaction(Protocol):
         ruleset_version: int,
         alerts: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
-        """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger."""
+    ) -> Mapping[UUID, Sequence[Alert]]:
+        """Audit rows, alerts, (raised, its clear) pairs and one line of the audit ledger.
+
+        By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
+        """
         ...
+
+    def draft(self, live: Ruleset) -> Draft | None:
+        """The draft that runs beside ``live``; None: none does. Nothing that is wrong with it is raised."""
+        ...
+
+    def note_draft(self, draft: Draft, seen: Seen) -> None:
+        """Count what the draft said, together with the rows. Where that fails, only the draft is stopped."""
+        ...
+
+    def stop_draft(self, draft: Draft, why: str) -> None: ...
 
 
 class Store(Protocol):
@@ -119,7 +133,7 @@ class Store(Protocol):
         """Does an ordinary row go in and out right now? Then a refused one is poison, not an outage."""
         ...
 
-    def record(self, outcomes: Sequence[Outcome]) -> None: ...
+    def record(self, outcomes: Sequence[Outcome], holds: Sequence[Hold] = ()) -> None: ...
 
 
 class Suspects(Protocol):

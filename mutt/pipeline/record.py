@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from mutt import names
-from mutt.alert import LANES, Alert, Outcome, Status
-from mutt.entry import Entry, Move, alert_fields, flat, park, recorded
+from mutt.alert import LANES, Alert, Hold, Outcome, Status
+from mutt.entry import Entry, Move, alert_fields, flat, outcome_of, park, recorded
 from mutt.errors import MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.pipeline.ports import Store
 
@@ -37,25 +37,24 @@ class Recorder:
 
         An entry without a move is for a newer worker: it is handed back.
         """
-        good: list[tuple[Entry, Outcome]] = []
+        good: list[tuple[Entry, Outcome | Hold]] = []
         moves: list[Move] = []
         for entry in entries:
             try:
-                good.append((entry, entry.decode(Outcome)))
+                good.append((entry, outcome_of(entry)))
             except UndecodableEntry as error:
                 if not entry.may_wait(error, self._now().timestamp()):
                     moves.append(_parked(entry, "undecodable", str(error)))
         return moves + self._write(good)
 
-    def _write(self, good: list[tuple[Entry, Outcome]]) -> list[Move]:
+    def _write(self, good: list[tuple[Entry, Outcome | Hold]]) -> list[Move]:
         if not good:
             return []
         why = self._fault([outcome for _, outcome in good])
         if why is None:
             # An alert that only begins to wait (a copy by hand) stands in a lane, or is at its end by another outcome.
             return [
-                Move(entry, {}, [] if outcome.status is Status.WAITING else [recorded(outcome)])
-                for entry, outcome in good
+                Move(entry, {}, [] if _waits(outcome) else [recorded(outcome)]) for entry, outcome in good
             ]
         if len(good) > 1:
             middle = len(good) // 2
@@ -64,10 +63,13 @@ class Recorder:
             raise StoreDown(f"an outcome was refused, and so was an ordinary row: {why[1]}")
         return [_parked(good[0][0], *why)]
 
-    def _fault(self, outcomes: list[Outcome]) -> tuple[str, str] | None:
+    def _fault(self, outcomes: list[Outcome | Hold]) -> tuple[str, str] | None:
         """Write these together. What is wrong with at least one of them: a reason and a detail; or nothing."""
         try:
-            self._store.record(outcomes)
+            self._store.record(
+                [outcome for outcome in outcomes if isinstance(outcome, Outcome)],
+                [outcome for outcome in outcomes if isinstance(outcome, Hold)],
+            )
         except PoisonRow as error:
             return "refused by PostgreSQL", str(error)
         except Exception as error:
@@ -76,6 +78,10 @@ class Recorder:
             # MUTT's own error about one outcome: its neighbours don't pay for it.
             return "recording failed", traceback.format_exc(limit=-5)[-2000:]
         return None
+
+
+def _waits(outcome: Outcome | Hold) -> bool:
+    return isinstance(outcome, Outcome) and outcome.status is Status.WAITING
 
 
 def _parked(entry: Entry, reason: str, detail: str) -> Move:

@@ -17,6 +17,7 @@ from mutt.entry import Entry, Follow, Kind, Move, flat, park
 from mutt.errors import StoreDown
 from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.ports import Key, StoredRow
+from mutt.rules.noise import Limits
 from mutt.rules.rule import Verdict
 
 
@@ -32,6 +33,9 @@ class Result:
     leads: dict[UUID, Sequence[Alert]] = field(
         default_factory=dict
     )  #: the raises that wait and may not stand yet, by their clear's id
+    limits: dict[UUID, Limits] = field(default_factory=dict)  #: what may hold them back, by alert id
+    #: The raises that wait and that a clear ends, by the clear's id, where Moog got none that it ends.
+    ends: dict[UUID, Sequence[Alert]] = field(default_factory=dict)
     strangers: Counter[Kind] = field(default_factory=Counter)  #: unhandled events
     letters: list[Follow] = field(default_factory=list)
     left: bool = False  #: for a newer worker: it is not settled

@@ -14,8 +14,10 @@ from mutt.errors import RuleError
 from mutt.event import SEVERITY_NAMES
 from mutt.rules.evaluate import check_matchable
 from mutt.rules.gaps import check_gaps
+from mutt.rules.golden import check_examples
+from mutt.rules.hosts import check_host_pattern
 from mutt.rules.oid import normal
-from mutt.rules.rule import Example, Handling, MatchType, Rule
+from mutt.rules.rule import Example, Handling, MatchType, Rule, StormPolicy
 
 NAME_MAX = 255
 TEXT_MAX = 4096
@@ -74,27 +76,65 @@ def check_rule(data: Mapping[str, Any], *, rule_id: int = 0) -> Rule:
     Blanks around a value and dots around an OID are dropped, numbers may be text, severities names; the blanks of
     ``match_string`` are the rule's own. An absent field has its default; the name's is what the rule looks for.
     ``id`` in ``data`` is ignored. What only makes every event dear is refused of an active rule: one that stands
-    from earlier can be switched off. Raises :class:`RuleError` with the field and the remedy.
+    from earlier can be switched off. The rule's own examples must hold, also of a rule that is off: it could be
+    switched on. Raises :class:`RuleError` with the field and the remedy.
     """
-    values: dict[str, Any] = {}
-    for field, given in data.items():
-        if field == "id":
-            continue
-        if field not in _READERS:
-            raise RuleError(str(field), _unknown(str(field), _READERS))
-        if given not in _EMPTY or field not in _MAY_BE_EMPTY:
-            values[field] = _READERS[field](field, given)
+    values = _values(data, _READERS, "rule")
     rule = _told_apart(Rule(id=rule_id, **{"name": "", **values}))
     _both(rule, "threshold_count", "threshold_window")
     _both(rule, "flap_count", "flap_window")
     check_matchable(rule)
     if rule.is_active and rule.match_type is MatchType.REGEX:
         check_gaps(rule.match_string)
+    check_examples(rule)
     return (
         rule
         if rule.name
         else msgspec.structs.replace(rule, name=(rule.match_string or rule.trap_oid or "")[:NAME_MAX])
     )
+
+
+def check_storm(data: Mapping[str, Any], *, policy_id: int = 0) -> StormPolicy:
+    """The storm policy that ``data`` describes, as :func:`check_rule` reads a rule. Raises :class:`RuleError`."""
+    values = _values(data, _OF_STORM, "storm policy")
+    for field in ("name", "group_by", "alert_count", "alert_window"):
+        if not values.get(field):
+            raise RuleError(field, "is empty; a storm policy needs one")
+    policy = StormPolicy(id=policy_id, **values)
+    if policy.hostname:
+        check_host_pattern(policy.hostname)
+    return policy
+
+
+def check_hostname(given: Any, field: str = "hostname") -> str:
+    """The name, glob or network that ``given`` is. Raises :class:`RuleError`."""
+    name: str = _text(NAME_MAX)(field, given)
+    if not name:
+        raise RuleError(
+            field, "is empty; write a name, a glob such as lab-*, or a network such as 10.9.0.0/16"
+        )
+    check_host_pattern(name, field)
+    return name
+
+
+def check_team(field: str, given: Any) -> str:
+    """The name of a team. Raises :class:`RuleError`."""
+    team: str = _text(NAME_MAX)(field, given)
+    if not team:
+        raise RuleError(field, "is blank; name a team")
+    return team
+
+
+def _values(data: Mapping[str, Any], readers: Mapping[str, Reader], what: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field, given in data.items():
+        if field == "id":
+            continue
+        if field not in readers:
+            raise RuleError(str(field), _unknown(str(field), readers, what))
+        if given not in _EMPTY or field not in _MAY_BE_EMPTY:
+            values[field] = readers[field](field, given)
+    return values
 
 
 def _told_apart(rule: Rule) -> Rule:
@@ -141,13 +181,6 @@ def _text(limit: int, *, strip: bool = True) -> Reader:
 
 def _scope(field: str, given: Any) -> str | None:
     return _text(NAME_MAX)(field, given) or None
-
-
-def _team(field: str, given: Any) -> str:
-    team: str = _text(NAME_MAX)(field, given)
-    if not team:
-        raise RuleError(field, "is blank; name a team")
-    return team
 
 
 def _word(words: type[_Word]) -> Reader:
@@ -236,9 +269,9 @@ def _example(field: str, given: Any) -> Example:
     return example
 
 
-def _unknown(field: str, known: Mapping[str, Any]) -> str:
+def _unknown(field: str, known: Mapping[str, Any], what: str) -> str:
     near = difflib.get_close_matches(field, known, n=1)
-    return "is no field of a rule; " + (
+    return f"is no field of a {what}; " + (
         f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
     )
 
@@ -258,7 +291,7 @@ _READERS: dict[str, Reader] = {
     "priority": _whole(-_PRIORITY_LIMIT, _PRIORITY_LIMIT),
     "prod_handling": _word(Handling),
     "dev_handling": _word(Handling),
-    "team_assignment": _team,
+    "team_assignment": check_team,
     "moog_severity": _whole(0, 5),
     "is_active": read_flag,
     "dedup_window": _whole(1, WINDOW_MAX),
@@ -267,6 +300,28 @@ _READERS: dict[str, Reader] = {
     "flap_count": _whole(2, COUNT_MAX),
     "flap_window": _whole(1, WINDOW_MAX),
     "examples": _examples,
+}
+
+#: What a storm is counted by.
+STORM_KEYS = ("host", "rule", "team", "source")
+
+
+def _group_by(field: str, given: Any) -> str:
+    key: str = _text(NAME_MAX)(field, given)
+    tag = key.removeprefix("tags.") if key.startswith("tags.") else ""
+    if key not in STORM_KEYS and not tag:
+        raise RuleError(field, f"{key[:60]!r} is none of {', '.join(STORM_KEYS)} or tags.NAME")
+    return key
+
+
+#: How each field of a storm policy is read.
+_OF_STORM: dict[str, Reader] = {
+    "name": _text(NAME_MAX),
+    "group_by": _group_by,
+    "alert_count": _whole(2, _PRIORITY_LIMIT),
+    "alert_window": _whole(1, WINDOW_MAX),
+    "hostname": _scope,
+    "is_active": read_flag,
 }
 
 #: How each field of an example is read.

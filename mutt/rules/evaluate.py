@@ -158,8 +158,8 @@ class Ruleset:
     def candidates(self, event: Event) -> list[int]:
         """The ranks of all rules whose text or OID matches, the first to decide first."""
         found = self._message.match(event.message)
-        for text_of, matcher in self._fields:
-            text = text_of(event)
+        for read, matcher in self._fields:
+            text = read(event)
             if text is not None:
                 found += matcher.match(text)
         if event.trap_oid is not None:
@@ -236,7 +236,7 @@ def _meta(event: Event, host: Host) -> Verdict:
         forward=True,
         environment=host.environment,
         team=event.team or host.team,
-        moog_severity=META_SEVERITY,
+        moog_severity=META_SEVERITY if event.severity is None else MOOG_SEVERITY[event.severity],
         why="raised by MUTT itself; no rule is asked",
         template=event.template,
     )
@@ -273,10 +273,11 @@ def _matchers(ranked: list[Rule]) -> tuple[Matcher, list[tuple[TextOf, Matcher]]
         if rule.match_type is not MatchType.OID_PREFIX:
             by_field.setdefault(rule.field, []).append((rank, expression(rule.match_type, rule.match_string)))
     message = Matcher(by_field.pop("message"))
-    return message, [(_text_of(field), Matcher(patterns)) for field, patterns in by_field.items()]
+    return message, [(text_of(field), Matcher(patterns)) for field, patterns in by_field.items()]
 
 
-def _text_of(field: str) -> TextOf:
+def text_of(field: str) -> TextOf:
+    """What finds the text of ``field`` in an event; None where the event has none."""
     if not field.startswith("tags."):
         return attrgetter(field)
     name = field.removeprefix("tags.")

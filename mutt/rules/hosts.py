@@ -104,6 +104,17 @@ def _readable(glob: str) -> bool:
     return True
 
 
+#: What a pattern can be.
+KINDS = ("name", "glob", "network")
+
+
+def kind_of(pattern: str) -> str:
+    """Which of KINDS a pattern is."""
+    if _network(pattern) is not None:
+        return "network"
+    return "glob" if _is_glob(pattern) else "name"
+
+
 def _network(pattern: str) -> Network | None:
     try:
         return ip_network(pattern.strip(), strict=False)

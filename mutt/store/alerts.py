@@ -14,7 +14,9 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
+    DateTime,
     Row,
+    Text,
     Uuid,
     and_,
     case,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as into
 
-from mutt.alert import Alert, Outcome, Status
+from mutt.alert import RELEASED, Alert, Hold, Outcome, Status
 from mutt.event import Event, State
 from mutt.store.audit import Key, key_table
 from mutt.store.copying import Copy
@@ -95,14 +97,16 @@ def newest_open(conn: Connection, hostname: str, clear_key: str, before: datetim
     return None if found is None else _alert(found)
 
 
-def mark_cleared(conn: Connection, alert_id: UUID, by: UUID) -> None:
-    """Alert ``by`` ends ``alert_id``, and all older open ones of the same pair."""
+def mark_cleared(conn: Connection, alert_id: UUID, by: UUID) -> list[tuple[Alert, Status]]:
+    """Alert ``by`` ends ``alert_id``, and all older open ones of the same pair: these, the oldest first."""
     ended = (
         select(_row.hostname, _row.clear_key, _row.received_at).where(_row.alert_id == alert_id).subquery()
     )
     older = _row.received_at <= ended.c.received_at
     same = _open(ended.c.hostname, ended.c.clear_key)
-    conn.execute(update(alerts).where(*same, older).values(cleared_by=by))
+    marked = update(alerts).where(*same, older).values(cleared_by=by).returning(_row.status, *_columns)
+    found = [(_alert(values), Status(status)) for status, *values in conn.execute(marked)]
+    return sorted(found, key=lambda one: (one[0].received_at, one[0].alert_id))
 
 
 def _open(hostname: Any, clear_key: Any) -> tuple[Any, ...]:
@@ -189,6 +193,84 @@ def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
         _last_words(outcomes), key=lambda outcome: (outcome.alert.received_at, outcome.alert.alert_id)
     )
     conn.execute(statement, [_outcome_row(outcome) for outcome in ordered])
+
+
+def record_held(conn: Connection, holds: Sequence[Hold]) -> None:
+    """Write which alerts were kept from Moog, and why: of those that still wait, and were not released since."""
+    reasons = {hold.alert_id: hold for hold in holds}
+    waiting = (
+        select(_row.alert_id)
+        .where(
+            _row.alert_id == func.any_(cast(list(reasons), ARRAY(Uuid))),
+            _row.status == Status.WAITING.value,
+            _row.held != RELEASED,
+        )
+        .order_by(_row.received_at, _row.alert_id)  # as the sweep locks them
+        .with_for_update()
+    )
+    found = [reasons[alert_id] for (alert_id,) in conn.execute(waiting)]
+    if not found:
+        return
+    told = (
+        func.unnest(
+            cast([hold.alert_id for hold in found], ARRAY(Uuid)),
+            cast([hold.reason for hold in found], ARRAY(Text)),
+            cast([hold.at for hold in found], ARRAY(DateTime(timezone=True))),
+        )
+        .table_valued("alert_id", "reason", "at", name="told")
+        .render_derived()
+    )
+    values = {"status": Status.CANCELLED.value, "reason": told.c.reason, "updated_at": told.c.at}
+    conn.execute(update(alerts).where(_row.alert_id == told.c.alert_id).values(values))
+
+
+def release(
+    conn: Connection, reason: str, *, alert_ids: Sequence[UUID] | None = None, limit: int = 500
+) -> list[Alert]:
+    """Have alerts that were held for ``reason`` wait again, the oldest first, if nothing has cleared them since.
+
+    Of all, or of ``alert_ids``; ``limit`` at a time. Commit, then give them to ``Lanes.release_held``: should that not
+    happen, the sweep brings them in. An alert whose note of having been held is not written yet (seconds) is not
+    found: ask until none is left, and once more later.
+    """
+    chosen = (
+        select(_row.alert_id)
+        .where(
+            # Spelled as the index ix_alerts_held spells it.
+            _row.status == Status.CANCELLED.value,
+            _row.reason == reason,
+            _row.cleared_by.is_(None),
+            _row.state == State.RAISE.value,
+        )
+        .order_by(_row.received_at, _row.alert_id)
+        .limit(limit)
+        .with_for_update()
+    )
+    if alert_ids is not None:
+        chosen = chosen.where(_row.alert_id == func.any_(cast(list(alert_ids), ARRAY(Uuid))))
+    ids = list(conn.execute(chosen).scalars())
+    values = {"status": Status.WAITING.value, "held": RELEASED, "reason": "", "updated_at": func.now()}
+    changed = update(alerts).where(_row.alert_id == func.any_(cast(ids, ARRAY(Uuid)))).values(values)
+    released = [_alert(found) for found in conn.execute(changed.returning(*_columns))]
+    return sorted(released, key=lambda alert: (alert.received_at, alert.alert_id))
+
+
+def release_one(conn: Connection, reason: str, alert_id: UUID) -> tuple[bool, Alert | None]:
+    """Have one alert that was held for ``reason`` wait again: is its row so far, and what is to be placed, if it is.
+
+    Of one that was released and not placed, or that nobody needs any more, the row is so far, too.
+    """
+    found = release(conn, reason, alert_ids=[alert_id])
+    if found:
+        return True, found[0]
+    row = conn.execute(select(_row.status, *_columns).where(_row.alert_id == alert_id)).first()
+    if row is None:
+        return True, None
+    status, *values = row
+    alert = _alert(values)
+    if status != Status.WAITING.value:
+        return True, None
+    return (True, alert) if alert.held == RELEASED else (False, None)
 
 
 def _no_relapse(new: Any) -> Any:

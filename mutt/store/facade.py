@@ -10,21 +10,27 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mutt.alert import Alert, Outcome, Status
+from mutt.alert import Alert, Hold, Outcome, Status
 from mutt.errors import MuttError, NoRuleset, StoreDown
 from mutt.event import Event
 from mutt.rules.evaluate import Judged, Ruleset
+from mutt.rules.noise import FLAPPING
+from mutt.rules.shadow import Draft, Seen
 from mutt.store import alerts, audit
 from mutt.store.audit import Key, Stored
 from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
+from mutt.store.shadowbook import ShadowBook
+
+#: Alerts of which Moog has not heard, or perhaps not. What was parked may have reached it.
+_UNSENT = (Status.WAITING, Status.CANCELLED)
 
 
 class Evaluation:
-    """One transaction of evaluate, on one connection."""
+    """One transaction of evaluate, on one connection. Without a ``shadowbook`` no draft is asked."""
 
-    def __init__(self, conn: Connection, rulebook: Rulebook) -> None:
-        self._conn, self._rulebook = conn, rulebook
+    def __init__(self, conn: Connection, rulebook: Rulebook, shadowbook: ShadowBook | None = None) -> None:
+        self._conn, self._rulebook, self._shadowbook = conn, rulebook, shadowbook
 
     def ruleset(self) -> Ruleset:
         """Raises NoRuleset for whatever is wrong with the rules: no event is at fault for it."""
@@ -70,34 +76,62 @@ class Evaluation:
         ruleset_version: int,
         new: Sequence[Alert],
         cleared: Sequence[tuple[UUID, UUID]],
-    ) -> None:
-        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line."""
+    ) -> Mapping[UUID, Sequence[Alert]]:
+        """Audit rows (in the order given), alerts, which clear ended which, and the ledger's line.
+
+        By clear: the raises that it ends and that wait; not named is one of whose raises Moog may have got one.
+        """
         if not rows:
-            return
+            return {}
         audit.copy_judged(self._conn, rows, ruleset_version)
         alerts.insert(self._conn, new)
+        unsent: dict[UUID, list[Alert]] = {}
         for raised, by in cleared:
-            alerts.mark_cleared(self._conn, raised, by)
+            ended = alerts.mark_cleared(self._conn, raised, by)
+            if all(status in _UNSENT for _, status in ended):
+                unsent[by] = [alert for alert, status in ended if status is Status.WAITING]
         audit.write_ledger(self._conn, len(rows), len(new))
+        return unsent
+
+    def draft(self, live: Ruleset) -> Draft | None:
+        return self._shadowbook.draft(self._conn, live) if self._shadowbook else None
+
+    def note_draft(self, draft: Draft, seen: Seen) -> None:
+        if self._shadowbook:
+            self._shadowbook.note(self._conn, draft, seen)
+
+    def stop_draft(self, draft: Draft, why: str) -> None:
+        if self._shadowbook:
+            self._shadowbook.stop(draft.shadow_id, why)
 
 
 class AuditStore:
     """PostgreSQL behind the pipeline. Raises StoreDown, PoisonRow, AlreadyStored, NoRuleset."""
 
-    def __init__(self, engine: Engine, rulebook: Rulebook) -> None:
-        self.engine, self._rulebook = engine, rulebook
+    def __init__(self, engine: Engine, rulebook: Rulebook, shadowbook: ShadowBook | None = None) -> None:
+        self.engine, self._rulebook, self._shadowbook = engine, rulebook, shadowbook
 
     @contextmanager
     def transaction(self) -> Iterator[Evaluation]:
         with transaction(self.engine) as conn:
-            yield Evaluation(conn, self._rulebook)
+            yield Evaluation(conn, self._rulebook, self._shadowbook)
 
     def control_row(self) -> bool:
         return audit.control_row(self.engine)
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
+    def record(self, outcomes: Sequence[Outcome], holds: Sequence[Hold] = ()) -> None:
+        # Apart: each locks rows in the sweep's order.
+        if outcomes:
+            with transaction(self.engine) as conn:
+                alerts.record(conn, outcomes)
+        if holds:
+            with transaction(self.engine) as conn:
+                alerts.record_held(conn, holds)
+
+    def release_flapping(self, alert_id: UUID) -> tuple[bool, Alert | None]:
+        """Have this alert wait again: may it (else its being held is not written yet), and what is to be placed."""
         with transaction(self.engine) as conn:
-            alerts.record(conn, outcomes)
+            return alerts.release_one(conn, FLAPPING, alert_id)
 
     @contextmanager
     def waiting(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Required, TypedDict
+from typing import Any, Required, TypedDict, Unpack
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from mutt.rules.change import Change
 from mutt.store.tables import config_audit_log, ruleset_version
 
 
@@ -51,6 +52,26 @@ def note(
     }
     noted = conn.execute(insert(config_audit_log).values(values).returning(config_audit_log.c.id))
     return int(noted.scalar_one())
+
+
+def note_all(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> None:
+    """Record many changes, in the transaction that makes them and after they are made."""
+    if not changes:
+        return
+    version = conn.execute(select(ruleset_version.c.version)).scalar_one_or_none()
+    rows = [
+        {
+            "operation": change.operation,
+            "table_name": change.table,
+            "record_id": change.record_id,
+            "before": change.before,
+            "after": change.after,
+            "ruleset_version": version,
+            **said,
+        }
+        for change in changes
+    ]
+    conn.execute(insert(config_audit_log), rows)
 
 
 def add(conn: Connection, note_id: int, counts: Mapping[str, int]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, func, select, text
+from sqlalchemy import Connection, Engine, Row, Select, func, literal, select, text, tuple_
 
 from mutt.store.engine import transaction
 from mutt.store.patience import allow
-from mutt.store.tables import alert_rules, alerts, config_audit_log, device_teams, event_audit_log
+from mutt.store.tables import alerts, config_audit_log, device_teams, event_audit_log
 
 #: Seconds that one question may take.
 PATIENCE = 5
@@ -20,27 +21,82 @@ PATIENCE = 5
 #: How far back the audit is searched when nothing narrows the search: its table has no index on the time alone.
 DEFAULT_SPAN = timedelta(minutes=15)
 
-#: The earliest end that still has such a span before it: dates begin with the year 1.
-_EARLIEST = datetime.min.replace(tzinfo=UTC) + DEFAULT_SPAN
+#: Dates begin with the year 1.
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 #: Characters of a text that a list shows.
 TEXT_SHOWN = 1000
 
 
-class AuditSearch(msgspec.Struct, frozen=True, kw_only=True):
-    """Which audit rows are wanted. Empty: any. ``since`` and ``until`` are aware, both included."""
+#: How far back alerts are searched by what no index leads to.
+ALERTS_SPAN = timedelta(days=7)
+
+
+class Key(NamedTuple):
+    """Where a page of a list ends: the time and the id of its last row."""
+
+    at: datetime
+    id: UUID
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a list, the newest first: all times aware, both ends included; a page before or after a row."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    before: Key | None = None  #: the next older rows
+    after: Key | None = None  #: the next newer rows
+    limit: int = 100
+
+
+class AuditSearch(Span, frozen=True, kw_only=True):
+    """Which audit rows are wanted. Empty: any."""
 
     hostname: str = ""
     rule_id: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    limit: int = 100
+    handling: str = ""
+    severity: int | None = None  #: this one and all that are worse
+    source: str = ""
+    text: str = ""  #: in the message, ignoring case
 
     def narrowed(self, now: datetime) -> AuditSearch:
-        """The same with a beginning, where neither host nor rule leads to the rows by an index."""
-        if self.hostname or self.rule_id is not None or self.since is not None:
+        """The same with a beginning, where no index leads to the rows: that of a host's or of a rule's does."""
+        by_index = self.hostname or self.rule_id is not None
+        read_all = self.handling or self.severity is not None or self.source or self.text
+        if self.since is not None or (by_index and not read_all):
             return self
-        return msgspec.structs.replace(self, since=max(self.until or now, _EARLIEST) - DEFAULT_SPAN)
+        return msgspec.structs.replace(self, since=_back(self, now, DEFAULT_SPAN))
+
+
+class AlertSearch(Span, frozen=True, kw_only=True):
+    """Which alerts are wanted. Empty: any."""
+
+    status: str = ""
+    held: str = ""  #: what held it back: the first word of its reason, as in ``maintenance:3``
+    hostname: str = ""
+    lane: str = ""
+    rule_id: int | None = None
+    team: str = ""
+
+    def narrowed(self, now: datetime) -> AlertSearch:
+        """The same with a beginning, where no index leads to the rows: that of those that wait does."""
+        wanted = self.held or self.hostname or self.lane or self.rule_id is not None or self.team
+        if self.since is not None or (not wanted and self.status in ("", "waiting")):
+            return self
+        return msgspec.structs.replace(self, since=_back(self, now, ALERTS_SPAN))
+
+
+def _back(asked: Span, now: datetime, span: timedelta) -> datetime:
+    end = asked.until or (asked.before.at if asked.before else now)
+    return max(end, _EARLIEST + span) - span
+
+
+class Rows(NamedTuple):
+    """A page of a list, the newest first, and whether there are others on either side."""
+
+    rows: Sequence[Row[Any]]
+    older: bool
+    newer: bool
 
 
 @contextlib.contextmanager
@@ -52,61 +108,100 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield conn
 
 
-def search_audit(conn: Connection, asked: AuditSearch) -> Sequence[Row[Any]]:
-    """Audit rows, the newest first, without their raw text."""
+def search_audit(conn: Connection, asked: AuditSearch) -> Rows:
+    """Audit rows, without their raw text."""
     at = event_audit_log.c
     columns = [at[name] for name in ("event_id", "received_at", "hostname", "severity", "source", "handling")]
     columns += [at[name] for name in ("team", "matched_rule_id", "ruleset_version", "correlation_id")]
     query: Select[Any] = select(*columns, func.left(at.message, TEXT_SHOWN).label("message"))
-    if asked.hostname:
-        query = query.where(at.hostname == asked.hostname)
+    wanted = {"hostname": asked.hostname, "handling": asked.handling, "source": asked.source}
+    query = query.where(*(at[name] == value for name, value in wanted.items() if value))
     if asked.rule_id is not None:
         query = query.where(at.matched_rule_id == asked.rule_id)
-    query = _between(query, at.received_at, asked.since, asked.until)
-    return conn.execute(query.order_by(at.received_at.desc()).limit(asked.limit)).all()
+    if asked.severity is not None:
+        query = query.where(at.severity <= asked.severity)
+    if asked.text:
+        query = query.where(at.message.icontains(asked.text, autoescape=True))
+    return _page(conn, query, at.received_at, at.event_id, asked)
 
 
-def _between(query: Select[Any], column: Any, since: datetime | None, until: datetime | None) -> Select[Any]:
-    if since is not None:
-        query = query.where(column >= since)
-    return query if until is None else query.where(column <= until)
+def _page(conn: Connection, query: Select[Any], time: Any, id_: Any, asked: Span) -> Rows:
+    """The rows of a page: from its edge on, and one more, which says whether there are others."""
+    if asked.since is not None:
+        query = query.where(time >= asked.since)
+    if asked.until is not None:
+        query = query.where(time <= asked.until)
+    if asked.after is not None:
+        # The time for itself, too: by it months are left out.
+        query = query.where(time >= asked.after.at, tuple_(time, id_) > tuple_(*map(literal, asked.after)))
+        found = list(conn.execute(query.order_by(time, id_).limit(asked.limit + 1)))
+        more = len(found) > asked.limit
+        return Rows(found[: asked.limit][::-1], older=True, newer=more)
+    if asked.before is not None:
+        query = query.where(time <= asked.before.at, tuple_(time, id_) < tuple_(*map(literal, asked.before)))
+    found = list(conn.execute(query.order_by(time.desc(), id_.desc()).limit(asked.limit + 1)))
+    return Rows(found[: asked.limit], older=len(found) > asked.limit, newer=asked.before is not None)
 
 
-def newest_alerts(
-    conn: Connection, *, status: str = "", hostname: str = "", limit: int = 100
-) -> Sequence[Row[Any]]:
-    """Alerts and what became of them, the newest first."""
+def search_alerts(conn: Connection, asked: AlertSearch) -> Rows:
+    """Alerts and what became of them."""
     at = alerts.c
-    columns = [at[name] for name in ("alert_id", "received_at", "hostname", "rule_id", "team", "lane")]
-    columns += [
-        at[name] for name in ("severity", "state", "status", "attempts", "delivered_at", "moog_status")
-    ]
+    columns = [at[name] for name in ("alert_id", "event_id", "received_at", "hostname", "rule_id", "team")]
+    columns += [at[name] for name in ("lane", "severity", "state", "status", "attempts", "delivered_at")]
     shown = [func.left(at[name], TEXT_SHOWN).label(name) for name in ("description", "reason")]
-    query = select(*columns, *shown)
-    if status:
-        query = query.where(at.status == status)
-    if hostname:
-        query = query.where(at.hostname == hostname)
-    return conn.execute(query.order_by(at.received_at.desc()).limit(limit)).all()
+    query: Select[Any] = select(*columns, at.moog_status, *shown)
+    wanted = {"status": asked.status, "hostname": asked.hostname, "lane": asked.lane, "team": asked.team}
+    query = query.where(*(at[name] == value for name, value in wanted.items() if value))
+    if asked.rule_id is not None:
+        query = query.where(at.rule_id == asked.rule_id)
+    if asked.held:
+        query = query.where(at.status == "cancelled", func.split_part(at.reason, ":", 1) == asked.held)
+    return _page(conn, query, at.received_at, at.alert_id, asked)
 
 
 def newest_changes(
-    conn: Connection, *, table: str = "", record: str = "", limit: int = 100
+    conn: Connection,
+    *,
+    table: str = "",
+    record: str = "",
+    who: str = "",
+    operation: str = "",
+    correlation_id: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> Sequence[Row[Any]]:
-    """Changes of the configuration, the newest first."""
+    """Changes of the configuration, the newest first; ``before`` is the id of the change that a page ended with."""
     at = config_audit_log.c
-    query = select(config_audit_log)
-    if table:
-        query = query.where(at.table_name == table)
-    if record:
-        query = query.where(at.record_id == record)
-    return conn.execute(query.order_by(at.at.desc(), at.id.desc()).limit(limit)).all()
+    wanted = {"table_name": table, "record_id": record, "operation": operation}
+    wanted |= {"correlation_id": correlation_id, "changed_by": who}
+    query = select(config_audit_log).where(*(at[name] == value for name, value in wanted.items() if value))
+    if since is not None:
+        query = query.where(at.at >= since)
+    if until is not None:
+        query = query.where(at.at <= until)
+    if before is not None:
+        query = query.where(at.id < before)
+    return conn.execute(query.order_by(at.id.desc()).limit(limit)).all()
 
 
-def rule_changed_at(conn: Connection, rule_id: int, *, lock: bool = False) -> datetime | None:
-    """When a rule was last changed; None: there is none. ``lock`` keeps it so until the transaction ends."""
-    query = select(alert_rules.c.updated_at).where(alert_rules.c.id == rule_id)
-    return conn.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+def change(conn: Connection, note_id: int) -> Row[Any] | None:
+    """One change of the configuration."""
+    return conn.execute(select(config_audit_log).where(config_audit_log.c.id == note_id)).first()
+
+
+def undone(conn: Connection, note_ids: Sequence[int]) -> dict[int, int]:
+    """Which of these changes were taken back: their ids, with that of the change that did it."""
+    at = config_audit_log.c
+    found = conn.execute(select(at.undoes, at.id).where(at.undoes.in_(note_ids)).order_by(at.id))
+    return {row.undoes: row.id for row in found}
+
+
+def changed_tables(conn: Connection) -> Sequence[str]:
+    """The tables that the history speaks of."""
+    query = select(config_audit_log.c.table_name).distinct().order_by(config_audit_log.c.table_name)
+    return conn.execute(query).scalars().all()
 
 
 def team_of(conn: Connection, hostname: str, *, lock: bool = False) -> str | None:

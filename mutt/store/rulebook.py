@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -18,10 +18,11 @@ import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.errors import NoRuleset, RuleError
+from mutt.errors import ManyRefused, NoRuleset, RuleError
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
+from mutt.rules.shadow import DraftChange, drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import history
 from mutt.store.history import Said
@@ -29,16 +30,24 @@ from mutt.store.tables import alert_rules, development_hosts, device_teams, rule
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def _tags_as_text() -> Label[Any]:
-    # psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
-    # Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
-    tag = func.jsonb_each_text(alert_rules.c.tags).table_valued("key", "value")
+
+def tags_as_text(tags: Any) -> Label[Any]:
+    """The tags of a rule as texts, from a JSON column.
+
+    psql may write {"site": 1}; an event's tags are texts, so the rule means "1". Nothing else in a row can be what
+    Rule does not hold: the columns' types and CHECKs see to that, and one odd row must not hide its neighbours.
+    """
+    tag = func.jsonb_each_text(tags).table_valued("key", "value")
     texts = func.jsonb_object_agg(tag.c.key, func.coalesce(tag.c.value, "null"), type_=JSONB)
     return select(func.coalesce(texts, text("'{}'::jsonb"), type_=JSONB)).scalar_subquery().label("tags")
 
 
-_columns = [_tags_as_text() if name == "tags" else alert_rules.c[name] for name in Rule.__struct_fields__]
+_columns = [
+    tags_as_text(alert_rules.c.tags) if name == "tags" else alert_rules.c[name]
+    for name in Rule.__struct_fields__
+]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
 _ATTEMPTS = 5
 
@@ -52,6 +61,7 @@ LATE = 2.0
 #: Seconds after which the thread that compiles gives way: with Python's 5 ms the work, which waits for a server every
 #: millisecond, would wait for it each time.
 YIELD = 0.0005
+_USUAL = sys.getswitchinterval()  # not asked when a thread begins: another may be at it
 
 
 class HasRules(Protocol):
@@ -117,7 +127,7 @@ class Rulebook:
         with self._lock:
             if self._ruleset is not good or time.monotonic() - self._seen >= LATE:
                 return None
-            beside = self._beside = self._beside or _in_a_thread(partial(self._load, self._opens))
+            beside = self._beside = self._beside or in_a_thread(partial(self._load, self._opens))
             if not beside.done():
                 return good
             self._beside = None
@@ -132,18 +142,18 @@ class Rulebook:
         return found.compile(self._default_team)  # others need the connection more
 
 
-def _in_a_thread(work: Callable[[], Ruleset]) -> Future[Ruleset]:
-    made: Future[Ruleset] = Future()
+def in_a_thread(work: Callable[[], T]) -> Future[T]:
+    """Do ``work`` beside the others, and give way to them."""
+    made: Future[T] = Future()
 
     def run() -> None:
-        usual = sys.getswitchinterval()
         sys.setswitchinterval(YIELD)
         try:
             made.set_result(work())
         except Exception as error:  # noqa: BLE001 whoever asks has to deal with it
             made.set_exception(error)
         finally:
-            sys.setswitchinterval(usual)
+            sys.setswitchinterval(_USUAL)
 
     # A daemon: an end of the process need not wait for it.
     threading.Thread(target=run, name="rules", daemon=True).start()
@@ -208,6 +218,12 @@ def _read(conn: Connection) -> _Read:
     raise NoRuleset("the rules change faster than they can be read")
 
 
+def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+    """The rules as they would be with these changes; compile them where no connection is held."""
+    read = _read(conn)
+    return read._replace(rules=drafted(read.rules, changes))
+
+
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
@@ -238,6 +254,12 @@ def get_rule(conn: Connection, rule_id: int) -> Rule | None:
     return None if row is None else _rule(row)
 
 
+def get_rules(conn: Connection, rule_ids: Iterable[int]) -> dict[int, Rule]:
+    """Those of these rules that there are."""
+    query = select(*_columns).where(alert_rules.c.id.in_(list(rule_ids)))
+    return {rule.id: rule for rule in map(_rule, conn.execute(query))}
+
+
 def save_rule(
     conn: Connection,
     data: Mapping[str, Any],
@@ -254,6 +276,28 @@ def save_rule(
     if _looks_for_more(before, after):
         check_compiles(conn)
     return after
+
+
+def save_rules(
+    conn: Connection, items: Iterable[tuple[int | None, Mapping[str, Any]]], **said: Unpack[Said]
+) -> list[Rule]:
+    """Save many, each as :func:`save_rule` does (None: a new one); the rules that then stand are compiled once.
+
+    Raises :class:`ManyRefused` with what is wrong of each: none of them may then be committed.
+    """
+    saved, refused = [], {}
+    for index, (rule_id, data) in enumerate(items):
+        try:
+            saved.append(_save(conn, data, rule_id, said))
+        except RuleError as error:
+            refused[index] = error
+        except LookupError:
+            refused[index] = RuleError("id", f"there is no rule {rule_id}; leave it empty to make a new one")
+    if refused:
+        raise ManyRefused(refused)
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+    return [after for _, after in saved]
 
 
 def check_compiles(conn: Connection, field: str = "match_string") -> None:
@@ -358,8 +402,27 @@ def import_rules(
     return [after for _, after in saved]
 
 
-def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
-    row = conn.execute(insert(alert_rules).values(_fields(rule)).returning(*_columns)).one()
+def make_changes(conn: Connection, changes: Iterable[DraftChange], **said: Unpack[Said]) -> None:
+    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
+
+    At the end the rules that then stand are compiled together, once.
+    """
+    saved: list[tuple[Rule | None, Rule]] = []
+    for change in changes:
+        if change.after is None:
+            delete_rule(conn, change.rule_id, **said)
+        elif change.before is None:
+            new = check_rule(_fields(change.after), rule_id=change.rule_id)
+            saved.append((None, _create(conn, new, said, keep_id=True)))
+        else:
+            saved.append(_save(conn, _fields(change.after), change.rule_id, said))
+    if any(_looks_for_more(before, after) for before, after in saved):
+        check_compiles(conn)
+
+
+def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
+    values = _fields(rule) | ({"id": rule.id} if keep_id else {})
+    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,
@@ -380,9 +443,12 @@ def _locked(conn: Connection, rule_id: int) -> Rule:
 
 
 def _rule(row: Row[Any]) -> Rule:
-    values = dict(zip(Rule.__struct_fields__, row, strict=True))
-    values["examples"] = _examples(values["examples"])
-    return msgspec.convert(values, Rule)
+    return rule_of(dict(zip(Rule.__struct_fields__, row, strict=True)))
+
+
+def rule_of(row: Mapping[str, Any]) -> Rule:
+    """The rule that a row's values describe; what a rule has no field for is left out."""
+    return msgspec.convert({**row, "examples": _examples(row.get("examples"))}, Rule)
 
 
 def _examples(kept: Any) -> list[Example]:

@@ -27,6 +27,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from mutt.alert import LANES, Status
 from mutt.event import State
 from mutt.rules.rule import Handling, MatchType
+from mutt.rules.shadow import Kind
+from mutt.rules.shadow import Status as ShadowStatus
 
 metadata = MetaData(
     naming_convention={
@@ -111,6 +113,7 @@ alerts = Table(
     Column("clear_key", Text),
     Column("raw", Text, nullable=False),
     Column("cause", Uuid),
+    Column("held", Text, nullable=False, server_default=""),  #: by the verdict; see alert.Alert
     Column("status", Text, nullable=False, server_default=Status.WAITING.value),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created_at", _instant, nullable=False, server_default=_now),
@@ -140,6 +143,7 @@ alerts = Table(
         "cleared_by",
         postgresql_where=text("cleared_by IS NOT NULL AND status = 'waiting'"),
     ),
+    Index("ix_alerts_held", "reason", "received_at", postgresql_where=text("status = 'cancelled'")),
 )
 
 #: The clears of a day: a raise that is older and evaluated later finds here what ended it.
@@ -287,6 +291,53 @@ rule_revisions = Table(
         postgresql_where=text("until_version IS NULL"),
     ),
     Index(None, "table_name", "record_id", "since_version"),
+)
+
+#: Drafts of the rules that run, or ran, beside those in force.
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    Column("base_version", Integer, nullable=False),  #: the ruleset that it was drafted on
+    Column("draft", JSONB, nullable=False),  #: changes to single rules: rules/shadow.DraftChange
+    Column("status", Text, nullable=False, server_default=ShadowStatus.RUNNING.value),
+    Column("until", _instant, nullable=False),  #: then it ends by itself
+    Column("ended_at", _instant),
+    Column("error", Text, nullable=False, server_default=""),  #: why it could not go on
+    Column("promoted_version", Integer),  #: the ruleset that it became
+    _one_of("status", ShadowStatus),
+    CheckConstraint("jsonb_typeof(draft) = 'array'", name="draft"),
+    Index("ix_shadows_running", "status", unique=True, postgresql_where=text("status = 'running'")),
+)
+
+#: Of how many events a draft said what. Each worker has rows of its own: none waits for another's commit.
+shadow_counts = Table(
+    "shadow_counts",
+    metadata,
+    Column("shadow_id", Integer, primary_key=True, autoincrement=False),
+    Column("hour", _instant, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    _one_of("kind", Kind),
+)
+
+#: Some of the events on which the two did not agree.
+shadow_differences = Table(
+    "shadow_differences",
+    metadata,
+    Column("shadow_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("event_id", Uuid, primary_key=True),
+    Column("received_at", _instant, primary_key=True),
+    Column("live", JSONB, nullable=False),  #: what of the verdicts is compared, and why
+    Column("draft", JSONB, nullable=False),
+    _one_of("kind", Kind),
 )
 
 config_audit_log = Table(

@@ -14,7 +14,7 @@ import redis
 
 from mutt import names
 from mutt.alert import Alert
-from mutt.entry import Appended, Entry, Move, Part, Taken
+from mutt.entry import Appended, Entry, Move, Part, Taken, alert_fields
 from mutt.errors import StreamAway, Unavailable
 from mutt.streams.connect import Client
 from mutt.streams.stream import MissingReplicas, Stream
@@ -249,3 +249,13 @@ class Lanes:
         self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str], closed: Iterable[str] = ()
     ) -> list[str]:
         return self._stream.place(alerts, outside, closed)
+
+    def release_held(self, alerts: Sequence[Alert]) -> int:
+        """Bring in what ``store.alerts.release`` made wait again. How many came in now.
+
+        Each begins to wait once, whoever brings it in, so this may be repeated (within ten minutes of the release).
+        What a full lane has no room for, the sweep brings in.
+        """
+        told = [alert_fields(alert, self._queue_max, swept=True) for alert in alerts]
+        results = self._stream.place(told, {}) if told else []
+        return sum(result in ("placed", "behind") for result in results)

@@ -250,7 +250,7 @@ class Letters:
         if alert is None:
             return None  # nobody knows where to: it stays, and its neighbours go
         counts = {"alerts.parked": -1, "alerts.waiting": 1}
-        return Move(entry, counts, [again(alert)])
+        return Move(entry, counts, [again(alert, entry.fields.get(b"more", b""))])
 
 
 def _rejected_fields(key_id: str, item: msgspec.Struct, data: bytes) -> dict[Any, Any]:

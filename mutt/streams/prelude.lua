@@ -78,6 +78,24 @@ local function overtakes(alert, lanes)
   return false
 end
 
+-- An alert that is kept from Moog: it waits no longer, and `record` writes why. Until then it stands nowhere but here.
+local function hold(alert, reason)
+  count({['alerts.waiting'] = -1, ['alerts.cancelled'] = 1})
+  redis.call('HSET', STANDING, alert.id, 'held')
+  add('mutt:delivery_queue', {'v', '3', 'n', '1', 'id', alert.id, 'held', reason})
+  ring('delivery_queue')
+  return 'held'
+end
+
+-- Is there no more to do about this alert: does it stand somewhere, or is it done? One that is released from having
+-- been held begins to wait again: once, whoever brings it in.
+local function is_settled(alert)
+  local stands = redis.call('HGET', STANDING, alert.id)
+  if stands and not (alert.released and stands == 'held') then return 'stands' end
+  local done = redis.call('GET', 'mutt:alerts:done:' .. alert.id)
+  if done and not (alert.released and done == 'held') then return 'done' end
+end
+
 local function note_outside(alert, by)
   local left = redis.call('HINCRBY', OUTSIDE_OF, alert.sig .. ' ' .. alert.lane, by)
   if left <= 0 then redis.call('HDEL', OUTSIDE_OF, alert.sig .. ' ' .. alert.lane) end
@@ -89,19 +107,24 @@ end
 -- the lanes that it does not bring in from now (closed). A dead letter that is sent again (by_hand) goes in whatever
 -- waits outside, where it was not itself.
 local function place(alert, closed)
-  if redis.call('HEXISTS', STANDING, alert.id) == 1 then return 'stands' end
-  if redis.call('EXISTS', 'mutt:alerts:done:' .. alert.id) == 1 then return 'done' end
+  local settled = is_settled(alert)
+  if settled then return settled end
+  if alert.held then return hold(alert, alert.held) end
   local full = not alert.by_hand and is_full(alert)
   if alert.by_hand then
     -- no limit, and no mark
   elseif alert.swept then
     if full then return 'full' end
     if overtakes(alert, closed or {}) then return 'later' end
-    note_outside(alert, -1)
+    if not alert.released then note_outside(alert, -1) end
   elseif full or tonumber(redis.call('HGET', OUTSIDE, alert.lane) or '0') > 0 or overtakes(alert, URGENCY) then
     redis.call('HINCRBY', OUTSIDE, alert.lane, 1)
     note_outside(alert, 1)
     return 'outside'
+  end
+  if alert.released then
+    redis.call('DEL', 'mutt:alerts:done:' .. alert.id)
+    count({['alerts.cancelled'] = -1, ['alerts.waiting'] = 1})
   end
   if redis.call('HEXISTS', HOLDERS, alert.sig) == 1 then
     redis.call('RPUSH', 'mutt:behind:' .. alert.sig, cmsgpack.pack(alert))

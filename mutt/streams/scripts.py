@@ -22,14 +22,17 @@ function gate.relent() end
 """
 
 
-def source(name: str, gate: str = "") -> str:
-    """The whole text of one script: shebang, prelude, gate, body."""
-    body = (files(__package__) / f"{name}.lua").read_text()
+def source(name: str, gate: str = "", parts: tuple[str, ...] = ("prelude",)) -> str:
+    """The whole text of one script: shebang, what it shares with others (``parts``), gate, body."""
+    body = _read(name)
     shebang = ""
     if body.startswith("#!"):
         shebang, body = body.split("\n", 1)
-    prelude = (files(__package__) / "prelude.lua").read_text()
-    return "\n".join((shebang, prelude, gate or NO_GATE, body))
+    return "\n".join((shebang, *map(_read, parts), gate or NO_GATE, body))
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / f"{name}.lua").read_text()
 
 
 class Scripts:
@@ -39,7 +42,7 @@ class Scripts:
         self.client = client
         self.append = client.register_script(source("append"))
         self.take = client.register_script(source("take", gate))
-        self.settle = client.register_script(source("settle", gate))
+        self.settle = client.register_script(source("settle", gate, ("prelude", "noise")))
         self.release = client.register_script(source("release", gate))
 
 

@@ -13,7 +13,7 @@ function follow.append(f)
 end
 
 function follow.alert(f)
-  place(f)
+  raise(f)
 end
 
 -- A dead letter is sent again: whatever was noted of its end is taken back.
@@ -31,12 +31,17 @@ function follow.leave(f)
 end
 
 -- Its outcome stands in PostgreSQL. The mark outlives every settle that could still ask to place it again. One that
--- was sent again meanwhile (a replayed letter) stands in a lane: it is not done.
+-- was sent again meanwhile (a replayed letter) stands in a lane: it is not done. Neither is one that was held and is
+-- released, so the mark says which it was.
 function follow.recorded(f)
   local stands = redis.call('HGET', STANDING, f.id)
-  if stands and stands ~= 'delivery' then return end
+  if stands and stands ~= (f.held and 'held' or 'delivery') then return end
   redis.call('HDEL', STANDING, f.id)
-  redis.call('SET', 'mutt:alerts:done:' .. f.id, '1', 'PX', 600000)
+  if f.held then
+    redis.call('SET', 'mutt:alerts:done:' .. f.id, 'held', 'PX', 600000, 'NX')
+  else
+    redis.call('SET', 'mutt:alerts:done:' .. f.id, '1', 'PX', 600000)
+  end
 end
 
 function follow.drop(f)

@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, the flow back, the calendar of partitions, retention."""
+"""mutt.maintenance.*: the sweep, what noise control owes, the flow back, the calendar of partitions, retention."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mutt.celery import app
+from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, backtests, history, partitions
+from mutt.store import alerts, archive, backtests, history, partitions, shadows
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -26,6 +27,17 @@ def sweep(self: MuttTask, lost: bool = True, **_labels: Any) -> dict[str, Any]:
         s = services()
         now = datetime.now(UTC)
         return dict(sweep_rows(s.store, s.lanes, now, s.settings.alert_queue_max, lost=lost))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.noise")
+def noise(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Tell of storms, and send the last word of what flapped, where the tick found some due."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        return dict(work_due(s.due, s.store, s.lanes.release_held, datetime.now(UTC)))
 
     return self.work(work)
 
@@ -71,6 +83,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
             alerts.prune_clears(conn, now - CLEARS_KEPT)
+            shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
             backtests.prune(conn, now)
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}

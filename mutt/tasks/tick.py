@@ -40,7 +40,7 @@ END_WITHIN = 30.0
 
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
-LETTERS_TICK = "mutt:tick:letters"
+LETTERS_TICK, NOISE_TICK = "mutt:tick:letters", "mutt:tick:noise"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
 RUN_ID = "mutt:tick:run_id"
 
@@ -68,6 +68,11 @@ def ask_letters() -> None:
     app.send_task("mutt.maintenance.letters", queue="maintenance", retry=False)
 
 
+def ask_noise() -> None:
+    """Publish what noise control owes."""
+    app.send_task("mutt.maintenance.noise", queue="maintenance", retry=False)
+
+
 def ask_backtests() -> None:
     """Publish a look for back-tests that wait."""
     app.send_task("mutt.backtests.run", queue="backtests", retry=False)
@@ -93,13 +98,14 @@ class Tick:
         flows_back: Callable[[], None] = ask_flow_back,
         spill_every: float = SPILL_SELDOM,
         letters: Callable[[], None] = ask_letters,
+        noise: Callable[[], None] = ask_noise,
         backtests: Callable[[], None] = ask_backtests,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
-        self._letters, self._backtests = letters, backtests
+        self._letters, self._noise, self._backtests = letters, noise, backtests
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -114,6 +120,7 @@ class Tick:
                 self._sweep_if_due()
                 self._flow_back_if_due()
                 self._letters_if_due()
+                self._noise_if_due()
             self._backtests_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
@@ -157,6 +164,12 @@ class Tick:
             LETTERS_TICK, "1", nx=True, px=round(EVERY * 1000)
         ):
             self._letters()
+
+    def _noise_if_due(self) -> None:
+        now = round(time.time() * 1000)
+        due = self._client.zrangebyscore(names.NOISE_DUE, 0, now, start=0, num=1)
+        if due and self._client.set(NOISE_TICK, "1", nx=True, px=round(EVERY * 1000)):
+            self._noise()
 
     def _backtests_if_due(self) -> None:
         """One is known to wait, or to run; else now and then: who asked for it may not have reached Redis."""

@@ -84,6 +84,11 @@ def add_login(app: Flask, settings: Settings) -> None:
 
     @manager.unauthorized_handler
     def to_login() -> AnyResponse:
+        if "HX-Request" in request.headers:
+            # Part of a page was asked for: the whole page goes to the login, and comes back.
+            came_from = urlsplit(request.headers.get("HX-Current-URL", ""))
+            back = f"{came_from.path}?{came_from.query}".rstrip("?")
+            return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=back or None)})
         # Only what can be asked for again is worth coming back to.
         back = request.full_path.rstrip("?") if request.method == "GET" else ""
         return redirect(url_for("auth.login", next=back if back not in ("", "/") else None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -53,31 +53,38 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page: ``open_page(width=390)``. At the end no page may have complained, or asked another host."""
+    """Opens a page: ``open_page(width=390)``. At the end no page may have complained, or asked another host.
+
+    ``refused`` are statuses with which what a script of the page asks for may be answered.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
     def heard(said: ConsoleMessage) -> None:
         # A page that answers 4xx as it should is reported, too: what it loads is looked at below.
-        if said.type == "error" and not said.text.startswith("Failed to load resource"):
+        if said.type == "error" and not said.text.startswith(
+            ("Failed to load resource", "Response Status Error Code")
+        ):
             complaints.append(said.text)
 
-    def answered(response: Response) -> None:
-        if response.status >= 400 and not response.request.is_navigation_request():
+    def answered(response: Response, refused: Collection[int]) -> None:
+        if response.request.is_navigation_request() or response.status in refused:
+            return
+        if response.status >= 400:
             complaints.append(f"{response.url} answered {response.status}")
 
     def asked(request: Request) -> None:
         if not request.url.startswith(("http://127.0.0.1:", "data:")):
             complaints.append(f"asked {request.url}")
 
-    def opened(width: int = 1280, color_scheme: str = "light") -> Page:
+    def opened(width: int = 1280, color_scheme: str = "light", refused: Collection[int] = ()) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=color_scheme)
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", heard)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("response", answered)
+        page.on("response", lambda response: answered(response, refused))
         page.on("request", asked)
         return page
 

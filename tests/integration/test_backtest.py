@@ -355,3 +355,13 @@ def test_a_host_that_moved_between_two_known_versions_is_judged_anew(bench: Benc
     assert [(one.old.rule_id, one.old.handling, one.new.handling) for one in told.changes] == [
         (rule_id, "Page_only", "Ignore")
     ]
+
+
+def test_noise_control_is_replayed_in_the_order_of_the_events(bench: Bench) -> None:
+    """Of three repeats within the draft's window one goes to Moog, whatever order their rows stand in."""
+    at = datetime.now(UTC).replace(minute=30) - timedelta(hours=2)
+    fails = [event("fan failed", received_at=at + timedelta(seconds=s)) for s in (40, 0, 20, 90)]
+    judge(bench, *fails)
+    told = backtest(bench, Draft.of_rule({"match_string": "fan", "dedup_window": 60}))
+    assert (told.new_alerts, told.new_requests, told.new_held) == (4, 2, {"dedup": 2})
+    assert (told.new_peak_hour.requests, told.new_peak_minute.requests, told.old_requests) == (2, 1, 0)

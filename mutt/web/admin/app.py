@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import redis
 from flask import Flask, Response, render_template, request
-from flask_admin import Admin
+from flask_admin import Admin, BaseView
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
+from mutt.rules.hosts import kind_of
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import rulebook
@@ -23,12 +24,15 @@ from mutt.streams.stream import Ring
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
-from mutt.web.admin.records import Alerts, Audit, History
+from mutt.web.admin.navigation import grouped
+from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
+from mutt.web.admin.shadow import Shadows
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
-from mutt.words import age, many, printable
+from mutt.words import age, many, printable, span
 
 log = logging.getLogger("mutt.admin")
 
@@ -77,6 +81,11 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(age)
     app.add_template_filter(many)
     app.add_template_filter(printable)
+    app.add_template_filter(span)
+    app.add_template_filter(kind_of)
+    app.add_template_filter(changed_fields)
+    app.add_template_filter(apart)
+    app.add_template_global(here)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -102,10 +111,19 @@ def stamp(text: str) -> str:
     return utc(datetime.fromisoformat(text)) if text else ""
 
 
+class Pages(Admin):
+    """Flask-Admin, with its views in the order in which they were added."""
+
+    @property
+    def views(self) -> list[BaseView]:
+        return list(self._views)
+
+
 def _add_pages(app: Flask, services: Services) -> None:
-    pages = Admin(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
+    pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Shadows(services, "Shadow", "shadow"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
         Audit(services, "Audit", "audit"),
@@ -113,7 +131,9 @@ def _add_pages(app: Flask, services: Services) -> None:
         DeadLetters(services, "Dead letters", "letters"),
         History(services, "History", "history"),
     )
-    app.context_processor(lambda: {"menu": pages.menu})
+    app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
+    # A page may point to another where there is one.
+    app.add_template_test(app.view_functions.__contains__, "there")
 
 
 def _add_errors(app: Flask) -> None:
@@ -175,6 +195,8 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 def _guard(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.method == "POST":
+        response.headers.setdefault("X-Correlation-ID", correlation_id())
     if request.endpoint not in ("static", "favicon"):
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -12,7 +12,7 @@ from flask_admin import expose
 
 from mutt import names
 from mutt.errors import NoRuleset, SettingsError, StoreDown
-from mutt.store import lookup, rulebook
+from mutt.store import lookup, rulebook, rulesearch
 from mutt.streams import books
 from mutt.web.admin.page import Page
 
@@ -63,11 +63,11 @@ class Home(Page):
     def _rules(self) -> tuple[dict[str, Any] | None, str]:
         try:
             with lookup.reading(self.engine) as conn:
-                rules = rulebook.list_rules(conn)
+                every, active = rulesearch.totals(conn)
                 version = rulebook.current_version(conn)
         except (StoreDown, NoRuleset):
             return None, "PostgreSQL does not answer: rules, audit and alerts can't be shown."
-        return {"version": version, "all": len(rules), "active": sum(rule.is_active for rule in rules)}, ""
+        return {"version": version, "all": every, "active": active}, ""
 
 
 def read_breaker(found: dict[bytes, bytes]) -> Breaker:

@@ -1,0 +1,31 @@
+"""The way around: which pages stand together in the menu, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flask_admin import BaseView
+
+#: Titles, with the endpoints of their pages. One that is not there is left out; a page that no title names comes last.
+GROUPS = (
+    ("Operate", ("home", "alerts", "audit", "letters")),
+    (
+        "Rules",
+        ("rules", "storms", "maintenance", "windows", "backtests", "lint", "shadow", "shadows", "versions"),
+    ),
+    ("Devices", ("hosts", "teams")),
+    ("Record", ("history",)),
+)
+
+#: Pages that have no place in the menu: others lead to them.
+HIDDEN = frozenset(("tester",))
+
+
+def grouped(views: Iterable[BaseView]) -> list[tuple[str, list[BaseView]]]:
+    """The pages of the menu: (title, its pages)."""
+    left = {view.endpoint: view for view in views if view.endpoint not in HIDDEN}
+    found = [
+        (title, [left.pop(endpoint) for endpoint in endpoints if endpoint in left])
+        for title, endpoints in GROUPS
+    ]
+    return [(title, pages) for title, pages in (*found, ("More", list(left.values()))) if pages]
