@@ -21,6 +21,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
+from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
@@ -123,6 +124,7 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
