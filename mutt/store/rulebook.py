@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
@@ -66,6 +66,16 @@ YIELD = 0.0005
 _USUAL = sys.getswitchinterval()  # not asked when a thread begins: another may be at it
 
 _Found = TypeVar("_Found")
+
+
+class HasRules(Protocol):
+    """Rules in the place of others."""
+
+    @property
+    def rules(self) -> list[Rule]: ...
+
+
+Changed = TypeVar("Changed", bound=HasRules)
 
 #: Opens a transaction of its own.
 Opens = Callable[[], AbstractContextManager[Connection]]
@@ -185,6 +195,22 @@ class _Read(NamedTuple):
 def load(conn: Connection, default_team: str) -> Ruleset:
     """Read and compile the rules. Raises :class:`NoRuleset` if they can't be, or don't stand still."""
     return _read(conn).compile(default_team)
+
+
+def load_drafted(
+    conn: Connection, default_team: str, drafted: Callable[[list[Rule]], Changed]
+) -> tuple[Ruleset, Ruleset, Changed]:
+    """The ruleset that stands, the one that would stand with the rules that ``drafted`` makes of it, and what it made.
+
+    Nothing is written. Raises :class:`NoRuleset`, and what ``drafted`` raises.
+    """
+    found = _read(conn)
+    changed = drafted(found.rules)
+    return (
+        found.compile(default_team),
+        found._replace(rules=changed.rules).compile(default_team),
+        changed,
+    )
 
 
 def _read(conn: Connection) -> _Read:

@@ -38,6 +38,14 @@ class Unknown(LookupError):
     """There is no such version, or it is not kept any more."""
 
 
+def made_at(conn: Connection, version: int) -> datetime:
+    """When a version was made. Raises ``LookupError`` where it is not kept."""
+    check_kept(conn, version)
+    return conn.execute(
+        select(ruleset_versions.c.at).where(ruleset_versions.c.version == version)
+    ).scalar_one()
+
+
 def rules_of(conn: Connection, version: int) -> list[Rule]:
     """The rules of a version, inactive ones too, by priority, then id. Raises :class:`LookupError`."""
     at = rule_revisions.c

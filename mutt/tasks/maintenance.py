@@ -11,7 +11,7 @@ from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, attempts, history, partitions, shadows, versions
+from mutt.store import alerts, archive, attempts, backtests, history, partitions, shadows, versions
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -91,6 +91,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             kept = max(s.settings.config_audit_days, s.settings.audit_retention_days + MONTH_DAYS)
             versions.prune(conn, now - timedelta(days=kept))
             shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
+            backtests.prune(conn, now)
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 

@@ -293,7 +293,7 @@ def test_queues_show_depth_doorbells_breaker_and_budget(shell, ingest):
     seen = shell.json("queues")
     depths = {queue["queue"]: queue["entries"] for queue in seen["queues"]}
     assert depths["ingest_queue"] == 1
-    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance"}
+    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance", "backtests"}
     assert (seen["breaker"]["state"], seen["budget"]["used"], seen["budget"]["limit"]) == ("closed", 0, 50)
     assert "ingest_queue" in shell("queues").output
 
