@@ -24,9 +24,17 @@ from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
 from mutt.rules.shadow import DraftChange, drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
+from mutt.rules.windows import Window
 from mutt.store import history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    ruleset_version,
+    storm_policies,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +57,7 @@ _columns = [
     for name in Rule.__struct_fields__
 ]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
+_window_columns = [maintenance_windows.c[name] for name in Window.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -166,10 +175,17 @@ class _Read(NamedTuple):
     hosts: list[str]
     teams: dict[str, str]
     storms: list[StormPolicy]
+    windows: list[Window]
 
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
-            self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
+            self.version,
+            self.rules,
+            self.hosts,
+            self.teams,
+            default_team,
+            storms=self.storms,
+            windows=self.windows,
         )
         return _told(ruleset)
 
@@ -186,9 +202,10 @@ def _read(conn: Connection) -> _Read:
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
+        windows = [Window(**row._mapping) for row in conn.execute(select(*_window_columns))]
         # Each statement sees its own moment: only an unchanged version proves that they saw the same rules.
         if current_version(conn) == version:
-            return _Read(version, rules, hosts, teams, storms)
+            return _Read(version, rules, hosts, teams, storms, windows)
     raise NoRuleset("the rules change faster than they can be read")
 
 
@@ -201,6 +218,8 @@ def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
+    for window_id, why in ruleset.windows.refused.items():
+        log.warning("ruleset %d: maintenance window %d is not in force: %s", ruleset.version, window_id, why)
     return ruleset
 
 

@@ -15,11 +15,13 @@ from sqlalchemy import Connection, func, select
 
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
 from mutt.store.rulebook import rule_of, tags_as_text
 from mutt.store.tables import (
     alert_rules,
     development_hosts,
     device_teams,
+    maintenance_windows,
     rule_revisions,
     ruleset_versions,
     storm_policies,
@@ -55,6 +57,12 @@ def storms_of(conn: Connection, version: int) -> list[StormPolicy]:
     return sorted((msgspec.convert(row, StormPolicy) for row in rows), key=lambda policy: policy.id)
 
 
+def windows_of(conn: Connection, version: int) -> list[Window]:
+    """The maintenance windows of a version, inactive ones too, by id. Raises :class:`LookupError`."""
+    rows = _rows(conn, version, maintenance_windows.name)
+    return sorted((msgspec.convert(row, Window) for row in rows), key=lambda window: window.id)
+
+
 def load(conn: Connection, version: int, default_team: str) -> Ruleset:
     """The ruleset of a version, compiled as it was when it judged.
 
@@ -68,6 +76,7 @@ def load(conn: Connection, version: int, default_team: str) -> Ruleset:
         teams_of(conn, version),
         default_team,
         storms=storms_of(conn, version),
+        windows=windows_of(conn, version),
     )
 
 
