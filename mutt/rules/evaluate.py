@@ -239,10 +239,7 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     rank = ruleset.deciding(event, host)
     if rank is not None:
         verdict = ruleset.verdict(rank, host.environment, event.severity)
-        # A clear is never held: whether Moog knows what it ends is seen when it is settled.
-        if ruleset.windows and verdict.forward and event.state is State.RAISE:
-            return _held(verdict, event, host, ruleset.windows)
-        return verdict
+        return held(verdict, event, host, ruleset.windows) if ruleset.windows else verdict
     return unhandled(event, host)
 
 
@@ -265,8 +262,13 @@ def verdict_of(rule: Rule, environment: str, severity: int | None) -> Verdict:
     return _verdict(rule, environment, None if severity is None else MOOG_SEVERITY.get(severity))
 
 
-def _held(verdict: Verdict, event: Event, host: Host, windows: Windows) -> Verdict:
-    """The verdict, with the maintenance window that keeps its alert from Moog, if one does."""
+def held(verdict: Verdict, event: Event, host: Host, windows: Windows) -> Verdict:
+    """A rule's verdict, with the maintenance window that keeps its alert from Moog, if one does.
+
+    A clear is never held: whether Moog knows what it ends is seen when it is settled.
+    """
+    if not verdict.forward or event.state is not State.RAISE:
+        return verdict
     window = windows.holding(event.received_at, host.scopes, verdict.team, verdict.rule_id)
     if window is None:
         return verdict
@@ -281,7 +283,9 @@ def _meta(event: Event, host: Host) -> Verdict:
         forward=True,
         environment=host.environment,
         team=event.team or host.team,
-        moog_severity=META_SEVERITY if event.severity is None else MOOG_SEVERITY[event.severity],
+        moog_severity=META_SEVERITY
+        if event.severity is None
+        else MOOG_SEVERITY.get(event.severity, META_SEVERITY),
         why="raised by MUTT itself; no rule is asked",
         template=event.template,
     )

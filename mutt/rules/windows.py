@@ -1,10 +1,10 @@
 """Windows: when hosts, teams or rules are in maintenance, once or again and again in a time zone's own hours. Pure.
 
-A recurring window keeps to the clock on the wall of its time zone: from 02:00 to 04:00 it is on every day, also on those
-on which the clocks change. What the clock does on such a day is read as RFC 5545 says: a time that exists twice is the
-first of the two; one that does not exist is what the clock would have shown without the change (02:30 becomes 03:30).
-If that leaves nothing between beginning and end, the occurrence lasts as long as the first one. The first occurrence is
-exactly from ``starts_at`` to ``ends_at``.
+A recurring window keeps to the clock on the wall of its time zone: from 02:00 to 04:00 it is on every day, also on
+those on which the clocks change. What the clock does on such a day is read as RFC 5545 says: a time that exists twice
+is the first of the two; one that does not exist is what the clock would have shown without the change (02:30 becomes
+03:30). If that leaves nothing between beginning and end, the occurrence lasts as long as the first one. The first
+occurrence is exactly from ``starts_at`` to ``ends_at``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Occurrence(NamedTuple):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Alerts of what is in maintenance are held. Of the scopes (hostname, team, rule_id) all that are given must hold."""
+    """Alerts of what is in maintenance are held. Of hostname, team and rule_id all that are given must hold."""
 
     id: int
     name: str

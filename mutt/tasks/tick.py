@@ -38,9 +38,12 @@ STUCK_AFTER = 60.0
 #: Seconds that a stuck worker has for a tidy end: what hangs may hang its end too.
 END_WITHIN = 30.0
 
+#: Seconds between two looks at the maintenance windows: what burns at the end of one is released so much later.
+WINDOWS_EVERY = 15.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
-LETTERS_TICK, NOISE_TICK = "mutt:tick:letters", "mutt:tick:noise"
+LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 RUN_ID = "mutt:tick:run_id"
 
 #: So many doorbells wait for housekeeping at most: where none of it runs, each second would bring more of them.
@@ -69,6 +72,11 @@ def ask_noise() -> None:
     app.send_task("mutt.maintenance.noise", queue="maintenance", retry=False)
 
 
+def ask_windows() -> None:
+    """Publish a look at the maintenance windows."""
+    app.send_task("mutt.maintenance.windows", queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -90,12 +98,13 @@ class Tick:
         spill_every: float = SPILL_SELDOM,
         letters: Callable[[], None] = ask_letters,
         noise: Callable[[], None] = ask_noise,
+        windows: Callable[[], None] = ask_windows,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
-        self._letters, self._noise = letters, noise
+        self._letters, self._noise, self._windows = letters, noise, windows
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -112,6 +121,7 @@ class Tick:
             self._flow_back_if_due()
             self._letters_if_due()
             self._noise_if_due()
+            self._windows_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -160,6 +170,10 @@ class Tick:
         due = self._client.zrangebyscore(names.NOISE_DUE, 0, now, start=0, num=1)
         if due and self._client.set(NOISE_TICK, "1", nx=True, px=round(EVERY * 1000)):
             self._noise()
+
+    def _windows_if_due(self) -> None:
+        if self._client.set(WINDOWS_TICK, "1", nx=True, px=round(WINDOWS_EVERY * 1000)):
+            self._windows()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""
