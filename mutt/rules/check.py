@@ -61,6 +61,8 @@ _MAY_BE_EMPTY = frozenset(
         "timezone",
         "recurrence",
         "ended_at",
+        "starts_at",
+        "ends_at",
     )
 )
 

@@ -177,9 +177,9 @@ class _Times:
     """The occurrences that a definition makes, worked out as far as somebody has asked. Threads may share it."""
 
     def __init__(self, first: Occurrence, zone: ZoneInfo, recurrence: str | None) -> None:
-        local = first.start.astimezone(zone).replace(tzinfo=None)
+        local = _wall(first.start, zone)
         self._first, self._zone, self._began = first, zone, local
-        self._length = first.end.astimezone(zone).replace(tzinfo=None) - local
+        self._length = _wall(first.end, zone) - local
         self._lasts = first.end - first.start
         self._more: Iterator[datetime] = iter(_rule(recurrence, local, zone) if recurrence else [local])
         self._known: list[Occurrence] = []
@@ -318,7 +318,7 @@ def check_times(window: Window) -> None:
         raise RuleError("ends_at", f"is more than {LONGEST.days} days after starts_at; use a shorter window")
     if window.recurrence is None:
         return
-    local = window.starts_at.astimezone(window.zone).replace(tzinfo=None)
+    local = _wall(window.starts_at, window.zone)
     try:
         rule = _rule(window.recurrence, local, window.zone)
         first = next(iter(rule), None)
@@ -349,6 +349,11 @@ def _check_apart(window: Window) -> None:
                 "ends_at", "lies after the beginning of the next occurrence; make it shorter, or recur less"
             )
         last = following
+
+
+def _wall(at: datetime, zone: ZoneInfo) -> datetime:
+    """What the clock on the wall shows: recurrences know whole seconds."""
+    return at.astimezone(zone).replace(tzinfo=None, microsecond=0)
 
 
 def _rule(recurrence: str, local: datetime, zone: ZoneInfo) -> rrule:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     Connection,
     Engine,
     Row,
@@ -76,9 +77,8 @@ def work(engine: Engine, place: Place, now: datetime) -> dict[str, int]:
 
 def _open(conn: Connection, standing: Iterable[Window], now: datetime) -> int:
     """Receipts of all occurrences that are on, or were under the definition that stands."""
-    changed_at = dict(
-        conn.execute(select(maintenance_windows.c.id, maintenance_windows.c.updated_at)).tuples()
-    )
+    table = maintenance_windows.c
+    changed_at = {row.id: row.updated_at for row in conn.execute(select(table.id, table.updated_at))}
     rows = [
         {
             "window_id": window.id,
@@ -106,8 +106,8 @@ def _open(conn: Connection, standing: Iterable[Window], now: datetime) -> int:
         ),
     )
     # xmax is 0 in a row that is new.
-    made = conn.execute(statement.returning(literal_column("xmax::text = '0'")))
-    return sum(map(bool, made.scalars()))
+    made = conn.execute(statement.returning(literal_column("xmax::text = '0'", Boolean)))
+    return sum(made.scalars())
 
 
 def _recent(window: Window, since: datetime, now: datetime) -> list[Occurrence]:
@@ -250,7 +250,7 @@ def _release(engine: Engine, receipt_id: int, still: _Still, place: Place) -> in
 
 def _next_to_release(
     conn: Connection, receipt_id: int, still: _Still, after: UUID
-) -> tuple[Sequence[Row[Any]], list[UUID]]:
+) -> tuple[list[Any], list[UUID]]:
     conn.execute(select(_receipt.id).where(_receipt.id == receipt_id).with_for_update())
     query = (
         select(_burning.alert_id, _alert.hostname, _alert.team, _alert.rule_id)
@@ -259,7 +259,7 @@ def _next_to_release(
         .order_by(_burning.alert_id)
         .limit(BATCH)
     )
-    found: Sequence[Row[Any]] = conn.execute(query).all()
+    found = list(conn.execute(query))
     free = [row.alert_id for row in found if not still.holds(row.hostname, row.team, row.rule_id)]
     return found, free
 
@@ -302,7 +302,7 @@ def receipt(conn: Connection, receipt_id: int) -> Row[Any]:
     return found
 
 
-def burning(conn: Connection, receipt_id: int, limit: int = 200) -> Sequence[Row[Any]]:
+def burning(conn: Connection, receipt_id: int, limit: int = 200) -> list[Any]:
     """Alerts that still burned at the end, and what became of them; the oldest first."""
     columns = (_alert.hostname, _alert.type, _alert.description, _alert.received_at, _alert.status)
     query = (
@@ -312,8 +312,7 @@ def burning(conn: Connection, receipt_id: int, limit: int = 200) -> Sequence[Row
         .order_by(_alert.received_at, _burning.alert_id)
         .limit(limit)
     )
-    found: Sequence[Row[Any]] = conn.execute(query).all()
-    return found
+    return list(conn.execute(query))
 
 
 def held_so_far(conn: Connection, on: Mapping[int, Occurrence]) -> dict[int, int]:

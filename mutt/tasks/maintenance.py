@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, what noise control owes, windows, the flow back, the calendar of partitions, retention."""
+"""mutt.maintenance.*: the sweep, what noise control and windows owe, the flow back, partitions, retention."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Fleet:
         self.here: list[str] = []
         self.sweeps: list[bool] = []
         self.flows_back: list[float] = []
-        self.letters = 0
+        self.letters = self.windows = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -48,6 +48,7 @@ class Fleet:
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
             letters=self.ask_letters,
+            windows=self.ask_windows,
             monotonic=lambda: self.now,
         )
 
@@ -58,6 +59,9 @@ class Fleet:
 
     def ask_letters(self) -> None:
         self.letters += 1
+
+    def ask_windows(self) -> None:
+        self.windows += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -333,3 +337,15 @@ def test_work_without_a_doorbell_meets_an_outage_calmly(
     base.services().engine.dispose()
     celery.settings.cache_clear()
     base._services.cache_clear()
+
+
+def test_windows_are_looked_at_once_for_the_fleet(fleet: Fleet) -> None:
+    """However many workers tick, one look at the maintenance windows is asked for at a time."""
+    one, other = fleet.worker("alerts"), fleet.worker("moog")
+    for _ in range(3):
+        one.once()
+        other.once()
+    assert fleet.windows == 1
+    fleet.bench.redis.delete(tick.WINDOWS_TICK)
+    other.once()
+    assert fleet.windows == 2
