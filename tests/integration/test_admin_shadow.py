@@ -182,6 +182,8 @@ def test_promote_makes_it_the_rules_in_force(operator: FlaskClient, engine: Engi
     assert operator.get(f"/rules/{shadow.draft[0].record_id}").status_code == 200
     page = operator.get("/shadow/").text
     assert "Promoted</strong> as version" in page and "/promote" not in page
+    history = operator.get(f"/history/?table=shadows&record={shadow.id}").text
+    assert "it is good" in history and "promoted" in history
     assert {note.reason for note in notes_of(engine)} == {"it is good"}
 
 
