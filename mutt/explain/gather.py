@@ -32,6 +32,11 @@ RULESETS_KEPT = 4
 #: The key that the environment brings (web/keys.py); the others are named in Redis.
 _BOOTSTRAP = "bootstrap"
 
+#: What is said of a row without a context.
+_PLAIN = (
+    "It keeps no program, facility, tags or OIDs: the event had none, or its row is older than that column."
+)
+
 _REDIS_AWAY = "Redis does not answer: where it stands now can't be told."
 
 
@@ -100,10 +105,6 @@ class Explainer:
         then = self._then(conn, event, row, notes)
         told = self._stories(conn, stories.alerts_of(conn, row.event_id, row.received_at), notes)
         counted = self._counted(event, notes) if row.handling == UNHANDLED else None
-        if row.context is None:
-            notes.append(
-                "The row keeps no program, facility, tags or OIDs: the event had none, or it is older than that column."
-            )
         if then is not None and (then.verdict.rule_id, then.verdict.handling) != (
             row.matched_rule_id,
             row.handling,
@@ -120,6 +121,7 @@ class Explainer:
             notes=notes,
             fields=fields_of(event),
             raw=event.raw,
+            kept="" if row.context else _PLAIN,
             row=_row(row, made_at),
             others=[_row(other, None) for other in rows if other.received_at != row.received_at],
             then=then,
@@ -194,7 +196,7 @@ class Explainer:
             template=template,
             count=count,
             threshold=settings.unhandled_threshold,
-            window_s=settings.unhandled_window,
+            window_s=round(settings.unhandled_window),
             left_s=left,
         )
 

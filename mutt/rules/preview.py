@@ -98,7 +98,7 @@ def _named(verdict: Verdict, ruleset: Ruleset, draft: Rule | None) -> str:
     if verdict.rule_id is None:
         return "none"
     if draft is not None and verdict.rule_id == draft.id:
-        return f"this one ({draft.name})"
+        return "this one"
     return f"{verdict.rule_id} {ruleset.rule_name(verdict.rule_id)}"
 
 

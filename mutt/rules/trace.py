@@ -30,8 +30,8 @@ from mutt.rules.matcher import expression, spans
 from mutt.rules.oid import normal, under
 from mutt.rules.rule import MatchType, Rule, Verdict
 
-#: Rules whose text matches that are told, and rules that only came near.
-MATCHING, NEAR = 50, 10
+#: Rules whose text matches that are told, and rules that only came near. Of so few that all can be told, all are.
+MATCHING, NEAR, FEW = 50, 10, 20
 
 #: Spans of one rule that are told, and characters of a value.
 SPANS, SHOWN = 100, 200
@@ -106,7 +106,7 @@ def trace(
 
     ``draft`` stands in place of the rule of its id, and behind all others of its priority where it has none (0).
     ``only`` names the rules to tell, beside the one that decides; else ``most`` of those that match are told and
-    ``near`` others.
+    ``near`` others, or all where they are few.
     """
     host = ruleset.host(event.hostname)
     matching = [] if event.internal else _matching(event, ruleset, draft)
@@ -236,6 +236,8 @@ def _chosen(
     others = {**ruleset.rules, **must}
     if only is not None:
         must |= {id_: others[id_] for id_ in only if id_ in others}
+    elif len(others) <= FEW:
+        must = others
     else:
         must |= {rule.id: rule for rule in matching[:most]}
         text = {rule.id for rule in matching}
@@ -353,7 +355,7 @@ def _environment_why(host: Host, ruleset: Ruleset, hostname: str) -> str:
     pattern, _ = ruleset.patterns_of(hostname)
     if host.environment == DEVELOPMENT:
         return f"{hostname} is a development host by {pattern!r}"
-    return f"no pattern of the development hosts matches {hostname}"
+    return f"{hostname} is no development host"
 
 
 def _team_why(host: Host, ruleset: Ruleset, hostname: str) -> str:
