@@ -20,8 +20,9 @@ from mutt.rules.trace import Trace, Tried, trace
 #: Seconds that a preview takes at most; the events behind are not tried.
 PATIENCE = 2.0
 
-#: Rules that are told of each event beside the draft and the one that decides.
-MATCHING, NEAR = 6, 2
+#: Rules that are told of each event beside the draft and the one that decides. To look for those that came near takes
+#: too long where there are many.
+MATCHING, NEAR = 6, 0
 
 #: Characters of a text that are shown around what matched.
 AROUND, SHOWN = 120, 600

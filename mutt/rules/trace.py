@@ -240,9 +240,10 @@ def _chosen(
         must = others
     else:
         must |= {rule.id: rule for rule in matching[:most]}
-        text = {rule.id for rule in matching}
-        rest = (rule for rule in others.values() if rule.id not in text and rule.id not in must)
-        must |= {rule.id: rule for rule in _nearest(event, host, rest, near)}
+        if near:
+            text = {rule.id for rule in matching}
+            rest = (rule for rule in others.values() if rule.id not in text and rule.id not in must)
+            must |= {rule.id: rule for rule in _nearest(event, host, rest, near)}
     return sorted(must.values(), key=_order)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset, evaluate, fault
 from mutt.rules.matcher import expression
+from mutt.rules.preview import pieces, preview
 from mutt.rules.rule import Handling, MatchType, Rule
 from mutt.rules.trace import Trace, trace
 from tests.unit.test_rules_evaluate import ANY, EVENTS, EVERY_KIND, event, rule, ruleset
@@ -164,3 +165,30 @@ def test_of_ten_thousand_rules_the_matching_and_the_nearest_are_told_and_the_oth
     assert 10_001 in {one.rule_id for one in found.tried}
     assert found.untold + len(found.tried) == found.rules == 10_002
     assert len(found.tried) <= 60
+
+
+def test_a_draft_beside_ten_thousand_rules_is_previewed_on_fifty_events_in_time() -> None:
+    rules = [rule(n, f"word-{n} of rule", priority=n, hostname="core-*") for n in range(1, 10_001)]
+    compiled = ruleset(*rules)
+    found = preview([event(f"word-{n} of rule") for n in range(50)], compiled, rule(0, "word-7", priority=1))
+    assert len(found) == 50
+    assert [one.after.rule_id for one in found][7] == 0
+    assert found[8].changes == [] and found[7].changes[0] == ("rule", "7 R7", "this one")
+
+
+@given(ANY, st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9)), max_size=4))
+def test_the_pieces_of_a_text_are_the_text(text: str, given_spans: list[tuple[int, int]]) -> None:
+    at, spans = 0, []
+    for skip, length in given_spans:
+        if at + skip + length <= len(text):
+            spans.append((at + skip, at + skip + length))
+            at += skip + length
+    found = pieces(text, spans)
+    assert "".join(piece.text for piece in found) == text
+    assert "".join(piece.text for piece in found if piece.marked) == "".join(text[a:b] for a, b in spans)
+
+
+def test_of_a_long_text_what_is_around_the_match_is_shown() -> None:
+    found = pieces("x" * 5000 + "needle" + "y" * 5000, [(5000, 5006)])
+    assert [piece.text for piece in found if piece.marked] == ["needle"]
+    assert found[0].text == "…" and sum(len(piece.text) for piece in found) < 700
