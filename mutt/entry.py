@@ -230,6 +230,11 @@ def raise_alert(
     return told
 
 
+def lead_alert(alert: Alert, queue_max: int, limits: Limits | None = None) -> Follow:
+    """A raise that has to stand before the clear that ends it, whose own entry may not be settled yet."""
+    return {**raise_alert(alert, queue_max, limits), "lead": True}
+
+
 #: A clear that ends more raises than this is sent, whatever Moog got of them.
 ENDS_MOST = 64
 

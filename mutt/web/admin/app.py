@@ -21,6 +21,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
+from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
@@ -125,6 +126,7 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages.add_views(
         Rules(services, "Rules", "rules"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
+        Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
