@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+import msgspec
 import redis
 from sqlalchemy import Connection
 
@@ -57,9 +58,12 @@ class Explainer:
         with lookup.reading(self._services.engine) as conn:
             rows = stories.audited(conn, sorted(ids)) if ids else []
             chosen = next((row for row in rows if row.received_at == at), rows[0] if rows else None)
-            if chosen is not None:
-                return self._audited(conn, asked, chosen, rows, notes)
-        return self._elsewhere(asked, ids, notes)
+            found = None if chosen is None else self._audited(conn, asked, chosen, rows, notes)
+        if found is None:
+            return self._elsewhere(asked, ids, notes)
+        # Behind the transaction: it takes one of its own.
+        now = self._now(audit.event_of(chosen), notes)
+        return msgspec.structs.replace(found, now=now, changed=answer.changed(chosen, now))
 
     def alert(self, alert_id: UUID) -> AlertStory | None:
         """What became of one alert; None: there is none of this id."""
@@ -101,7 +105,6 @@ class Explainer:
     ) -> Explanation:
         event = audit.event_of(row)
         made_at = _version_made_at(conn, row.ruleset_version)
-        now = self._now(event, notes)
         then = self._then(conn, event, row, notes)
         told = self._stories(conn, stories.alerts_of(conn, row.event_id, row.received_at), notes)
         counted = self._counted(event, notes) if row.handling == UNHANDLED else None
@@ -125,8 +128,6 @@ class Explainer:
             row=_row(row, made_at),
             others=[_row(other, None) for other in rows if other.received_at != row.received_at],
             then=then,
-            now=now,
-            changed=answer.changed(row, now),
             counted=counted,
             alerts=told,
         )
