@@ -24,11 +24,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, Fields
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields
 from mutt.rules.check import check_rule
 from mutt.store import history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    storm_policies,
+)
 
 _KEPT_BY_POSTGRESQL = ("created_at", "updated_at")
 
@@ -59,6 +65,7 @@ KEPT = {
     HOSTS: Kept(development_hosts, "hostname"),
     TEAMS: Kept(device_teams, "hostname"),
     STORMS: Kept(storm_policies),
+    WINDOWS: Kept(maintenance_windows),
 }
 
 #: Those of which a ruleset is compiled: what stands in them has to fit together.

@@ -26,9 +26,17 @@ from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
 from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
+from mutt.rules.windows import Window
 from mutt.store import changes, history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    ruleset_version,
+    storm_policies,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +59,7 @@ _columns = [
     for name in Rule.__struct_fields__
 ]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
+_window_columns = [maintenance_windows.c[name] for name in Window.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -180,6 +189,7 @@ class _Read(NamedTuple):
     hosts: list[str]
     teams: dict[str, str]
     storms: list[StormPolicy]
+    windows: list[Window]
 
     @property
     def book(self) -> Book:
@@ -187,7 +197,13 @@ class _Read(NamedTuple):
 
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
-            self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
+            self.version,
+            self.rules,
+            self.hosts,
+            self.teams,
+            default_team,
+            storms=self.storms,
+            windows=self.windows,
         )
         return _told(ruleset)
 
@@ -214,12 +230,15 @@ def load_drafted(
 
 
 def _read(conn: Connection) -> _Read:
-    def all_of_it(conn: Connection) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy]]:
+    def all_of_it(
+        conn: Connection,
+    ) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy], list[Window]]:
         rules = list_rules(conn)
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
-        return rules, hosts, teams, storms
+        windows = [Window(**row._mapping) for row in conn.execute(select(*_window_columns))]
+        return rules, hosts, teams, storms, windows
 
     version, found = unchanged(conn, all_of_it)
     return _Read(version, *found)
@@ -251,6 +270,8 @@ def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
+    for window_id, why in ruleset.windows.refused.items():
+        log.warning("ruleset %d: maintenance window %d is not in force: %s", ruleset.version, window_id, why)
     return ruleset
 
 

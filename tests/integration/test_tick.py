@@ -31,7 +31,7 @@ class Fleet:
         self.here: list[str] = []
         self.sweeps: list[bool] = []
         self.flows_back: list[float] = []
-        self.letters = 0
+        self.letters = self.windows = 0
         self.noise = 0
         self.backtests = 0
         self.refuses: Exception | None = None
@@ -52,6 +52,7 @@ class Fleet:
             letters=self.ask_letters,
             noise=self.ask_noise,
             backtests=self.ask_backtests,
+            windows=self.ask_windows,
             monotonic=lambda: self.now,
         )
 
@@ -68,6 +69,9 @@ class Fleet:
 
     def ask_backtests(self) -> None:
         self.backtests += 1
+
+    def ask_windows(self) -> None:
+        self.windows += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -381,3 +385,15 @@ def test_back_tests_are_looked_for_where_one_is_known_of_and_now_and_then(fleet:
     assert looks() == 3
     fleet.bench.redis.delete(names.BACKTESTS, tick.BACKTESTS_KNOWN)
     assert looks() == 3
+
+
+def test_windows_are_looked_at_once_for_the_fleet(fleet: Fleet) -> None:
+    """However many workers tick, one look at the maintenance windows is asked for at a time."""
+    one, other = fleet.worker("alerts"), fleet.worker("moog")
+    for _ in range(3):
+        one.once()
+        other.once()
+    assert fleet.windows == 1
+    fleet.bench.redis.delete(tick.WINDOWS_TICK)
+    other.once()
+    assert fleet.windows == 2
