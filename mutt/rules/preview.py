@@ -56,6 +56,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
             ("handling", self.before.handling, self.after.handling),
             ("team", self.before.team or "none", self.after.team or "none"),
             ("Moog severity", _severity(self.before), _severity(self.after)),
+            ("held", self.before.held or "no", self.after.held or "no"),
         )
         return [row for row in rows if row[1] != row[2]]
 

@@ -280,14 +280,14 @@ def _shares(oid: str, prefix: str) -> bool:
 def _tried(rule: Rule, event: Event, host: Host, draft: Rule | None, decides: Rule | None) -> Tried:
     error = fault(rule)
     if error is None:
-        held = tuple(conditions(rule, event, None if rule is draft else host))
+        asks = tuple(conditions(rule, event, None if rule is draft else host))
         found = matched_spans(rule, event) or []
     else:
-        held = (Condition("compiled", "a rule that can be compiled", f"{error.field} {error.reason}", False),)
+        asks = (Condition("compiled", "a rule that can be compiled", f"{error.field} {error.reason}", False),)
         found = []
     if not rule.is_active:
-        held = (Condition("active", "an active rule", "switched off", False), *held)
-    matches = all(condition.holds for condition in held) and not event.internal
+        asks = (Condition("active", "an active rule", "switched off", False), *asks)
+    matches = all(condition.holds for condition in asks) and not event.internal
     in_force = rule.is_active and error is None and not event.internal
     asked = in_force and (decides is None or _order(rule) <= _order(decides))
     return Tried(
@@ -296,26 +296,27 @@ def _tried(rule: Rule, event: Event, host: Host, draft: Rule | None, decides: Ru
         priority=rule.priority,
         draft=rule is draft,
         field=rule.field,
-        conditions=held,
+        conditions=asks,
         spans=tuple(found),
         matches=matches,
         decides=rule is decides,
         asked=asked,
-        why=_why(rule, held, event, decides),
+        why=_why(rule, asks, event, decides),
     )
 
 
-def _why(rule: Rule, held: tuple[Condition, ...], event: Event, decides: Rule | None) -> str:
+def _why(rule: Rule, asks: tuple[Condition, ...], event: Event, decides: Rule | None) -> str:
     if rule is decides:
         return "It is the first that matches: it decides."
     if event.internal:
         return "Raised by MUTT itself: no rule is asked."
-    failed = [condition for condition in held if not condition.holds]
+    failed = [condition for condition in asks if not condition.holds]
     if not failed and decides is not None:
         why = (
             "a lower priority number" if decides.priority < rule.priority else "the same priority, a lower id"
         )
-        return f"It matches too, but rule {decides.id or 'the draft'} {decides.name} comes before it ({why})."
+        other = f"rule {decides.id}" if decides.id else "the draft"
+        return f"It matches too, but {other} {decides.name} comes before it ({why})."
     return "It does not match: " + "; ".join(map(says, failed)) + "."
 
 

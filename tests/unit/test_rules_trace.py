@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import re2
@@ -15,7 +16,8 @@ from mutt.rules.matcher import expression
 from mutt.rules.preview import pieces, preview
 from mutt.rules.rule import Handling, MatchType, Rule
 from mutt.rules.trace import Trace, trace
-from tests.unit.test_rules_evaluate import ANY, EVENTS, EVERY_KIND, event, rule, ruleset
+from mutt.rules.windows import Window
+from tests.unit.test_rules_evaluate import ANY, EVENTS, EVERY_KIND, NOW, event, rule, ruleset
 
 WORDS = st.sampled_from(["link", "down", "LINK-DOWN", "k", "ſ", "é", "core-1", "1.3.6", "x.", "10.0.0.1"])
 TEXT = st.lists(WORDS, max_size=4).map(" ".join)
@@ -49,6 +51,22 @@ RULES = st.builds(
     is_active=st.sampled_from([True, True, True, False]),
 )
 RULESETS = st.lists(RULES, max_size=8, unique_by=lambda one: one.id)
+
+
+#: Maintenance of a host's pattern, of a team, of a rule: a draft is held as it would be once saved.
+WINDOWS = [
+    Window(
+        id=n,
+        name="w",
+        owner="o",
+        starts_at=NOW - timedelta(hours=1),
+        ends_at=NOW + timedelta(hours=1),
+        **scope,
+    )
+    for n, scope in enumerate(
+        ({"hostname": "edge"}, {"rule_id": 3}, {"team": "core", "hostname": "core-*"}), 1
+    )
+]
 
 
 def told(any_event: Event, rules: Ruleset, **more: Any) -> Trace:
@@ -89,9 +107,10 @@ def test_it_agrees_on_whatever_senders_send(any_event: Event) -> None:
 
 @given(LIKELY, RULESETS, RULES)
 def test_a_draft_decides_as_if_it_were_saved(any_event: Event, rules: list[Rule], draft: Rule) -> None:
-    base = Ruleset.compile(4, rules, ("10.*",), {"core-*": "Core"})
+    how: Any = {"development_hosts": ("10.*",), "device_teams": {"core-*": "Core"}, "windows": WINDOWS}
+    base = Ruleset.compile(4, rules, **how)
     saved = [one for one in rules if one.id != draft.id] + [draft]
-    expected = evaluate(any_event, Ruleset.compile(4, saved, ("10.*",), {"core-*": "Core"}))
+    expected = evaluate(any_event, Ruleset.compile(4, saved, **how))
     assert trace(any_event, base, draft=draft).verdict == expected
 
 
