@@ -69,7 +69,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)
+        """Its time zone; UTC where there is no such zone."""
+        return ZoneInfo(self.timezone if self.timezone.casefold() in _zones() else "UTC")
+
+    @property
+    def fault(self) -> str:
+        """Why it can't be in force; '' if it can. psql may have written anything."""
+        return _fault(self)
 
     @property
     def held(self) -> str:
@@ -77,7 +83,12 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return f"{HELD}{self.id}"
 
     def occurrences(self, since: datetime, until: datetime) -> list[Occurrence]:
-        """Those that are on at some moment from ``since`` up to, not including, ``until``; the first first."""
+        """Those that are on at some moment from ``since`` up to, not including, ``until``; the first first.
+
+        What can't be in force has none.
+        """
+        if self.fault:
+            return []
         times = _times(self.starts_at, self.ends_at, self.timezone, self.recurrence)
         return [one for each in times.between(since, until) if (one := self._cut(each)) and one.end > since]
 
@@ -91,8 +102,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     def next_after(self, instant: datetime) -> Occurrence | None:
         """The first occurrence that begins after this moment, if it is switched on and there is one."""
-        times = _times(self.starts_at, self.ends_at, self.timezone, self.recurrence)
-        return times.first_after(instant) if self.is_active else None
+        if self.fault or not self.is_active:
+            return None
+        return _times(self.starts_at, self.ends_at, self.timezone, self.recurrence).first_after(instant)
 
     def covers(self, scopes: Collection[str], team: str | None, rule_id: int | None) -> bool:
         """Do all its scopes hold? ``scopes`` are the host patterns that admit the host."""
@@ -118,7 +130,7 @@ class Windows:
 
     def __init__(self, windows: Iterable[Window] = ()) -> None:
         given = sorted((one for one in windows if one.is_active), key=lambda one: one.id)
-        faults = {window.id: error for window in given if (error := _fault(window))}
+        faults = {window.id: window.fault for window in given if window.fault}
         self.refused = faults  #: active windows that can't be read, by id; their neighbours stand
         self._windows = [window for window in given if window.id not in faults]
         self._hours: dict[int, _Near] = {}
@@ -162,8 +174,8 @@ class Windows:
         return max(holding, key=lambda each: (each[0], -each[1].id))[1] if holding else None
 
 
+@functools.lru_cache(maxsize=4096)
 def _fault(window: Window) -> str:
-    """Why it can't be in force ('' if it can): psql may have written anything."""
     try:
         check_timezone(window.timezone)
         read_recurrence("recurrence", window.recurrence or "")

@@ -24,11 +24,13 @@ from mutt.streams.stream import Ring
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
+from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.storms import Storms
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -123,6 +125,8 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Maintenance(services, "Maintenance", "maintenance"),
+        Storms(services, "Storms", "storms"),
         Shadows(services, "Shadow", "shadow"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
