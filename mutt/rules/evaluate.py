@@ -192,6 +192,12 @@ class Ruleset:
                 return rank
         return None
 
+    def matching(self, event: Event) -> list[Rule]:
+        """Every rule whose conditions all hold, the one that decides first."""
+        host = self.host(event.hostname)
+        scoped = ((rank, self._scopes[rank]) for rank in self.candidates(event))
+        return [self._ranked[rank] for rank, scope in scoped if scope is None or scope.admits(event, host)]
+
     def verdict(self, rank: int, environment: str, severity: int | None) -> Verdict:
         """The verdict of the rule at ``rank``; one value for all events that share it."""
         from_event = None if severity is None else MOOG_SEVERITY.get(severity)

@@ -87,7 +87,7 @@ def write(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> 
     Rows must be as their ``before`` says: :func:`hold` the ruleset before you look. A new row with a ``record_id`` gets
     that; ``after`` holds every field. Values are what JSON gives.
     """
-    made = _with_ids(conn, changes)
+    made = with_ids(conn, changes)
     grouped: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for change in made:
         grouped[change.operation, change.table].append(change)
@@ -100,7 +100,8 @@ def write(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> 
     return made
 
 
-def _with_ids(conn: Connection, changes: Sequence[Change]) -> list[Change]:
+def with_ids(conn: Connection, changes: Sequence[Change]) -> list[Change]:
+    """The same changes, with an id for each row that is new: nobody else gets it, also where it is never written."""
     lacking: dict[str, list[int]] = defaultdict(list)
     made = list(changes)
     for at, change in enumerate(made):

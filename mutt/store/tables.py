@@ -435,6 +435,46 @@ config_audit_log = Table(
 )
 
 
+class Backtesting(StrEnum):
+    """Where a back-test stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+#: Drafts of the rules that are tried on the stored past: what is asked, how far it is, what came of it.
+backtests = Table(
+    "backtests",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("name", Text, nullable=False),
+    Column("draft", JSONB, nullable=False),
+    Column("baseline", Text, nullable=False),
+    Column("since", _instant, nullable=False),
+    Column("until", _instant, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default=Backtesting.QUEUED.value),
+    Column("cancel", Boolean, nullable=False, server_default=text("false")),  #: somebody asked for it
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("worker", Text, nullable=False, server_default=""),  #: who has it
+    Column("heartbeat", _instant),  #: when that one was last heard of
+    Column("started_at", _instant),
+    Column("ended_at", _instant),
+    Column("progress", JSONB),
+    Column("result", JSONB),
+    Column("error", Text, nullable=False, server_default=""),
+    _one_of("status", Backtesting),
+    CheckConstraint("since < until", name="until"),
+    Index(None, "created_at"),
+    Index("ix_backtests_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+
 def is_ours(name: str | None, kind: str, _parents: object = None) -> bool:
     """Does Alembic look after this table? It leaves the audit's months to ``partitions``."""
     return kind != "table" or name is None or not name.startswith(event_audit_log.name + "_")
