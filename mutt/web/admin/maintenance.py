@@ -33,9 +33,9 @@ RECEIPTS_SHOWN = 200
 _LOCAL = "%Y-%m-%dT%H:%M"
 
 
-def _time(label: str, kind: str, description: str = "") -> StringField:
+def _time(label: str, widget: widgets.Input, description: str = "") -> StringField:
     # As text: what is no time, the check says at its field.
-    return StringField(label, widget=widgets.Input(input_type=kind), description=description)
+    return StringField(label, widget=widget, description=description)
 
 
 class WindowForm(Refusable):
@@ -49,8 +49,8 @@ class WindowForm(Refusable):
     )
     team = StringField("Team", description="The team that the alert goes to.", render_kw={"list": "teams"})
     rule_id = StringField("Rule", description="The number of a rule.", render_kw={"inputmode": "numeric"})
-    starts_at = _time("From", "datetime-local")
-    ends_at = _time("To", "datetime-local", "Of the first time, if it repeats.")
+    starts_at = _time("From", widgets.DateTimeLocalInput())
+    ends_at = _time("To", widgets.DateTimeLocalInput(), "Of the first time, if it repeats.")
     timezone = StringField(
         "Time zone", description="Whose clock is meant.", render_kw={"list": "zones", "spellcheck": "false"}
     )
@@ -66,7 +66,7 @@ class WindowForm(Refusable):
         option_widget=widgets.CheckboxInput(),
         description="None: the day on which it begins.",
     )
-    until = _time("Last day", "date", "Left empty: for good.")
+    until = _time("Last day", widgets.DateInput(), "Left empty: for good.")
     recurrence = StringField(
         "RRULE",
         description="Only for “as the RRULE says”: FREQ=WEEKLY;INTERVAL=2;BYDAY=SA",
