@@ -13,7 +13,7 @@ import difflib
 import functools
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -122,7 +122,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 _MICRO = timedelta(microseconds=1)
 
-_Near = Sequence[tuple[Occurrence, Window]]
+
+class _Near(NamedTuple):
+    """The occurrences of one hour, by the host pattern of their window; under None those without one."""
+
+    since: datetime
+    until: datetime
+    by_host: dict[str | None, list[tuple[Occurrence, Window]]]
 
 
 class Windows:
@@ -134,7 +140,7 @@ class Windows:
         self.refused = faults  #: active windows that can't be read, by id; their neighbours stand
         self._windows = [window for window in given if window.id not in faults]
         self._hours: dict[int, _Near] = {}
-        self._hour: tuple[datetime, datetime, _Near] = (_EPOCH, _EPOCH, ())  #: the last that was asked for
+        self._last = _Near(_EPOCH, _EPOCH, {})  #: the hour that was asked for last
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -142,36 +148,36 @@ class Windows:
     def __iter__(self) -> Iterator[Window]:
         return iter(self._windows)
 
-    def near(self, at: datetime) -> _Near:
-        """The occurrences of the hour around ``at``."""
-        since, until, near = self._hour
-        if since <= at < until:
-            return near
-        number = (at - _EPOCH) // _HOUR
-        since = _EPOCH + number * _HOUR
-        found = self._hours.get(number)
-        if found is None:
-            if len(self._hours) >= _HOURS_KEPT:
-                self._hours.clear()
-            found = self._hours[number] = [
-                (one, window) for window in self._windows for one in window.occurrences(since, since + _HOUR)
-            ]
-        self._hour = since, since + _HOUR, found
-        return found
-
     def holding(
         self, at: datetime, scopes: Collection[str], team: str | None, rule_id: int | None
     ) -> Window | None:
         """The window that holds an alert of this moment: of several the one that ends last, then the lowest id."""
-        near = self.near(at)
-        if not near:
+        near = self._last
+        if not near.since <= at < near.until:
+            near = self._hour_of(at)
+        if not near.by_host:
             return None
         holding = [
             (one.end, window)
-            for one, window in near
+            for scope in (None, *scopes)
+            for one, window in near.by_host.get(scope, ())
             if one.start <= at < one.end and window.covers(scopes, team, rule_id)
         ]
         return max(holding, key=lambda each: (each[0], -each[1].id))[1] if holding else None
+
+    def _hour_of(self, at: datetime) -> _Near:
+        number = (at - _EPOCH) // _HOUR
+        near = self._hours.get(number)
+        if near is None:
+            near = _Near(_EPOCH + number * _HOUR, _EPOCH + (number + 1) * _HOUR, {})
+            for window in self._windows:
+                for one in window.occurrences(near.since, near.until):
+                    near.by_host.setdefault(window.hostname, []).append((one, window))
+            if len(self._hours) >= _HOURS_KEPT:
+                self._hours.clear()
+            self._hours[number] = near
+        self._last = near
+        return near
 
 
 @functools.lru_cache(maxsize=4096)
