@@ -153,6 +153,16 @@ def test_a_change_that_was_not_seen_is_not_written_over(operator: FlaskClient, e
     assert operator.get(f"/maintenance/{window.id}").status_code == 404
 
 
+def test_saving_the_form_of_a_window_that_is_on_changes_nothing_else(
+    operator: FlaskClient, engine: Engine
+) -> None:
+    """Its times come back as they were, to the second: its occurrence, and so its receipt, is the same."""
+    window = add(engine)
+    assert fill(operator, f"/maintenance/{window.id}", name="other").status_code == 302
+    [changed] = all_windows(engine)
+    assert (changed.name, changed.starts_at, changed.ends_at) == ("other", window.starts_at, window.ends_at)
+
+
 def test_the_receipts_are_shown(operator: FlaskClient, engine: Engine) -> None:
     """One that is on, and one that ended, with its page; that of a deleted window too."""
     window = add(engine)

@@ -30,8 +30,6 @@ COMING = 5
 
 RECEIPTS_SHOWN = 200
 
-_LOCAL = "%Y-%m-%dT%H:%M"
-
 
 def _time(label: str, widget: widgets.Input, description: str = "") -> StringField:
     # As text: what is no time, the check says at its field.
@@ -281,7 +279,8 @@ def _standing(conn: Connection, window_id: int) -> Window | None:
 
 
 def _local(time: datetime, zone: ZoneInfo) -> str:
-    return time.astimezone(zone).strftime(_LOCAL)
+    local = time.astimezone(zone)
+    return f"{local:%Y-%m-%dT%H:%M:%S}" if local.second else f"{local:%Y-%m-%dT%H:%M}"
 
 
 def _told(one: Occurrence, window: Window | None = None) -> str:
