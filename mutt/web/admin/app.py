@@ -25,11 +25,13 @@ from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
+from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
@@ -125,6 +127,8 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Maintenance(services, "Maintenance", "maintenance"),
+        Storms(services, "Storms", "storms"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
         Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
