@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 from sqlalchemy import Engine, delete, insert, text
@@ -53,7 +54,8 @@ def run(bench: Bench) -> None:
                 "all rules changed": Draft.of_file(whole, replace=True),
             }
             for name, draft in drafts.items():
-                costs = _measured(bench, site, stored, lambda: _backtest(settings, engine, draft, stored))
+                once = partial(_backtest, settings, engine, draft, stored)
+                costs = _measured(bench, site, stored, once)
                 _report(bench, f"back-test, {count:,} rules, {name}", costs, ceiling)
         engine.dispose()
 
