@@ -1,4 +1,4 @@
-"""The pages of back-tests in a browser: they fit, a rule goes from its form to the result and back, and it is polled."""
+"""The pages of back-tests in a browser: they fit, and a rule goes from its form to the result, and back."""
 
 from __future__ import annotations
 
