@@ -95,6 +95,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     moog_status: int | None = None  #: HTTP status of the last answer
     moog_answer: str = ""  #: its body, cut
     reason: str = ""
+    kind: str = ""  #: what a request to Moog came to (moog/outcome.Kind); empty: this tells of none
 
 
 def alert_id(event: Event) -> UUID:

@@ -16,7 +16,7 @@ OUTSIDE = "mutt:alerts:outside"
 BEHIND_COUNTS = "mutt:alerts:behind"
 OUTSIDE_OF = "mutt:alerts:outside_of"
 LIFTED = "mutt:alerts:lifted"
-#: Noise control: of each signature, of each storm, which of them are remembered, and what is due (streams/noise.lua).
+#: Noise control: of each signature, of each storm, which are remembered, and what is due (streams/signatures.lua).
 NOISE_OF, STORM = "mutt:noise:of:", "mutt:storm:"
 NOISE_KEPT, NOISE_DUE = "mutt:noise:kept", "mutt:noise:due"
 TRIES = "mutt:alerts:tries"

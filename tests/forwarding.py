@@ -11,7 +11,7 @@ from importlib.resources import files
 from uuid import uuid4
 
 from mutt import codec, names
-from mutt.alert import SIGNATURE_MAX, Alert, Outcome
+from mutt.alert import SIGNATURE_MAX, Alert, Outcome, Status
 from mutt.budget.arithmetic import Budget
 from mutt.entry import Entry, Move, Part, raise_alert
 from mutt.event import Envelope, Event, Segment, State
@@ -146,7 +146,11 @@ class Works:
         return self.held(consumer).take(want, held=held)
 
     def outcomes(self) -> list[Outcome]:
-        """What record would be told, in order."""
+        """What record would be told of ends, in order."""
+        return [told for told in self.told() if told.status is not Status.WAITING]
+
+    def told(self) -> list[Outcome]:
+        """The same with the attempts after which an alert waits on."""
         entries = books.entries(self.client, names.DELIVERY_STREAM)
         return [codec.decode(Outcome, fields) for _, fields in entries]
 

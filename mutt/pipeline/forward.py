@@ -180,7 +180,9 @@ class Forwarder:
         elif answer.kind == "broken" and len(pairs) > 1:
             # MUTT itself failed on one of these: each goes alone next, so that its neighbours don't pay.
             entries = [entry for entry, _ in pairs]
-            self._lanes.release(entries, 0.0, report=_report("alone", permit))
+            self._lanes.release(
+                entries, 0.0, report=_report("alone", permit), notes=self._notes(pairs, answer)
+            )
             self._lanes.settle([], report=_report("broken", permit, answer))
             turn.returned += [str(alert.alert_id) for _, alert in pairs]
         else:
@@ -217,8 +219,8 @@ class Forwarder:
         ids = turn.delivered if status is Status.DELIVERED else turn.parked
         ids += [str(alert.alert_id) for (_, alert), ours in zip(pairs, settled, strict=True) if ours]
 
-    def _move(self, entry: Entry, alert: Alert, answer: Answered, status: Status) -> Move:
-        outcome = Outcome(
+    def _outcome(self, entry: Entry, alert: Alert, answer: Answered, status: Status) -> Outcome:
+        return Outcome(
             alert=alert,
             status=status,
             attempts=entry.requests + 1,
@@ -226,7 +228,17 @@ class Forwarder:
             moog_status=answer.moog_status,
             moog_answer=answer.text,
             reason=answer.reason,
+            kind=str(answer.kind),
         )
+
+    def _notes(self, pairs: Sequence[tuple[Entry, Alert]], answer: Answered) -> list[Outcome]:
+        """What is noted of a request whose alerts wait on; nothing where none was made."""
+        if answer.kind == "unsent":
+            return []
+        return [self._outcome(entry, alert, answer, Status.WAITING) for entry, alert in pairs]
+
+    def _move(self, entry: Entry, alert: Alert, answer: Answered, status: Status) -> Move:
+        outcome = self._outcome(entry, alert, answer, status)
         follow = [leave_lane(alert), deliver(outcome)]
         if status is Status.PARKED:
             why = {
@@ -277,7 +289,10 @@ class Forwarder:
                 self._terms.claim, BACKOFF_BASE * 2 ** min(10, max(entry.requests for entry in entries))
             )
             delay = most * self._dice()
-        strikes = self._lanes.release(entries, delay, report=_report(kind, permit, answer), strikes=STRIKES)
+        notes = self._notes(pairs, answer)
+        strikes = self._lanes.release(
+            entries, delay, report=_report(kind, permit, answer), strikes=STRIKES, notes=notes
+        )
         struck = [pair for pair, count in zip(pairs, strikes, strict=True) if count >= STRIKES]
         if struck:
             moves = [self._move(entry, alert, answer, Status.PARKED) for entry, alert in struck]

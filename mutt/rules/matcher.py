@@ -9,6 +9,7 @@ case folding: the Kelvin sign is a k, the long s an s; ``ß`` is not ``ss``), ``
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -65,6 +66,26 @@ def check_expression(text: str, field: str = "match_string") -> None:
         re2.compile(text, _options(_PATTERN_MEMORY))
     except re2.error as error:
         raise RuleError(field, _reason(_said(error), text)) from None
+
+
+def compiled(text: str) -> Any:
+    """One re2 expression, compiled as a set compiles it; its ``search`` takes UTF-8. Raises :class:`RuleError`."""
+    check_expression(text)
+    return re2.compile(text, _options(_PATTERN_MEMORY))
+
+
+def spans(text: str, pattern: str, most: int) -> list[tuple[int, int]] | None:
+    """Where the re2 expression ``pattern`` matches in ``text``: characters (from, to), the first ``most``.
+
+    None: nowhere. A match of no characters has no span. Raises ``re2.error`` for what can't be compiled.
+    """
+    # As Matcher reads it: each half of a surrogate pair becomes one other character.
+    found = re2.compile(pattern, _options(_PATTERN_MEMORY)).finditer(text.encode("utf-8", "replace").decode())
+    first = next(found, None)
+    if first is None:
+        return None
+    rest = (one.span() for one in itertools.chain([first], found))
+    return list(itertools.islice(((start, end) for start, end in rest if end > start), most))
 
 
 class Matcher:

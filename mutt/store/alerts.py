@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql import insert as into
 
 from mutt.alert import RELEASED, Alert, Hold, Outcome, Status
 from mutt.event import Event, State
+from mutt.store import attempts
 from mutt.store.audit import Key, key_table
 from mutt.store.copying import Copy
 from mutt.store.tables import alerts, recent_clears
@@ -193,6 +194,7 @@ def record(conn: Connection, outcomes: Sequence[Outcome]) -> None:
         _last_words(outcomes), key=lambda outcome: (outcome.alert.received_at, outcome.alert.alert_id)
     )
     conn.execute(statement, [_outcome_row(outcome) for outcome in ordered])
+    attempts.note(conn, outcomes)
 
 
 def record_held(conn: Connection, holds: Sequence[Hold]) -> None:
@@ -240,7 +242,6 @@ def release(
             _row.status == Status.CANCELLED.value,
             _row.reason == reason,
             _row.cleared_by.is_(None),
-            _row.state == State.RAISE.value,
         )
         .order_by(_row.received_at, _row.alert_id)
         .limit(limit)

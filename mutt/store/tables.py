@@ -146,6 +146,20 @@ alerts = Table(
     Index("ix_alerts_held", "reason", "received_at", postgresql_where=text("status = 'cancelled'")),
 )
 
+#: Each request to Moog that an alert was in: the answer to "what did Moog say, and when".
+alert_attempts = Table(
+    "alert_attempts",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("at", _instant, nullable=False),
+    Column("kind", Text, nullable=False),  #: delivered, retry, refused … (moog/outcome.Kind)
+    Column("reason", Text, nullable=False),
+    Column("moog_status", Integer),
+    Column("answer", Text, nullable=False),
+    Index(None, "at", postgresql_using="brin"),
+)
+
 #: The clears of a day: a raise that is older and evaluated later finds here what ended it.
 recent_clears = Table(
     "recent_clears",
@@ -252,6 +266,68 @@ storm_policies = Table(
     Column("updated_at", _instant, nullable=False, server_default=_now),
     CheckConstraint("alert_count > 1", name="alert_count"),
     CheckConstraint("alert_window > 0", name="alert_window"),
+)
+
+#: When hosts, teams or rules are in maintenance: their alerts are held. See rules/windows.Window.
+maintenance_windows = Table(
+    "maintenance_windows",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("hostname", Text),  #: scope: a name, a glob or a CIDR
+    Column("team", Text),
+    Column("rule_id", Integer),
+    Column("starts_at", _instant, nullable=False),  #: of the first occurrence
+    Column("ends_at", _instant, nullable=False),
+    Column("timezone", Text, nullable=False, server_default="UTC"),
+    Column("recurrence", Text),  #: an RRULE
+    Column("release", Boolean, nullable=False, server_default=text("true")),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("ended_at", _instant),  #: by hand, in the middle of an occurrence
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    CheckConstraint("num_nonnulls(hostname, team, rule_id) > 0", name="scope"),
+    CheckConstraint("ends_at > starts_at", name="ends_at"),
+)
+
+#: What became of one occurrence of a window. It outlives the window.
+maintenance_receipts = Table(
+    "maintenance_receipts",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("window_id", Integer, nullable=False),
+    Column("starts_at", _instant, nullable=False),
+    Column("ends_at", _instant, nullable=False),  #: planned, until it has ended
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("release", Boolean, nullable=False),
+    Column("ended_at", _instant),  #: when its end was noticed; NULL: it is on
+    Column("counted_at", _instant),
+    Column("held", Integer, nullable=False, server_default="0"),
+    Column("cleared", Integer, nullable=False, server_default="0"),
+    Column("burning", Integer, nullable=False, server_default="0"),  #: at its end
+    Column("released", Integer, nullable=False, server_default="0"),
+    Column(
+        "hosts", JSONB, nullable=False, server_default=text("'[]'::jsonb")
+    ),  #: [host, held], the most first
+    Column(
+        "rules", JSONB, nullable=False, server_default=text("'[]'::jsonb")
+    ),  #: [rule, held], the most first
+    Index(None, "window_id", "starts_at", unique=True),
+    Index(None, "ends_at"),
+)
+
+#: What still burned at the end of an occurrence, and what came of it. An alert stands on one receipt.
+maintenance_burning = Table(
+    "maintenance_burning",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("receipt_id", Integer, nullable=False),
+    Column("done_at", _instant),  #: when it was released, or was cleared before that; NULL: it is held
+    Column("released", Boolean, nullable=False, server_default=text("false")),
+    Index(None, "receipt_id"),
 )
 
 #: One row. Triggers on the tables of the ruleset move it, so that any writer is seen, psql too: once a transaction.

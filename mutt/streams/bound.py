@@ -13,8 +13,8 @@ import msgspec
 import redis
 
 from mutt import names
-from mutt.alert import Alert
-from mutt.entry import Appended, Entry, Move, Part, Taken, alert_fields
+from mutt.alert import Alert, Outcome
+from mutt.entry import Appended, Entry, Move, Part, Taken, alert_fields, deliver
 from mutt.errors import StreamAway, Unavailable
 from mutt.streams.connect import Client
 from mutt.streams.stream import MissingReplicas, Stream
@@ -77,8 +77,16 @@ class Held:
         *,
         report: Mapping[str, Any] | None = None,
         strikes: int = 0,
+        notes: Sequence[Outcome] = (),
     ) -> list[int]:
-        return self._stream.release(self._consumer, entries, delay, report=report, strikes=strikes)
+        return self._stream.release(
+            self._consumer,
+            entries,
+            delay,
+            report=report,
+            strikes=strikes,
+            notes=[deliver(one) for one in notes],
+        )
 
     def ring(self) -> None:
         self._stream.ring()

@@ -12,7 +12,7 @@ import msgspec
 import redis
 
 from mutt import codec
-from mutt.entry import Appended, Entry, Move, Part, Taken
+from mutt.entry import Appended, Entry, Follow, Move, Part, Taken
 from mutt.names import BELL_MS, GROUP, Queue
 from mutt.streams.connect import Client
 from mutt.streams.scripts import Scripts, call
@@ -187,10 +187,12 @@ class Stream:
         *,
         report: Mapping[str, Any] | None = None,
         strikes: int = 0,
+        notes: Sequence[Follow] = (),
     ) -> list[int]:
         """Hand entries back for ``delay`` seconds (at most the claim timeout). The strikes of each, for alerts.
 
-        An alert with as many as ``strikes`` (0: any number) is not handed back: its holder parks it.
+        An alert with as many as ``strikes`` (0: any number) is not handed back: its holder parks it. ``notes`` are
+        what is appended elsewhere for each that is.
         """
         options: dict[str, Any] = {
             "group": GROUP,
@@ -211,7 +213,11 @@ class Stream:
             options["report"] = dict(report)
         if strikes:
             options["strikes"] = strikes
-        return list(call(self._scripts.release, self._gate(options)))
+        if notes:
+            options["notes"] = [dict(note) for note in notes]
+        struck, rung = call(self._scripts.release, self._gate(options))
+        self._rings((name.decode() for name in rung), entries=len(entries))
+        return list(struck)
 
     def place(
         self, alerts: Sequence[Mapping[str, Any]], outside: Mapping[str, str], closed: Iterable[str] = ()

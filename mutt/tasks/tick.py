@@ -38,9 +38,12 @@ STUCK_AFTER = 60.0
 #: Seconds that a stuck worker has for a tidy end: what hangs may hang its end too.
 END_WITHIN = 30.0
 
+#: Seconds between two looks at the maintenance windows: what burns at the end of one is released so much later.
+WINDOWS_EVERY = 15.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
-LETTERS_TICK, NOISE_TICK = "mutt:tick:letters", "mutt:tick:noise"
+LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
 RUN_ID = "mutt:tick:run_id"
 
@@ -78,6 +81,11 @@ def ask_backtests() -> None:
     app.send_task("mutt.backtests.run", queue="backtests", retry=False)
 
 
+def ask_windows() -> None:
+    """Publish a look at the maintenance windows."""
+    app.send_task("mutt.maintenance.windows", queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -100,12 +108,13 @@ class Tick:
         letters: Callable[[], None] = ask_letters,
         noise: Callable[[], None] = ask_noise,
         backtests: Callable[[], None] = ask_backtests,
+        windows: Callable[[], None] = ask_windows,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
-        self._letters, self._noise, self._backtests = letters, noise, backtests
+        self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -121,6 +130,7 @@ class Tick:
                 self._flow_back_if_due()
                 self._letters_if_due()
                 self._noise_if_due()
+                self._windows_if_due()
             self._backtests_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
@@ -181,6 +191,10 @@ class Tick:
         due = self._client.set(BACKTESTS_TICK, "1", nx=True, px=round(BACKTESTS_EVERY * 1000))
         if known or due:
             self._backtests()
+
+    def _windows_if_due(self) -> None:
+        if self._client.set(WINDOWS_TICK, "1", nx=True, px=round(WINDOWS_EVERY * 1000)):
+            self._windows()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

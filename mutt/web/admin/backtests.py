@@ -22,12 +22,12 @@ from mutt.backtest.draft import Draft
 from mutt.backtest.run import NOW, THEN, Question
 from mutt.backtest.tally import Hour, Result
 from mutt.errors import Refused
+from mutt.rules.book import NotRules, items_of
 from mutt.rules.rule import Rule
 from mutt.store import backtests, lookup
 from mutt.store.engine import transaction
 from mutt.web.admin.forms import Refusable, RuleForm
 from mutt.web.admin.page import REFUSED, Page
-from mutt.web.admin.shadow import read_rules
 
 SPANS = {
     "1h": timedelta(hours=1),
@@ -248,7 +248,11 @@ def _draft(form: BacktestForm) -> Draft:
     if "match_type" in request.form:
         return Draft.of_rule(RuleForm().rule(), request.form.get("rule_id", type=int))
     upload = form.file.data
-    return Draft.of_file(read_rules(upload.read() if upload else b""), replace=bool(form.replace.data))
+    try:
+        items = list(items_of("the file", upload.read() if upload else b""))
+    except NotRules as error:
+        raise Refused("file", str(error)) from None
+    return Draft.of_file(items, replace=bool(form.replace.data))
 
 
 def _fields(rule: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
