@@ -191,7 +191,7 @@ bounded = functools.partial(
 @given(
     rules(),
     policies(),
-    st.randoms(use_true_random=False),
+    st.integers(0, 1 << 32),
     st.sampled_from((0.0, 0.1, 0.4)),
     st.integers(1, 2),
 )
@@ -199,14 +199,15 @@ def test_the_script_decides_as_the_model_does(
     redis_url: str,
     made: list[Rule],
     storms: list[StormPolicy],
-    dice: random.Random,
+    seed: int,
     clears: float,
     times: int,
 ) -> None:
     """However alerts are cut into entries, and though each is settled twice: the same are held, for the same reason."""
+    dice = random.Random(seed)
     steps = [
         Step(
-            dice.choice((0.000001, 1, 1, 2, 3, 8)),
+            dice.choice((0.000001, 1, 1, 1, 2, 2, 3, 8)),
             dice.choice(HOSTS),
             dice.choice(TEXTS),
             dice.random() < clears,
