@@ -176,6 +176,11 @@ def _kind_key(hostname: str, template: str) -> str:
     return f"mutt:unhandled:{short_hash(hostname, template)}"
 
 
+def kind_key(kind: Kind) -> str:
+    """Where unhandled events of a kind are counted."""
+    return _kind_key(*kind)
+
+
 def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:
     """What ``place`` (streams/prelude.lua) is told of an alert."""
     fields, _ = codec.encode(alert, about=str(alert.alert_id))

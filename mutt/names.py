@@ -44,6 +44,9 @@ LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)
 SPILLED = "mutt:spilled"
 SPILLED_S = 60
 
+#: A back-test waits: the tick rings for it. The jobs themselves are in PostgreSQL.
+BACKTESTS = "mutt:backtests"
+
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"
 

@@ -21,7 +21,7 @@ from mutt.streams.connect import Client, connect
 from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
-CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
+CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 
 #: Seconds between two looks of ``--watch``.
 EVERY = 1.0
