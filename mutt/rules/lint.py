@@ -7,6 +7,7 @@ ones. What the audit knows (which rule never fired, which hosts there are) comes
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 import time
 from collections import Counter, defaultdict
@@ -312,7 +313,7 @@ class _Within:
         by_gram = self._parts.get(field)
         if not by_gram:
             return
-        for gram in {*_grams(text), *(gram for gram in by_gram[""] if gram in text)}:
+        for gram in itertools.chain(_grams(text), by_gram[""]):
             for part in by_gram.get(gram, ()):
                 if part in text:
                     yield part
