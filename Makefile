@@ -1,6 +1,6 @@
 # What there is to type; `make help` lists it. ARGS is passed on: make run ARGS=--once, make test ARGS="-k streams".
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format chaos fuzz bench bench-quick test-streams lock clean
+.PHONY: help run test check static format chaos fuzz bench bench-quick screenshots test-streams lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,6 +47,9 @@ bench: $(VENV)/.installed ## Measure everything, in about a quarter of an hour (
 
 bench-quick: $(VENV)/.installed ## Measure in under a minute, less surely
 	@exec $(BIN)/python -m benchmarks --quick $(ARGS)
+
+screenshots: $(VENV)/.installed ## Pictures of the pages for the docs, from a MUTT that is started for them (ARGS="--only rules")
+	@exec $(BIN)/python -m tests.screenshots $(ARGS)
 
 test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server
 	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or gate" $(ARGS)

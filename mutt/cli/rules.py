@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from rich.markup import escape
 
+from mutt.cli.backtest import backtest
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
 from mutt.errors import MuttError, RejectedBody
@@ -49,6 +50,9 @@ class NotAllGood(MuttError):
 @click.group()
 def rules() -> None:
     """The rules: which events matter, and what becomes of them."""
+
+
+rules.add_command(backtest)
 
 
 @rules.command()

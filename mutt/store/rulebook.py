@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
@@ -24,11 +24,19 @@ from mutt.rules.change import RULES, Change, Fields, fields_of
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
-from mutt.rules.shadow import DraftChange, drafted
+from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
+from mutt.rules.windows import Window
 from mutt.store import changes, history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    ruleset_version,
+    storm_policies,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +59,7 @@ _columns = [
     for name in Rule.__struct_fields__
 ]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
+_window_columns = [maintenance_windows.c[name] for name in Window.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -66,6 +75,16 @@ YIELD = 0.0005
 _USUAL = sys.getswitchinterval()  # not asked when a thread begins: another may be at it
 
 _Found = TypeVar("_Found")
+
+
+class HasRules(Protocol):
+    """Rules in the place of others."""
+
+    @property
+    def rules(self) -> list[Rule]: ...
+
+
+Changed = TypeVar("Changed", bound=HasRules)
 
 #: Opens a transaction of its own.
 Opens = Callable[[], AbstractContextManager[Connection]]
@@ -170,10 +189,21 @@ class _Read(NamedTuple):
     hosts: list[str]
     teams: dict[str, str]
     storms: list[StormPolicy]
+    windows: list[Window]
+
+    @property
+    def book(self) -> Book:
+        return Book(rules=self.rules, hosts=self.hosts, teams=self.teams, storms=self.storms)
 
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
-            self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
+            self.version,
+            self.rules,
+            self.hosts,
+            self.teams,
+            default_team,
+            storms=self.storms,
+            windows=self.windows,
         )
         return _told(ruleset)
 
@@ -183,13 +213,32 @@ def load(conn: Connection, default_team: str) -> Ruleset:
     return _read(conn).compile(default_team)
 
 
+def load_drafted(
+    conn: Connection, default_team: str, drafted: Callable[[list[Rule]], Changed]
+) -> tuple[Ruleset, Ruleset, Changed]:
+    """The ruleset that stands, the one that would stand with the rules that ``drafted`` makes of it, and what it made.
+
+    Nothing is written. Raises :class:`NoRuleset`, and what ``drafted`` raises.
+    """
+    found = _read(conn)
+    changed = drafted(found.rules)
+    return (
+        found.compile(default_team),
+        found._replace(rules=changed.rules).compile(default_team),
+        changed,
+    )
+
+
 def _read(conn: Connection) -> _Read:
-    def all_of_it(conn: Connection) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy]]:
+    def all_of_it(
+        conn: Connection,
+    ) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy], list[Window]]:
         rules = list_rules(conn)
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
-        return rules, hosts, teams, storms
+        windows = [Window(**row._mapping) for row in conn.execute(select(*_window_columns))]
+        return rules, hosts, teams, storms, windows
 
     version, found = unchanged(conn, all_of_it)
     return _Read(version, *found)
@@ -206,15 +255,23 @@ def unchanged(conn: Connection, read: Callable[[Connection], _Found]) -> tuple[i
     raise NoRuleset("the rules change faster than they can be read")
 
 
-def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
     """The rules as they would be with these changes; compile them where no connection is held."""
     read = _read(conn)
-    return read._replace(rules=drafted(read.rules, changes))
+    made = drafted(read.book, changes)
+    return read._replace(
+        rules=list(made.rules or ()),
+        hosts=list(made.hosts or ()),
+        teams=dict(made.teams or {}),
+        storms=list(made.storms or ()),
+    )
 
 
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
+    for window_id, why in ruleset.windows.refused.items():
+        log.warning("ruleset %d: maintenance window %d is not in force: %s", ruleset.version, window_id, why)
     return ruleset
 
 
@@ -399,27 +456,8 @@ def _key(rule: Rule) -> bytes:
     return msgspec.json.encode(fields_of(rule), order="sorted")
 
 
-def make_changes(conn: Connection, wanted: Iterable[DraftChange], **said: Unpack[Said]) -> None:
-    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
-
-    At the end the rules that then stand are compiled together, once.
-    """
-    saved: list[tuple[Rule | None, Rule]] = []
-    for change in wanted:
-        if change.after is None:
-            delete_rule(conn, change.rule_id, **said)
-        elif change.before is None:
-            new = check_rule(fields_of(change.after), rule_id=change.rule_id)
-            saved.append((None, _create(conn, new, said, keep_id=True)))
-        else:
-            saved.append(_save(conn, fields_of(change.after), change.rule_id, said))
-    if any(_asks_for_more(before, after) for before, after in saved):
-        check_compiles(conn)
-
-
-def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
-    values = fields_of(rule) | ({"id": rule.id} if keep_id else {})
-    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
+def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
+    row = conn.execute(insert(alert_rules).values(fields_of(rule)).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,

@@ -19,6 +19,7 @@ from mutt.rules.book import Book, between
 from mutt.rules.change import Change
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
 from mutt.store import changes, plans, rulebook
 from mutt.store.history import Said
 from mutt.store.plans import Plan
@@ -28,6 +29,7 @@ from mutt.store.tables import (
     config_audit_log,
     development_hosts,
     device_teams,
+    maintenance_windows,
     rule_revisions,
     ruleset_versions,
     storm_policies,
@@ -36,6 +38,14 @@ from mutt.store.tables import (
 
 class Unknown(LookupError):
     """There is no such version, or it is not kept any more."""
+
+
+def made_at(conn: Connection, version: int) -> datetime:
+    """When a version was made. Raises ``LookupError`` where it is not kept."""
+    check_kept(conn, version)
+    return conn.execute(
+        select(ruleset_versions.c.at).where(ruleset_versions.c.version == version)
+    ).scalar_one()
 
 
 def rules_of(conn: Connection, version: int) -> list[Rule]:
@@ -63,6 +73,12 @@ def storms_of(conn: Connection, version: int) -> list[StormPolicy]:
     return sorted((msgspec.convert(row, StormPolicy) for row in rows), key=lambda policy: policy.id)
 
 
+def windows_of(conn: Connection, version: int) -> list[Window]:
+    """The maintenance windows of a version, inactive ones too, by id. Raises :class:`LookupError`."""
+    rows = _rows(conn, version, maintenance_windows.name)
+    return sorted((msgspec.convert(row, Window) for row in rows), key=lambda window: window.id)
+
+
 def load(conn: Connection, version: int, default_team: str) -> Ruleset:
     """The ruleset of a version, compiled as it was when it judged.
 
@@ -76,6 +92,7 @@ def load(conn: Connection, version: int, default_team: str) -> Ruleset:
         teams_of(conn, version),
         default_team,
         storms=storms_of(conn, version),
+        windows=windows_of(conn, version),
     )
 
 

@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, what noise control owes, the flow back, the calendar of partitions, retention."""
+"""mutt.maintenance.*: the sweep, what noise control and windows owe, the flow back, partitions, retention."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, attempts, history, partitions, shadows, versions
+from mutt.store import (
+    alerts,
+    archive,
+    attempts,
+    backtests,
+    history,
+    partitions,
+    receipts,
+    shadows,
+    versions,
+)
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -41,6 +51,17 @@ def noise(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         s = services()
         return dict(work_due(s.due, s.store, s.lanes.release_held, datetime.now(UTC)))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.windows")
+def windows(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Maintenance windows: receipts of those that are on or over, and the release of what still burns."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        return dict(receipts.work(s.engine, s.lanes.release_held, datetime.now(UTC)))
 
     return self.work(work)
 
@@ -91,6 +112,8 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             kept = max(s.settings.config_audit_days, s.settings.audit_retention_days + MONTH_DAYS)
             versions.prune(conn, now - timedelta(days=kept))
             shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
+            backtests.prune(conn, now)
+            receipts.expire(conn, now - timedelta(days=s.settings.config_audit_days))
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 

@@ -236,7 +236,7 @@ def test_two_edits_of_one_rule_meet_in_the_form(
     expect(page.get_by_role("row", name="Team NETO")).to_contain_text("Theirs")
     page.get_by_role("button", name="Take over Team").press("Enter")
     expect(page.get_by_label("Team", exact=True)).to_have_value("Theirs")
-    expect(page.get_by_label("Priority")).to_have_value("8")
+    expect(page.get_by_label("Priority", exact=True)).to_have_value("8")
     page.get_by_role("button", name="Save yours").press("Enter")
     expect(page.get_by_role("status")).to_contain_text("is saved")
     with transaction(engine) as conn:

@@ -140,7 +140,10 @@ def test_on_a_telephone_an_empty_value_has_no_label(
 def test_on_a_telephone_a_label_stands_at_the_top_of_what_it_names(
     log_in: Callable[..., Page], admin: str, engine: Engine
 ) -> None:
-    save(engine, match_string="BGP", team_assignment="NetOps")
+    rule_id = save(engine, match_string="BGP", team_assignment="NetOps")
+    with transaction(engine) as conn:
+        changes = {"match_string": "BGP-5", "priority": 7}
+        rulebook.save_rule(conn, changes, rule_id=rule_id, changed_by="test")
     page = log_in(width=390)
     page.goto(f"{admin}/history/")
     assert lines_of(page, "td[data-label=Changed] ul") > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 import pytest
 import redis
@@ -54,7 +55,7 @@ def test_every_page_asks_for_the_login(app: Flask, stranger: FlaskClient) -> Non
     for address in app.url_map.iter_rules():
         if address.endpoint in OPEN or address.endpoint.endswith(".static"):
             continue
-        page = address.rule.replace("<int:rule_id>", "1")
+        page = re.sub(r"<int:\w+>", "1", re.sub(r"<uuid:\w+>", str(UUID(int=1)), address.rule))
         if "GET" in address.methods:
             answer = stranger.get(page)
         else:

@@ -277,12 +277,23 @@ def test_with_postgresql_away_a_sentence_says_so_without_the_password(shell, com
     assert "sekret" not in str(result.exception) + result.output
 
 
+def test_queues_show_the_storms_that_go_on(shell):
+    """What holds alerts now is named, with how many."""
+    told = {"policy": 1, "name": "Core", "by": "host", "value": "core-1", "team": "NETO", "count": 42, "begun": 1,
+            "first": 1, "last": 2, "worst": 5, "window_ms": 60000, "touched": 1}  # fmt: skip
+    shell.services.redis.hset(names.STORM + "1:x", mapping=told)
+    shell.services.redis.zadd(names.NOISE_DUE, {"storm:1:x": 1})
+    [storm] = shell.json("queues")["storms"]
+    assert (storm["name"], storm["key"], storm["held"]) == ("Core", "host core-1", 42)
+    assert "42 alerts held" in shell("queues").output
+
+
 def test_queues_show_depth_doorbells_breaker_and_budget(shell, ingest):
     shell.json("send", "--url", ingest, "--count", "7")
     seen = shell.json("queues")
     depths = {queue["queue"]: queue["entries"] for queue in seen["queues"]}
     assert depths["ingest_queue"] == 1
-    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance"}
+    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance", "backtests"}
     assert (seen["breaker"]["state"], seen["budget"]["used"], seen["budget"]["limit"]) == ("closed", 0, 50)
     assert "ingest_queue" in shell("queues").output
 

@@ -49,11 +49,12 @@ class Refusable(FlaskForm):
     """A form that can show why it was refused, at the field at fault."""
 
     def refuse(self, error: Refused) -> None:
-        field = self._fields.get(error.field)
+        name, bracket, part = error.field.partition("[")  # examples[2] is a part of the field examples
+        field = self._fields.get(name)
         if field is None:
             self.form_errors.append(" ".join((error.field, error.reason)).strip())
         else:
-            field.errors = [*field.errors, f"{field.label.text}: {error.reason}"]
+            field.errors = [*field.errors, f"{field.label.text}{bracket}{part}: {error.reason}"]
 
 
 def _choice(label: str, words: Any, **more: Any) -> SelectField:

@@ -33,6 +33,11 @@ class Flow(msgspec.Struct, frozen=True):
     unrecorded: int  #: alerts at their end, of which PostgreSQL can't take the note
     breaker: Breaker
 
+    @property
+    def dead(self) -> int:
+        """Dead letters of all queues."""
+        return sum(depth.entries for depth in self.depths if depth.queue.startswith("dlq:"))
+
 
 class Home(Page):
     @expose("/")

@@ -11,19 +11,26 @@ GROUPS = (
     ("Operate", ("home", "alerts", "audit", "letters")),
     (
         "Rules",
-        ("rules", "storms", "maintenance", "windows", "backtests", "lint", "shadow", "shadows", "versions"),
+        (
+            "rules",
+            "tester",
+            "backtests",
+            "shadow",
+            "maintenance",
+            "windows",
+            "storms",
+            "lint",
+            "versions",
+        ),
     ),
     ("Devices", ("hosts", "teams")),
     ("Record", ("history",)),
 )
 
-#: Pages that have no place in the menu: others lead to them.
-HIDDEN = frozenset(("tester",))
-
 
 def grouped(views: Iterable[BaseView]) -> list[tuple[str, list[BaseView]]]:
     """The pages of the menu: (title, its pages)."""
-    left = {view.endpoint: view for view in views if view.endpoint not in HIDDEN}
+    left = {view.endpoint: view for view in views}
     found = [
         (title, [left.pop(endpoint) for endpoint in endpoints if endpoint in left])
         for title, endpoints in GROUPS
