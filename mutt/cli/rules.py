@@ -241,7 +241,8 @@ def diff(before: int, after: int, as_json: bool, exit_code: bool) -> None:
 def restore(version: int, yes: bool, who: str | None, reason: str) -> None:
     """Make rules, hosts, teams and storm policies stand again as they did in VERSION."""
     with transaction(services().engine) as conn, _kept():
-        _show_changes(versions.compare(conn, rulebook.current_version(conn), version))
+        stands = rulebook.current_version(conn)
+        _show_changes(versions.compare(conn, stands, version, windows=False))
     if not yes:
         click.confirm(f"Make version {version} stand again?", abort=True)
     with transaction(services().engine) as conn, _kept():

@@ -138,7 +138,7 @@ def _said(conn: Connection, times: Sequence[datetime]) -> dict[int, list[Any]]:
     query = (
         select(*groups, func.count().label("changes"))
         # A note is made in the transaction that makes its version, and so has its very time: the index on it serves.
-        .where(at.at.between(min(times), max(times)), at.table_name.in_(changes.COMPILED))
+        .where(at.at.between(min(times), max(times)), at.table_name.in_(list(changes.KEPT)))
         .group_by(*groups)
         .order_by(func.min(at.id))
     )
@@ -153,7 +153,7 @@ def _distinct(words: Iterable[str]) -> list[str]:
 
 
 def book_of(conn: Connection, version: int) -> Book:
-    """All that made a version. Raises :class:`LookupError`."""
+    """All that can be restored of a version. Raises :class:`LookupError`."""
     return Book(
         rules=rules_of(conn, version),
         hosts=hosts_of(conn, version),
@@ -162,9 +162,16 @@ def book_of(conn: Connection, version: int) -> Book:
     )
 
 
-def compare(conn: Connection, before: int, after: int) -> list[Change]:
-    """What was made, changed and deleted from one version to another. Raises :class:`LookupError`."""
-    return between(book_of(conn, before), book_of(conn, after))
+def compare(conn: Connection, before: int, after: int, *, windows: bool = True) -> list[Change]:
+    """What was made, changed and deleted from one version to another. Raises :class:`LookupError`.
+
+    Without ``windows``, the maintenance windows are left out: what a restore would change.
+    """
+    first, second = book_of(conn, before), book_of(conn, after)
+    if windows:
+        first = msgspec.structs.replace(first, windows=windows_of(conn, before))
+        second = msgspec.structs.replace(second, windows=windows_of(conn, after))
+    return between(first, second)
 
 
 def restore(conn: Connection, version: int, said: Said, *, seen: int | None = None) -> Plan:

@@ -95,7 +95,7 @@ class Versions(Page):
         with lookup.reading(self.engine) as conn:
             _of(conn, version)
             stands = rulebook.current_version(conn)
-            found = versions.compare(conn, stands, version)
+            found = versions.compare(conn, stands, version, windows=False)
         form.seen.data = str(stands)
         page = self.render(
             "versions_restore.html", version=version, form=form, changes=found[:SHOWN], found=len(found)
