@@ -42,7 +42,8 @@ timezone = "UTC"
 # The anonymous exchange needs no binding, so no binding can be lost.
 _exchange = Exchange("", type="direct")
 task_queues = [
-    Queue(name, _exchange, routing_key=name) for name in ("alerts", "moog", "housekeeping", "maintenance")
+    Queue(name, _exchange, routing_key=name)
+    for name in ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 ]
 task_default_queue = "maintenance"
 task_default_exchange = ""
@@ -53,6 +54,7 @@ task_routes = {
     "mutt.moog.*": {"queue": "moog"},
     "mutt.housekeeping.*": {"queue": "housekeeping"},
     "mutt.maintenance.*": {"queue": "maintenance"},
+    "mutt.backtests.*": {"queue": "backtests"},
 }
 task_acks_late = True
 task_reject_on_worker_lost = True
@@ -62,6 +64,8 @@ task_annotations = {
         "soft_time_limit": _settings.work_most + 5,
         "time_limit": _settings.work_most + 10,
     },
+    # It ends when it is done, or is cancelled; each of its statements has a limit.
+    "mutt.backtests.run": {"soft_time_limit": None, "time_limit": None},
     # The second guard, per worker; the budget decides (mutt/budget).
     "mutt.moog.forward": {
         "rate_limit": celery_rate(_settings.moog_rate_limit, _settings.moog_rate_period, _settings.moog_turn)
@@ -76,7 +80,8 @@ task_send_sent_event = True
 task_track_started = True
 
 imports = tuple(
-    f"mutt.tasks.{name}" for name in ("worker", "alerts", "moog", "housekeeping", "maintenance", "letters")
+    f"mutt.tasks.{name}"
+    for name in ("worker", "alerts", "moog", "housekeeping", "maintenance", "letters", "backtests")
 )
 worker_prefetch_multiplier = 1
 worker_consumer = "mutt.celery:Consumer"

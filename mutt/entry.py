@@ -176,6 +176,11 @@ def _kind_key(hostname: str, template: str) -> str:
     return f"mutt:unhandled:{short_hash(hostname, template)}"
 
 
+def kind_key(kind: Kind) -> str:
+    """Where unhandled events of a kind are counted."""
+    return _kind_key(*kind)
+
+
 def alert_fields(alert: Alert, queue_max: int, *, swept: bool = False) -> dict[str, Any]:
     """What ``place`` (streams/prelude.lua) is told of an alert."""
     fields, _ = codec.encode(alert, about=str(alert.alert_id))
@@ -223,6 +228,11 @@ def raise_alert(
     if ends is not None and len(ends) <= ENDS_MOST:
         told["ends"] = [{"id": str(one.alert_id), "sig": short_hash(one.signature)} for one in ends]
     return told
+
+
+def lead_alert(alert: Alert, queue_max: int, limits: Limits | None = None) -> Follow:
+    """A raise that has to stand before the clear that ends it, whose own entry may not be settled yet."""
+    return {**raise_alert(alert, queue_max, limits), "lead": True}
 
 
 #: A clear that ends more raises than this is sent, whatever Moog got of them.

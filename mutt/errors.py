@@ -9,7 +9,8 @@
     │   ├── RejectedItem   one event of a request
     │   ├── RejectedBody   a whole request        (status)
     │   ├── RuleError      a rule that can't be saved
-    │   └── Overtaken      rules                  (a draft's rules, changed by others since)
+    │   ├── Overtaken      rules                  (a draft's rules, changed by others since)
+    │   └── Overwrites     changed_at             (a change that its writer has not seen)
     ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
@@ -25,6 +26,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -89,6 +91,17 @@ class ManyRefused(MuttError):
     def __init__(self, reasons: Mapping[int, Refused]) -> None:
         super().__init__("; ".join(f"{index}: {reason}" for index, reason in reasons.items()))
         self.reasons = reasons
+
+
+class Overwrites(Refused):
+    """A change would write over a later one that its writer has not seen."""
+
+    def __init__(self, what: str, changed_at: datetime) -> None:
+        when = f"{changed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        super().__init__(
+            "", f"This {what} was changed at {when}, after you opened it: open it again to see what stands."
+        )
+        self.changed_at = changed_at
 
 
 class Unavailable(MuttError):

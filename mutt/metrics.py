@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+#: Why alerts are kept from Moog: a closed set.
+HELD_FOR = ("maintenance", "threshold", "dedup", "flapping", "storm", "cleared")
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,6 +54,7 @@ class Metrics:
         self.alerts = counter("mutt_alerts", "Alerts raised", **on)
         self.audit_rows = counter("mutt_audit_rows", "Audit rows written", **on)
         self.recorded = counter("mutt_outcomes_recorded", "Outcomes written", **on)
+        self.held = counter("mutt_alerts_held", "Alerts kept from Moog", ["reason"], **on)
         self.moog = counter("mutt_moog_requests", "Requests to Moog", ["status", "reason"], **on)
         self.budget_wait = histogram(
             "mutt_budget_wait_seconds", "Waited for the budget, a turn", buckets=BUCKETS, **on
@@ -60,6 +65,11 @@ class Metrics:
     def moog_answer(self, answer: Any) -> None:
         """One request to Moog and its answer."""
         self.moog.labels(str(answer.moog_status or "none"), str(answer.reason)).inc()
+
+    def alerts_held(self, reasons: Iterable[str]) -> None:
+        """Alerts whose being held was written, by reason (``storm:7`` counts as storm)."""
+        for kind, n in Counter(reason.partition(":")[0] for reason in reasons).items():
+            self.held.labels(kind if kind in HELD_FOR else "other").inc(n)
 
     def ingested(self, counts: Ingested) -> None:
         """One request to ingest, or all that share a round."""

@@ -16,7 +16,7 @@ OUTSIDE = "mutt:alerts:outside"
 BEHIND_COUNTS = "mutt:alerts:behind"
 OUTSIDE_OF = "mutt:alerts:outside_of"
 LIFTED = "mutt:alerts:lifted"
-#: Noise control: of each signature, of each storm, which of them are remembered, and what is due (streams/noise.lua).
+#: Noise control: of each signature, of each storm, which are remembered, and what is due (streams/signatures.lua).
 NOISE_OF, STORM = "mutt:noise:of:", "mutt:storm:"
 NOISE_KEPT, NOISE_DUE = "mutt:noise:kept", "mutt:noise:due"
 TRIES = "mutt:alerts:tries"
@@ -43,6 +43,9 @@ LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)
 #: Somebody knows of rounds in PostgreSQL's spill: the tick asks for their flow back. Known for so many seconds.
 SPILLED = "mutt:spilled"
 SPILLED_S = 60
+
+#: A back-test waits: the tick rings for it. The jobs themselves are in PostgreSQL.
+BACKTESTS = "mutt:backtests"
 
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"

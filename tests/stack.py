@@ -25,6 +25,7 @@ ROLES = (
     "alerts1",
     "moog1",
     "housekeeping",
+    "backtests",
     "beat",
     "flower",
     "moogsim",

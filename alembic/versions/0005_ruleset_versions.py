@@ -39,11 +39,12 @@ _KEEP = """
 CREATE FUNCTION keep_rule_revision() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     at integer := (SELECT version FROM ruleset_version WHERE id = 1);
+    changed text := TG_TABLE_NAME;  -- a name would not find its way through an index of texts
     was jsonb;
     becomes jsonb;
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        UPDATE rule_revisions SET until_version = at WHERE table_name = TG_TABLE_NAME AND until_version IS NULL;
+        UPDATE rule_revisions SET until_version = at WHERE table_name = changed AND until_version IS NULL;
         RETURN NULL;
     END IF;
     IF TG_OP <> 'INSERT' THEN
@@ -58,14 +59,14 @@ BEGIN
     IF was IS NOT NULL THEN
         -- What this transaction itself wrote, nobody saw.
         DELETE FROM rule_revisions
-        WHERE table_name = TG_TABLE_NAME AND record_id = was ->> TG_ARGV[0]
+        WHERE table_name = changed AND record_id = was ->> TG_ARGV[0]
           AND until_version IS NULL AND since_version = at;
         UPDATE rule_revisions SET until_version = at
-        WHERE table_name = TG_TABLE_NAME AND record_id = was ->> TG_ARGV[0] AND until_version IS NULL;
+        WHERE table_name = changed AND record_id = was ->> TG_ARGV[0] AND until_version IS NULL;
     END IF;
     IF becomes IS NOT NULL THEN
         INSERT INTO rule_revisions (table_name, record_id, since_version, data)
-        VALUES (TG_TABLE_NAME, becomes ->> TG_ARGV[0], at, becomes);
+        VALUES (changed, becomes ->> TG_ARGV[0], at, becomes);
     END IF;
     RETURN NULL;
 END $$

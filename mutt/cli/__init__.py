@@ -9,6 +9,7 @@ import click
 from mutt import __version__
 from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
+from mutt.cli.explain import explain as explain_command
 from mutt.cli.ledger import ledger as ledger_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.queues import queues as queues_command
@@ -36,6 +37,7 @@ for command in (
     queues_command,
     rules_command,
     dlq_command,
+    explain_command,
     partitions_command,
     ledger_command,
     doctor_command,

@@ -21,7 +21,7 @@ from mutt.streams.connect import Client, connect
 from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
-CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
+CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 
 #: Seconds between two looks of ``--watch``.
 EVERY = 1.0
@@ -63,6 +63,15 @@ class Spilled(msgspec.Struct, frozen=True):
     set_aside: int  #: rounds that can't flow back
 
 
+class OpenStorm(msgspec.Struct, frozen=True):
+    """A storm that goes on."""
+
+    name: str
+    key: str
+    held: int  #: alerts
+    since_s: float
+
+
 class Seen(msgspec.Struct, frozen=True):
     """One look at everything that waits."""
 
@@ -71,6 +80,7 @@ class Seen(msgspec.Struct, frozen=True):
     breaker: Breaker
     budget: Spent
     spill: Spilled | None  #: None: PostgreSQL can't be asked
+    storms: list[OpenStorm]  #: of which alerts are held now
 
 
 @click.command()
@@ -78,7 +88,7 @@ class Seen(msgspec.Struct, frozen=True):
 @click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @spoken()
 def queues(as_json: bool, watch: bool) -> None:
-    """Show every queue: entries, who holds them, the oldest's age; doorbells; breaker and budget.
+    """Show every queue: entries, who holds them, the oldest's age; doorbells, storms; breaker and budget.
 
     Behind: alerts that wait for one of the same signature, beside the entries.
     """
@@ -107,6 +117,15 @@ def look(services: Services, broker: Client) -> Seen:
         breaker=breaker_of(services),
         budget=Spent(used, services.settings.moog_rate_limit, span),
         spill=spilled(services),
+        storms=[
+            OpenStorm(
+                storm.name,
+                f"{storm.group_by} {storm.value}",
+                storm.count,
+                max(0.0, now - storm.begun.timestamp()),
+            )
+            for storm in services.due.storms()
+        ],
     )
 
 
@@ -168,6 +187,9 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
     console.print(f"\ndoorbells  {bells}   [dim](Celery messages: they say that there is work)[/]")
     console.print(f"spill      {says_spill(seen.spill)}")
     console.print(f"breaker    {says(seen.breaker)}")
+    for storm in seen.storms:
+        says_storm = f"{storm.name}, {storm.key}: {many(storm.held, 'alert')} held, for {age(storm.since_s)}"
+        console.print(f"storm      {says_storm}", markup=False)  # a sender's own words among them
     budget = seen.budget
     console.print(f"budget     {budget.used} of {budget.limit} in the last {budget.window_s:g} s")
 

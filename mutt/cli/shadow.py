@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
 from mutt.errors import MuttError
-from mutt.rules.book import NotRules, check_items, items_of
-from mutt.rules.shadow import Kind
+from mutt.rules.book import Book, NotRules, check, items_of, read
+from mutt.rules.shadow import Kind, called
 from mutt.store import shadows
 from mutt.store.engine import transaction
 from mutt.store.history import Said
@@ -37,7 +37,7 @@ def shadow() -> None:
 
 @shadow.command()
 @click.argument("file", type=click.File("rb"), required=False)
-@click.option("--replace", is_flag=True, help="Without the rules that FILE does not name.")
+@click.option("--replace", is_flag=True, help="Without what FILE does not name, of what it speaks of.")
 @click.option(
     "--rule", "changed", multiple=True, metavar="ID=FILE", help="Rule ID with what FILE says of it."
 )
@@ -63,28 +63,25 @@ def start(
     who: str | None,
     reason: str,
 ) -> None:
-    """Begin one: with the rules of FILE, by their names, as `import` would bring them in; or with single ones.
+    """Begin one: with what FILE (YAML or JSON) holds, rules by their names; or with single rules.
 
     It stands on top of whatever is in force: rules that it does not change follow those in force.
     """
     if replace and file is None:
         raise click.UsageError("--replace needs FILE: the rules that are to stay")
-    items = items_of(file.name, file.read()) if file else []
-    _, faults = check_items(items)
-    if faults:
-        raise NotRules("; ".join(f"rule {rule}: {field}: {why}" for rule, field, why in faults[:5]))
+    wanted = _book(file) if file else None
     edits = [*map(_edit, changed), *(Edit(rule_id, None) for rule_id in deleted)]
-    if not items and not edits:
+    if wanted is None and not edits:
         raise click.UsageError("say what it is to change: FILE, --rule or --delete")
     try:
         with transaction(services().engine) as conn:
             begun = shadows.start(
-                conn, edits, items, replace=replace, name=name, days=days, **_said(who, reason)
+                conn, edits, wanted, replace=replace, name=name, days=days, **_said(who, reason)
             )
     except LookupError as error:
         raise NoShadow(str(error)) from None
     click.echo(
-        f"shadow {begun.id} “{begun.name}”: {many(len(begun.draft), 'rule')} changed, "
+        f"shadow {begun.id} “{begun.name}”: {many(len(begun.draft), 'change')}, "
         f"until {begun.until:%Y-%m-%d %H:%M} UTC; look at it with `mutt rules shadow status`"
     )
 
@@ -107,7 +104,7 @@ def status(shadow_id: int | None, as_json: bool) -> None:
             "promoted_version": found.promoted_version,
             "events": asked,
             "counts": {kind.value: n for kind, n in totals.items()},
-            "changed_since": [change.rule_id for change in in_the_way],
+            "changed_since": [called(change) for change in in_the_way],
         }
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
         return
@@ -115,11 +112,11 @@ def status(shadow_id: int | None, as_json: bool) -> None:
     if found.error:
         click.echo(f"it was stopped: {found.error}")
     for change in in_the_way:
-        click.echo(f"rule {change.rule_id} “{change.name}” was changed since: it can't be promoted")
+        click.echo(f"{called(change)} was changed since: it can't be promoted")
     rows = [(kind.replace("_", " "), f"{n:,}") for kind, n in totals.items()]
     table("", ["kind", "events"], rows, numbers=[1])
-    changes = [(change.what, change.rule_id, escape(change.name)) for change in found.draft]
-    table("", ["what", "rule", "name"], changes, numbers=[1])
+    changes = [(change.operation.lower(), escape(called(change))) for change in found.draft]
+    table("", ["what", "row"], changes)
 
 
 @shadow.command()
@@ -145,6 +142,13 @@ def drop(shadow_id: int | None, who: str | None, reason: str) -> None:
     with transaction(services().engine) as conn:
         found = shadows.drop(conn, _found(conn, shadow_id).id, **_said(who, reason))
     click.echo(f"dropped: “{found.name}”")
+
+
+def _book(file: BinaryIO) -> Book:
+    found, faults = check(read(file.name, file.read()))
+    if faults:
+        raise NotRules("; ".join(f"{what}: {field}: {why}" for what, field, why in faults[:5]))
+    return found
 
 
 def _edit(told: str) -> Edit:

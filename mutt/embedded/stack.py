@@ -155,6 +155,7 @@ class Stack:
         threads = ("-P", "threads", "-c", str(MOOG_THREADS))
         made += [self._worker(f"moog{i}", up, "moog", *threads) for i in _from_one(self.sizes.moog)]
         made.append(self._worker("housekeeping", up, "housekeeping,maintenance", "-P", "threads", "-c", "2"))
+        made.append(self._worker("backtests", up, "backtests", "-P", "threads", "-c", "1"))
         return made
 
     def doors(self, up: Mapping[str, object]) -> list[Process]:

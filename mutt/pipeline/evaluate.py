@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mutt.alert import Alert
-from mutt.entry import Entry, Kind, Move, Unhandled, raise_alert
+from mutt.entry import Entry, Kind, Move, Unhandled, lead_alert, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
 from mutt.event import Envelope, Event, uuid7
 from mutt.pipeline.clears import Clears, alert_of, is_raise, leads_of, limits_of, those_waiting
@@ -320,7 +320,7 @@ class Evaluator:
         waiting = sorted((a for a, waits in result.alerts.values() if waits), key=lambda a: a.received_at)
         for alert in waiting:
             follow += [
-                raise_alert(lead, self._policy.alert_queue_max, result.limits.get(lead.alert_id))
+                lead_alert(lead, self._policy.alert_queue_max, result.limits.get(lead.alert_id))
                 for lead in result.leads.get(alert.alert_id, ())
                 if lead.alert_id not in result.alerts
             ]

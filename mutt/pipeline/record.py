@@ -80,6 +80,15 @@ class Recorder:
         return None
 
 
+def held_reasons(moves: Iterable[Move]) -> list[str]:
+    """Why alerts were held, of those of which it was just written."""
+    return [
+        move.entry.fields[b"held"].decode(errors="replace")
+        for move in moves
+        if b"held" in move.entry.fields and move.follow and move.follow[0]["op"] == "recorded"
+    ]
+
+
 def _waits(outcome: Outcome | Hold) -> bool:
     return isinstance(outcome, Outcome) and outcome.status is Status.WAITING
 

@@ -11,9 +11,16 @@ from mutt.rules.rule import Rule, StormPolicy
 
 #: The tables that make a ruleset.
 RULES, HOSTS, TEAMS, STORMS = "alert_rules", "development_hosts", "device_teams", "storm_policies"
+WINDOWS = "maintenance_windows"
 
 #: What people call a row of them.
-NOUNS = {RULES: "rule", HOSTS: "development host", TEAMS: "device team", STORMS: "storm policy"}
+NOUNS = {
+    RULES: "rule",
+    HOSTS: "development host",
+    TEAMS: "device team",
+    STORMS: "storm policy",
+    WINDOWS: "maintenance window",
+}
 
 Fields = Mapping[str, Any]
 

@@ -18,6 +18,7 @@ from mutt.rules.golden import check_examples
 from mutt.rules.hosts import check_host_pattern
 from mutt.rules.oid import normal
 from mutt.rules.rule import Example, Handling, MatchType, Rule, StormPolicy
+from mutt.rules.windows import Window, check_times, check_timezone, in_zone, read_recurrence, read_time
 
 NAME_MAX = 255
 TEXT_MAX = 4096
@@ -55,6 +56,13 @@ _MAY_BE_EMPTY = frozenset(
         "flap_count",
         "flap_window",
         "examples",
+        "team",
+        "rule_id",
+        "timezone",
+        "recurrence",
+        "ended_at",
+        "starts_at",
+        "ends_at",
     )
 )
 
@@ -104,6 +112,28 @@ def check_storm(data: Mapping[str, Any], *, policy_id: int = 0) -> StormPolicy:
     if policy.hostname:
         check_host_pattern(policy.hostname)
     return policy
+
+
+def check_window(data: Mapping[str, Any], *, window_id: int = 0) -> Window:
+    """The maintenance window that ``data`` describes, as :func:`check_rule` reads a rule. Raises :class:`RuleError`.
+
+    A time without an offset is one on the clock of the window's ``timezone``.
+    """
+    values = _values(data, _OF_WINDOW, "maintenance window")
+    for field, what in _OF_EVERY_WINDOW.items():
+        if not values.get(field):
+            raise RuleError(field, f"is empty; {what}")
+    if not any(values.get(scope) is not None for scope in WINDOW_SCOPES):
+        raise RuleError("hostname", "is empty, and so are team and rule_id; say what is in maintenance")
+    if values.get("hostname"):
+        check_host_pattern(values["hostname"])
+    zone = values.setdefault("timezone", "UTC")
+    for field in ("starts_at", "ends_at", "ended_at"):
+        if values.get(field):
+            values[field] = in_zone(field, values[field], zone)
+    window = Window(id=window_id, **values)
+    check_times(window)
+    return window
 
 
 def check_hostname(given: Any, field: str = "hostname") -> str:
@@ -322,6 +352,32 @@ _OF_STORM: dict[str, Reader] = {
     "alert_window": _whole(1, WINDOW_MAX),
     "hostname": _scope,
     "is_active": read_flag,
+}
+
+#: What a maintenance window may be about, and what it can't be without.
+WINDOW_SCOPES = ("hostname", "team", "rule_id")
+_OF_EVERY_WINDOW = {
+    "name": "name what is done, such as core upgrade",
+    "owner": "name who answers for it",
+    "starts_at": "say when it begins",
+    "ends_at": "say when it ends; a window has an end",
+}
+
+#: How each field of a maintenance window is read.
+_OF_WINDOW: dict[str, Reader] = {
+    "name": _text(NAME_MAX),
+    "owner": _text(NAME_MAX),
+    "reason": _text(TEXT_MAX),
+    "hostname": _scope,
+    "team": _scope,
+    "rule_id": _whole(1, _PRIORITY_LIMIT),
+    "starts_at": read_time,
+    "ends_at": read_time,
+    "timezone": lambda field, given: check_timezone(given, field),
+    "recurrence": read_recurrence,
+    "release": read_flag,
+    "is_active": read_flag,
+    "ended_at": read_time,
 }
 
 #: How each field of an example is read.

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from mutt.errors import RuleError
-from mutt.event import Event
+from mutt.event import Event, State
 from mutt.rules.hosts import HostPatterns, check_host_pattern
 from mutt.rules.matcher import Matcher, check_expression, expression
 from mutt.rules.oid import OidPrefixes, normal, under
 from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule, StormPolicy, Verdict
 from mutt.rules.template import template_of
+from mutt.rules.windows import Window, Windows
 
 PRODUCTION, DEVELOPMENT = "production", "development"
 
@@ -102,8 +105,10 @@ class Ruleset:
         refused: dict[int, RuleError],
         hosts: Hosts,
         storms: Sequence[StormPolicy] = (),
+        windows: Windows | None = None,
     ) -> None:
         self.version = version
+        self.windows = windows or Windows()  #: of maintenance
         self.storms = storms  #: active policies, in the order of their ids
         self.rules = {rule.id: rule for rule in rules}  #: by id, inactive ones too
         self.refused = refused  #: active rules that can't be compiled, by id; their neighbours stand
@@ -130,6 +135,7 @@ class Ruleset:
         device_teams: Mapping[str, str],
         default_team: str = "NETO",
         storms: Iterable[StormPolicy] = (),
+        windows: Iterable[Window] = (),
     ) -> Ruleset:
         """The ruleset of ``rules``. Raises :class:`mutt.errors.NoRuleset` where re2 can't hold them all.
 
@@ -141,8 +147,10 @@ class Ruleset:
         scopes = {rule.hostname for rule in given if rule.hostname and rule.id not in refused}
         policies = sorted((policy for policy in storms if policy.is_active), key=lambda policy: policy.id)
         scopes |= {policy.hostname for policy in policies if policy.hostname}
+        maintenance = Windows(windows)
+        scopes |= {window.hostname for window in maintenance if window.hostname}
         hosts = Hosts(scopes, development_hosts, device_teams, default_team)
-        return cls(version, given, refused, hosts, policies)
+        return cls(version, given, refused, hosts, policies, maintenance)
 
     @property
     def ranked(self) -> Sequence[Rule]:
@@ -183,6 +191,12 @@ class Ruleset:
             if scope is None or scope.admits(event, host):
                 return rank
         return None
+
+    def matching(self, event: Event) -> list[Rule]:
+        """Every rule whose conditions all hold, the one that decides first."""
+        host = self.host(event.hostname)
+        scoped = ((rank, self._scopes[rank]) for rank in self.candidates(event))
+        return [self._ranked[rank] for rank, scope in scoped if scope is None or scope.admits(event, host)]
 
     def verdict(self, rank: int, environment: str, severity: int | None) -> Verdict:
         """The verdict of the rule at ``rank``; one value for all events that share it."""
@@ -230,7 +244,8 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
         return _meta(event, host)
     rank = ruleset.deciding(event, host)
     if rank is not None:
-        return ruleset.verdict(rank, host.environment, event.severity)
+        verdict = ruleset.verdict(rank, host.environment, event.severity)
+        return held(verdict, event, host, ruleset.windows) if ruleset.windows else verdict
     return unhandled(event, host)
 
 
@@ -251,6 +266,20 @@ def unhandled(event: Event, host: Host) -> Verdict:
 def verdict_of(rule: Rule, environment: str, severity: int | None) -> Verdict:
     """What ``rule`` makes of an event of this severity (syslog's), where it decides."""
     return _verdict(rule, environment, None if severity is None else MOOG_SEVERITY.get(severity))
+
+
+def held(verdict: Verdict, event: Event, host: Host, windows: Windows) -> Verdict:
+    """A rule's verdict, with the maintenance window that keeps its alert from Moog, if one does.
+
+    A clear is never held: whether Moog knows what it ends is seen when it is settled.
+    """
+    if not verdict.forward or event.state is not State.RAISE:
+        return verdict
+    window = windows.holding(event.received_at, host.scopes, verdict.team, verdict.rule_id)
+    if window is None:
+        return verdict
+    why = f"{verdict.why}; held by maintenance window {window.id} {window.name} of {window.owner}"
+    return msgspec.structs.replace(verdict, held=window.held, why=why)
 
 
 def _meta(event: Event, host: Host) -> Verdict:

@@ -68,6 +68,12 @@ def check_expression(text: str, field: str = "match_string") -> None:
         raise RuleError(field, _reason(_said(error), text)) from None
 
 
+def compiled(text: str) -> Any:
+    """One re2 expression, compiled as a set compiles it; its ``search`` takes UTF-8. Raises :class:`RuleError`."""
+    check_expression(text)
+    return re2.compile(text, _options(_PATTERN_MEMORY))
+
+
 def spans(text: str, pattern: str, most: int) -> list[tuple[int, int]] | None:
     """Where the re2 expression ``pattern`` matches in ``text``: characters (from, to), the first ``most``.
 

@@ -1,4 +1,4 @@
-"""Noise control as a model: what the settle (streams/noise.lua) decides of alerts in the order of their events. Pure.
+"""Noise control as a model: what the settle decides of alerts (streams/noise.lua), in the order of their events. Pure.
 
 ``limits`` says what bounds an alert has, for both. ``Replay`` decides as the script does where one worker has the
 events in order; it does not know which raises a clear cancels before they are sent, for that depends on speed.

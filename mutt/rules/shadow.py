@@ -1,8 +1,8 @@
 """Shadow: a draft of the rules beside those in force. What it changes, and in what its verdicts differ.
 
-A draft is a list of changes to single rules, on top of whatever is in force: so it stays what its author meant while
-others change other rules. The ids of its new rules are reserved when it begins. So the ruleset that judges in the
-shadow is, rule for rule, the one that stands once it is promoted.
+A draft is a list of changes to single rows (rules, and what else makes a ruleset), on top of whatever is in force: so
+it stays what its author meant while others change other rows. The ids of its new rules are reserved when it begins. So
+the ruleset that judges in the shadow is, row for row, the one that stands once it is promoted.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mutt.event import Event
+from mutt.rules.book import Book
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, Fields
 from mutt.rules.evaluate import Ruleset
-from mutt.rules.rule import Rule, Verdict
+from mutt.rules.rule import Rule, StormPolicy, Verdict
 
 #: Of a verdict, what the rule is to do with the event; which rule it was is another question.
 _HANDLED = ("handling", "team", "moog_severity", "held")
@@ -46,23 +48,6 @@ class Kind(StrEnum):
         return self not in (Kind.SAME, Kind.SKIPPED)
 
 
-class DraftChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What a draft does to one rule."""
-
-    rule_id: int
-    before: Rule | None = None  #: as it stood when the draft began; None: it is new
-    after: Rule | None = None  #: None: it is deleted
-
-    @property
-    def what(self) -> str:
-        return "new" if self.before is None else "deleted" if self.after is None else "changed"
-
-    @property
-    def name(self) -> str:
-        rule = self.after or self.before
-        return rule.name if rule else f"rule {self.rule_id}"
-
-
 class Draft(NamedTuple):
     """A draft that runs, as a worker has it."""
 
@@ -86,21 +71,56 @@ class Seen(NamedTuple):
     differences: list[Difference]
 
 
-def drafted(rules: Iterable[Rule], changes: Iterable[DraftChange]) -> list[Rule]:
-    """The rules as they would be: the draft has its way with those that it changes, the others stand."""
-    standing = {rule.id: rule for rule in rules}
+def drafted(book: Book, changes: Iterable[Change]) -> Book:
+    """What would make the ruleset: the draft has its way with the rows that it changes, the others stand."""
+    rows = _rows(book)
     for change in changes:
         if change.after is None:
-            standing.pop(change.rule_id, None)
+            rows[change.table].pop(change.record_id, None)
         else:
-            standing[change.rule_id] = change.after
-    return list(standing.values())
+            rows[change.table][change.record_id] = _row(change, change.after)
+    return Book(
+        rules=list(rows[RULES].values()),
+        hosts=list(rows[HOSTS].values()),
+        teams=rows[TEAMS],
+        storms=list(rows[STORMS].values()),
+    )
 
 
-def overtaken(rules: Iterable[Rule], changes: Iterable[DraftChange]) -> list[DraftChange]:
-    """The changes whose rule is not any more what it was when the draft began."""
-    standing = {rule.id: rule for rule in rules}
-    return [change for change in changes if standing.get(change.rule_id) != change.before]
+def overtaken(book: Book, changes: Iterable[Change]) -> list[Change]:
+    """The changes whose row is not any more what it was when the draft began."""
+    rows = _rows(book)
+    return [
+        change
+        for change in changes
+        if rows[change.table].get(change.record_id) != (change.before and _row(change, change.before))
+    ]
+
+
+def called(change: Change) -> str:
+    """What people call the row of a change."""
+    return f"{change.noun} {change.record_id}" + (
+        "" if change.name == change.record_id else f" “{change.name}”"
+    )
+
+
+def _rows(book: Book) -> dict[str, dict[str, Any]]:
+    """What stands, by table and the row's name there."""
+    return {
+        RULES: {str(rule.id): rule for rule in book.rules or ()},
+        HOSTS: {host: host for host in book.hosts or ()},
+        TEAMS: dict(book.teams or {}),
+        STORMS: {str(policy.id): policy for policy in book.storms or ()},
+    }
+
+
+def _row(change: Change, fields: Fields) -> Any:
+    if change.table == HOSTS:
+        return fields["hostname"]
+    if change.table == TEAMS:
+        return fields["team_assignment"]
+    kind = Rule if change.table == RULES else StormPolicy
+    return msgspec.convert({**fields, "id": int(change.record_id)}, kind)
 
 
 def kind_of(live: Verdict, draft: Verdict) -> Kind:

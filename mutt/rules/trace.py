@@ -20,6 +20,7 @@ from mutt.rules.evaluate import (
     Scope,
     evaluate,
     fault,
+    held,
     is_field,
     text_of,
     unhandled,
@@ -116,7 +117,7 @@ def trace(
         verdict = (
             unhandled(event, host)
             if decides is None
-            else verdict_of(decides, host.environment, event.severity)
+            else held(verdict_of(decides, host.environment, event.severity), event, host, ruleset.windows)
         )
     in_force = [rule for rule in ruleset.ranked if draft is None or rule.id != draft.id]
     if draft is not None and draft.is_active and fault(draft) is None:

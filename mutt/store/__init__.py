@@ -5,7 +5,8 @@
 ``alerts``      what Moog is to be told, and was told      ``archive``     retired months as files
 ``rulebook``    the rules, and the ruleset they make       ``devices``     development hosts, teams of devices
 ``history``     who changed which configuration            ``migrate``     from any older schema to this one
-``spill``       rounds that came in while Redis was away
+``spill``       rounds that came in while Redis was away   ``past``        stored events, in bulk
+``backtests``   drafts that are tried on them, as jobs
 
 Functions take a connection: whoever calls owns the transaction (``engine.transaction``).
 """

@@ -242,7 +242,6 @@ def release(
             _row.status == Status.CANCELLED.value,
             _row.reason == reason,
             _row.cleared_by.is_(None),
-            _row.state == State.RAISE.value,
         )
         .order_by(_row.received_at, _row.alert_id)
         .limit(limit)

@@ -24,11 +24,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, Fields
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields
 from mutt.rules.check import check_rule
 from mutt.store import history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    storm_policies,
+)
 
 _KEPT_BY_POSTGRESQL = ("created_at", "updated_at")
 
@@ -59,6 +65,7 @@ KEPT = {
     HOSTS: Kept(development_hosts, "hostname"),
     TEAMS: Kept(device_teams, "hostname"),
     STORMS: Kept(storm_policies),
+    WINDOWS: Kept(maintenance_windows),
 }
 
 #: Those of which a ruleset is compiled: what stands in them has to fit together.
@@ -80,7 +87,7 @@ def write(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> 
     Rows must be as their ``before`` says: :func:`hold` the ruleset before you look. A new row with a ``record_id`` gets
     that; ``after`` holds every field. Values are what JSON gives.
     """
-    made = _with_ids(conn, changes)
+    made = with_ids(conn, changes)
     grouped: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for change in made:
         grouped[change.operation, change.table].append(change)
@@ -93,7 +100,8 @@ def write(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> 
     return made
 
 
-def _with_ids(conn: Connection, changes: Sequence[Change]) -> list[Change]:
+def with_ids(conn: Connection, changes: Sequence[Change]) -> list[Change]:
+    """The same changes, with an id for each row that is new: nobody else gets it, also where it is never written."""
     lacking: dict[str, list[int]] = defaultdict(list)
     made = list(changes)
     for at, change in enumerate(made):

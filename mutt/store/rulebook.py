@@ -12,21 +12,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
 
 import msgspec
 from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from mutt.errors import ManyRefused, NoRuleset, RuleError
+from mutt.rules.book import Book, planned
+from mutt.rules.change import RULES, Change, Fields, fields_of
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Example, Rule, StormPolicy
-from mutt.rules.shadow import DraftChange, drafted
+from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
-from mutt.store import history
+from mutt.rules.windows import Window
+from mutt.store import changes, history
 from mutt.store.history import Said
-from mutt.store.tables import alert_rules, development_hosts, device_teams, ruleset_version, storm_policies
+from mutt.store.tables import (
+    alert_rules,
+    development_hosts,
+    device_teams,
+    maintenance_windows,
+    ruleset_version,
+    storm_policies,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +59,7 @@ _columns = [
     for name in Rule.__struct_fields__
 ]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
+_window_columns = [maintenance_windows.c[name] for name in Window.__struct_fields__]
 _ATTEMPTS = 5
 
 
@@ -62,6 +73,18 @@ LATE = 2.0
 #: millisecond, would wait for it each time.
 YIELD = 0.0005
 _USUAL = sys.getswitchinterval()  # not asked when a thread begins: another may be at it
+
+_Found = TypeVar("_Found")
+
+
+class HasRules(Protocol):
+    """Rules in the place of others."""
+
+    @property
+    def rules(self) -> list[Rule]: ...
+
+
+Changed = TypeVar("Changed", bound=HasRules)
 
 #: Opens a transaction of its own.
 Opens = Callable[[], AbstractContextManager[Connection]]
@@ -166,10 +189,21 @@ class _Read(NamedTuple):
     hosts: list[str]
     teams: dict[str, str]
     storms: list[StormPolicy]
+    windows: list[Window]
+
+    @property
+    def book(self) -> Book:
+        return Book(rules=self.rules, hosts=self.hosts, teams=self.teams, storms=self.storms)
 
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
-            self.version, self.rules, self.hosts, self.teams, default_team, storms=self.storms
+            self.version,
+            self.rules,
+            self.hosts,
+            self.teams,
+            default_team,
+            storms=self.storms,
+            windows=self.windows,
         )
         return _told(ruleset)
 
@@ -179,28 +213,65 @@ def load(conn: Connection, default_team: str) -> Ruleset:
     return _read(conn).compile(default_team)
 
 
+def load_drafted(
+    conn: Connection, default_team: str, drafted: Callable[[list[Rule]], Changed]
+) -> tuple[Ruleset, Ruleset, Changed]:
+    """The ruleset that stands, the one that would stand with the rules that ``drafted`` makes of it, and what it made.
+
+    Nothing is written. Raises :class:`NoRuleset`, and what ``drafted`` raises.
+    """
+    found = _read(conn)
+    changed = drafted(found.rules)
+    return (
+        found.compile(default_team),
+        found._replace(rules=changed.rules).compile(default_team),
+        changed,
+    )
+
+
 def _read(conn: Connection) -> _Read:
-    for _ in range(_ATTEMPTS):
-        version = current_version(conn)
+    def all_of_it(
+        conn: Connection,
+    ) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy], list[Window]]:
         rules = list_rules(conn)
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
+        windows = [Window(**row._mapping) for row in conn.execute(select(*_window_columns))]
+        return rules, hosts, teams, storms, windows
+
+    version, found = unchanged(conn, all_of_it)
+    return _Read(version, *found)
+
+
+def unchanged(conn: Connection, read: Callable[[Connection], _Found]) -> tuple[int, _Found]:
+    """What ``read`` finds while the rules stand still, and their version. Raises :class:`NoRuleset` if they don't."""
+    for _ in range(_ATTEMPTS):
+        version = current_version(conn)
+        found = read(conn)
         # Each statement sees its own moment: only an unchanged version proves that they saw the same rules.
         if current_version(conn) == version:
-            return _Read(version, rules, hosts, teams, storms)
+            return version, found
     raise NoRuleset("the rules change faster than they can be read")
 
 
-def read_draft(conn: Connection, changes: Sequence[DraftChange]) -> _Read:
+def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
     """The rules as they would be with these changes; compile them where no connection is held."""
     read = _read(conn)
-    return read._replace(rules=drafted(read.rules, changes))
+    made = drafted(read.book, changes)
+    return read._replace(
+        rules=list(made.rules or ()),
+        hosts=list(made.hosts or ()),
+        teams=dict(made.teams or {}),
+        storms=list(made.storms or ()),
+    )
 
 
 def _told(ruleset: Ruleset) -> Ruleset:
     for rule_id, error in ruleset.refused.items():
         log.warning("ruleset %d: rule %d is not in force: %s", ruleset.version, rule_id, error)
+    for window_id, why in ruleset.windows.refused.items():
+        log.warning("ruleset %d: maintenance window %d is not in force: %s", ruleset.version, window_id, why)
     return ruleset
 
 
@@ -247,7 +318,7 @@ def save_rule(
     ``LookupError`` if there is no such rule.
     """
     before, after = _save(conn, data, rule_id, said)
-    if _looks_for_more(before, after):
+    if _asks_for_more(before, after):
         check_compiles(conn)
     return after
 
@@ -269,7 +340,7 @@ def save_rules(
             refused[index] = RuleError("id", f"there is no rule {rule_id}; leave it empty to make a new one")
     if refused:
         raise ManyRefused(refused)
-    if any(_looks_for_more(before, after) for before, after in saved):
+    if any(_asks_for_more(before, after) for before, after in saved):
         check_compiles(conn)
     return [after for _, after in saved]
 
@@ -289,15 +360,24 @@ def check_compiles(conn: Connection, field: str = "match_string") -> None:
         ) from None
 
 
-def _looks_for_more(before: Rule | None, after: Rule) -> bool:
+def looks_for_more(change: Change) -> bool:
+    """Can a ruleset that could be compiled be one no more, once this is done?"""
+    return change.table == RULES and change.after is not None and _looks_for_more(change.before, change.after)
+
+
+def _asks_for_more(before: Rule | None, after: Rule) -> bool:
+    return _looks_for_more(None if before is None else fields_of(before), fields_of(after))
+
+
+def _looks_for_more(before: Fields | None, after: Fields) -> bool:
     # Of what a ruleset compiles. Switching off and deleting are always possible, whatever else stands.
-    if not after.is_active:
+    if not after["is_active"]:
         return False
-    return before is None or not before.is_active or _compiled_of(before) != _compiled_of(after)
+    return before is None or not before["is_active"] or _compiled_of(before) != _compiled_of(after)
 
 
-def _compiled_of(rule: Rule) -> tuple[str | None, ...]:
-    return rule.match_type, rule.match_string, rule.field, rule.hostname
+def _compiled_of(rule: Fields) -> list[Any]:
+    return [rule[name] for name in ("match_type", "match_string", "field", "hostname")]
 
 
 def _save(
@@ -308,15 +388,15 @@ def _save(
     before = _locked(conn, rule_id)
     after = _changed(before, data)
     if after != before:
-        changes = {**_fields(after), "updated_at": func.now()}
-        conn.execute(update(alert_rules).where(alert_rules.c.id == rule_id).values(changes))
+        values = {**fields_of(after), "updated_at": func.now()}
+        conn.execute(update(alert_rules).where(alert_rules.c.id == rule_id).values(values))
         history.note(
             conn,
             operation="UPDATE",
             table_name=alert_rules.name,
             record_id=rule_id,
-            before=_fields(before),
-            after=_fields(after),
+            before=fields_of(before),
+            after=fields_of(after),
             **said,
         )
     return before, after
@@ -325,7 +405,7 @@ def _save(
 def _changed(before: Rule, data: Mapping[str, Any]) -> Rule:
     if data.keys() == {"is_active"} and not read_flag("is_active", data["is_active"]):
         return msgspec.structs.replace(before, is_active=False)  # also a rule that would be refused today
-    return check_rule(_fields(before) | dict(data), rule_id=before.id)
+    return check_rule(fields_of(before) | dict(data), rule_id=before.id)
 
 
 def delete_rule(conn: Connection, rule_id: int, **said: Unpack[Said]) -> Rule:
@@ -337,7 +417,7 @@ def delete_rule(conn: Connection, rule_id: int, **said: Unpack[Said]) -> Rule:
         operation="DELETE",
         table_name=alert_rules.name,
         record_id=rule_id,
-        before=_fields(before),
+        before=fields_of(before),
         **said,
     )
     return before
@@ -345,7 +425,7 @@ def delete_rule(conn: Connection, rule_id: int, **said: Unpack[Said]) -> Rule:
 
 def export(conn: Connection) -> list[dict[str, Any]]:
     """Every rule as plain values, in the order in which they are tried; what ``import_rules`` takes."""
-    return [_fields(rule) for rule in list_rules(conn)]
+    return [fields_of(rule) for rule in list_rules(conn)]
 
 
 def import_rules(
@@ -361,49 +441,30 @@ def import_rules(
     end the rules that then stand are compiled together, once. Raises :class:`RuleError`.
     """
     checked = [check_rule(item) for item in items]
-    standing: dict[str, list[int]] = defaultdict(list)
+    changes.hold(conn)
+    found = planned(Book(rules=list_rules(conn)), Book(rules=checked), replace=replace)
+    changes.write(conn, found, **said)
+    if any(map(looks_for_more, found)):
+        check_compiles(conn)
+    standing: dict[bytes, list[Rule]] = defaultdict(list)
     for rule in list_rules(conn):
-        standing[rule.name].append(rule.id)
-    saved = []
-    for rule in checked:
-        same = standing[rule.name]
-        saved.append(_save(conn, _fields(rule), same.pop(0) if same else None, said))
-    if replace:
-        for rule_id in sorted(left for ids in standing.values() for left in ids):
-            delete_rule(conn, rule_id, **said)
-    if any(_looks_for_more(before, after) for before, after in saved):
-        check_compiles(conn)
-    return [after for _, after in saved]
+        standing[_key(rule)].append(rule)
+    return [standing[_key(rule)].pop(0) for rule in checked]
 
 
-def make_changes(conn: Connection, changes: Iterable[DraftChange], **said: Unpack[Said]) -> None:
-    """Write what a draft changes, its new rules under their reserved ids. Raises :class:`RuleError`.
-
-    At the end the rules that then stand are compiled together, once.
-    """
-    saved: list[tuple[Rule | None, Rule]] = []
-    for change in changes:
-        if change.after is None:
-            delete_rule(conn, change.rule_id, **said)
-        elif change.before is None:
-            new = check_rule(_fields(change.after), rule_id=change.rule_id)
-            saved.append((None, _create(conn, new, said, keep_id=True)))
-        else:
-            saved.append(_save(conn, _fields(change.after), change.rule_id, said))
-    if any(_looks_for_more(before, after) for before, after in saved):
-        check_compiles(conn)
+def _key(rule: Rule) -> bytes:
+    return msgspec.json.encode(fields_of(rule), order="sorted")
 
 
-def _create(conn: Connection, rule: Rule, said: Said, *, keep_id: bool = False) -> Rule:
-    values = _fields(rule) | ({"id": rule.id} if keep_id else {})
-    row = conn.execute(insert(alert_rules).values(values).returning(*_columns)).one()
+def _create(conn: Connection, rule: Rule, said: Said) -> Rule:
+    row = conn.execute(insert(alert_rules).values(fields_of(rule)).returning(*_columns)).one()
     created = _rule(row)
     history.note(
         conn,
         operation="CREATE",
         table_name=alert_rules.name,
         record_id=created.id,
-        after=_fields(created),
+        after=fields_of(created),
         **said,
     )
     return created
@@ -432,10 +493,3 @@ def _examples(kept: Any) -> list[Example]:
         with contextlib.suppress(msgspec.ValidationError):
             found.append(msgspec.convert(one, Example))
     return found
-
-
-def _fields(rule: Rule) -> dict[str, Any]:
-    # Without the id: it belongs to the database.
-    values: dict[str, Any] = msgspec.to_builtins(rule)
-    del values["id"]
-    return values

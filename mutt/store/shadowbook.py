@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mutt.errors import StoreDown
+from mutt.rules.change import RULES
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.shadow import Difference, Draft, Kind, Seen
 from mutt.store import rulebook, shadows
@@ -115,12 +116,12 @@ class ShadowBook:
         """The ruleset of the draft on top of what stands. None: it can't be compiled, and is stopped."""
         try:
             with self._opens() as conn:
-                changes = shadows.get(conn, shadow_id).draft
-                read = rulebook.read_draft(conn, changes)
+                draft = shadows.get(conn, shadow_id).draft
+                read = rulebook.read_draft(conn, draft)
             ruleset = read.compile(self._default_team)  # others need the connection more
-            for change in changes:
-                if change.rule_id in ruleset.refused:
-                    raise ruleset.refused[change.rule_id]
+            for change in draft:
+                if change.table == RULES and (refused := ruleset.refused.get(int(change.record_id))):
+                    raise refused
         except StoreDown:
             raise
         except Exception as error:  # noqa: BLE001 whatever it is, it is the draft's

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Unpack
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 
 from mutt.errors import NoRuleset, Overtaken, Refused, RuleError
+from mutt.rules.book import Book, planned
+from mutt.rules.change import RULES, Change, fields_of
 from mutt.rules.check import NAME_MAX, check_rule
-from mutt.rules.rule import Rule, Verdict
-from mutt.rules.shadow import Difference, DraftChange, Kind, Status, overtaken
-from mutt.store import history, rulebook
+from mutt.rules.rule import Verdict
+from mutt.rules.shadow import Difference, Kind, Status, called, overtaken
+from mutt.store import changes, history, plans, rulebook
 from mutt.store.history import Said
+from mutt.store.plans import Plan
 from mutt.store.tables import (
-    alert_rules,
     event_audit_log,
-    ruleset_version,
     shadow_counts,
     shadow_differences,
     shadows,
@@ -55,7 +56,7 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     created_at: datetime
     base_version: int
-    draft: list[DraftChange]
+    draft: list[Change]
     status: Status
     until: datetime
     ended_at: datetime | None
@@ -94,40 +95,43 @@ class Sample(NamedTuple):
 def start(
     conn: Connection,
     edits: Sequence[Edit] = (),
-    items: Iterable[Mapping[str, Any]] = (),
+    wanted: Book | None = None,
     *,
     replace: bool = False,
     name: str = "",
     days: int = DAYS,
     **said: Unpack[Said],
 ) -> Shadow:
-    """Begin a shadow: ``edits`` of single rules, and ``items`` as ``import_rules`` would bring them in, by name.
+    """Begin a shadow: with ``edits`` of single rules, and with what makes the ruleset hold what ``wanted`` says.
 
-    With ``replace`` the rules that no item names are deleted in the draft. What would stand has been checked and
-    compiled. Raises :class:`RuleError`; :class:`Refused` where another one runs; ``LookupError`` for a rule that is
-    not there.
+    With ``replace`` nothing else stands in the draft, of what ``wanted`` speaks of. What would stand has been checked
+    and compiled. Raises :class:`RuleError`; :class:`Refused` where another one runs; ``LookupError`` for a rule that
+    is not there.
     """
     if not 1 <= days <= DAYS_MAX:
         raise RuleError("days", f"{days} is out of range; a shadow runs for 1 to {DAYS_MAX} days")
     _expire(conn)
-    version = _hold_rules(conn)
+    changes.hold(conn)
     if other := running(conn):
         raise Refused("shadow", f"“{get(conn, other).name}” runs already; promote or drop it first")
-    changes = _changes(conn, edits, items, replace)
+    book = plans.standing(conn)
+    asked = planned(book, wanted, replace=replace) if wanted else []
+    draft = _reserved(conn, [*asked, *_edited(book, edits)])
     try:
-        rulebook.read_draft(conn, changes).compile("")
+        rulebook.read_draft(conn, draft).compile("")
     except NoRuleset as error:
         raise RuleError("rules", f"do not fit into one ruleset ({error}); change less at once") from None
     values = {
-        "name": (name.strip() or changes[0].name)[:NAME_MAX],
+        "name": (name.strip() or draft[0].name)[:NAME_MAX],
         "who": said["changed_by"],
         "reason": said.get("reason", ""),
-        "base_version": version,
-        "draft": msgspec.to_builtins(changes),
+        "base_version": rulebook.current_version(conn),
+        "draft": msgspec.to_builtins(draft),
         "until": func.now() + timedelta(days=days),
     }
     shadow = get(conn, conn.execute(insert(shadows).values(values).returning(_at.id)).scalar_one())
-    told = {"name": shadow.name, "until": shadow.until.isoformat(), "changes": _summary(changes)}
+    counts = dict(Counter(change.operation for change in draft))
+    told = {"name": shadow.name, "until": shadow.until.isoformat(), "changes": counts}
     history.note(conn, operation="CREATE", table_name=shadows.name, record_id=shadow.id, after=told, **said)
     return shadow
 
@@ -135,18 +139,17 @@ def start(
 def promote(conn: Connection, shadow_id: int, **said: Unpack[Said]) -> int:
     """Make the draft the rules in force. Answers with the version that it became.
 
-    Raises :class:`Overtaken` where its rules were changed since it began, :class:`Refused` where it has ended,
+    Raises :class:`Overtaken` where its rows were changed since it began, :class:`Refused` where it has ended,
     :class:`RuleError` where a rule can't be saved any more, ``LookupError`` if there is no such shadow.
     """
     shadow = _open(conn, shadow_id)
-    # In the order in which whoever saves a rule locks: its row, then the version.
-    ids = [change.rule_id for change in shadow.draft]
-    rules = alert_rules.c
-    conn.execute(select(rules.id).where(rules.id.in_(ids)).order_by(rules.id).with_for_update())
-    _hold_rules(conn)
-    if changed := overtaken(rulebook.list_rules(conn), shadow.draft):
-        raise Overtaken([f"rule {change.rule_id} “{change.name}”" for change in changed])
-    rulebook.make_changes(conn, shadow.draft, **said)
+    changes.hold(conn)
+    if in_the_way := changed_since(conn, shadow):
+        raise Overtaken([called(change) for change in in_the_way])
+    for change in shadow.draft:
+        if change.after is not None:
+            changes.KEPT[change.table].check(change.after)
+    plans.write(conn, Plan(version=shadow.base_version, changes=shadow.draft), **said)
     version = rulebook.current_version(conn)
     _end(conn, shadow, Status.PROMOTED, said, promoted_version=version)
     return version
@@ -236,9 +239,9 @@ def samples(conn: Connection, shadow_id: int, kind: Kind, limit: int = 50) -> li
     ]
 
 
-def changed_since(conn: Connection, shadow: Shadow) -> list[DraftChange]:
+def changed_since(conn: Connection, shadow: Shadow) -> list[Change]:
     """The changes that stand in the way of a promotion now."""
-    return overtaken(rulebook.list_rules(conn), shadow.draft)
+    return overtaken(plans.standing(conn), shadow.draft)
 
 
 def count(conn: Connection, shadow_id: int, worker: str, counts: Mapping[tuple[datetime, Kind], int]) -> None:
@@ -310,12 +313,6 @@ def _shadow(row: Row[Any]) -> Shadow:
     return msgspec.convert(dict(zip(Shadow.__struct_fields__, row, strict=True)), Shadow)
 
 
-def _hold_rules(conn: Connection) -> int:
-    """Until this transaction ends nobody else changes the rules. The version that stands."""
-    query = select(ruleset_version.c.version).with_for_update()
-    return int(conn.execute(query).scalar_one())
-
-
 def _open(conn: Connection, shadow_id: int) -> Shadow:
     shadow = get(conn, shadow_id, lock=True)
     if not shadow.is_open:
@@ -337,58 +334,28 @@ def _end(conn: Connection, shadow: Shadow, status: Status, said: Said, **more: A
     )
 
 
-def _changes(
-    conn: Connection, edits: Sequence[Edit], items: Iterable[Mapping[str, Any]], replace: bool
-) -> list[DraftChange]:
-    standing = {rule.id: rule for rule in rulebook.list_rules(conn)}
-    wanted = [*edits, *_by_name(standing.values(), items, replace)]
-    changes: dict[int, DraftChange] = {}
-    for rule_id, data in wanted:
-        before = None if rule_id is None else standing.get(rule_id)
-        if rule_id is not None and before is None:
+def _edited(book: Book, edits: Sequence[Edit]) -> Iterator[Change]:
+    standing = {rule.id: rule for rule in book.rules or ()}
+    for rule_id, data in edits:
+        if rule_id is None:
+            yield Change(table=RULES, after=fields_of(check_rule(data or {})))
+            continue
+        if rule_id not in standing:
             raise LookupError(f"there is no rule {rule_id}")
-        if rule_id in changes:
-            raise RuleError("rules", f"change rule {rule_id} twice; say once what it is to be")
-        change = _change(conn, before, data)
-        if change.after != before:
-            changes[change.rule_id] = change
-    if not changes:
+        before = fields_of(standing[rule_id])
+        after = None if data is None else fields_of(check_rule({**before, **data}, rule_id=rule_id))
+        yield Change(table=RULES, record_id=str(rule_id), before=before, after=after)
+
+
+def _reserved(conn: Connection, wanted: Iterable[Change]) -> list[Change]:
+    draft = [change for change in wanted if change.before != change.after]
+    if not draft:
         raise RuleError("rules", "would be what they are; there is nothing to watch")
-    return list(changes.values())
-
-
-def _change(conn: Connection, before: Rule | None, data: Mapping[str, Any] | None) -> DraftChange:
-    if before is None:
-        new = check_rule(data or {})
-        reserved = conn.execute(_NEXT_ID).scalar_one()
-        return DraftChange(rule_id=reserved, after=msgspec.structs.replace(new, id=reserved))
-    if data is None:
-        return DraftChange(rule_id=before.id, before=before)
-    given = {**msgspec.to_builtins(before), **data}
-    return DraftChange(rule_id=before.id, before=before, after=check_rule(given, rule_id=before.id))
-
-
-#: The id that the next new rule would have.
-_NEXT_ID = text(f"SELECT nextval(pg_get_serial_sequence('{alert_rules.name}', 'id'))")
-
-
-def _by_name(standing: Iterable[Rule], items: Iterable[Mapping[str, Any]], replace: bool) -> list[Edit]:
-    # Whole: what an item does not say has its default, as when it is brought in.
-    named: defaultdict[str, list[int]] = defaultdict(list)
-    for rule in standing:
-        named[rule.name].append(rule.id)
-    edits = []
-    for item in items:
-        rule = check_rule(item)
-        same = named[rule.name]
-        edits.append(Edit(same.pop(0) if same else None, msgspec.to_builtins(rule)))
-    if replace:
-        edits += [Edit(rule_id, None) for rule_id in sorted(left for ids in named.values() for left in ids)]
-    return edits
-
-
-def _summary(changes: Iterable[DraftChange]) -> dict[str, int]:
-    return dict(Counter(change.what for change in changes))
+    draft = changes.with_ids(conn, draft)
+    for (_, record), n in Counter((change.table, change.record_id) for change in draft).items():
+        if n > 1:
+            raise RuleError("rules", f"change {record} twice; say once what it is to be")
+    return draft
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:

@@ -268,6 +268,68 @@ storm_policies = Table(
     CheckConstraint("alert_window > 0", name="alert_window"),
 )
 
+#: When hosts, teams or rules are in maintenance: their alerts are held. See rules/windows.Window.
+maintenance_windows = Table(
+    "maintenance_windows",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("hostname", Text),  #: scope: a name, a glob or a CIDR
+    Column("team", Text),
+    Column("rule_id", Integer),
+    Column("starts_at", _instant, nullable=False),  #: of the first occurrence
+    Column("ends_at", _instant, nullable=False),
+    Column("timezone", Text, nullable=False, server_default="UTC"),
+    Column("recurrence", Text),  #: an RRULE
+    Column("release", Boolean, nullable=False, server_default=text("true")),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("ended_at", _instant),  #: by hand, in the middle of an occurrence
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    CheckConstraint("num_nonnulls(hostname, team, rule_id) > 0", name="scope"),
+    CheckConstraint("ends_at > starts_at", name="ends_at"),
+)
+
+#: What became of one occurrence of a window. It outlives the window.
+maintenance_receipts = Table(
+    "maintenance_receipts",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("window_id", Integer, nullable=False),
+    Column("starts_at", _instant, nullable=False),
+    Column("ends_at", _instant, nullable=False),  #: planned, until it has ended
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("release", Boolean, nullable=False),
+    Column("ended_at", _instant),  #: when its end was noticed; NULL: it is on
+    Column("counted_at", _instant),
+    Column("held", Integer, nullable=False, server_default="0"),
+    Column("cleared", Integer, nullable=False, server_default="0"),
+    Column("burning", Integer, nullable=False, server_default="0"),  #: at its end
+    Column("released", Integer, nullable=False, server_default="0"),
+    Column(
+        "hosts", JSONB, nullable=False, server_default=text("'[]'::jsonb")
+    ),  #: [host, held], the most first
+    Column(
+        "rules", JSONB, nullable=False, server_default=text("'[]'::jsonb")
+    ),  #: [rule, held], the most first
+    Index(None, "window_id", "starts_at", unique=True),
+    Index(None, "ends_at"),
+)
+
+#: What still burned at the end of an occurrence, and what came of it. An alert stands on one receipt.
+maintenance_burning = Table(
+    "maintenance_burning",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("receipt_id", Integer, nullable=False),
+    Column("done_at", _instant),  #: when it was released, or was cleared before that; NULL: it is held
+    Column("released", Boolean, nullable=False, server_default=text("false")),
+    Index(None, "receipt_id"),
+)
+
 #: One row. Triggers on the tables of the ruleset move it, so that any writer is seen, psql too: once a transaction.
 ruleset_version = Table(
     "ruleset_version",
@@ -370,6 +432,46 @@ config_audit_log = Table(
     Column("ruleset_version", Integer),  #: the version that the change made, or in which it was made
     Column("undoes", BigInteger),  #: the note of the change that this one takes back
     Index(None, "at"),
+)
+
+
+class Backtesting(StrEnum):
+    """Where a back-test stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+#: Drafts of the rules that are tried on the stored past: what is asked, how far it is, what came of it.
+backtests = Table(
+    "backtests",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("name", Text, nullable=False),
+    Column("draft", JSONB, nullable=False),
+    Column("baseline", Text, nullable=False),
+    Column("since", _instant, nullable=False),
+    Column("until", _instant, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default=Backtesting.QUEUED.value),
+    Column("cancel", Boolean, nullable=False, server_default=text("false")),  #: somebody asked for it
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("worker", Text, nullable=False, server_default=""),  #: who has it
+    Column("heartbeat", _instant),  #: when that one was last heard of
+    Column("started_at", _instant),
+    Column("ended_at", _instant),
+    Column("progress", JSONB),
+    Column("result", JSONB),
+    Column("error", Text, nullable=False, server_default=""),
+    _one_of("status", Backtesting),
+    CheckConstraint("since < until", name="until"),
+    Index(None, "created_at"),
+    Index("ix_backtests_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
 )
 
 

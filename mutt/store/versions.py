@@ -6,20 +6,30 @@ is those revisions that stood in it: nothing is copied when one is made, whoever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
+from mutt.errors import NoRuleset
+from mutt.rules.book import Book, between
+from mutt.rules.change import Change
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
+from mutt.store import changes, plans, rulebook
+from mutt.store.history import Said
+from mutt.store.plans import Plan
 from mutt.store.rulebook import rule_of, tags_as_text
 from mutt.store.tables import (
     alert_rules,
+    config_audit_log,
     development_hosts,
     device_teams,
+    maintenance_windows,
     rule_revisions,
     ruleset_versions,
     storm_policies,
@@ -28,6 +38,14 @@ from mutt.store.tables import (
 
 class Unknown(LookupError):
     """There is no such version, or it is not kept any more."""
+
+
+def made_at(conn: Connection, version: int) -> datetime:
+    """When a version was made. Raises ``LookupError`` where it is not kept."""
+    check_kept(conn, version)
+    return conn.execute(
+        select(ruleset_versions.c.at).where(ruleset_versions.c.version == version)
+    ).scalar_one()
 
 
 def rules_of(conn: Connection, version: int) -> list[Rule]:
@@ -55,6 +73,12 @@ def storms_of(conn: Connection, version: int) -> list[StormPolicy]:
     return sorted((msgspec.convert(row, StormPolicy) for row in rows), key=lambda policy: policy.id)
 
 
+def windows_of(conn: Connection, version: int) -> list[Window]:
+    """The maintenance windows of a version, inactive ones too, by id. Raises :class:`LookupError`."""
+    rows = _rows(conn, version, maintenance_windows.name)
+    return sorted((msgspec.convert(row, Window) for row in rows), key=lambda window: window.id)
+
+
 def load(conn: Connection, version: int, default_team: str) -> Ruleset:
     """The ruleset of a version, compiled as it was when it judged.
 
@@ -68,7 +92,124 @@ def load(conn: Connection, version: int, default_team: str) -> Ruleset:
         teams_of(conn, version),
         default_team,
         storms=storms_of(conn, version),
+        windows=windows_of(conn, version),
     )
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A version, and what the history says of how it came to be; changes that psql made are not in the history."""
+
+    version: int
+    at: datetime
+    who: Sequence[str] = ()
+    why: Sequence[str] = ()  #: the reasons given
+    counts: Mapping[tuple[str, str], int] = {}  #: changes by (operation, table)
+
+
+def latest(conn: Connection, *, before: int | None = None, limit: int = 100) -> list[Made]:
+    """The versions that are kept, the newest first; ``before`` a version, for the next page."""
+    at = ruleset_versions.c
+    query = select(at.version, at.at).order_by(at.version.desc()).limit(limit)
+    found = conn.execute(query if before is None else query.where(at.version < before)).all()
+    if not found:
+        return []
+    said = _said(conn, [row.at for row in found])
+    made = []
+    for version, when in found:
+        ours = said.get(version, ())
+        made.append(
+            Made(
+                version=version,
+                at=when,
+                who=_distinct(row.changed_by for row in ours),
+                why=_distinct(row.reason for row in ours),
+                counts={
+                    key: sum(row.changes for row in ours if (row.operation, row.table_name) == key)
+                    for key in dict.fromkeys((row.operation, row.table_name) for row in ours)
+                },
+            )
+        )
+    return made
+
+
+def _said(conn: Connection, times: Sequence[datetime]) -> dict[int, list[Any]]:
+    at = config_audit_log.c
+    groups = (at.ruleset_version, at.changed_by, at.reason, at.operation, at.table_name)
+    query = (
+        select(*groups, func.count().label("changes"))
+        # A note is made in the transaction that makes its version, and so has its very time: the index on it serves.
+        .where(at.at.between(min(times), max(times)), at.table_name.in_(changes.COMPILED))
+        .group_by(*groups)
+        .order_by(func.min(at.id))
+    )
+    found: dict[int, list[Any]] = defaultdict(list)
+    for row in conn.execute(query):
+        found[row.ruleset_version].append(row)
+    return found
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def book_of(conn: Connection, version: int) -> Book:
+    """All that made a version. Raises :class:`LookupError`."""
+    return Book(
+        rules=rules_of(conn, version),
+        hosts=hosts_of(conn, version),
+        teams=teams_of(conn, version),
+        storms=storms_of(conn, version),
+    )
+
+
+def compare(conn: Connection, before: int, after: int) -> list[Change]:
+    """What was made, changed and deleted from one version to another. Raises :class:`LookupError`."""
+    return between(book_of(conn, before), book_of(conn, after))
+
+
+def restore(conn: Connection, version: int, said: Said) -> Plan:
+    """Make rules, hosts, teams and storm policies stand as they did in a version: as a new one, each change noted.
+
+    Rows that were deleted since get their ids back. Maintenance windows are left alone: they belong to their time.
+    Raises :class:`LookupError` where the version is not kept, :class:`~mutt.errors.RuleError` where its rules don't fit
+    into one ruleset.
+    """
+    changes.hold(conn)
+    wanted = book_of(conn, version)
+    stands, book = rulebook.unchanged(conn, plans.standing)
+    reason = said.get("reason") or f"version {version} restored"
+    plan = Plan(version=stands, changes=between(book, wanted))
+    return plans.write(conn, plan, **cast(Said, {**said, "reason": reason}))
+
+
+def prune(conn: Connection, before: datetime) -> int:
+    """Forget the versions that had ceased to stand by this time, and what stood in no other. How many versions went.
+
+    The one that stood then is kept, and with it any that may have judged since: where the version of that time could
+    not be compiled, workers went on with an earlier one.
+    """
+    at = ruleset_versions.c
+    oldest = conn.execute(select(func.max(at.version)).where(at.at <= before)).scalar_one_or_none()
+    if oldest is None:
+        return 0
+    while (earlier := _before(conn, oldest)) is not None and not _compiles(conn, oldest):
+        oldest = earlier
+    revision = rule_revisions.c
+    conn.execute(delete(rule_revisions).where(revision.until_version <= oldest))
+    return conn.execute(delete(ruleset_versions).where(at.version < oldest)).rowcount
+
+
+def _before(conn: Connection, version: int) -> int | None:
+    at = ruleset_versions.c
+    return conn.execute(select(func.max(at.version)).where(at.version < version)).scalar_one_or_none()
+
+
+def _compiles(conn: Connection, version: int) -> bool:
+    try:
+        load(conn, version, "")
+    except NoRuleset:
+        return False
+    return True
 
 
 def _rows(conn: Connection, version: int, table: str, data: Any = rule_revisions.c.data) -> Sequence[Any]:
@@ -87,10 +228,3 @@ def check_kept(conn: Connection, version: int) -> None:
     if first is None or version > last:
         raise Unknown(f"there is no version {version} yet; the last is {last}")
     raise Unknown(f"version {version} is not kept any more; the first that is, is {first}")
-
-
-def made_at(conn: Connection, version: int) -> datetime:
-    """When a version was made. Raises :class:`LookupError`."""
-    check_kept(conn, version)
-    at = ruleset_versions.c
-    return conn.execute(select(at.at).where(at.version == version)).scalar_one()

@@ -6,7 +6,9 @@
 ``release``  the entry is handed back, for later
 
 Each is one Lua script (the ``.lua`` files here, with ``prelude.lua`` before them), so that no process can die
-in the middle of a move. ``stream`` is their Python face, ``rounds`` the group commit of ingest, ``books`` reads the
-ledger and recounts it, ``letters`` looks after the dead letters. The names are in ``mutt.names``, the values that
-pass to and fro in ``mutt.entry``, and what an entry looks like on the wire in ``mutt.codec``.
+in the middle of a move. A settle also controls noise (``noise.lua``; its parts are ``signatures.lua``, ``storms.lua``
+and ``cleared.lua``). ``stream`` is their Python face, ``rounds`` the group commit of ingest, ``books`` reads the
+ledger and recounts it, ``letters`` looks after the dead letters, ``due`` after what noise control owes later. The
+names are in ``mutt.names``, the values that pass to and fro in ``mutt.entry``, and what an entry looks like on the
+wire in ``mutt.codec``.
 """

@@ -122,6 +122,11 @@ local function place(alert, closed)
     note_outside(alert, 1)
     return 'outside'
   end
+  -- One that was lost may have reached Moog: whoever would cancel it has to know (cleared.lua).
+  if alert.swept and not alert.released then
+    alert.fields[#alert.fields + 1] = 'swept'
+    alert.fields[#alert.fields + 1] = '1'
+  end
   if alert.released then
     redis.call('DEL', 'mutt:alerts:done:' .. alert.id)
     count({['alerts.cancelled'] = -1, ['alerts.waiting'] = 1})

@@ -42,7 +42,9 @@ class Scripts:
         self.client = client
         self.append = client.register_script(source("append"))
         self.take = client.register_script(source("take", gate))
-        self.settle = client.register_script(source("settle", gate, ("prelude", "noise")))
+        self.settle = client.register_script(
+            source("settle", gate, ("prelude", "signatures", "storms", "cleared", "noise"))
+        )
         self.release = client.register_script(source("release", gate))
 
 

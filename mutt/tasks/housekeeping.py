@@ -7,6 +7,7 @@ from typing import Any
 
 from mutt.celery import app
 from mutt.entry import Entry, Move
+from mutt.pipeline.record import held_reasons
 from mutt.tasks.base import MuttTask, drain_queue, services
 
 
@@ -19,6 +20,7 @@ def record_queue() -> dict[str, Any]:
         moves = services().recorder.record_outcomes(entries)
         recorded += len(moves)
         services().metrics.recorded.inc(len(moves))
+        services().metrics.alerts_held(held_reasons(moves))
         return moves
 
     ended = drain_queue("delivery_queue", work)

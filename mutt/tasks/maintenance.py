@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, what noise control owes, the flow back, the calendar of partitions, retention."""
+"""mutt.maintenance.*: the sweep, what noise control and windows owe, the flow back, partitions, retention."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
 from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
-from mutt.store import alerts, archive, attempts, history, partitions, shadows
+from mutt.store import (
+    alerts,
+    archive,
+    attempts,
+    backtests,
+    history,
+    partitions,
+    receipts,
+    shadows,
+    versions,
+)
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
 #: A clear that no raise came for within a day ended nothing that MUTT knew of.
 CLEARS_KEPT = timedelta(days=1)
+
+#: The audit goes month by month: rows stay so many days longer, and can be explained by the version they carry.
+MONTH_DAYS = 32
 
 
 @app.task(bind=True, base=MuttTask, name="mutt.maintenance.sweep")
@@ -38,6 +51,17 @@ def noise(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         s = services()
         return dict(work_due(s.due, s.store, s.lanes.release_held, datetime.now(UTC)))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.windows")
+def windows(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Maintenance windows: receipts of those that are on or over, and the release of what still burns."""
+
+    def work() -> dict[str, Any]:
+        s = services()
+        return dict(receipts.work(s.engine, s.lanes.release_held, datetime.now(UTC)))
 
     return self.work(work)
 
@@ -85,7 +109,11 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
             alerts.prune_clears(conn, now - CLEARS_KEPT)
+            kept = max(s.settings.config_audit_days, s.settings.audit_retention_days + MONTH_DAYS)
+            versions.prune(conn, now - timedelta(days=kept))
             shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
+            backtests.prune(conn, now)
+            receipts.expire(conn, now - timedelta(days=s.settings.config_audit_days))
         expired = archive.expire(directory, now, s.settings.audit_archive_years)
         return {"retired": retired, "history": forgotten, "expired": expired}
 

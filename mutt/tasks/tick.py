@@ -38,10 +38,17 @@ STUCK_AFTER = 60.0
 #: Seconds that a stuck worker has for a tidy end: what hangs may hang its end too.
 END_WITHIN = 30.0
 
+#: Seconds between two looks at the maintenance windows: what burns at the end of one is released so much later.
+WINDOWS_EVERY = 15.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
-LETTERS_TICK, NOISE_TICK = "mutt:tick:letters", "mutt:tick:noise"
+LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
+BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
 RUN_ID = "mutt:tick:run_id"
+
+#: Seconds between two looks for back-tests that nobody told of, and between two rings while one is known of.
+BACKTESTS_EVERY, BACKTESTS_AGAIN = 60.0, 5.0
 
 #: So many doorbells wait for housekeeping at most: where none of it runs, each second would bring more of them.
 MAINTENANCE_MOST = 8
@@ -69,6 +76,16 @@ def ask_noise() -> None:
     app.send_task("mutt.maintenance.noise", queue="maintenance", retry=False)
 
 
+def ask_backtests() -> None:
+    """Publish a look for back-tests that wait."""
+    app.send_task("mutt.backtests.run", queue="backtests", retry=False)
+
+
+def ask_windows() -> None:
+    """Publish a look at the maintenance windows."""
+    app.send_task("mutt.maintenance.windows", queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -90,12 +107,14 @@ class Tick:
         spill_every: float = SPILL_SELDOM,
         letters: Callable[[], None] = ask_letters,
         noise: Callable[[], None] = ask_noise,
+        backtests: Callable[[], None] = ask_backtests,
+        windows: Callable[[], None] = ask_windows,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
-        self._letters, self._noise = letters, noise
+        self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -103,15 +122,16 @@ class Tick:
         for queue in self._queues.values():
             if self._is_my_turn(queue):
                 self._ring_if_needed(queue)
-        if self._broker.llen("maintenance") >= MAINTENANCE_MOST:
-            return  # nothing is noted as asked for: the first tick after they were worked asks at once
-        with contextlib.suppress(
-            redis.OutOfMemoryError
-        ):  # a full Redis has no room for what a sweep or a flow back brings in
-            self._sweep_if_due()
-            self._flow_back_if_due()
-            self._letters_if_due()
-            self._noise_if_due()
+        # A full Redis has no room for what a sweep or a flow back brings in.
+        with contextlib.suppress(redis.OutOfMemoryError):
+            # Else nothing is noted as asked for: the first tick after they were worked asks at once.
+            if self._broker.llen("maintenance") < MAINTENANCE_MOST:
+                self._sweep_if_due()
+                self._flow_back_if_due()
+                self._letters_if_due()
+                self._noise_if_due()
+                self._windows_if_due()
+            self._backtests_if_due()
 
     def _is_my_turn(self, queue: names.Queue) -> bool:
         try:
@@ -160,6 +180,21 @@ class Tick:
         due = self._client.zrangebyscore(names.NOISE_DUE, 0, now, start=0, num=1)
         if due and self._client.set(NOISE_TICK, "1", nx=True, px=round(EVERY * 1000)):
             self._noise()
+
+    def _backtests_if_due(self) -> None:
+        """One is known to wait, or to run; else now and then: who asked for it may not have reached Redis."""
+        if self._broker.llen("backtests"):
+            return
+        known = self._client.exists(names.BACKTESTS) and self._client.set(
+            BACKTESTS_KNOWN, "1", nx=True, px=round(BACKTESTS_AGAIN * 1000)
+        )
+        due = self._client.set(BACKTESTS_TICK, "1", nx=True, px=round(BACKTESTS_EVERY * 1000))
+        if known or due:
+            self._backtests()
+
+    def _windows_if_due(self) -> None:
+        if self._client.set(WINDOWS_TICK, "1", nx=True, px=round(WINDOWS_EVERY * 1000)):
+            self._windows()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from typing import Any
 
@@ -19,7 +20,7 @@ from mutt.celery import ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.streams.connect import check_server
-from mutt.tasks import tick
+from mutt.tasks import backtests, tick
 from mutt.tasks.alerts import evaluate_queue
 from mutt.tasks.base import OUTAGES, services
 from mutt.tasks.housekeeping import record_queue
@@ -56,12 +57,15 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
     client = tick.connection(settings().redis_url)
     known = names.queues(settings())
     own = frozenset(queue.name for queue in sender.task_consumer.queues)
+    if own == {"backtests"}:
+        os.nice(backtests.NICE)
     _stopping.clear()
     tick.start(
         tick.Tick(
             client,
             known,
-            own_queues=own,
+            own_queues=own
+            - {"backtests"},  # a long job is not stuck: its heart beats, or another takes it over
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
             broker=tick.connection(settings().broker_url),

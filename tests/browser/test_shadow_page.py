@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit
-from tests.integration.test_admin_shadow import newest, start, watched
+from tests.integration.test_admin_shadow import newest, rule_named, start, watched
 
 LONG = "x" * 400
 
@@ -41,7 +41,7 @@ def test_a_file_becomes_a_draft_and_the_draft_the_rules(
     page = log_in()
     page.goto(f"{admin}/shadow/")
     rules = b'[{"name": "disk", "match_string": "disk full"}]'
-    page.get_by_label("Rules (JSON)").set_input_files(
+    page.get_by_label("Rules (YAML or JSON)").set_input_files(
         {"name": "rules.json", "mimeType": "application/json", "buffer": rules}
     )
     page.get_by_role("button", name="Begin").click()
@@ -57,3 +57,17 @@ def test_a_file_becomes_a_draft_and_the_draft_the_rules(
     expect(page.get_by_role("status")).to_contain_text("Promoted")
     with transaction(engine) as conn:
         assert "disk" in {rule.name for rule in rulebook.list_rules(conn)}
+
+
+def test_a_rule_is_put_in_the_shadow_from_its_form(
+    log_in: Callable[..., Page], admin: str, engine: Engine
+) -> None:
+    """What its form holds is drafted, and the rule stays what it is."""
+    rule = rule_named(engine, "ERROR")
+    page = log_in()
+    page.goto(f"{admin}/rules/{rule.id}")
+    page.get_by_label("Priority", exact=True).fill("3")
+    page.get_by_role("button", name="Run in shadow").click()
+    expect(page.get_by_role("status")).to_contain_text("“ERROR” runs beside the rules in force")
+    expect(page.get_by_role("row", name="ERROR")).to_contain_text("priority 20 3")
+    assert rule_named(engine, "ERROR") == rule

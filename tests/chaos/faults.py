@@ -627,7 +627,7 @@ def clocks_stepped(site: Site, load: Load) -> Iterator[None]:
         load.step = timedelta()
 
 
-CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance")
+CELERY_QUEUES = ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 
 
 @contextlib.contextmanager

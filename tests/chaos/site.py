@@ -48,7 +48,7 @@ SETTINGS = {
 KEYS = ("chaos-key-one", "chaos-key-two")
 
 ROLES = frozenset(
-    {"ingest", "admin", "alerts1", "alerts2", "moog1", "moog2", "housekeeping", "beat", "flower"}
+    {"ingest", "admin", "alerts1", "alerts2", "moog1", "moog2", "housekeeping", "backtests", "beat", "flower"}
 )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from mutt.rules.evaluate import evaluate
 from mutt.rules.rule import Rule
-from mutt.rules.shadow import Difference, Kind, Status
+from mutt.rules.shadow import Difference, Kind, Status, called
 from mutt.store import audit, rulebook, shadows
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit, Hour, Shadow
@@ -94,7 +94,7 @@ def test_the_fields_of_a_new_rule_begin_one(operator: FlaskClient, engine: Engin
     answer = operator.post("/shadow/start", data=given)
     shadow = newest(engine)
     assert shadow and answer.headers["Location"] == f"/shadow/{shadow.id}"
-    assert [(one.what, one.name) for one in shadow.draft] == [("new", "BGP")]
+    assert [(one.operation, one.name) for one in shadow.draft] == [("CREATE", "BGP")]
     assert (shadow.who, shadow.reason, shadow.name) == ("admin", "ticket 8", "BGP")
     assert [note.table_name for note in notes_of(engine)] == ["shadows"]
 
@@ -107,7 +107,8 @@ def test_the_fields_of_a_rule_that_stands_begin_one(operator: FlaskClient, engin
     shadow = newest(engine)
     assert shadow
     [change] = shadow.draft
-    assert (change.before, change.after and change.after.priority) == (rule, 3)
+    assert change.record_id == str(rule.id)
+    assert [(one.name, one.before, one.after) for one in change.fields] == [("priority", 20, 3)]
 
 
 def test_a_form_that_did_not_show_what_stands_begins_none(operator: FlaskClient, engine: Engine) -> None:
@@ -121,12 +122,21 @@ def test_a_form_that_did_not_show_what_stands_begins_none(operator: FlaskClient,
     assert newest(engine) is None
 
 
+def test_a_file_of_yaml_begins_one(operator: FlaskClient, engine: Engine) -> None:
+    """As people write rules."""
+    answer = upload(operator, b"rules:\n- name: disk\n  match_string: disk\ndevelopment_hosts: [rig-*]\n")
+    shadow = newest(engine)
+    assert answer.status_code == 302 and shadow
+    assert [called(change) for change in shadow.draft[1:]] == ["development host rig-*"]
+    assert "development host rig-*" in operator.get("/shadow/").text
+
+
 def test_a_file_begins_one(operator: FlaskClient, engine: Engine) -> None:
     """By names, with what the form says besides."""
     answer = upload(operator, {"rules": [DISK]}, name="storage", replace="y")
     shadow = newest(engine)
     assert answer.status_code == 302 and shadow
-    assert (shadow.name, {one.what for one in shadow.draft}) == ("storage", {"new", "deleted"})
+    assert (shadow.name, {one.operation for one in shadow.draft}) == ("storage", {"CREATE", "DELETE"})
     assert (shadow.until - shadow.created_at).days == 3
 
 
@@ -135,7 +145,8 @@ def test_a_file_begins_one(operator: FlaskClient, engine: Engine) -> None:
     [
         (b"", {}, "is empty"),
         (b"{", {}, "is no JSON"),
-        ({"x": 1}, {}, "holds no list of rules"),
+        ({"x": 1}, {}, "is no field of a rule"),
+        ({"rules": 7}, {}, "is no list"),
         ([{"match_string": "a(?=b)", "match_type": "regex"}], {}, "look-ahead"),
         ([DISK], {"days": "15"}, "out of range"),
         ([DISK], {"days": "x"}, "no whole number"),
@@ -168,7 +179,7 @@ def test_promote_makes_it_the_rules_in_force(operator: FlaskClient, engine: Engi
         data={"csrf_token": token(operator, "/shadow/"), "reason": "it is good"},
     )
     assert answer.status_code == 302
-    assert operator.get(f"/rules/{shadow.draft[0].rule_id}").status_code == 200
+    assert operator.get(f"/rules/{shadow.draft[0].record_id}").status_code == 200
     page = operator.get("/shadow/").text
     assert "Promoted</strong> as version" in page and "/promote" not in page
     assert {note.reason for note in notes_of(engine)} == {"it is good"}

@@ -20,7 +20,7 @@ from werkzeug.serving import make_server
 from mutt import names
 from mutt.cli import cli, common
 from mutt.cli.show import settle, show
-from mutt.errors import MuttError
+from mutt.errors import MuttError, Refused
 from mutt.moogsim.script import Behaviour, Step
 from mutt.moogsim.server import Simulator
 from mutt.services import Services
@@ -277,12 +277,23 @@ def test_with_postgresql_away_a_sentence_says_so_without_the_password(shell, com
     assert "sekret" not in str(result.exception) + result.output
 
 
+def test_queues_show_the_storms_that_go_on(shell):
+    """What holds alerts now is named, with how many."""
+    told = {"policy": 1, "name": "Core", "by": "host", "value": "core-1", "team": "NETO", "count": 42, "begun": 1,
+            "first": 1, "last": 2, "worst": 5, "window_ms": 60000, "touched": 1}  # fmt: skip
+    shell.services.redis.hset(names.STORM + "1:x", mapping=told)
+    shell.services.redis.zadd(names.NOISE_DUE, {"storm:1:x": 1})
+    [storm] = shell.json("queues")["storms"]
+    assert (storm["name"], storm["key"], storm["held"]) == ("Core", "host core-1", 42)
+    assert "42 alerts held" in shell("queues").output
+
+
 def test_queues_show_depth_doorbells_breaker_and_budget(shell, ingest):
     shell.json("send", "--url", ingest, "--count", "7")
     seen = shell.json("queues")
     depths = {queue["queue"]: queue["entries"] for queue in seen["queues"]}
     assert depths["ingest_queue"] == 1
-    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance"}
+    assert set(seen["doorbells"]) == {"alerts", "moog", "housekeeping", "maintenance", "backtests"}
     assert (seen["breaker"]["state"], seen["budget"]["used"], seen["budget"]["limit"]) == ("closed", 0, 50)
     assert "ingest_queue" in shell("queues").output
 
@@ -552,6 +563,61 @@ def test_a_file_with_one_bad_rule_changes_nothing(shell, tmp_path):
     result = shell("rules", "import", str(file), "--reason", "x")
     assert "rule #2: priority" in str(result.exception)
     assert shell("rules", "export").stdout == before
+
+
+def test_a_plan_is_shown_and_applied_and_its_version_taken_back(shell, tmp_path):
+    """What `plan` says is what `apply` does, once; a plan that is out of date is refused; `restore` takes it back."""
+    file = tmp_path / "rules.yaml"
+    file.write_text(shell("rules", "export", "--format", "yaml").stdout)
+    assert shell.json("rules", "plan", str(file), "--replace")["changes"] == []
+    before = shell("rules", "export").stdout
+    file.write_text("rules: [{name: ERROR, match_string: ERR, is_active: no}, {match_string: new}]\n")
+    planned = shell.json("rules", "plan", str(file))
+    assert [(change["operation"], change["name"]) for change in planned["changes"]] == [
+        ("UPDATE", "ERROR"),
+        ("CREATE", "new"),
+    ]
+    fields = planned["changes"][0]["fields"]
+    assert (fields["match_string"], fields["is_active"]) == (["ERROR", "ERR"], [True, False])
+    assert planned["silenced"] == ["ERROR"]
+    assert shell("rules", "plan", str(file), "--exit-code").exit_code == 1
+    pinned = ("--plan-version", str(planned["version"]), "--reason", "new")
+    assert shell("rules", "apply", str(file), *pinned).exit_code == 0
+    assert isinstance(shell("rules", "apply", str(file), *pinned).exception, Refused)
+    assert shell("rules", "plan", str(file), "--exit-code").exit_code == 0
+    newest, *_ = shell.json("rules", "versions")
+    assert (newest["why"], newest["counts"]) == (["new"], {"UPDATE alert_rules": 1, "CREATE alert_rules": 1})
+    changed = shell.json("rules", "diff", str(planned["version"]), str(newest["version"]))
+    assert [change["name"] for change in changed] == ["ERROR", "new"]
+    assert "- name: new" in shell("rules", "show", str(newest["version"])).stdout
+    back = ("rules", "restore", str(planned["version"]), "--reason", "no")
+    assert shell(*back, stdin="n\n").exit_code == 1
+    assert shell(*back, stdin="y\n").exit_code == 0
+    assert shell("rules", "export").stdout == before
+    assert isinstance(shell("rules", "show", "99").exception, MuttError)
+
+
+def test_apply_asks_before_it_deletes(shell, tmp_path):
+    """Without a yes nothing is changed; with one the rules that the file does not name are gone."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{match_string: new}]\n")
+    before = shell("rules", "export").stdout
+    command = ("rules", "apply", str(file), "--replace", "--reason", "fewer")
+    assert shell(*command, stdin="n\n").exit_code == 1
+    assert shell("rules", "export").stdout == before
+    assert shell(*command, "--yes").exit_code == 0
+    assert [rule["name"] for rule in json.loads(shell("rules", "export").stdout)] == ["new"]
+
+
+def test_the_linter_says_what_is_odd(shell, tmp_path):
+    """Of the rules that stand, and of a file; only what is more than a hint makes --exit-code say 1."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{match_string: ERR}, {match_string: ERROR}]\n")
+    told = shell.json("rules", "lint", str(file))
+    assert ("unreachable", "ERROR") in [(each["kind"], each["rule"]) for each in told["findings"]]
+    assert shell("rules", "lint", str(file), "--exit-code").exit_code == 1
+    assert {each["level"] for each in shell.json("rules", "lint")["findings"]} == {"info"}
+    assert shell("rules", "lint", "--exit-code").exit_code == 0
 
 
 def test_partitions_are_made_and_listed(shell):

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
 from mutt.cli import cli, common
-from mutt.cli.rules import NotRules
 from mutt.cli.shadow import NoShadow
 from mutt.errors import Overtaken, Refused
+from mutt.rules.book import NotRules
 from mutt.rules.rule import Rule
 from mutt.rules.shadow import Kind
 from mutt.store import rulebook, shadows
@@ -54,7 +54,7 @@ def test_a_file_is_watched_and_promoted(run: Run, engine: Engine, tmp_path: Path
     """From the file to the rules in force; status counts what workers noted."""
     begun = run("start", written(tmp_path, [DISK]), "--name", "storage", "--days", 3, *WHY)
     assert begun.exit_code == 0, begun.output
-    assert "“storage”: 1 rule changed" in begun.output
+    assert "“storage”: 1 change" in begun.output
     status = told(run)
     with transaction(engine) as conn:
         shadows.count(conn, status["id"], "w", {(HOUR, Kind.SAME): 3, (HOUR, Kind.SKIPPED): 2})
@@ -75,9 +75,9 @@ def test_single_rules_are_changed_and_deleted(run: Run, engine: Engine, tmp_path
     assert run("start", "--rule", f"{error}={file}", "--delete", critical, *WHY).exit_code == 0
     with transaction(engine) as conn:
         [found] = shadows.newest(conn)
-    assert [(change.what, change.rule_id) for change in found.draft] == [
-        ("changed", error),
-        ("deleted", critical),
+    assert [(change.operation, change.record_id) for change in found.draft] == [
+        ("UPDATE", str(error)),
+        ("DELETE", str(critical)),
     ]
     assert run("drop", found.id, *WHY).exit_code == 0
     assert (told(run)["status"], rules_of(engine)) == ("dropped", rules)
@@ -89,7 +89,7 @@ def test_a_promotion_that_others_overtook_is_refused(run: Run, engine: Engine, t
     run("start", "--rule", f"{error}={written(tmp_path, {'priority': 3})}", *WHY)
     with transaction(engine) as conn:
         rulebook.save_rule(conn, {"team_assignment": "Other"}, rule_id=error, changed_by="bob")
-    assert told(run)["changed_since"] == [error]
+    assert told(run)["changed_since"] == [f"rule {error} “ERROR”"]
     assert f"rule {error} “ERROR” was changed since" in run("status").output
     assert isinstance(run("promote", *WHY).exception, Overtaken)
 

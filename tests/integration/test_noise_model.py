@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -203,3 +205,64 @@ def test_the_script_decides_as_the_model_does(
 ) -> None:
     """However alerts are cut into entries, and though each is settled twice: the same are held, for the same reason."""
     check(redis_url, Ruleset.compile(1, made, [], {}, storms=storms), steps, sizes, times)
+
+
+@bounded(max_examples=60)
+@given(st.lists(step, max_size=40), st.randoms(use_true_random=False), st.integers(1, 12))
+def test_in_any_order_repeats_of_a_window_are_sent_once(
+    redis_url: str, steps: list[Step], dice: random.Random, window: int
+) -> None:
+    """Workers settle out of order: of each signature one is sent, and those that are lie a window apart."""
+    rules = [Rule(id=n, name=text, match_string=text, dedup_window=window) for n, text in enumerate(TEXTS, 1)]
+    ruleset = Ruleset.compile(1, rules, [], {})
+    alerts = [one for one in happenings(steps, ruleset) if one.alert.state is State.RAISE]
+    dice.shuffle(alerts)
+    workers = Workers(redis_url)
+    try:
+        for one in alerts:
+            workers.settle([one], ruleset)
+        held = workers.decided()
+        sent: dict[str, list[datetime]] = {}
+        for one in alerts:
+            if str(one.alert.alert_id) not in held:
+                sent.setdefault(one.alert.signature, []).append(one.alert.received_at)
+        assert sent.keys() == {one.alert.signature for one in alerts}
+        for times in sent.values():
+            assert all(later - one >= timedelta(seconds=window) for one, later in pairwise(times))
+        workers.check_books()
+    finally:
+        workers.client.close()
+
+
+@bounded(max_examples=60)
+@given(st.lists(step, max_size=40), st.randoms(use_true_random=False))
+def test_in_any_order_each_is_decided_once_and_the_books_hold(
+    redis_url: str, steps: list[Step], dice: random.Random
+) -> None:
+    """All bounds at once, settled out of order and twice: nothing is counted twice, no alert is lost."""
+    rules = [
+        Rule(
+            id=number,
+            name=text,
+            match_string=text,
+            dedup_window=4,
+            threshold_count=2,
+            threshold_window=9,
+            flap_count=2,
+            flap_window=9,
+        )
+        for number, text in enumerate(TEXTS, 1)
+    ]
+    storms = [StormPolicy(id=1, name="s", group_by="host", alert_count=2, alert_window=5)]
+    ruleset = Ruleset.compile(1, rules, [], {}, storms=storms)
+    alerts = happenings(steps, ruleset)
+    dice.shuffle(alerts)
+    workers = Workers(redis_url)
+    try:
+        for one in alerts:
+            workers.settle([one], ruleset, 2)
+        workers.check_books()
+        ledger = books.read(workers.client).alerts
+        assert ledger["raised"] == len(alerts) == ledger["waiting"] + ledger["cancelled"]
+    finally:
+        workers.client.close()

@@ -13,6 +13,7 @@ from sqlalchemy import select, text, update
 
 from mutt.errors import AlreadyStored, NoRuleset, Overtaken, Refused, RuleError, StoreDown
 from mutt.pipeline import shadow as looking
+from mutt.rules.book import check
 from mutt.rules.evaluate import evaluate
 from mutt.rules.rule import Rule
 from mutt.rules.shadow import Kind, Status
@@ -118,7 +119,7 @@ def test_differences_are_counted_and_shown_and_the_live_verdict_stands(bench: Be
         "disk full",
     )
     assert (newly.live["handling"], newly.draft["handling"]) == ("Unhandled", "Page_only")
-    assert newly.draft["rule_id"] == shadow.draft[0].rule_id
+    assert str(newly.draft["rule_id"]) == shadow.draft[0].record_id
     assert disk.handling == "Unhandled"
     assert {alert.rule_id for alert in bench.alerts()} == {rule_named(bench, "CRITICAL").id, error.id}
     bench.check()
@@ -385,8 +386,9 @@ def test_what_is_promoted_is_what_was_watched(bench: Bench) -> None:
         one = event(message)
         assert evaluate(one, stands) == evaluate(one, watched)
     told = [(note.table_name, note.operation) for note in notes]
-    rows = [("alert_rules", "CREATE"), ("alert_rules", "UPDATE"), ("alert_rules", "DELETE")]
-    assert told == [("shadows", "CREATE"), *rows, ("shadows", "UPDATE")]
+    rows = [("alert_rules", operation) for operation in ("CREATE", "DELETE", "UPDATE")]
+    assert sorted(told) == [*rows, ("shadows", "CREATE"), ("shadows", "UPDATE")]
+    assert {note.ruleset_version for note in notes[1:]} == {version}
     assert standing(bench, shadow).status is Status.PROMOTED
     assert standing(bench, shadow).promoted_version == version
     send(bench, "disk full")
@@ -424,7 +426,7 @@ def test_a_promotion_over_the_changes_of_others_is_refused(bench: Bench, how: st
     with bench.sql() as conn:
         assert rulebook.list_rules(conn) == before
         assert shadows.get(conn, shadow.id).runs
-        assert [change.rule_id for change in shadows.changed_since(conn, shadow)] == [error.id]
+        assert [change.record_id for change in shadows.changed_since(conn, shadow)] == [str(error.id)]
 
 
 def test_a_promotion_keeps_what_others_did_to_other_rules(bench: Bench) -> None:
@@ -435,7 +437,7 @@ def test_a_promotion_keeps_what_others_did_to_other_rules(bench: Bench) -> None:
         shadows.promote(conn, shadow.id, **SAID)
     with bench.sql() as conn:
         assert rulebook.get_rule(conn, other.id) == other
-    assert rule_named(bench, "disk").id == shadow.draft[0].rule_id < other.id
+    assert rule_named(bench, "disk").id == int(shadow.draft[0].record_id) < other.id
 
 
 def test_one_shadow_runs_at_a_time(bench: Bench) -> None:
@@ -502,17 +504,33 @@ def test_what_ended_long_ago_is_forgotten(bench: Bench) -> None:
 def test_a_file_is_drafted_as_it_would_be_brought_in(bench: Bench) -> None:
     """By names: rules are changed, made, and with replace deleted; promoted it is what import makes of it."""
     items = [{"name": "ERROR", "match_string": "ERROR", "team_assignment": "Other"}, DISK]
+    wanted, _ = check({"rules": items})
     with bench.sql() as conn:
         standing_before = rulebook.list_rules(conn)
-        shadow = shadows.start(conn, items=items, replace=True, **SAID)
-    assert sorted(change.what for change in shadow.draft) == sorted(
-        ["changed", "new", *["deleted"] * (len(standing_before) - 1)]
+        shadow = shadows.start(conn, wanted=wanted, replace=True, **SAID)
+    assert sorted(change.operation for change in shadow.draft) == sorted(
+        ["UPDATE", "CREATE", *["DELETE"] * (len(standing_before) - 1)]
     )
     with bench.sql() as conn:
         shadows.promote(conn, shadow.id, **SAID)
         promoted = rulebook.export(conn)
         rulebook.import_rules(conn, items, replace=True, **SAID)
         assert rulebook.export(conn) == promoted
+
+
+def test_what_else_makes_a_ruleset_is_drafted_and_promoted(bench: Bench) -> None:
+    """A file's development hosts and teams judge in the draft, and stand once it is promoted."""
+    wanted, _ = check({"development_hosts": ["core-*"], "device_teams": {"core-*": "Backbone"}})
+    with bench.sql() as conn:
+        shadow = shadows.start(conn, wanted=wanted, **SAID)
+    ready(bench)
+    send(bench, "ERROR disk")  # in development: it is not told
+    send(bench, "hello")
+    assert counted(bench, shadow) == {"no_longer_alerts": 1, "other_handling": 1}
+    with bench.sql() as conn:
+        shadows.promote(conn, shadow.id, **SAID)
+    send(bench, "ERROR disk")
+    assert [row.handling for row in bench.rows()] == ["Ticket_only", "Unhandled", "Ignore"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def saved(conn: Connection, rule_id: int | None = None, **fields: Any) -> Rule:
 
 def test_fields_get_their_former_values(conn: Connection) -> None:
     """An update is taken back, its note says what it undoes, and that can be undone in turn."""
-    rule = saved(conn, match_string="fan", tags={"site": "lon1"}, examples=["fan 1"])
+    rule = saved(
+        conn, match_string="fan", tags={"site": "lon1"}, examples=[{"message": "fan 1", "matches": False}]
+    )
     after = saved(conn, rule.id, priority=7, tags={}, syslog_severity=3)
     changed = last(conn)
     made = undo(conn, changed.id, BOB)

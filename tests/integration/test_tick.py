@@ -31,7 +31,9 @@ class Fleet:
         self.here: list[str] = []
         self.sweeps: list[bool] = []
         self.flows_back: list[float] = []
-        self.letters = 0
+        self.letters = self.windows = 0
+        self.noise = 0
+        self.backtests = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -48,6 +50,9 @@ class Fleet:
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
             letters=self.ask_letters,
+            noise=self.ask_noise,
+            backtests=self.ask_backtests,
+            windows=self.ask_windows,
             monotonic=lambda: self.now,
         )
 
@@ -58,6 +63,15 @@ class Fleet:
 
     def ask_letters(self) -> None:
         self.letters += 1
+
+    def ask_noise(self) -> None:
+        self.noise += 1
+
+    def ask_backtests(self) -> None:
+        self.backtests += 1
+
+    def ask_windows(self) -> None:
+        self.windows += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -120,6 +134,23 @@ def test_entries_of_a_dead_worker_are_rung_for(fleet: Fleet) -> None:
     fleet.next_second()
     fleet.worker().once()
     assert fleet.rung == ["ingest_queue"]
+
+
+def test_what_noise_control_owes_is_asked_for_when_it_is_due(fleet: Fleet) -> None:
+    """Nothing due: nobody asks. Due: one of the fleet asks in a second."""
+    redis_ = fleet.bench.redis
+    redis_.zadd(names.NOISE_DUE, {"storm:1:x": 4e12})
+    workers = [fleet.worker() for _ in range(3)]
+    for worker in workers:
+        worker.once()
+    assert fleet.noise == 0
+    redis_.zadd(names.NOISE_DUE, {"storm:1:x": 1})
+    for worker in workers:
+        worker.once()
+    assert fleet.noise == 1
+    redis_.delete(tick.NOISE_TICK)
+    workers[1].once()
+    assert fleet.noise == 2
 
 
 def test_several_workers_ring_once_a_second_between_them(fleet: Fleet) -> None:
@@ -333,3 +364,36 @@ def test_work_without_a_doorbell_meets_an_outage_calmly(
     base.services().engine.dispose()
     celery.settings.cache_clear()
     base._services.cache_clear()
+
+
+def test_back_tests_are_looked_for_where_one_is_known_of_and_now_and_then(fleet: Fleet) -> None:
+    """The whole fleet looks once a minute, every few seconds while one is known of, and not while a look waits."""
+    workers = [fleet.worker(), fleet.worker()]
+
+    def looks() -> int:
+        for worker in workers:
+            worker.once()
+        return fleet.backtests
+
+    assert [looks(), looks()] == [1, 1]
+    fleet.bench.redis.set(names.BACKTESTS, "1")
+    assert [looks(), looks()] == [2, 2]
+    fleet.bench.redis.delete(tick.BACKTESTS_KNOWN)
+    fleet.bench.redis.lpush("backtests", "doorbell")
+    assert looks() == 2
+    fleet.bench.redis.delete("backtests")
+    assert looks() == 3
+    fleet.bench.redis.delete(names.BACKTESTS, tick.BACKTESTS_KNOWN)
+    assert looks() == 3
+
+
+def test_windows_are_looked_at_once_for_the_fleet(fleet: Fleet) -> None:
+    """However many workers tick, one look at the maintenance windows is asked for at a time."""
+    one, other = fleet.worker("alerts"), fleet.worker("moog")
+    for _ in range(3):
+        one.once()
+        other.once()
+    assert fleet.windows == 1
+    fleet.bench.redis.delete(tick.WINDOWS_TICK)
+    other.once()
+    assert fleet.windows == 2

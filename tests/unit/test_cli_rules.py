@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mutt.cli.rules import NotRules, check_items, items_of, rules
+from mutt.cli.rules import rules
 from mutt.rules import matcher
+from mutt.rules.book import NotRules, check_items, items_of
 
 GOOD = {"match_string": "disk full", "team_assignment": "Storage"}
 BAD = {"name": "look", "match_type": "regex", "match_string": "a(?=b)"}
@@ -63,3 +64,14 @@ def test_a_file_that_holds_no_rules_is_refused(data):
 @pytest.mark.parametrize("wrapped", [[GOOD], GOOD, {"rules": [GOOD]}])
 def test_rules_may_be_a_list_one_object_or_under_rules(wrapped):
     assert items_of("f", json.dumps(wrapped).encode()) == [GOOD]
+
+
+def test_yaml_is_checked_with_its_examples(tmp_path):
+    """A file in YAML needs no server either; an example that does not hold is named by its place."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules:\n- {match_string: fan, examples: [fan failed]}\n")
+    assert CliRunner().invoke(rules, ["check", str(file)]).exit_code == 0
+    file.write_text("rules:\n- {name: fans, match_string: fan, is_active: no, examples: [pump]}\n")
+    result = CliRunner().invoke(rules, ["check", str(file)])
+    assert result.exit_code == 1
+    assert "fans" in result.output and "examples[0]" in result.output

@@ -17,9 +17,11 @@ from mutt.event import Event
 from mutt.pipeline import shadow
 from mutt.pipeline.shadow import compare
 from mutt.pipeline.work import Item, Result
+from mutt.rules.book import Book
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, fields_of
 from mutt.rules.evaluate import Ruleset, evaluate
-from mutt.rules.rule import Handling, Rule, Verdict
-from mutt.rules.shadow import DraftChange, Kind, Seen, drafted, hour_of, kind_of, overtaken
+from mutt.rules.rule import Example, Handling, Rule, StormPolicy, Verdict
+from mutt.rules.shadow import Kind, Seen, called, drafted, hour_of, kind_of, overtaken
 
 NOW = datetime(2026, 3, 4, 9, 15, tzinfo=UTC)
 HOUR = NOW.replace(minute=0)
@@ -66,34 +68,59 @@ def test_two_verdicts_differ_by_what_matters_most(
     assert kind_of(verdict(**live), verdict(**draft)) is kind
 
 
+def changed(id: int, before: Rule | None, after: Rule | None) -> Change:
+    was, becomes = (rule and fields_of(rule) for rule in (before, after))
+    return Change(table=RULES, record_id=str(id), before=was, after=becomes)
+
+
+STORM = StormPolicy(id=1, name="wild", group_by="host", alert_count=50, alert_window=60)
+LAB, TEAM = {"hostname": "lab-*"}, {"hostname": "core-*", "team_assignment": "Backbone"}
 CHANGES = [
-    DraftChange(rule_id=2, before=rule(2), after=rule(2, "y")),
-    DraftChange(rule_id=3, before=rule(3)),
-    DraftChange(rule_id=9, after=rule(9)),
+    changed(2, rule(2), rule(2, "y", examples=(Example(message="y"),))),
+    changed(3, rule(3), None),
+    changed(9, None, rule(9)),
+    Change(table=HOSTS, record_id="lab-*", after=LAB),
+    Change(table=TEAMS, record_id="core-*", before=TEAM, after={**TEAM, "team_assignment": "Core"}),
+    Change(table=STORMS, record_id="1", before=fields_of(STORM)),
 ]
 
 
-def test_a_draft_has_its_way_with_its_own_rules_only() -> None:
+def book(*rules: Rule, **more: Any) -> Book:
+    return Book(rules=rules, **{"hosts": [], "teams": {"core-*": "Backbone"}, "storms": [STORM], **more})
+
+
+def test_a_draft_has_its_way_with_its_own_rows_only() -> None:
     """Changed, deleted and new ones are as drafted, also where others changed them; all others stand."""
-    standing = [rule(1), rule(2, "by another"), rule(3), rule(4, "new of another")]
-    made = {one.id: one for one in drafted(standing, CHANGES)}
-    assert made == {1: rule(1), 2: rule(2, "y"), 4: rule(4, "new of another"), 9: rule(9)}
+    standing = book(
+        rule(1), rule(2, "by another"), rule(3), rule(4), hosts=["dev-*"], teams={"core-*": "X", "y": "Y"}
+    )
+    made = drafted(standing, CHANGES)
+    assert {one.id: one for one in made.rules or ()} == {
+        1: rule(1),
+        2: rule(2, "y", examples=(Example(message="y"),)),
+        4: rule(4),
+        9: rule(9),
+    }
+    assert (made.hosts, made.teams, made.storms) == (["dev-*", "lab-*"], {"core-*": "Core", "y": "Y"}, [])
 
 
-def test_what_others_did_to_its_rules_is_named() -> None:
-    """Changed, deleted, or its reserved id taken; a rule that is what it was stands in no one's way."""
-    assert overtaken([rule(1), rule(2), rule(3)], CHANGES) == []
-    assert overtaken([rule(2, "by another"), rule(9)], CHANGES) == CHANGES
+def test_what_others_did_to_its_rows_is_named() -> None:
+    """Changed, deleted, or its reserved id taken; a row that is what it was stands in no one's way."""
+    assert overtaken(book(rule(1), rule(2), rule(3)), CHANGES) == []
+    others = book(rule(2, "by another"), rule(9), hosts=["lab-*"], teams={"core-*": "X"}, storms=[])
+    assert overtaken(others, CHANGES) == CHANGES
+    assert [called(change) for change in CHANGES[2:4]] == ["rule 9 “R9”", "development host lab-*"]
 
 
 def test_a_draft_is_read_back_as_it_was_written() -> None:
-    """What the database keeps of it is all of it."""
-    kept = msgspec.json.encode(CHANGES)
-    assert msgspec.json.decode(kept, type=list[DraftChange]) == CHANGES
+    """What the database keeps of it is all of it, and means the same."""
+    kept = msgspec.json.decode(msgspec.json.encode(CHANGES), type=list[Change])
+    assert overtaken(book(rule(1), rule(2), rule(3)), kept) == []
+    assert drafted(book(rule(2)), kept) == drafted(book(rule(2)), CHANGES)
 
 
 TEXTS = st.sampled_from(("a", "b", "ab", "ba"))
-RULES = st.builds(
+ANY_RULE = st.builds(
     Rule,
     id=st.integers(1, 6),
     name=st.just("R"),
@@ -105,8 +132,8 @@ RULES = st.builds(
 
 
 @given(
-    st.lists(RULES, unique_by=lambda one: one.id),
-    st.lists(RULES, unique_by=lambda one: one.id),
+    st.lists(ANY_RULE, unique_by=lambda one: one.id),
+    st.lists(ANY_RULE, unique_by=lambda one: one.id),
     st.sets(st.integers(1, 6)),
     st.lists(st.text("abc", max_size=5), max_size=6),
 )
@@ -115,14 +142,14 @@ def test_what_is_counted_is_what_the_promoted_rules_would_say(
 ) -> None:
     """For whatever rules and draft: each event's kind is that of the verdicts of the two whole rulesets."""
     before = {one.id: one for one in standing}
-    changes = [DraftChange(rule_id=one.id, before=before.get(one.id), after=one) for one in wanted]
-    taken = {change.rule_id for change in changes}
-    changes += [DraftChange(rule_id=id_, before=one) for id_, one in before.items() if id_ in deleted - taken]
+    changes = [changed(one.id, before.get(one.id), one) for one in wanted]
+    taken = {one.id for one in wanted}
+    changes += [changed(id_, one, None) for id_, one in before.items() if id_ in deleted - taken]
     promoted = ruleset(
         *(one for id_, one in before.items() if id_ not in deleted | taken),
         *wanted,
     )
-    live, draft = ruleset(*standing), ruleset(*drafted(standing, changes))
+    live, draft = ruleset(*standing), ruleset(*(drafted(book(*standing), changes).rules or ()))
     items = [item(message, live) for message in messages]
     seen = compare(items, draft, NOW.timestamp(), lambda: 0.0)
     pairs = [(evaluate(one.event, live), evaluate(one.event, promoted)) for one in items]

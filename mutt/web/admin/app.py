@@ -21,6 +21,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
+from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
@@ -29,6 +30,7 @@ from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.tester import Tester
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -123,6 +125,8 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Tester(services, "Test a rule", "tester", "/rules/test"),
+        Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),

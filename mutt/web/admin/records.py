@@ -17,6 +17,7 @@ from mutt.store.lookup import AlertSearch, AuditSearch, Rows
 from mutt.web.admin import csvfile
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
+from mutt.web.admin.stories import AlertPage, EventPage
 
 #: Rows that a file of a search holds at most.
 CSV_ROWS = 10_000
@@ -66,7 +67,7 @@ class Records(Page):
         return {**newer, **older}
 
 
-class Audit(Records):
+class Audit(EventPage, Records):
     @expose("/")
     def index(self) -> Any:
         form = AuditForm(request.args)
@@ -91,7 +92,7 @@ class Audit(Records):
             return asked, lookup.search_audit(conn, asked)
 
 
-class Alerts(Records):
+class Alerts(AlertPage, Records):
     @expose("/")
     def index(self) -> Any:
         form = AlertsForm(request.args)

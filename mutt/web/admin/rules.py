@@ -16,6 +16,7 @@ from mutt.store import lookup, rulebook, rulesearch
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import Listed
 from mutt.web.admin import csvfile
+from mutt.web.admin.backtests import drafted_rule
 from mutt.web.admin.examples import read_examples
 from mutt.web.admin.forms import ImportForm, RuleForm, RuleListForm, read_tags, texts_of
 from mutt.web.admin.page import A_PAGE, CONFLICT, REFUSED, Page, done, in_place, list_of, said, wanted_page
@@ -65,20 +66,30 @@ class Rules(Page):
 
     @expose("/new", methods=("GET", "POST"))
     def new(self) -> Any:
-        """A new rule; ``?like=ID`` begins with the values of another."""
-        form = RuleForm.of(self._like(request.args.get("like", type=int)))
+        """A new rule; ``?like=ID`` begins with the values of another, ``?backtest=ID`` with those of a draft."""
+        form = RuleForm.of(self._tested() or self._like(request.args.get("like", type=int)))
         if form.validate_on_submit() and self._save(form):
             return redirect(url_for("rules.index"))
         return self._form_page(form)
+
+    def _tested(self) -> Rule | None:
+        job = request.args.get("backtest")
+        try:
+            return drafted_rule(self.engine, job) if job else None
+        except LookupError:
+            abort(404, "There is no such back-test: those that ended long ago are forgotten.")
 
     def _like(self, rule_id: int | None) -> Rule:
         return Rule(id=0, name="") if rule_id is None else self._read(rule_id).rule
 
     @expose("/<int:rule_id>", methods=("GET", "POST"))
     def edit(self, rule_id: int) -> Any:
-        """A rule's form. With ``take`` its fields are filled in with what stands, and nothing is saved."""
+        """A rule's form. With ``take`` its fields are filled in with what stands, and nothing is saved.
+
+        ``?backtest=ID`` begins with the values of a draft.
+        """
         stands = self._read(rule_id)
-        form = RuleForm.of(stands.rule, stands.changed_at)
+        form = RuleForm.of(self._tested() or stands.rule, stands.changed_at)
         taken = request.form.getlist("take")
         if form.is_submitted() and taken:
             form.take(stands.rule, taken)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-import msgspec
 from flask import abort, flash, redirect, request, url_for
 from flask_admin import expose
 from flask_wtf.file import FileField
@@ -15,9 +14,9 @@ from sqlalchemy import Connection
 from wtforms import BooleanField, IntegerField, StringField
 
 from mutt.errors import Refused, RuleError
-from mutt.rules.book import NotRules, items_of
-from mutt.rules.rule import Rule
-from mutt.rules.shadow import DraftChange, Kind
+from mutt.rules.book import Book, NotRules, check, read
+from mutt.rules.change import RULES
+from mutt.rules.shadow import Kind, called
 from mutt.store import lookup, rulesearch, shadows
 from mutt.store.engine import transaction
 from mutt.store.shadows import DAYS, DAYS_MAX, Edit, Hour, Shadow
@@ -29,6 +28,9 @@ SAMPLES_SHOWN = 50
 
 #: Changes of a draft that the page shows in full.
 CHANGES_SHOWN = 50
+
+#: So much of what is wrong with a file is said at a time.
+FAULTS_SHOWN = 5
 
 #: What the page calls each kind, in the order in which it matters.
 KINDS = {
@@ -51,18 +53,13 @@ BARS = {
 class ShadowForm(Refusable):
     """A file of rules, and for how long its draft is to run."""
 
-    file = FileField("Rules (JSON)", description="As `mutt rules export` writes them; found by their names.")
+    file = FileField(
+        "Rules (YAML or JSON)", description="As `mutt rules export` writes them; found by their names."
+    )
     replace = BooleanField("Without the rules that the file does not name")
     name = StringField("Name", description="Left empty: the first rule's.", render_kw={"maxlength": 255})
     days = IntegerField("Days", default=DAYS, description=f"Then it ends by itself; at most {DAYS_MAX}.")
     reason = StringField("Why", description="Kept in the history.", render_kw={"maxlength": 500})
-
-
-class Changed(NamedTuple):
-    """A change of a draft for people: what differs, as (field, before, after)."""
-
-    change: DraftChange
-    fields: Sequence[tuple[str, Any, Any]]
 
 
 class Bar(NamedTuple):
@@ -92,11 +89,11 @@ class Shadows(Page):
         form = ShadowForm()
         try:
             with transaction(self.engine) as conn:
-                edits, items = self._wanted(conn, form)
+                edits, wanted = self._wanted(conn, form)
                 shadow = shadows.start(
                     conn,
                     edits,
-                    items,
+                    wanted,
                     replace=bool(form.replace.data) and not edits,
                     # The rule form has a name too: the rule's.
                     name="" if edits else form.name.data or "",
@@ -135,11 +132,11 @@ class Shadows(Page):
         except Refused as error:
             abort(409, f"Nothing was changed: {error.reason}.")
 
-    def _wanted(self, conn: Connection, form: ShadowForm) -> tuple[list[Edit], list[Mapping[str, Any]]]:
-        """What is to be drafted: of one rule, or a file's rules. Raises Refused."""
+    def _wanted(self, conn: Connection, form: ShadowForm) -> tuple[list[Edit], Book | None]:
+        """What is to be drafted: of one rule, or what a file holds. Raises Refused."""
         if "match_type" not in request.form:
             upload = form.file.data
-            return [], read_rules(upload.read() if upload else b"")
+            return [], read_file(upload.read() if upload else b"")
         rule_id = request.form.get("rule_id", type=int)
         seen = request.form.get("seen", "")
         if rule_id is not None and seen:
@@ -148,7 +145,7 @@ class Shadows(Page):
                 raise RuleError(
                     "", "This rule was changed after you opened it: open it again to see what stands."
                 )
-        return [Edit(rule_id, RuleForm().rule())], []
+        return [Edit(rule_id, RuleForm().rule())], None
 
     def _page(self, form: ShadowForm, shadow_id: int | None = None) -> Any:
         with lookup.reading(self.engine) as conn:
@@ -175,7 +172,7 @@ class Shadows(Page):
         totals = shadows.totals(hours)
         asked = sum(totals.values()) - totals[Kind.SKIPPED]
         return {
-            "changes": [Changed(change, _fields(change)) for change in shadow.draft[:CHANGES_SHOWN]],
+            "changes": shadow.draft[:CHANGES_SHOWN],
             "hours": hours,
             "totals": totals,
             "asked": asked,
@@ -188,18 +185,27 @@ class Shadows(Page):
             # The page of a rule that is only drafted is not there.
             "drafted": {}
             if shadow.promoted_version
-            else {change.rule_id: change.name for change in shadow.draft if change.before is None},
+            else {
+                int(change.record_id): change.name
+                for change in shadow.draft
+                if change.table == RULES and change.before is None
+            },
+            "called": called,
         }
 
 
-def read_rules(data: bytes) -> list[Mapping[str, Any]]:
-    """The rules of a file, YAML or JSON, as `mutt rules export` writes it. Raises :class:`RuleError`."""
+def read_file(data: bytes) -> Book:
+    """What a file of rules holds, YAML or JSON. Raises :class:`RuleError`."""
     if not data:
         raise RuleError("file", "is empty; choose a file of rules")
     try:
-        return list(items_of("the file", data))
+        found, faults = check(read("the file", data))
     except NotRules as error:
         raise RuleError("file", f"can't be read: {error}") from None
+    if faults:
+        said = (f"{fault.rule}: {fault.field} {fault.reason}" for fault in faults[:FAULTS_SHOWN])
+        raise RuleError("file", "; ".join(said))
+    return found
 
 
 def bars(hours: Sequence[Hour]) -> list[Bar]:
@@ -230,23 +236,6 @@ def _days(form: ShadowForm) -> int:
     if form.days.data is None:
         raise RuleError("days", f"is no whole number; write 1 to {DAYS_MAX}")
     return int(form.days.data)
-
-
-def _fields(change: DraftChange) -> list[tuple[str, Any, Any]]:
-    """What differs; of a new or deleted rule, what it says beyond the defaults."""
-    plain = msgspec.to_builtins(Rule(id=change.rule_id, name=""))
-    before, after = (
-        plain if rule is None else msgspec.to_builtins(rule) for rule in (change.before, change.after)
-    )
-    return [
-        (
-            name,
-            before[name] if change.before else None,
-            after[name] if change.after else None,
-        )
-        for name in Rule.__struct_fields__
-        if before[name] != after[name]
-    ]
 
 
 def _gone(shadow_id: int) -> str:

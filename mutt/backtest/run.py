@@ -1,0 +1,159 @@
+"""A run: rules read, then the past, a slice of time after another, until its end or until somebody stops it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
+
+from mutt.backtest.compare import Filter, Judge
+from mutt.backtest.delta import Delta, looks_at_raw
+from mutt.backtest.draft import Draft
+from mutt.backtest.tally import Result, Tally
+from mutt.errors import MuttError, Refused, StoreDown
+from mutt.rules.hosts import check_host_pattern
+from mutt.settings import Settings
+from mutt.store import past, rulebook
+from mutt.store.engine import transaction
+from mutt.store.past import Rows
+
+log = logging.getLogger("mutt.backtest")
+
+#: What a slice is to take: short enough to hold nothing up, long enough that the next one's search costs little.
+SLICE_SECONDS = 4.0
+
+#: The first slice, and the bounds of the others.
+FIRST, SHORTEST, LONGEST = timedelta(minutes=15), timedelta(minutes=1), timedelta(days=7)
+
+#: A slice that PostgreSQL broke off is read again; a replica does so where its server cleans up.
+TRIES = 4
+
+NOW, THEN = "now", "then"
+
+
+class Stopped(MuttError):
+    """Somebody stopped it."""
+
+
+class Question(NamedTuple):
+    """What is asked: a draft over the events of a time, in UTC."""
+
+    draft: Draft
+    since: datetime
+    until: datetime
+    host: str = ""  #: a name, a glob or a network
+    baseline: str = NOW  #: compared with the rules as they are now, or with what was decided then
+
+    def check(self) -> None:
+        """Raise :class:`Refused` where it can't be asked."""
+        if self.since >= self.until:
+            raise Refused("since", "is not before the end; give an earlier time")
+        if self.baseline not in (NOW, THEN):
+            raise Refused("baseline", f"{self.baseline!r} is none of {NOW}, {THEN}")
+        if self.host:
+            check_host_pattern(self.host, "host")
+
+
+class Progress(NamedTuple):
+    """How far it is."""
+
+    events: int  #: looked at
+    estimate: int  #: of all
+    share: float  #: of the time
+    rate: float  #: events a second
+
+
+class Watch:
+    """Between a run and who waits for it. ``stop`` may be called from another thread: it breaks off what is read."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(0, 0, 0.0, 0.0)
+        self.stopped = False
+        self._connection: Any = None
+
+    def opened(self, connection: Any) -> None:
+        self._connection = connection
+        if self.stopped:
+            raise Stopped
+
+    def stop(self) -> None:
+        self.stopped = True
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            connection.cancel()
+
+
+def run(
+    question: Question,
+    settings: Settings,
+    engine: Engine,
+    read_engine: Engine,
+    watch: Watch,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Result:
+    """Judge the past by the draft. Raises :class:`Stopped`, :class:`Refused`, :class:`StoreDown`, ``NoRuleset``."""
+    question.check()
+    team = settings.unhandled_default_team
+    with transaction(engine) as conn:
+        base, draft, drafted = rulebook.load_drafted(conn, team, lambda rules: question.draft.among(rules))
+        judges = past.judges(conn, question.since)
+    if draft.refused:
+        error = next(iter(draft.refused.values()))
+        raise Refused(error.field, error.reason)
+    with transaction(read_engine) as conn:
+        estimate = past.estimate(conn, question.since, question.until)
+    judge = Judge(base, draft, then=question.baseline == THEN)
+    delta = Delta(base, draft, judges)
+    tally = Tally(judge, drafted.ids)
+    wanted = Filter(question.host) if question.host else None
+    raw, seen, began = looks_at_raw(base, draft), 0, monotonic()
+
+    def note(share: float) -> None:
+        taken = max(monotonic() - began, 1e-3)
+        watch.progress = Progress(seen, max(estimate, seen), share, seen / taken)
+
+    start, length = question.since, FIRST
+    whole = question.until - question.since
+    while start < question.until:
+        end, slice_began = min(start + length, question.until), monotonic()
+        for tries in range(1, TRIES + 1):
+            part, before = tally.slice(delta.kept), seen
+
+            def each(rows: Rows, part=part) -> None:  # type: ignore[no-untyped-def]
+                nonlocal seen
+                if watch.stopped:
+                    return  # what reads is broken off in a moment
+                seen += len(rows.message)
+                note(watch.progress.share)
+                chosen = wanted(rows) if wanted else rows
+                if chosen is not None:
+                    part.add(chosen, delta.touched(chosen))
+
+            try:
+                past.read(read_engine, start, end, each, raw=raw, opened=watch.opened)
+            except StoreDown as error:
+                if watch.stopped:
+                    raise Stopped from error
+                if tries == TRIES:
+                    raise
+                log.warning("a slice is read again: %s", error)
+                seen, length = before, max(length / 2, SHORTEST)
+            else:
+                break
+        if watch.stopped:
+            raise Stopped
+        tally.add(part)
+        start = end
+        note((start - question.since) / whole)
+        length = _next(length, monotonic() - slice_began)
+    return tally.result(settings.moog_rate_limit / settings.moog_rate_period)
+
+
+def _next(length: timedelta, took: float) -> timedelta:
+    """The next slice's length, so that it takes what a slice is to take; never more than four times the last one's."""
+    return min(max(length * min(4.0, SLICE_SECONDS / max(took, 1e-3)), SHORTEST), LONGEST)
