@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import Connection, delete, func, select
 
-from mutt.errors import NoRuleset
+from mutt.errors import NoRuleset, Refused
 from mutt.rules.book import Book, between
 from mutt.rules.change import Change
 from mutt.rules.evaluate import Ruleset
@@ -167,16 +167,18 @@ def compare(conn: Connection, before: int, after: int) -> list[Change]:
     return between(book_of(conn, before), book_of(conn, after))
 
 
-def restore(conn: Connection, version: int, said: Said) -> Plan:
+def restore(conn: Connection, version: int, said: Said, *, seen: int | None = None) -> Plan:
     """Make rules, hosts, teams and storm policies stand as they did in a version: as a new one, each change noted.
 
     Rows that were deleted since get their ids back. Maintenance windows are left alone: they belong to their time.
-    Raises :class:`LookupError` where the version is not kept, :class:`~mutt.errors.RuleError` where its rules don't fit
-    into one ruleset.
+    With ``seen``, only if that version stands. Raises :class:`LookupError` where the version is not kept,
+    :class:`~mutt.errors.Refused` where another stands, or its rules don't fit into one ruleset.
     """
     changes.hold(conn)
     wanted = book_of(conn, version)
     stands, book = rulebook.unchanged(conn, plans.standing)
+    if seen is not None and stands != seen:
+        raise Refused("", f"version {stands} was made since you looked: look at what would change now")
     reason = said.get("reason") or f"version {version} restored"
     plan = Plan(version=stands, changes=between(book, wanted))
     return plans.write(conn, plan, **cast(Said, {**said, "reason": reason}))
