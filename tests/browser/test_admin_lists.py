@@ -263,6 +263,21 @@ def test_keys_lead_to_search_help_and_a_new_rule(log_in: Callable[..., Page], ad
     expect(page).to_have_url(re.compile("/rules/new$"))
 
 
+def test_the_list_shows_what_the_linter_says(log_in: Callable[..., Page], admin: str, engine: Engine) -> None:
+    """Beside each rule, also after a change in place; and in the rule's form, with the reason."""
+    rule_id = save(engine, name="deaf", match_string="CRITICAL fan", priority=500)
+    page = log_in()
+    page.goto(f"{admin}/rules/")
+    badge = page.locator(f"#badges-{rule_id} .badge", has_text="unreachable")
+    expect(badge).to_be_visible()
+    page.get_by_label("Priority of deaf").fill("501")
+    page.get_by_label("Priority of deaf").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("has priority 501")
+    expect(badge).to_be_visible()
+    page.get_by_role("link", name="deaf", exact=True).click()
+    expect(page.get_by_role("main")).to_contain_text("unreachable")
+
+
 def test_a_filter_acts_when_it_is_chosen(log_in: Callable[..., Page], admin: str) -> None:
     page = log_in()
     page.goto(f"{admin}/rules/")
