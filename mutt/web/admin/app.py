@@ -31,6 +31,7 @@ from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.tester import Tester
+from mutt.web.api.app import add_api
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -75,6 +76,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     add_login(app, settings)
     _add_pages(app, services)
     _add_errors(app)
+    add_api(app, services)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
