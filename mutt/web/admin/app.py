@@ -32,6 +32,7 @@ from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.tester import Tester
 from mutt.web.api.app import add_api
+from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -145,6 +146,8 @@ def _add_pages(app: Flask, services: Services) -> None:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
+        if request.path.startswith("/api/"):
+            return refusal(error)  # of an address that no route of the API has
         return _sorry(error.code or 500, error.name, error.description or "")
 
     @app.errorhandler(CSRFError)

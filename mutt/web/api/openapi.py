@@ -48,7 +48,7 @@ _REFUSALS = {
     "413": "The body is too large.",
     "415": "The body is no JSON.",
     "422": "A field can't stay: which, and what to write there.",
-    "429": "Too many requests.",
+    "429": "Too many requests are worked at once.",
     "503": "A server is away, or that took too long: ask again.",
 }
 
@@ -115,7 +115,7 @@ def _answer(route: Route) -> Json:
 
 
 def _refusals(route: Route) -> Sequence[str]:
-    found = ["400", "401", "403", "404", "422", "503"]
+    found = ["400", "401", "403", "404", "422", "429", "503"]
     if route.method != "GET":
         found += ["409", "413"]
     if route.body is not None:

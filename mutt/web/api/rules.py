@@ -172,6 +172,7 @@ class _Hosts:
 
     def routes(self) -> list[Route]:
         host, tag = obj("hostname", hostname=TEXT), "dev-hosts"
+        one = "/dev-hosts/<path:hostname>"
         return [
             Route(
                 "GET",
@@ -191,9 +192,11 @@ class _Hosts:
                 status=201,
                 body=host,
             ),
+            Route("GET", one, self.get, "Is it one?", tag, host, missing=True),
+            Route("PUT", one, self.put, "Make a host a development host, if it is none", tag, host),
             Route(
                 "DELETE",
-                "/dev-hosts/<path:hostname>",
+                one,
                 self.remove,
                 "Make it a production host again",
                 tag,
@@ -208,10 +211,21 @@ class _Hosts:
         return Reply({"hosts": [{"hostname": hostname} for hostname in found]})
 
     def add(self) -> Reply:
-        hostname = _texts(body(), "hostname")["hostname"].strip()
+        return self._add(_texts(body(), "hostname")["hostname"].strip(), 201)
+
+    def get(self, hostname: str) -> Reply:
+        with lookup.reading(self._engine) as conn:
+            if hostname not in devices.hosts(conn):
+                raise LookupError(f"{hostname} is no development host")
+        return Reply({"hostname": hostname})
+
+    def put(self, hostname: str) -> Reply:
+        return self._add(hostname.strip(), 200)
+
+    def _add(self, hostname: str, status: int) -> Reply:
         with transaction(self._engine) as conn:
             devices.add_host(conn, hostname, **said())
-        return Reply({"hostname": hostname}, 201)
+        return Reply({"hostname": hostname}, status)
 
     def remove(self, hostname: str) -> Reply:
         with transaction(self._engine) as conn:

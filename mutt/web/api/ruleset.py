@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import orjson
 from flask import g
 from sqlalchemy import Connection, Row
 
@@ -15,14 +16,34 @@ from mutt.backtest import jobs
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import NOW, THEN, Question
 from mutt.errors import Refused
+from mutt.event import Event
+from mutt.formats import registry
+from mutt.formats.base import Context
 from mutt.rules import book, lint
 from mutt.rules.change import Change
+from mutt.rules.check import check_rule
+from mutt.rules.preview import Tested, preview
+from mutt.rules.rule import Rule, Verdict
 from mutt.services import Services
 from mutt.store import backtests, lookup, plans, rulebook, versions
 from mutt.store.engine import transaction
 from mutt.store.plans import Plan
+from mutt.web.admin.tester import EVENTS_MAX, NOBODY, TEXT_MAX
 from mutt.web.api import wire
-from mutt.web.api.routes import COUNT, INTEGER, TEXT, TIME, Json, Reply, Route, listing, obj, ref
+from mutt.web.api.routes import (
+    COUNT,
+    FLAG,
+    INTEGER,
+    TEXT,
+    TIME,
+    Json,
+    Reply,
+    Route,
+    listing,
+    obj,
+    or_null,
+    ref,
+)
 from mutt.web.api.wire import body, known, said
 
 _MADE: Json = obj(
@@ -48,6 +69,16 @@ _BOOK: Json = obj(
     storm_policies={"type": "array", "items": ref("StormPolicyChange")},
 )
 _FINDING: Json = obj("rule_id kind level message", rule_id=INTEGER, kind=TEXT, level=TEXT, message=TEXT)
+_VERDICT: Json = obj("rule handling team", rule=TEXT, handling=TEXT, team=or_null(TEXT))
+_TESTED: Json = obj(
+    "hostname message matches decides before after",
+    hostname=TEXT,
+    message=TEXT,
+    matches=or_null(FLAG),
+    decides=or_null(FLAG),
+    before=_VERDICT,
+    after=_VERDICT,
+)
 _JOB: Json = obj(
     "id who created_at status",
     id=TEXT,
@@ -118,6 +149,15 @@ class _Ruleset:
                 "rules",
                 _PLAN,
                 body=obj("ruleset", ruleset=_BOOK, replace={"type": "boolean"}, version=INTEGER),
+            ),
+            Route(
+                "POST",
+                "/rules/test",
+                self.test,
+                "What the rules make of events, and would with a draft in place; nothing is saved",
+                "rules",
+                listing("tested", _TESTED, left_out=COUNT),
+                body=obj("events", events={}, rule=ref("RuleChange"), rule_id=INTEGER),
             ),
             Route(
                 "GET",
@@ -204,6 +244,29 @@ class _Ruleset:
 
     def _planned(self, conn: Connection, made: Plan) -> Reply:
         return Reply(_plan(made, rulebook.current_version(conn)))
+
+    def test(self) -> Reply:
+        given = body()
+        known(given, ("events", "rule", "rule_id"))
+        draft, events = self._tried(given), _events(given)
+        with self._services.store.transaction() as tx:
+            ruleset = tx.ruleset()
+        tested = preview(events, ruleset, draft)
+        return Reply({"tested": [_told(one) for one in tested], "left_out": len(events) - len(tested)})
+
+    def _tried(self, given: Mapping[str, Any]) -> Rule | None:
+        rule_id = _id(given)
+        if "rule" in given:
+            rule = check_rule(_rule(given), rule_id=rule_id or 0)
+        elif rule_id is None:
+            return None
+        else:
+            with lookup.reading(self._services.engine) as conn:
+                standing = rulebook.get_rule(conn, rule_id)
+            if standing is None:
+                raise LookupError(f"there is no rule {rule_id}")
+            rule = standing
+        return msgspec.structs.replace(rule, is_active=True)
 
     def lint(self) -> Reply:
         with lookup.reading(self._services.engine) as conn:
@@ -293,16 +356,57 @@ def _draft(given: Mapping[str, Any]) -> Draft:
     if ("rule" in given) == ("rules" in given):
         raise Refused("rule", "give either rule (with rule_id, where it changes one) or rules")
     if "rule" in given:
-        if not isinstance(given["rule"], Mapping):
-            raise Refused("rule", "is no object; write the fields of a rule")
-        rule_id = given.get("rule_id")
-        if rule_id is not None and (not isinstance(rule_id, int) or isinstance(rule_id, bool)):
-            raise Refused("rule_id", "is no whole number")
-        return Draft.of_rule(given["rule"], rule_id)
+        return Draft.of_rule(_rule(given), _id(given))
     rules = given["rules"]
     if not isinstance(rules, list) or not all(isinstance(rule, Mapping) for rule in rules):
         raise Refused("rules", "is no list of rules")
     return Draft.of_file(rules, replace=_flag(given, "replace"))
+
+
+def _rule(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(given["rule"], Mapping):
+        raise Refused("rule", "is no object; write the fields of a rule")
+    return given["rule"]
+
+
+def _id(given: Mapping[str, Any]) -> int | None:
+    rule_id = given.get("rule_id")
+    if rule_id is None:
+        return None
+    if not isinstance(rule_id, int) or isinstance(rule_id, bool) or not 0 <= rule_id <= wire.INTEGER_MAX:
+        raise Refused("rule_id", "is no whole number from 0 on")
+    return rule_id
+
+
+def _events(given: Mapping[str, Any]) -> list[Event]:
+    """The events to try: a list as for ``/ingest``, or text such as syslog lines. Raises :class:`Refused`."""
+    events = given.get("events")
+    if not isinstance(events, str | list) or not events:
+        raise Refused("events", "is missing; write a list of events as for /ingest, or text")
+    data = orjson.dumps(events) if isinstance(events, list) else events.encode(errors="replace")
+    if len(data) > TEXT_MAX:
+        raise Refused("events", f"has {len(data)} bytes; at most {TEXT_MAX} are read")
+    parsed = registry.parse(registry.sniff(data, ""), data, Context(datetime.now(UTC), "test", TEXT_MAX, NOBODY))
+    for refused in parsed.rejected:
+        raise Refused(f"events.{refused.index}.{refused.field}", refused.reason)
+    if len(parsed.events) > EVENTS_MAX:
+        raise Refused("events", f"are {len(parsed.events)}; at most {EVENTS_MAX} are tried")
+    return parsed.events
+
+
+def _told(one: Tested) -> dict[str, Any]:
+    return {
+        "hostname": one.event.hostname,
+        "message": one.event.message,
+        "matches": None if one.draft is None else one.draft.matches,
+        "decides": None if one.draft is None else one.draft.decides,
+        "before": _verdict(one.before, one.rule_before),
+        "after": _verdict(one.after, one.rule_after),
+    }
+
+
+def _verdict(verdict: Verdict, rule: str) -> dict[str, Any]:
+    return {"rule": rule, "handling": verdict.handling, "team": verdict.team}
 
 
 def _flag(given: Mapping[str, Any], name: str) -> bool:

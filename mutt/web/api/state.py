@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from mutt import __version__
+from mutt import __version__, names
 from mutt.errors import SettingsError
 from mutt.services import Services
 from mutt.settings import Settings
@@ -84,6 +84,14 @@ class _State:
             ),
             Route(
                 "GET",
+                "/dead-letters",
+                self.letters,
+                "How many dead letters each queue holds",
+                "dead-letters",
+                obj("queues", queues={"type": "object", "additionalProperties": COUNT}),
+            ),
+            Route(
+                "GET",
                 "/version",
                 self.version,
                 "Which MUTT this is",
@@ -144,6 +152,10 @@ class _State:
                 "forward": _level("forward", forward.availability, forward.p99, "alerts raised in the last hour"),
             }
         )
+
+    def letters(self) -> Reply:
+        client = self._services.redis
+        return Reply({"queues": {queue: client.xlen(stream) for queue, stream in names.DLQS.items()}})
 
     def version(self) -> Reply:
         supported = list(VERSIONS)

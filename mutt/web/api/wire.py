@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import hmac
 import logging
+import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -51,6 +52,11 @@ REASON_MAX = 500
 #: PostgreSQL's integer.
 INTEGER_MAX = 2**31 - 1
 
+#: Requests that a process works at once, and seconds that another waits for its turn before it is refused.
+AT_ONCE, TURN_WAIT = 4, 2.0
+
+_turns = threading.BoundedSemaphore(AT_ONCE)
+
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -79,9 +85,9 @@ def blueprint(version: str, settings: Settings, routes: Collection[Route]) -> Bl
         made.add_url_rule(route.path, f"{route.tag}_{number}", _answering(route), methods=[route.method])
     made.after_request(_headed)
     for kind in (Wrong, HTTPException, Refused, ManyRefused, LookupError, StoreDown, redis.RedisError):
-        made.register_error_handler(kind, _refusal)
+        made.register_error_handler(kind, refusal)
     for kind in (SettingsError, Unavailable, NoRuleset, PoisonRow, CSRFError):
-        made.register_error_handler(kind, _refusal)
+        made.register_error_handler(kind, refusal)
     return made
 
 
@@ -111,7 +117,7 @@ def _who(settings: Settings) -> Callable[[], None]:
         if theirs:
             raise Wrong(403, "this key may send events, and not manage: use MANAGEMENT_API_KEY's")
         if not management:
-            raise Wrong(401, "MANAGEMENT_API_KEY is not set: set it, and start the admin again")
+            raise Wrong(503, "MANAGEMENT_API_KEY is not set: set it, and start the admin again", retry_after=60)
         raise Wrong(401, "the key is not known")
 
     return check
@@ -125,7 +131,7 @@ def _same(key: bytes, known: str) -> bool:
 def _answering(route: Route) -> Callable[..., Response]:
     def answer(**named: Any) -> Response:
         _check_query(route)
-        reply = route.do(**named)
+        reply = _in_turn(route, named)
         response = json(reply.value, reply.status)
         if reply.etag:
             response.headers["ETag"] = f'"{reply.etag}"'
@@ -136,13 +142,24 @@ def _answering(route: Route) -> Callable[..., Response]:
     return answer
 
 
+def _in_turn(route: Route, named: Mapping[str, Any]) -> Reply:
+    # Scripts get a few threads of a process, so that the pages keep theirs.
+    if not _turns.acquire(timeout=TURN_WAIT):
+        raise Wrong(429, "too many requests are worked at once: send fewer side by side", retry_after=1)
+    try:
+        return route.do(**named)
+    finally:
+        _turns.release()
+
+
 def json(value: Any, status: int = 200) -> Response:
     body = b"" if status == HTTPStatus.NO_CONTENT else orjson.dumps(value, default=str)
     return Response(body, status, mimetype="application/json")
 
 
 def _headed(response: Response) -> Response:
-    response.headers["X-API-Version"] = request.path.split("/")[2]
+    version = request.path.split("/")[2]
+    response.headers["X-API-Version"] = version if version in VERSIONS else CURRENT
     response.headers["X-API-Supported-Versions"] = ", ".join(VERSIONS)
     response.headers["X-Correlation-ID"] = correlation_id()
     response.headers.setdefault("Cache-Control", "no-store")
@@ -153,7 +170,7 @@ def answered(answer: Answer) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), content_type=answer.type)
 
 
-def _refusal(error: Exception) -> Response:
+def refusal(error: Exception) -> Response:
     status, detail, retry_after, more = _said(error)
     made = problem(status, detail, correlation_id=correlation_id(), retry_after=retry_after, **more)
     response = answered(made)
