@@ -35,7 +35,9 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-told = document(all_routes(Services(Settings.from_env({}), lambda _queue, **_labels: None, role="admin", web=True)))
+told = document(
+    all_routes(Services(Settings.from_env({}), lambda _queue, **_labels: None, role="admin", web=True))
+)
 schema = schemathesis.openapi.from_dict(told)
 longer = settings.get_current_profile_name() == "fuzz"
 
@@ -65,7 +67,9 @@ def test_every_route_is_described_and_every_description_has_a_route(app: Flask) 
         for rule in app.url_map.iter_rules():
             if rule.endpoint.startswith(f"api_{version}."):
                 path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.removeprefix(f"/api/{version}"))
-                routes |= {(path, method) for method in rule.methods or () if method not in ("HEAD", "OPTIONS")}
+                routes |= {
+                    (path, method) for method in rule.methods or () if method not in ("HEAD", "OPTIONS")
+                }
         assert routes == described
 
 
@@ -77,4 +81,6 @@ def test_the_served_document_is_this_one_and_needs_no_key(app: Flask) -> None:
 def test_the_page_for_people_lists_every_resource() -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     listed = set(re.findall(r"^\| `(\S+)` \| ([A-Z, ]+) \|", page, re.M))
-    assert listed == {(path, ", ".join(method.upper() for method in of)) for path, of in told["paths"].items()}
+    assert listed == {
+        (path, ", ".join(method.upper() for method in of)) for path, of in told["paths"].items()
+    }

@@ -31,7 +31,9 @@ def add_api(app: Flask, services: Services) -> None:
     routes = all_routes(services)
     for version in VERSIONS:
         made = blueprint(version, services.settings, routes)
-        app.extensions["csrf"].exempt(made)  # it asks for the token itself, where a session is shown and no key
+        app.extensions["csrf"].exempt(
+            made
+        )  # it asks for the token itself, where a session is shown and no key
         app.register_blueprint(made)
     docs = _docs(orjson.dumps(document(routes), option=orjson.OPT_INDENT_2))
     app.register_blueprint(docs)

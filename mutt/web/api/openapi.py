@@ -130,7 +130,9 @@ def _problem(text: str) -> Json:
 
 
 def _schemas() -> dict[str, Json]:
-    _, found = msgspec.json.schema_components([Rule, Window, StormPolicy], ref_template="#/components/schemas/{name}")
+    _, found = msgspec.json.schema_components(
+        [Rule, Window, StormPolicy], ref_template="#/components/schemas/{name}"
+    )
     schemas: dict[str, Json] = dict(found)
     for kind in (Rule, Window, StormPolicy):
         schemas[f"{kind.__name__}Change"] = _change_of(schemas[kind.__name__])
@@ -142,7 +144,11 @@ def _schemas() -> dict[str, Json]:
 def _change_of(schema: Json) -> Json:
     """What may be sent of a row: any of its fields but the id. Numbers may be text, severities names."""
     properties: dict[str, Any] = {name: value for name, value in schema["properties"].items() if name != "id"}
-    return {"type": "object", "properties": properties, "description": "Fields that are not given are left out."}
+    return {
+        "type": "object",
+        "properties": properties,
+        "description": "Fields that are not given are left out.",
+    }
 
 
 _PROBLEM: Json = {

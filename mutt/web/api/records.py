@@ -22,7 +22,8 @@ from mutt.web.api.routes import COUNT, FLAG, INTEGER, TEXT, TIME, Json, Reply, R
 COUNTED = 10_000
 
 _AUDITED: Json = obj(
-    "event_id received_at hostname severity source message matched_rule_id ruleset_version handling team correlation_id",
+    "event_id received_at hostname severity source message matched_rule_id ruleset_version handling team"
+    " correlation_id",
     event_id=TEXT,
     received_at=TIME,
     hostname=TEXT,
@@ -76,7 +77,10 @@ _PAGES = obj(
     pages=COUNT,
     total_is_capped=FLAG | {"description": f"There are more than {COUNTED} rows: narrow the time"},
 )
-_PAGING = {"page": {"type": "integer", "minimum": 1}, "limit": {"type": "integer", "minimum": 1, "maximum": 1000}}
+_PAGING = {
+    "page": {"type": "integer", "minimum": 1},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
+}
 _DATES = {"start_date": TEXT, "end_date": TEXT}
 
 

@@ -61,9 +61,7 @@ class _Rules:
                 listing("rules", ref("StoredRule"), pagination=_PAGES),
                 query={**_PAGING, **filters},
             ),
-            Route(
-                "POST", "/rules", self.create, "Make a rule", status=201, body=ref("RuleChange"), **shared
-            ),
+            Route("POST", "/rules", self.create, "Make a rule", status=201, body=ref("RuleChange"), **shared),
             Route("GET", one, self.get, "One rule", missing=True, **shared),
             Route("PUT", one, self.put, "Change a rule; what is not given has its default", **changing),
             Route("PATCH", one, self.patch, "Change some fields of a rule", **changing),

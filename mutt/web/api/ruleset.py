@@ -194,7 +194,9 @@ class _Ruleset:
                     baseline={"enum": [NOW, THEN]},
                 ),
             ),
-            Route("GET", "/backtests/<uuid:job>", self.backtest, "How far one is, and what came out", **of_job),
+            Route(
+                "GET", "/backtests/<uuid:job>", self.backtest, "How far one is, and what came out", **of_job
+            ),
             Route("POST", "/backtests/<uuid:job>/cancel", self.cancel, "End one", **of_job),
         ]
 
@@ -237,9 +239,7 @@ class _Ruleset:
         if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
             raise Refused("version", "is no whole number; it is the plan's")
         with transaction(self._services.engine) as conn:
-            made = plans.apply(
-                conn, _book(given), replace=_flag(given, "replace"), version=version, **said()
-            )
+            made = plans.apply(conn, _book(given), replace=_flag(given, "replace"), version=version, **said())
             return self._planned(conn, made)
 
     def _planned(self, conn: Connection, made: Plan) -> Reply:
@@ -386,7 +386,9 @@ def _events(given: Mapping[str, Any]) -> list[Event]:
     data = orjson.dumps(events) if isinstance(events, list) else events.encode(errors="replace")
     if len(data) > TEXT_MAX:
         raise Refused("events", f"has {len(data)} bytes; at most {TEXT_MAX} are read")
-    parsed = registry.parse(registry.sniff(data, ""), data, Context(datetime.now(UTC), "test", TEXT_MAX, NOBODY))
+    parsed = registry.parse(
+        registry.sniff(data, ""), data, Context(datetime.now(UTC), "test", TEXT_MAX, NOBODY)
+    )
     for refused in parsed.rejected:
         raise Refused(f"events.{refused.index}.{refused.field}", refused.reason)
     if len(parsed.events) > EVENTS_MAX:

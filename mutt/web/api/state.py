@@ -133,7 +133,9 @@ class _State:
         except (redis.RedisError, SettingsError):
             return {"queues": None, "books": None}
         return {
-            "queues": {depth.queue: {"entries": depth.entries, "oldest_s": depth.oldest_s} for depth in depths},
+            "queues": {
+                depth.queue: {"entries": depth.entries, "oldest_s": depth.oldest_s} for depth in depths
+            },
             "books": {"events": dict(ledger.events), "alerts": dict(ledger.alerts)},
         }
 
@@ -148,8 +150,12 @@ class _State:
         told = self._services.metrics.ingest_levels()
         return Reply(
             {
-                "ingest": _level("ingest", told.availability, told.p99, "since the processes of ingest began"),
-                "forward": _level("forward", forward.availability, forward.p99, "alerts raised in the last hour"),
+                "ingest": _level(
+                    "ingest", told.availability, told.p99, "since the processes of ingest began"
+                ),
+                "forward": _level(
+                    "forward", forward.availability, forward.p99, "alerts raised in the last hour"
+                ),
             }
         )
 

@@ -77,6 +77,11 @@ class Stale(Wrong):
         self.etag = etag
 
 
+#: What ends a request with a problem document.
+_TOLD: tuple[type[Exception], ...] = (Wrong, HTTPException, CSRFError, Refused, ManyRefused, LookupError)
+_TOLD += (PoisonRow, StoreDown, Unavailable, SettingsError, NoRuleset, redis.RedisError)
+
+
 def blueprint(version: str, settings: Settings, routes: Collection[Route]) -> Blueprint:
     """The API as one version shows it; all of them do the same."""
     made = Blueprint(f"api_{version}", __name__, url_prefix=f"/api/{version}")
@@ -84,9 +89,7 @@ def blueprint(version: str, settings: Settings, routes: Collection[Route]) -> Bl
     for number, route in enumerate(routes):
         made.add_url_rule(route.path, f"{route.tag}_{number}", _answering(route), methods=[route.method])
     made.after_request(_headed)
-    for kind in (Wrong, HTTPException, Refused, ManyRefused, LookupError, StoreDown, redis.RedisError):
-        made.register_error_handler(kind, refusal)
-    for kind in (SettingsError, Unavailable, NoRuleset, PoisonRow, CSRFError):
+    for kind in _TOLD:
         made.register_error_handler(kind, refusal)
     return made
 
@@ -117,7 +120,9 @@ def _who(settings: Settings) -> Callable[[], None]:
         if theirs:
             raise Wrong(403, "this key may send events, and not manage: use MANAGEMENT_API_KEY's")
         if not management:
-            raise Wrong(503, "MANAGEMENT_API_KEY is not set: set it, and start the admin again", retry_after=60)
+            raise Wrong(
+                503, "MANAGEMENT_API_KEY is not set: set it, and start the admin again", retry_after=60
+            )
         raise Wrong(401, "the key is not known")
 
     return check
@@ -136,7 +141,9 @@ def _answering(route: Route) -> Callable[..., Response]:
         if reply.etag:
             response.headers["ETag"] = f'"{reply.etag}"'
         if reply.location:
-            response.headers["Location"] = request.script_root + request.path.rstrip("/") + "/" + reply.location
+            response.headers["Location"] = (
+                request.script_root + request.path.rstrip("/") + "/" + reply.location
+            )
         return response
 
     return answer
@@ -303,5 +310,3 @@ def page_of(limit: int = 100, most: int = 1000) -> tuple[int, int]:
 def paged(total: int, page: int, limit: int) -> dict[str, int]:
     """What a page says of its list."""
     return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
-
-
