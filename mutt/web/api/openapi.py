@@ -33,8 +33,8 @@ _IF_MATCH: Json = {
     "name": "If-Match",
     "in": "header",
     "schema": TEXT,
-    "description": "The ETag that you have read: if something else stands now, the answer is 412 and nothing is changed."
-    " Without it whatever stands is overwritten.",
+    "description": "The ETag that you have read: if something else stands now, the answer is 412 and nothing is"
+    " changed. Without it whatever stands is overwritten.",
 }
 
 _REFUSALS = {

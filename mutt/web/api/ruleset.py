@@ -239,7 +239,14 @@ class _Ruleset:
         if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
             raise Refused("version", "is no whole number; it is the plan's")
         with transaction(self._services.engine) as conn:
-            made = plans.apply(conn, _book(given), replace=_flag(given, "replace"), version=version, **said())
+            try:
+                made = plans.apply(
+                    conn, _book(given), replace=_flag(given, "replace"), version=version, **said()
+                )
+            except Refused as error:
+                if error.field == "version":
+                    raise wire.Wrong(409, error.reason, field="version", reason=error.reason) from None
+                raise
             return self._planned(conn, made)
 
     def _planned(self, conn: Connection, made: Plan) -> Reply:
