@@ -133,7 +133,11 @@ def _name(row: Fields) -> str:
 
 def read(name: str, data: bytes) -> dict[str, Any]:
     """The sections of a file, unchecked; ``name`` is for messages. Raises :class:`NotRules`."""
-    found = _parsed(name, data)
+    return sections_of(name, _parsed(name, data))
+
+
+def sections_of(name: str, found: Any) -> dict[str, Any]:
+    """The same of what a file's text says, as plain values. Raises :class:`NotRules`."""
     if isinstance(found, list):
         found = {"rules": found}
     if not isinstance(found, dict) or not found:
