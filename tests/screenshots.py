@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import shutil
 import sys
@@ -111,9 +112,14 @@ MESSAGES: list[tuple[int, int, str]] = [
     (12, 6, "%SYS-6-LOGGINGHOST_STARTSTOP: Logging to host 10.1.1.{d} started"),
 ]
 
-DRAFT_EVENTS = """%BGP-5-ADJCHANGE: neighbor 192.0.2.7 Down Peer closed the session
-%BGP-5-ADJCHANGE: neighbor 192.0.2.7 Up
-%LINK-3-UPDOWN: Interface TenGigE0/0/3, changed state to down"""
+DRAFT_EVENTS = "\n".join(
+    json.dumps({"hostname": host, "message": message, "severity": 5})
+    for host, message in (
+        ("core-lon-1", "%BGP-5-ADJCHANGE: neighbor 192.0.2.7 Down Peer closed the session"),
+        ("core-lon-1", "%BGP-5-ADJCHANGE: neighbor 192.0.2.7 Up"),
+        ("edge-nyc-2", "%LINK-3-UPDOWN: Interface TenGigE0/0/3, changed state to down"),
+    )
+)
 
 
 class Shot(NamedTuple):
