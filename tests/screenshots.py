@@ -228,8 +228,9 @@ def send(stack: Stack, engine: Engine) -> None:
     weights = [weight for weight, _, _ in MESSAGES]
     for _ in range(POSTS):
         drawn = chance.choices(MESSAGES, weights, k=EACH)
-        answer = stack.post([_event(chance, severity, text) for _, severity, text in drawn])
-        answer.raise_for_status()
+        events = [_event(chance, severity, text) for _, severity, text in drawn]
+        # A busy machine may answer that nothing was taken, and to ask again.
+        wait_until(lambda events=events: stack.post(events).ok, 60, "events to be taken", every=1)
         time.sleep(0.5)  # so that the pages have times to tell apart
     wait_until(lambda: _audited(engine) >= POSTS * EACH, 120, "all events to be audited", every=0.5)
     stack.balanced()
