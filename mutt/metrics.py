@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
@@ -20,6 +20,16 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 #: Why alerts are kept from Moog: a closed set.
 HELD_FOR = ("maintenance", "threshold", "dedup", "flapping", "storm", "cleared")
+
+
+class Levels(NamedTuple):
+    """The share of requests that were not MUTT's fault, and the bucket (seconds) within which 99 % were answered.
+
+    None: nothing was counted, or it took longer than the last bucket.
+    """
+
+    availability: float | None
+    p99: float | None
 
 
 @dataclasses.dataclass(slots=True)
@@ -94,6 +104,28 @@ class Metrics:
         self.parked.inc(counts["parked"])
         self.alerts.inc(counts["alerts"])
         self.seconds.labels("evaluate").observe(seconds)
+
+    def ingest_levels(self) -> Levels:
+        """Of all requests to ingest that the processes of this machine counted."""
+        registry = self.registry
+        if self.directory:
+            registry = prometheus.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry, path=self.directory)  # type: ignore[no-untyped-call]
+        asked = failed = 0.0
+        buckets: dict[float, float] = {}
+        for metric in registry.collect():
+            for sample in metric.samples:
+                if sample.name == "mutt_ingest_requests_total":
+                    asked += sample.value
+                    failed += sample.value if sample.labels["status"].startswith("5") else 0
+                if sample.name == "mutt_step_seconds_bucket" and sample.labels["step"] == "ingest":
+                    buckets[float(sample.labels["le"])] = sample.value
+        if not asked:
+            return Levels(None, None)
+        within = sorted((le, n) for le, n in buckets.items())
+        most = within[-1][1] if within else 0
+        p99 = next((le for le, n in within if most and n >= 0.99 * most and le != float("inf")), None)
+        return Levels(1 - failed / asked, p99)
 
     def exposition(self, *collectors: Any) -> bytes:
         """All that is known, in Prometheus' text format."""

@@ -34,6 +34,7 @@ FROM_UP = {
     "MOOG_URL": "moog_url",
     "ADMIN_USER": "admin_user",
     "ADMIN_PASSWORD": "admin_password",
+    "MANAGEMENT_API_KEY": "management_key",
     "PROMETHEUS_MULTIPROC_DIR": "metrics_dir",
 }
 
@@ -205,6 +206,7 @@ class Settings:
 
     admin_user: str = _setting("admin", text)
     admin_password: str = _setting("", text, secret=True)
+    management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
     flower_url: str = _setting("", text)
 

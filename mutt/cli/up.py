@@ -167,6 +167,7 @@ def _addresses(stack: Stack, told: Mapping[str, Any]) -> None:
     lines = [
         ("ingest", f"{told['ingest']}/ingest", f"X-API-KEY: {told['api_key']}"),
         ("admin", told["admin"], login),
+        ("API", f"{told['admin']}/api/docs", f"X-API-KEY: {told['management_key']}"),
         ("Flower", told["flower"], login),
         ("Moog", told["moogsim"] or "as MOOG_URL says", "a simulator" if told["moogsim"] else ""),
         ("metrics", f"{told['ingest']}/metrics", ""),

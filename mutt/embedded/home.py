@@ -42,6 +42,7 @@ class Secrets:
     """Made at the first start, the same ever after. Hexadecimal: safe in an address, a header and a shell."""
 
     api_key: str = field(repr=False)
+    management_key: str = field(repr=False)
     admin_password: str = field(repr=False)
     secret_key: str = field(repr=False)
     moog_key: str = field(repr=False)

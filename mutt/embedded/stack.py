@@ -95,6 +95,7 @@ class Stack:
             "api_key": s.ingest_api_key or secrets.api_key,
             "admin_user": s.admin_user,
             "admin_password": s.admin_password or secrets.admin_password,
+            "management_key": s.management_api_key or secrets.management_key,
             "metrics_dir": str(self.metrics_dir),
         }
         return {**told, "settings": shared(self.environment(told, ""))}
@@ -122,6 +123,7 @@ class Stack:
             "INGEST_API_KEY": str(up["api_key"]),
             "ADMIN_USER": str(up["admin_user"]),
             "ADMIN_PASSWORD": str(up["admin_password"]),
+            "MANAGEMENT_API_KEY": str(up["management_key"]),
             "SECRET_KEY": s.secret_key or self.secrets.secret_key,
             "MOOG_URL": str(up["moog_url"]),
             "MOOG_API_KEY": s.moog_api_key or self.secrets.moog_key,

@@ -111,6 +111,11 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def search_audit(conn: Connection, asked: AuditSearch) -> Rows:
     """Audit rows, without their raw text."""
     at = event_audit_log.c
+    return _page(conn, _audited(asked), at.received_at, at.event_id, asked)
+
+
+def _audited(asked: AuditSearch) -> Select[Any]:
+    at = event_audit_log.c
     columns = [at[name] for name in ("event_id", "received_at", "hostname", "severity", "source", "handling")]
     columns += [at[name] for name in ("team", "matched_rule_id", "ruleset_version", "correlation_id")]
     query: Select[Any] = select(*columns, func.left(at.message, TEXT_SHOWN).label("message"))
@@ -122,15 +127,28 @@ def search_audit(conn: Connection, asked: AuditSearch) -> Rows:
         query = query.where(at.severity <= asked.severity)
     if asked.text:
         query = query.where(at.message.icontains(asked.text, autoescape=True))
-    return _page(conn, query, at.received_at, at.event_id, asked)
+    if asked.since is not None:
+        query = query.where(at.received_at >= asked.since)
+    if asked.until is not None:
+        query = query.where(at.received_at <= asked.until)
+    return query
+
+
+def count_audit(conn: Connection, asked: AuditSearch, most: int) -> int:
+    """How many rows :func:`search_audit` would find, counted up to ``most``."""
+    found = _audited(asked).with_only_columns(literal(1)).limit(most).subquery()
+    return conn.execute(select(func.count()).select_from(found)).scalar_one()
+
+
+def audit_page(conn: Connection, asked: AuditSearch, *, limit: int, skip: int) -> Sequence[Row[Any]]:
+    """The rows from the ``skip``-th on, the newest first: for those who know pages by their number."""
+    at = event_audit_log.c
+    query = _audited(asked).order_by(at.received_at.desc(), at.event_id.desc())
+    return conn.execute(query.limit(limit).offset(skip)).all()
 
 
 def _page(conn: Connection, query: Select[Any], time: Any, id_: Any, asked: Span) -> Rows:
     """The rows of a page: from its edge on, and one more, which says whether there are others."""
-    if asked.since is not None:
-        query = query.where(time >= asked.since)
-    if asked.until is not None:
-        query = query.where(time <= asked.until)
     if asked.after is not None:
         # The time for itself, too: by it months are left out.
         query = query.where(time >= asked.after.at, tuple_(time, id_) > tuple_(*map(literal, asked.after)))
@@ -156,6 +174,10 @@ def search_alerts(conn: Connection, asked: AlertSearch) -> Rows:
         query = query.where(at.rule_id == asked.rule_id)
     if asked.held:
         query = query.where(at.status == "cancelled", func.split_part(at.reason, ":", 1) == asked.held)
+    if asked.since is not None:
+        query = query.where(at.received_at >= asked.since)
+    if asked.until is not None:
+        query = query.where(at.received_at <= asked.until)
     return _page(conn, query, at.received_at, at.alert_id, asked)
 
 

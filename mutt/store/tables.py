@@ -87,6 +87,7 @@ audit_ledger = Table(
     Column("at", _instant, nullable=False, server_default=_now),
     Column("rows", Integer, nullable=False),
     Column("alerts", Integer, nullable=False),
+    Index(None, "at", postgresql_using="brin"),
 )
 
 #: What Moog is to be told, and was told. Redis is its cache of work.

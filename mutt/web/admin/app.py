@@ -27,13 +27,17 @@ from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.lint import Lint
+from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
 from mutt.web.admin.versions import Versions
+from mutt.web.api.app import add_api
+from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.whole import take_whole_bodies
@@ -78,6 +82,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     add_login(app, settings)
     _add_pages(app, services)
     _add_errors(app)
+    add_api(app, services)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
@@ -128,6 +133,8 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Maintenance(services, "Maintenance", "maintenance"),
+        Storms(services, "Storms", "storms"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
         Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
@@ -149,6 +156,8 @@ def _add_pages(app: Flask, services: Services) -> None:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
+        if request.path.startswith("/api/"):
+            return refusal(error)  # of an address that no route of the API has
         return _sorry(error.code or 500, error.name, error.description or "")
 
     @app.errorhandler(CSRFError)

@@ -30,12 +30,12 @@ class Lint(Page):
             rules = rulebook.list_rules(conn)
         with lookup.reading(self.services.read_engine) as conn:
             facts = usage.facts(conn, datetime.now(UTC), days=days)
-        found = lint.findings(rules, facts)
+        costs = sorted(lint.costs(rules, facts.sample, seconds=PATIENCE), key=lambda cost: -cost[1])
+        found = lint.findings(rules, facts, costs)
         kind = request.args.get("kind", "")
         counts = Counter(finding.kind for finding in found)
         # Half of a large ruleset has no example: what can be mended is not to drown in it.
         chosen = [one for one in found if (one.kind == kind if kind else one.kind is not Kind.NO_EXAMPLES)]
-        costs = sorted(lint.costs(rules, facts.sample, seconds=PATIENCE), key=lambda cost: -cost[1])
         return self.render(
             "lint.html",
             findings=chosen[:SHOWN],

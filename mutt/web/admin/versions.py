@@ -58,15 +58,16 @@ class Versions(Page):
     def show(self, version: int) -> str:
         """What stands in a version, and what it changed of the one before."""
         with lookup.reading(self.engine) as conn:
-            stood = _of(conn, version)
+            _check_kept(conn, version)
             made = versions.latest(conn, before=version + 1, limit=2)
             earlier = made[1].version if len(made) > 1 else None
             found = versions.compare(conn, earlier, version) if earlier is not None else []
             stands = rulebook.current_version(conn)
+            sizes = versions.sizes(conn, version)
         return self.render(
             "version.html",
             made=made[0],
-            book=stood,
+            sizes=sizes,
             earlier=earlier,
             changes=found[:SHOWN],
             found=len(found),
@@ -80,7 +81,8 @@ class Versions(Page):
         if before is None or after is None:
             abort(400, "Say which two versions: before and after are their numbers.")
         with lookup.reading(self.engine) as conn:
-            _of(conn, before), _of(conn, after)
+            _check_kept(conn, before)
+            _check_kept(conn, after)
             found = versions.compare(conn, before, after)
         return self.render(
             "versions_compare.html", before=before, after=after, changes=found[:SHOWN], found=len(found)
@@ -93,9 +95,9 @@ class Versions(Page):
             flash(f"Version {version} stands again, as version {done}. Workers follow it within 5 seconds.")
             return redirect(url_for("versions.index"))
         with lookup.reading(self.engine) as conn:
-            _of(conn, version)
+            _check_kept(conn, version)
             stands = rulebook.current_version(conn)
-            found = versions.compare(conn, stands, version)
+            found = versions.compare(conn, stands, version, windows=False)
         form.seen.data = str(stands)
         page = self.render(
             "versions_restore.html", version=version, form=form, changes=found[:SHOWN], found=len(found)
@@ -105,7 +107,7 @@ class Versions(Page):
     def _restored(self, version: int, form: RestoreForm) -> int | None:
         try:
             with transaction(self.engine) as conn:
-                _of(conn, version)
+                _check_kept(conn, version)
                 versions.restore(conn, version, said(form.reason.data), seen=_number(form.seen.data))
                 return rulebook.current_version(conn)
         except Refused as error:
@@ -115,7 +117,8 @@ class Versions(Page):
     @expose("/<int:version>.yaml")
     def export(self, version: int) -> Response:
         with lookup.reading(self.engine) as conn:
-            stood = _of(conn, version)
+            _check_kept(conn, version)
+            stood = versions.book_of(conn, version)
         answer = Response(
             book.write(stood, f"MUTT, version {version} of the ruleset"), mimetype="application/yaml"
         )
@@ -182,8 +185,8 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else -1
 
 
-def _of(conn: Connection, version: int) -> Book:
+def _check_kept(conn: Connection, version: int) -> None:
     try:
-        return versions.book_of(conn, version)
+        versions.check_kept(conn, version)
     except LookupError as error:
         abort(404, f"{error}.".capitalize())
