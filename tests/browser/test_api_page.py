@@ -22,5 +22,5 @@ def test_a_logged_in_operator_tries_a_call(log_in: Callable[..., Page], admin: s
     page.keyboard.press("Enter")
     operation.get_by_role("button", name="Execute").focus()
     page.keyboard.press("Enter")
-    expect(operation.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
