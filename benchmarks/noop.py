@@ -29,8 +29,8 @@ class NoTransaction:
     def stored(self, _keys: Sequence[Key]) -> Mapping[Key, Any]:
         return {}
 
-    def write(self, *_what: object) -> None:
-        pass
+    def write(self, *_what: object) -> Mapping[Any, Any]:
+        return {}
 
 
 class NoStore:

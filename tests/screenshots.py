@@ -7,12 +7,14 @@ Chromium looks at the pages. A page that this MUTT does not have is left out, wi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,9 +146,11 @@ def main() -> int:
         try:
             stack.start()
             engine = make_engine(Settings.from_env({}, database_url=stack.up["database_url"]), role="shots")
-            fill(stack, engine)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=binary, args=FLAGS)
+                configure(engine)
+                plan(browser, stack)
+                send(stack, engine)
                 missing = [
                     shot.name
                     for shot in shots(engine)
@@ -160,8 +164,8 @@ def main() -> int:
     return 0
 
 
-def fill(stack: Stack, engine: Engine) -> None:
-    """Rules, devices and some history; then events through ingest, until each is audited."""
+def configure(engine: Engine) -> None:
+    """Rules, devices and some history."""
     with transaction(engine) as conn:
         for rule in RULES:
             rulebook.save_rule(conn, rule, changed_by="ada", reason="CHG-4402: rules of the backbone")
@@ -176,6 +180,44 @@ def fill(stack: Stack, engine: Engine) -> None:
     ):
         with transaction(engine) as conn:
             rulebook.save_rule(conn, change, rule_id=1, changed_by=who, reason=reason)
+
+
+def plan(browser: Any, stack: Stack) -> None:
+    """Maintenance windows, by hand: one that is on, and one of every Saturday night."""
+    now = datetime.now(UTC)
+    saturday = now + timedelta(days=(5 - now.weekday()) % 7 or 7)
+    windows = [
+        {
+            "name": "Edge upgrade Singapore",
+            "hostname": "edge-sgp-*",
+            "reason": "CHG-4490",
+            "starts_at": f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M}",
+            "ends_at": f"{now + timedelta(hours=2):%Y-%m-%dT%H:%M}",
+        },
+        {
+            "name": "Patch night",
+            "hostname": "core-*",
+            "reason": "CHG-3000",
+            "timezone": "Europe/London",
+            "starts_at": f"{saturday:%Y-%m-%d}T02:00",
+            "ends_at": f"{saturday:%Y-%m-%d}T04:00",
+            "repeat": "weekly",
+        },
+    ]
+    with entered(browser, stack, 1280, "light") as page:
+        for window in windows:
+            answer = page.goto(stack.up["admin"] + "/maintenance/new")
+            if answer is None or not answer.ok:
+                return
+            for name, value in window.items():
+                field = page.locator(f"[name={name}]")
+                field.select_option(value) if name == "repeat" else field.fill(value)
+            page.get_by_role("button", name="Save").click()
+            page.get_by_role("status").first.wait_for()
+
+
+def send(stack: Stack, engine: Engine) -> None:
+    """Events through ingest, until each is audited and its alert is at its end."""
     chance = random.Random(7)
     weights = [weight for weight, _, _ in MESSAGES]
     for _ in range(POSTS):
@@ -228,10 +270,11 @@ def shots(engine: Engine) -> list[Shot]:
         Shot("rule-test", f"/rules/{rule}", _test),
         Shot("rule-conflict", "/rules/1", lambda page: _conflict(page, engine)),
         Shot("backtest", f"/rules/{rule}", _backtest),
+        Shot("tester", "/rules/test?recent_host=core-lon-1"),
         Shot("shadow", "/shadow/"),
         Shot("maintenance", "/maintenance/"),
         Shot("storms", "/storms/"),
-        Shot("lint", "/lint/"),
+        Shot("lint", "/rules/lint/"),
         Shot("versions", "/versions/"),
         Shot("audit", "/audit/?span=1h&severity=5"),
         Shot("audit-dark-390", "/audit/", width=390, color_scheme="dark"),
@@ -275,28 +318,37 @@ def _conflict(page: Page, engine: Engine) -> None:
     page.get_by_role("alert").first.wait_for()
 
 
-def take(browser: Any, stack: Stack, shot: Shot, to: Path) -> bool:
-    """Take one picture. Is there such a page?"""
+@contextlib.contextmanager
+def entered(browser: Any, stack: Stack, width: int, color_scheme: str) -> Iterator[Page]:
+    """A page of the administrator's, logged in."""
     up = stack.up
-    size = {"width": shot.width, "height": 844 if shot.width < 500 else 800}
-    context = browser.new_context(viewport=size, color_scheme=shot.color_scheme)
-    page = context.new_page()
+    size = {"width": width, "height": 844 if width < 500 else 720}
+    context = browser.new_context(viewport=size, color_scheme=color_scheme)
     try:
+        page = context.new_page()
         page.goto(f"{up['admin']}/login")
         page.get_by_label("Name").fill(up["admin_user"])
         page.get_by_label("Password").fill(up["admin_password"])
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("navigation").first.wait_for()
-        answer = page.goto(up["admin"] + shot.path)
-        if answer is None or not answer.ok:
-            return False
-        shot.prepare(page)
-        path = to / f"{shot.name}.png"
-        page.screenshot(path=path)
-    except Missing:
-        return False
+        yield page
     finally:
         context.close()
+
+
+def take(browser: Any, stack: Stack, shot: Shot, to: Path) -> bool:
+    """Take one picture. Is there such a page?"""
+    path = to / f"{shot.name}.png"
+    with entered(browser, stack, shot.width, shot.color_scheme) as page:
+        answer = page.goto(stack.up["admin"] + shot.path)
+        if answer is None or not answer.ok:
+            return False
+        try:
+            shot.prepare(page)
+        except Missing:
+            return False
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=path)
     size_of = path.stat().st_size
     print(f"{path.name}: {size_of / 1000:.0f} kB" + (", too large" if size_of > LARGEST else ""))
     return True

@@ -14,7 +14,7 @@ from mutt.rules.rule import Rule
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tried: fields of rules, as :func:`check_rule` takes them."""
+    """What is tried: fields of rules, checked."""
 
     rules: tuple[dict[str, Any], ...]
     rule_id: int | None = None  #: the rule that the only one stands for
@@ -53,7 +53,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         if self.rule_id is not None and all(rule.id != rule_id for rule in standing):
             raise RuleError("rule_id", f"names rule {rule_id}, which is gone; test it as a new rule")
         others = [rule for rule in standing if rule.id != rule_id]
-        return Drafted([*others, check_rule(self.rules[0], rule_id=rule_id)], frozenset([rule_id]))
+        return Drafted([*others, _rule(self.rules[0], rule_id)], frozenset([rule_id]))
 
     def _file_among(self, standing: Sequence[Rule]) -> Drafted:
         same: dict[str, list[Rule]] = defaultdict(list)
@@ -66,7 +66,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
                 rule_id = named.pop(0).id
             else:
                 rule_id, free = free, free + 1
-            rules.append(check_rule(data, rule_id=rule_id))
+            rules.append(_rule(data, rule_id))
         ids = frozenset(rule.id for rule in rules)
         left = [] if self.replace else [rule for rule in standing if rule.id not in ids]
         return Drafted([*left, *rules], ids)
@@ -82,6 +82,10 @@ class Drafted(NamedTuple):
 def _next(standing: Sequence[Rule]) -> int:
     # A new rule's id is the highest: of equal priorities it is tried last.
     return max((rule.id for rule in standing), default=0) + 1
+
+
+def _rule(data: Mapping[str, Any], rule_id: int) -> Rule:
+    return msgspec.convert({**data, "id": rule_id}, Rule)  # it was checked when the draft was made
 
 
 def _builtins(rule: Rule) -> dict[str, Any]:

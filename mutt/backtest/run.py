@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from mutt.backtest.compare import Filter, Judge
 from mutt.backtest.delta import Delta, looks_at_raw
 from mutt.backtest.draft import Draft
-from mutt.backtest.tally import Result, Tally
+from mutt.backtest.tally import Result, Slice, Tally
 from mutt.errors import MuttError, Refused, StoreDown
 from mutt.rules.hosts import check_host_pattern
 from mutt.settings import Settings
@@ -124,7 +124,7 @@ def run(
         for tries in range(1, TRIES + 1):
             part, before = tally.slice(delta.kept), seen
 
-            def each(rows: Rows, part=part) -> None:  # type: ignore[no-untyped-def]
+            def each(rows: Rows, part: Slice = part) -> None:
                 nonlocal seen
                 if watch.stopped:
                     return  # what reads is broken off in a moment

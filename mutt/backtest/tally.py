@@ -121,7 +121,7 @@ class Side:
             self._clear(minute, event, verdict)
         elif verdict.forward:
             signature = signature_of(event, verdict)
-            held = verdict.held or self._noise.decide(event, verdict, signature)
+            held = self._noise.decide(event, verdict, signature) or verdict.held
             if held:
                 self.held[held.partition(":")[0]] += 1
             else:

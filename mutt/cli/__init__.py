@@ -11,6 +11,7 @@ from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
 from mutt.cli.explain import explain as explain_command
 from mutt.cli.ledger import ledger as ledger_command
+from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.queues import queues as queues_command
 from mutt.cli.rules import rules as rules_command
@@ -38,6 +39,7 @@ for command in (
     rules_command,
     dlq_command,
     explain_command,
+    maintenance_command,
     partitions_command,
     ledger_command,
     doctor_command,

@@ -199,4 +199,4 @@ def _decision(told: Result, kind: Any) -> str:
 
 
 def _peak(peak: Peak) -> str:
-    return f"{peak.requests:,} ({100 * peak.share:.3g} % of {peak.budget:,.0f})"
+    return f"{peak.requests:,} of {peak.budget:,.0f}"

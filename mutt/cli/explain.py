@@ -13,7 +13,7 @@ from mutt.cli.outages import spoken
 from mutt.explain.facts import AlertStory, Explanation
 from mutt.explain.gather import Explainer
 from mutt.rules.trace import Trace
-from mutt.words import age, printable
+from mutt.words import age, printable, span
 
 
 @click.command()
@@ -54,6 +54,8 @@ def _print(found: Explanation) -> None:
             ["field", "value", ""],
             [_row(*(one.name, one.value, one.note)) for one in found.fields],
         )
+    if found.kept:
+        _say(_safe(found.kept))
     if found.then:
         _trace("the rules that judged it", found.then)
     if found.now and (found.then is None or found.changed):
@@ -62,7 +64,7 @@ def _print(found: Explanation) -> None:
         counted = found.counted
         _say(
             f"\n{counted.count} of {counted.threshold} unhandled events of its kind; the window of "
-            f"{age(counted.window_s)} ends in {age(counted.left_s)}: {_safe(counted.template)}"
+            f"{span(counted.window_s)} ends in {age(counted.left_s)}: {_safe(counted.template)}"
         )
     for alert in found.alerts:
         _alert(alert)

@@ -241,7 +241,8 @@ def diff(before: int, after: int, as_json: bool, exit_code: bool) -> None:
 def restore(version: int, yes: bool, who: str | None, reason: str) -> None:
     """Make rules, hosts, teams and storm policies stand again as they did in VERSION."""
     with transaction(services().engine) as conn, _kept():
-        _show_changes(versions.compare(conn, rulebook.current_version(conn), version))
+        stands = rulebook.current_version(conn)
+        _show_changes(versions.compare(conn, stands, version, windows=False))
     if not yes:
         click.confirm(f"Make version {version} stand again?", abort=True)
     with transaction(services().engine) as conn, _kept():
@@ -264,7 +265,7 @@ def lint_(file: BinaryIO | None, days: int | None, as_json: bool, exit_code: boo
     Of the rules that stand the audit is asked too: which never fired, which overlap, what each costs on real events.
     With --exit-code, exit 1 if there is an error or a warning.
     """
-    costs: dict[int, float] = {}
+    costs: list[tuple[Rule, float]] = []
     if file is not None:
         found = lint.findings(_wanted(file).rules or ())
     else:
@@ -272,11 +273,11 @@ def lint_(file: BinaryIO | None, days: int | None, as_json: bool, exit_code: boo
         with transaction(services().engine) as conn:
             stands = rulebook.list_rules(conn)
             facts = usage.facts(conn, datetime.now(UTC), days=min(days or usage.SILENT_DAYS, kept))
-        found = lint.findings(stands, facts)
-        costs = {rule.id: micros for rule, micros in lint.costs(stands, facts.sample)} if as_json else {}
+        costs = lint.costs(stands, facts.sample)
+        found = lint.findings(stands, facts, costs)
     if as_json:
         told = [{**msgspec.to_builtins(each), "level": each.level} for each in found]
-        click.echo(orjson.dumps({"findings": told, "cost_us": {str(key): us for key, us in costs.items()}}))
+        click.echo(orjson.dumps({"findings": told, "cost_us": {str(rule.id): us for rule, us in costs}}))
     else:
         rows = [(each.level, each.kind, escape(each.rule), escape(each.message)) for each in found]
         table("", ["level", "what", "rule", "why"], rows)

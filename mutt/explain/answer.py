@@ -10,7 +10,7 @@ from mutt.event import Event, State
 from mutt.explain.facts import AlertStory, Counted, Place
 from mutt.rules.rule import META, UNHANDLED, Handling
 from mutt.rules.trace import Trace
-from mutt.words import age, many
+from mutt.words import many, span
 
 #: Why an alert was kept from Moog, by the word before a colon in its reason.
 HELD = {
@@ -96,7 +96,7 @@ def _rule(row: Any, then: Trace | None) -> str:
 def _kind(counted: Counted | None) -> str:
     if counted is None:
         return ""
-    window = age(counted.window_s)
+    window = span(counted.window_s)
     if counted.count is None:
         return f"; {counted.threshold} events of its kind within {window} would have made one alert of MUTT's own"
     if counted.count >= counted.threshold:

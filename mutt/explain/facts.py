@@ -38,7 +38,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     count: int | None  #: in the window that runs now; None: none runs, or Redis does not say
     threshold: int
-    window_s: float
+    window_s: int
     left_s: float  #: until the window ends
 
 
@@ -103,6 +103,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]  #: what can't be told, and why
     fields: list[Field] = []
     raw: str = ""
+    kept: str = ""  #: what of the event its row does not hold
     row: Row | None = None
     others: list[Row] = []  #: of the same id
     then: Trace | None = None  #: under the rules that judged it

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+import msgspec
 import redis
 from sqlalchemy import Connection
 
@@ -32,6 +33,11 @@ RULESETS_KEPT = 4
 #: The key that the environment brings (web/keys.py); the others are named in Redis.
 _BOOTSTRAP = "bootstrap"
 
+#: What is said of a row without a context.
+_PLAIN = (
+    "It keeps no program, facility, tags or OIDs: the event had none, or its row is older than that column."
+)
+
 _REDIS_AWAY = "Redis does not answer: where it stands now can't be told."
 
 
@@ -52,9 +58,12 @@ class Explainer:
         with lookup.reading(self._services.engine) as conn:
             rows = stories.audited(conn, sorted(ids)) if ids else []
             chosen = next((row for row in rows if row.received_at == at), rows[0] if rows else None)
-            if chosen is not None:
-                return self._audited(conn, asked, chosen, rows, notes)
-        return self._elsewhere(asked, ids, notes)
+            found = None if chosen is None else self._audited(conn, asked, chosen, rows, notes)
+        if found is None:
+            return self._elsewhere(asked, ids, notes)
+        # Behind the transaction: it takes one of its own.
+        now = self._now(audit.event_of(chosen), notes)
+        return msgspec.structs.replace(found, now=now, changed=answer.changed(chosen, now))
 
     def alert(self, alert_id: UUID) -> AlertStory | None:
         """What became of one alert; None: there is none of this id."""
@@ -96,14 +105,9 @@ class Explainer:
     ) -> Explanation:
         event = audit.event_of(row)
         made_at = _version_made_at(conn, row.ruleset_version)
-        now = self._now(event, notes)
         then = self._then(conn, event, row, notes)
         told = self._stories(conn, stories.alerts_of(conn, row.event_id, row.received_at), notes)
         counted = self._counted(event, notes) if row.handling == UNHANDLED else None
-        if row.context is None:
-            notes.append(
-                "The row keeps no program, facility, tags or OIDs: the event had none, or it is older than that column."
-            )
         if then is not None and (then.verdict.rule_id, then.verdict.handling) != (
             row.matched_rule_id,
             row.handling,
@@ -120,11 +124,10 @@ class Explainer:
             notes=notes,
             fields=fields_of(event),
             raw=event.raw,
+            kept="" if row.context else _PLAIN,
             row=_row(row, made_at),
             others=[_row(other, None) for other in rows if other.received_at != row.received_at],
             then=then,
-            now=now,
-            changed=answer.changed(row, now),
             counted=counted,
             alerts=told,
         )
@@ -194,7 +197,7 @@ class Explainer:
             template=template,
             count=count,
             threshold=settings.unhandled_threshold,
-            window_s=settings.unhandled_window,
+            window_s=round(settings.unhandled_window),
             left_s=left,
         )
 

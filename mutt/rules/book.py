@@ -31,9 +31,10 @@ import orjson
 import yaml
 
 from mutt.errors import MuttError, RuleError
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, Fields, fields_of
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
 from mutt.rules.check import check_hostname, check_rule, check_storm, check_team
 from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
 
 # libyaml is ten times as fast, and comes with most builds.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -65,6 +66,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Sequence[str] | None = None
     teams: Mapping[str, str] | None = None
     storms: Sequence[StormPolicy] | None = None
+    windows: Sequence[Window] | None = None  #: to be compared only: no file speaks of them
 
     def rows(self) -> dict[str, list[tuple[str, Fields]]]:
         """The rows of each table of which something is said, each with its id."""
@@ -79,6 +81,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
             ]
         if self.storms is not None:
             found[STORMS] = [(str(policy.id), fields_of(policy)) for policy in self.storms]
+        if self.windows is not None:
+            found[WINDOWS] = [(str(window.id), fields_of(window)) for window in self.windows]
         return found
 
 

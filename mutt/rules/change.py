@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
 
 #: The tables that make a ruleset.
 RULES, HOSTS, TEAMS, STORMS = "alert_rules", "development_hosts", "device_teams", "storm_policies"
@@ -85,8 +86,8 @@ def falls_silent(change: Change) -> bool:
     return change.table == RULES and forwards(change.before) and not forwards(change.after)
 
 
-def fields_of(row: Rule | StormPolicy) -> dict[str, Any]:
-    """The fields of a rule or a policy as plain values, without its id: that belongs to the database."""
+def fields_of(row: Rule | StormPolicy | Window) -> dict[str, Any]:
+    """The fields of a rule, policy or window as plain values, without its id: that belongs to the database."""
     values: dict[str, Any] = msgspec.to_builtins(row)
     del values["id"]
     return values

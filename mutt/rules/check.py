@@ -128,9 +128,11 @@ def check_window(data: Mapping[str, Any], *, window_id: int = 0) -> Window:
     if values.get("hostname"):
         check_host_pattern(values["hostname"])
     zone = values.setdefault("timezone", "UTC")
-    for field in ("starts_at", "ends_at", "ended_at"):
-        if values.get(field):
-            values[field] = in_zone(field, values[field], zone)
+    for field in ("starts_at", "ends_at"):
+        # Whole seconds: a form that shows them gives them back as they were.
+        values[field] = in_zone(field, values[field], zone).replace(microsecond=0)
+    if values.get("ended_at"):
+        values["ended_at"] = in_zone("ended_at", values["ended_at"], zone)
     window = Window(id=window_id, **values)
     check_times(window)
     return window

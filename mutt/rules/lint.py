@@ -6,7 +6,9 @@ ones. What the audit knows (which rule never fired, which hosts there are) comes
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import itertools
 import re
 import time
 from collections import Counter, defaultdict
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mutt.errors import NoRuleset
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset, Scope, fault, text_of
 from mutt.rules.hosts import HostPatterns
@@ -95,8 +98,13 @@ def badges(rules: Iterable[Rule]) -> dict[int, list[Finding]]:
     return dict(found)
 
 
-def findings(rules: Iterable[Rule], facts: Facts | None = None) -> list[Finding]:
-    """All that is odd about these rules: the worst first, then in the order in which rules are tried."""
+def findings(
+    rules: Iterable[Rule], facts: Facts | None = None, measured: Iterable[tuple[Rule, float]] = ()
+) -> list[Finding]:
+    """All that is odd about these rules: the worst first, then in the order in which rules are tried.
+
+    ``measured`` is what :func:`costs` said of them.
+    """
     given = list(rules)
     found = _static(given)
     bare = (rule for rule in given if not rule.examples)
@@ -105,14 +113,13 @@ def findings(rules: Iterable[Rule], facts: Facts | None = None) -> list[Finding]
     ]
     if facts is not None:
         found += _unused(given, facts)
-        if facts.sample:
-            ruleset = Ruleset.compile(0, given, [], {})
-            found += overlaps(ruleset, facts.sample)
-            found += [
-                _said(rule, Kind.DEAR, f"looking for it takes {micros:.1f} µs an event")
-                for rule, micros in costs(given, facts.sample)
-                if micros >= DEAR_US
-            ]
+        with contextlib.suppress(NoRuleset):  # too many to be held: then workers have not got them either
+            found += overlaps(Ruleset.compile(0, given, [], {}), facts.sample)
+    found += [
+        _said(rule, Kind.DEAR, f"looking for it takes {micros:.1f} µs an event")
+        for rule, micros in measured
+        if micros >= DEAR_US
+    ]
     place = {rule.id: at for at, rule in enumerate(_tried(given))}
     worst = {kind: at for at, kind in enumerate(Kind)}
     return sorted(
@@ -312,7 +319,7 @@ class _Within:
         by_gram = self._parts.get(field)
         if not by_gram:
             return
-        for gram in {*_grams(text), *(gram for gram in by_gram[""] if gram in text)}:
+        for gram in itertools.chain(_grams(text), by_gram[""]):
             for part in by_gram.get(gram, ()):
                 if part in text:
                     yield part

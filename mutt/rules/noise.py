@@ -86,7 +86,7 @@ def limits(
     What MUTT itself raises (without a rule) is never held.
     """
     rule = None if rule_id is None else ruleset.rules.get(rule_id)
-    if rule is None:
+    if rule is None or not (ruleset.storms or rule.dedup_window or rule.threshold_count or rule.flap_count):
         return None
     storms: tuple[Storm, ...] = ()
     if ruleset.storms:

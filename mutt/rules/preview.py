@@ -20,8 +20,9 @@ from mutt.rules.trace import Trace, Tried, trace
 #: Seconds that a preview takes at most; the events behind are not tried.
 PATIENCE = 2.0
 
-#: Rules that are told of each event beside the draft and the one that decides.
-MATCHING, NEAR = 6, 2
+#: Rules that are told of each event beside the draft and the one that decides. To look for those that came near takes
+#: too long where there are many.
+MATCHING, NEAR = 6, 0
 
 #: Characters of a text that are shown around what matched.
 AROUND, SHOWN = 120, 600
@@ -55,6 +56,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
             ("handling", self.before.handling, self.after.handling),
             ("team", self.before.team or "none", self.after.team or "none"),
             ("Moog severity", _severity(self.before), _severity(self.after)),
+            ("held", self.before.held or "no", self.after.held or "no"),
         )
         return [row for row in rows if row[1] != row[2]]
 
@@ -98,7 +100,7 @@ def _named(verdict: Verdict, ruleset: Ruleset, draft: Rule | None) -> str:
     if verdict.rule_id is None:
         return "none"
     if draft is not None and verdict.rule_id == draft.id:
-        return f"this one ({draft.name})"
+        return "this one"
     return f"{verdict.rule_id} {ruleset.rule_name(verdict.rule_id)}"
 
 

@@ -31,8 +31,8 @@ from mutt.rules.matcher import expression, spans
 from mutt.rules.oid import normal, under
 from mutt.rules.rule import MatchType, Rule, Verdict
 
-#: Rules whose text matches that are told, and rules that only came near.
-MATCHING, NEAR = 50, 10
+#: Rules whose text matches that are told, and rules that only came near. Of so few that all can be told, all are.
+MATCHING, NEAR, FEW = 50, 10, 20
 
 #: Spans of one rule that are told, and characters of a value.
 SPANS, SHOWN = 100, 200
@@ -107,7 +107,7 @@ def trace(
 
     ``draft`` stands in place of the rule of its id, and behind all others of its priority where it has none (0).
     ``only`` names the rules to tell, beside the one that decides; else ``most`` of those that match are told and
-    ``near`` others.
+    ``near`` others, or all where they are few.
     """
     host = ruleset.host(event.hostname)
     matching = [] if event.internal else _matching(event, ruleset, draft)
@@ -237,11 +237,14 @@ def _chosen(
     others = {**ruleset.rules, **must}
     if only is not None:
         must |= {id_: others[id_] for id_ in only if id_ in others}
+    elif len(others) <= FEW:
+        must = others
     else:
         must |= {rule.id: rule for rule in matching[:most]}
-        text = {rule.id for rule in matching}
-        rest = (rule for rule in others.values() if rule.id not in text and rule.id not in must)
-        must |= {rule.id: rule for rule in _nearest(event, host, rest, near)}
+        if near:
+            text = {rule.id for rule in matching}
+            rest = (rule for rule in others.values() if rule.id not in text and rule.id not in must)
+            must |= {rule.id: rule for rule in _nearest(event, host, rest, near)}
     return sorted(must.values(), key=_order)
 
 
@@ -277,14 +280,14 @@ def _shares(oid: str, prefix: str) -> bool:
 def _tried(rule: Rule, event: Event, host: Host, draft: Rule | None, decides: Rule | None) -> Tried:
     error = fault(rule)
     if error is None:
-        held = tuple(conditions(rule, event, None if rule is draft else host))
+        asks = tuple(conditions(rule, event, None if rule is draft else host))
         found = matched_spans(rule, event) or []
     else:
-        held = (Condition("compiled", "a rule that can be compiled", f"{error.field} {error.reason}", False),)
+        asks = (Condition("compiled", "a rule that can be compiled", f"{error.field} {error.reason}", False),)
         found = []
     if not rule.is_active:
-        held = (Condition("active", "an active rule", "switched off", False), *held)
-    matches = all(condition.holds for condition in held) and not event.internal
+        asks = (Condition("active", "an active rule", "switched off", False), *asks)
+    matches = all(condition.holds for condition in asks) and not event.internal
     in_force = rule.is_active and error is None and not event.internal
     asked = in_force and (decides is None or _order(rule) <= _order(decides))
     return Tried(
@@ -293,26 +296,27 @@ def _tried(rule: Rule, event: Event, host: Host, draft: Rule | None, decides: Ru
         priority=rule.priority,
         draft=rule is draft,
         field=rule.field,
-        conditions=held,
+        conditions=asks,
         spans=tuple(found),
         matches=matches,
         decides=rule is decides,
         asked=asked,
-        why=_why(rule, held, event, decides),
+        why=_why(rule, asks, event, decides),
     )
 
 
-def _why(rule: Rule, held: tuple[Condition, ...], event: Event, decides: Rule | None) -> str:
+def _why(rule: Rule, asks: tuple[Condition, ...], event: Event, decides: Rule | None) -> str:
     if rule is decides:
         return "It is the first that matches: it decides."
     if event.internal:
         return "Raised by MUTT itself: no rule is asked."
-    failed = [condition for condition in held if not condition.holds]
+    failed = [condition for condition in asks if not condition.holds]
     if not failed and decides is not None:
         why = (
             "a lower priority number" if decides.priority < rule.priority else "the same priority, a lower id"
         )
-        return f"It matches too, but rule {decides.id or 'the draft'} {decides.name} comes before it ({why})."
+        other = f"rule {decides.id}" if decides.id else "the draft"
+        return f"It matches too, but {other} {decides.name} comes before it ({why})."
     return "It does not match: " + "; ".join(map(says, failed)) + "."
 
 
@@ -354,7 +358,7 @@ def _environment_why(host: Host, ruleset: Ruleset, hostname: str) -> str:
     pattern, _ = ruleset.patterns_of(hostname)
     if host.environment == DEVELOPMENT:
         return f"{hostname} is a development host by {pattern!r}"
-    return f"no pattern of the development hosts matches {hostname}"
+    return f"{hostname} is no development host"
 
 
 def _team_why(host: Host, ruleset: Ruleset, hostname: str) -> str:

@@ -13,7 +13,7 @@ import difflib
 import functools
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -69,7 +69,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)
+        """Its time zone; UTC where there is no such zone."""
+        return ZoneInfo(self.timezone if self.timezone.casefold() in _zones() else "UTC")
+
+    @property
+    def fault(self) -> str:
+        """Why it can't be in force; '' if it can. psql may have written anything."""
+        return _fault(self)
 
     @property
     def held(self) -> str:
@@ -77,7 +83,12 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return f"{HELD}{self.id}"
 
     def occurrences(self, since: datetime, until: datetime) -> list[Occurrence]:
-        """Those that are on at some moment from ``since`` up to, not including, ``until``; the first first."""
+        """Those that are on at some moment from ``since`` up to, not including, ``until``; the first first.
+
+        What can't be in force has none.
+        """
+        if self.fault:
+            return []
         times = _times(self.starts_at, self.ends_at, self.timezone, self.recurrence)
         return [one for each in times.between(since, until) if (one := self._cut(each)) and one.end > since]
 
@@ -91,8 +102,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     def next_after(self, instant: datetime) -> Occurrence | None:
         """The first occurrence that begins after this moment, if it is switched on and there is one."""
-        times = _times(self.starts_at, self.ends_at, self.timezone, self.recurrence)
-        return times.first_after(instant) if self.is_active else None
+        if self.fault or not self.is_active:
+            return None
+        return _times(self.starts_at, self.ends_at, self.timezone, self.recurrence).first_after(instant)
 
     def covers(self, scopes: Collection[str], team: str | None, rule_id: int | None) -> bool:
         """Do all its scopes hold? ``scopes`` are the host patterns that admit the host."""
@@ -110,7 +122,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 _MICRO = timedelta(microseconds=1)
 
-_Near = Sequence[tuple[Occurrence, Window]]
+
+class _Near(NamedTuple):
+    """The occurrences of one hour, by the host pattern of their window; under None those without one."""
+
+    since: datetime
+    until: datetime
+    by_host: dict[str | None, list[tuple[Occurrence, Window]]]
 
 
 class Windows:
@@ -118,11 +136,11 @@ class Windows:
 
     def __init__(self, windows: Iterable[Window] = ()) -> None:
         given = sorted((one for one in windows if one.is_active), key=lambda one: one.id)
-        faults = {window.id: error for window in given if (error := _fault(window))}
+        faults = {window.id: window.fault for window in given if window.fault}
         self.refused = faults  #: active windows that can't be read, by id; their neighbours stand
         self._windows = [window for window in given if window.id not in faults]
         self._hours: dict[int, _Near] = {}
-        self._hour: tuple[datetime, datetime, _Near] = (_EPOCH, _EPOCH, ())  #: the last that was asked for
+        self._last = _Near(_EPOCH, _EPOCH, {})  #: the hour that was asked for last
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -130,40 +148,40 @@ class Windows:
     def __iter__(self) -> Iterator[Window]:
         return iter(self._windows)
 
-    def near(self, at: datetime) -> _Near:
-        """The occurrences of the hour around ``at``."""
-        since, until, near = self._hour
-        if since <= at < until:
-            return near
-        number = (at - _EPOCH) // _HOUR
-        since = _EPOCH + number * _HOUR
-        found = self._hours.get(number)
-        if found is None:
-            if len(self._hours) >= _HOURS_KEPT:
-                self._hours.clear()
-            found = self._hours[number] = [
-                (one, window) for window in self._windows for one in window.occurrences(since, since + _HOUR)
-            ]
-        self._hour = since, since + _HOUR, found
-        return found
-
     def holding(
         self, at: datetime, scopes: Collection[str], team: str | None, rule_id: int | None
     ) -> Window | None:
         """The window that holds an alert of this moment: of several the one that ends last, then the lowest id."""
-        near = self.near(at)
-        if not near:
+        near = self._last
+        if not near.since <= at < near.until:
+            near = self._hour_of(at)
+        if not near.by_host:
             return None
         holding = [
             (one.end, window)
-            for one, window in near
+            for scope in (None, *scopes)
+            for one, window in near.by_host.get(scope, ())
             if one.start <= at < one.end and window.covers(scopes, team, rule_id)
         ]
         return max(holding, key=lambda each: (each[0], -each[1].id))[1] if holding else None
 
+    def _hour_of(self, at: datetime) -> _Near:
+        number = (at - _EPOCH) // _HOUR
+        near = self._hours.get(number)
+        if near is None:
+            near = _Near(_EPOCH + number * _HOUR, _EPOCH + (number + 1) * _HOUR, {})
+            for window in self._windows:
+                for one in window.occurrences(near.since, near.until):
+                    near.by_host.setdefault(window.hostname, []).append((one, window))
+            if len(self._hours) >= _HOURS_KEPT:
+                self._hours.clear()
+            self._hours[number] = near
+        self._last = near
+        return near
 
+
+@functools.lru_cache(maxsize=4096)
 def _fault(window: Window) -> str:
-    """Why it can't be in force ('' if it can): psql may have written anything."""
     try:
         check_timezone(window.timezone)
         read_recurrence("recurrence", window.recurrence or "")

@@ -24,8 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields
-from mutt.rules.check import check_rule
+from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
+from mutt.rules.check import check_rule, check_storm, check_window
+from mutt.rules.rule import Rule, StormPolicy
+from mutt.rules.windows import Window
 from mutt.store import history
 from mutt.store.history import Said
 from mutt.store.tables import (
@@ -54,18 +56,17 @@ class Kept(NamedTuple):
         return self.table.c[self.key].type.python_type(record_id)
 
 
-def _checked_rule(fields: Fields) -> Fields:
-    rule = msgspec.to_builtins(check_rule(fields))
-    return {name: value for name, value in rule.items() if name != "id"}
+def _checked(check: Callable[[Fields], Rule | StormPolicy | Window]) -> Callable[[Fields], Fields]:
+    return lambda fields: fields_of(check(fields))
 
 
 #: Each table that the history can give back. One more is a line here.
 KEPT = {
-    RULES: Kept(alert_rules, check=_checked_rule),
+    RULES: Kept(alert_rules, check=_checked(check_rule)),
     HOSTS: Kept(development_hosts, "hostname"),
     TEAMS: Kept(device_teams, "hostname"),
-    STORMS: Kept(storm_policies),
-    WINDOWS: Kept(maintenance_windows),
+    STORMS: Kept(storm_policies, check=_checked(check_storm)),
+    WINDOWS: Kept(maintenance_windows, check=_checked(check_window)),
 }
 
 #: Those of which a ruleset is compiled: what stands in them has to fit together.

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from mutt.errors import Refused
 from mutt.rules.book import Book, planned
 from mutt.rules.change import Change, falls_silent
-from mutt.rules.rule import StormPolicy
-from mutt.store import changes, devices, rulebook
+from mutt.store import changes, devices, rulebook, storms
 from mutt.store.history import Said
-from mutt.store.tables import storm_policies
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,15 +37,8 @@ def standing(conn: Connection) -> Book:
         rules=rulebook.list_rules(conn),
         hosts=devices.hosts(conn),
         teams=devices.teams(conn),
-        storms=storms(conn),
+        storms=storms.policies(conn),
     )
-
-
-def storms(conn: Connection) -> list[StormPolicy]:
-    """All storm policies, inactive ones too, by id."""
-    columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
-    found = conn.execute(select(*columns).order_by(storm_policies.c.id))
-    return [StormPolicy(**row._mapping) for row in found]
 
 
 def plan(conn: Connection, wanted: Book, *, replace: bool = False) -> Plan:

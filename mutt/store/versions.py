@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
-from mutt.errors import NoRuleset
+from mutt.errors import NoRuleset, Refused
 from mutt.rules.book import Book, between
 from mutt.rules.change import Change
 from mutt.rules.evaluate import Ruleset
@@ -48,34 +48,37 @@ def made_at(conn: Connection, version: int) -> datetime:
     ).scalar_one()
 
 
-def rules_of(conn: Connection, version: int) -> list[Rule]:
-    """The rules of a version, inactive ones too, by priority, then id. Raises :class:`LookupError`."""
+def rules_of(conn: Connection, version: int, *, but_not: int | None = None) -> list[Rule]:
+    """The rules of a version, inactive ones too, by priority, then id. Raises :class:`LookupError`.
+
+    ``but_not``: only those that did not stand in that version as they did in this one. So it is of what follows, too.
+    """
     at = rule_revisions.c
     tags = func.jsonb_build_object("tags", tags_as_text(at.data["tags"]).element)
-    rows = _rows(conn, version, alert_rules.name, at.data.op("||")(tags))
+    rows = _rows(conn, version, alert_rules.name, but_not, at.data.op("||")(tags))
     return sorted((rule_of(row) for row in rows), key=lambda rule: (rule.priority, rule.id))
 
 
-def hosts_of(conn: Connection, version: int) -> list[str]:
+def hosts_of(conn: Connection, version: int, *, but_not: int | None = None) -> list[str]:
     """The development hosts of a version, in order. Raises :class:`LookupError`."""
-    return sorted(row["hostname"] for row in _rows(conn, version, development_hosts.name))
+    return sorted(row["hostname"] for row in _rows(conn, version, development_hosts.name, but_not))
 
 
-def teams_of(conn: Connection, version: int) -> dict[str, str]:
+def teams_of(conn: Connection, version: int, *, but_not: int | None = None) -> dict[str, str]:
     """The teams of devices in a version, in order. Raises :class:`LookupError`."""
-    rows = _rows(conn, version, device_teams.name)
+    rows = _rows(conn, version, device_teams.name, but_not)
     return dict(sorted((row["hostname"], row["team_assignment"]) for row in rows))
 
 
-def storms_of(conn: Connection, version: int) -> list[StormPolicy]:
+def storms_of(conn: Connection, version: int, *, but_not: int | None = None) -> list[StormPolicy]:
     """The storm policies of a version, inactive ones too, by id. Raises :class:`LookupError`."""
-    rows = _rows(conn, version, storm_policies.name)
+    rows = _rows(conn, version, storm_policies.name, but_not)
     return sorted((msgspec.convert(row, StormPolicy) for row in rows), key=lambda policy: policy.id)
 
 
-def windows_of(conn: Connection, version: int) -> list[Window]:
+def windows_of(conn: Connection, version: int, *, but_not: int | None = None) -> list[Window]:
     """The maintenance windows of a version, inactive ones too, by id. Raises :class:`LookupError`."""
-    rows = _rows(conn, version, maintenance_windows.name)
+    rows = _rows(conn, version, maintenance_windows.name, but_not)
     return sorted((msgspec.convert(row, Window) for row in rows), key=lambda window: window.id)
 
 
@@ -138,7 +141,7 @@ def _said(conn: Connection, times: Sequence[datetime]) -> dict[int, list[Any]]:
     query = (
         select(*groups, func.count().label("changes"))
         # A note is made in the transaction that makes its version, and so has its very time: the index on it serves.
-        .where(at.at.between(min(times), max(times)), at.table_name.in_(changes.COMPILED))
+        .where(at.at.between(min(times), max(times)), at.table_name.in_(list(changes.KEPT)))
         .group_by(*groups)
         .order_by(func.min(at.id))
     )
@@ -153,32 +156,57 @@ def _distinct(words: Iterable[str]) -> list[str]:
 
 
 def book_of(conn: Connection, version: int) -> Book:
-    """All that made a version. Raises :class:`LookupError`."""
+    """All that can be restored of a version. Raises :class:`LookupError`."""
+    return _book(conn, version)
+
+
+def _book(conn: Connection, version: int, *, but_not: int | None = None) -> Book:
     return Book(
-        rules=rules_of(conn, version),
-        hosts=hosts_of(conn, version),
-        teams=teams_of(conn, version),
-        storms=storms_of(conn, version),
+        rules=rules_of(conn, version, but_not=but_not),
+        hosts=hosts_of(conn, version, but_not=but_not),
+        teams=teams_of(conn, version, but_not=but_not),
+        storms=storms_of(conn, version, but_not=but_not),
     )
 
 
-def compare(conn: Connection, before: int, after: int) -> list[Change]:
-    """What was made, changed and deleted from one version to another. Raises :class:`LookupError`."""
-    return between(book_of(conn, before), book_of(conn, after))
+def sizes(conn: Connection, version: int) -> dict[str, int]:
+    """How many rows of each table a version holds. Raises :class:`LookupError`."""
+    check_kept(conn, version)
+    table = rule_revisions.c.table_name
+    found = dict.fromkeys(changes.KEPT, 0)
+    query = select(table, func.count()).where(_stood(version)).group_by(table)
+    for name, count in conn.execute(query):
+        found[name] = count
+    return found
 
 
-def restore(conn: Connection, version: int, said: Said) -> Plan:
+def compare(conn: Connection, before: int, after: int, *, windows: bool = True) -> list[Change]:
+    """What was made, changed and deleted from one version to another. Raises :class:`LookupError`.
+
+    Without ``windows``, the maintenance windows are left out: what a restore would change. Takes as long as there are
+    differences, not rules.
+    """
+    first, second = _book(conn, before, but_not=after), _book(conn, after, but_not=before)
+    if windows:
+        first = msgspec.structs.replace(first, windows=windows_of(conn, before, but_not=after))
+        second = msgspec.structs.replace(second, windows=windows_of(conn, after, but_not=before))
+    return between(first, second)
+
+
+def restore(conn: Connection, version: int, said: Said, *, seen: int | None = None) -> Plan:
     """Make rules, hosts, teams and storm policies stand as they did in a version: as a new one, each change noted.
 
     Rows that were deleted since get their ids back. Maintenance windows are left alone: they belong to their time.
-    Raises :class:`LookupError` where the version is not kept, :class:`~mutt.errors.RuleError` where its rules don't fit
-    into one ruleset.
+    With ``seen``, only if that version stands. Raises :class:`LookupError` where the version is not kept,
+    :class:`~mutt.errors.Refused` where another stands, or its rules don't fit into one ruleset.
     """
     changes.hold(conn)
-    wanted = book_of(conn, version)
-    stands, book = rulebook.unchanged(conn, plans.standing)
+    check_kept(conn, version)
+    stands = rulebook.current_version(conn)
+    if seen is not None and stands != seen:
+        raise Refused("", f"version {stands} was made since you looked: look at what would change now")
     reason = said.get("reason") or f"version {version} restored"
-    plan = Plan(version=stands, changes=between(book, wanted))
+    plan = Plan(version=stands, changes=compare(conn, stands, version, windows=False))
     return plans.write(conn, plan, **cast(Said, {**said, "reason": reason}))
 
 
@@ -212,11 +240,20 @@ def _compiles(conn: Connection, version: int) -> bool:
     return True
 
 
-def _rows(conn: Connection, version: int, table: str, data: Any = rule_revisions.c.data) -> Sequence[Any]:
+def _rows(
+    conn: Connection, version: int, table: str, but_not: int | None, data: Any = rule_revisions.c.data
+) -> Sequence[Any]:
     check_kept(conn, version)
+    query = select(data).where(rule_revisions.c.table_name == table, _stood(version))
+    if but_not is not None:
+        check_kept(conn, but_not)
+        query = query.where(~_stood(but_not))
+    return conn.execute(query).scalars().all()
+
+
+def _stood(version: int) -> ColumnElement[bool]:
     at = rule_revisions.c
-    stood = (at.since_version <= version) & (at.until_version.is_(None) | (at.until_version > version))
-    return conn.execute(select(data).where(at.table_name == table, stood)).scalars().all()
+    return and_(at.since_version <= version, or_(at.until_version.is_(None), at.until_version > version))
 
 
 def check_kept(conn: Connection, version: int) -> None:

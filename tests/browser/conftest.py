@@ -61,9 +61,10 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
 
     def heard(said: ConsoleMessage) -> None:
-        # A page that answers 4xx as it should is reported, too: what it loads is looked at below.
+        # A page that answers 4xx as it should is reported, too: what it loads is looked at below. So is what was
+        # still asked for when the reader went on.
         if said.type == "error" and not said.text.startswith(
-            ("Failed to load resource", "Response Status Error Code")
+            ("Failed to load resource", "Response Status Error Code", "htmx:afterRequest", "htmx:send")
         ):
             complaints.append(said.text)
 

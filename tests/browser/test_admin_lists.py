@@ -225,7 +225,7 @@ def test_two_edits_of_one_rule_meet_in_the_form(
     log_in: Callable[..., Page], admin: str, engine: Engine
 ) -> None:
     """Mine is kept, theirs is shown; I take over one of theirs, and save mine over the others."""
-    page = log_in()
+    page = log_in(refused=[422])
     page.goto(f"{admin}/rules/1")
     with transaction(engine) as conn:
         rulebook.save_rule(conn, {"priority": 3, "team_assignment": "Theirs"}, rule_id=1, changed_by="grace")
@@ -261,6 +261,21 @@ def test_keys_lead_to_search_help_and_a_new_rule(log_in: Callable[..., Page], ad
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("n")
     expect(page).to_have_url(re.compile("/rules/new$"))
+
+
+def test_the_list_shows_what_the_linter_says(log_in: Callable[..., Page], admin: str, engine: Engine) -> None:
+    """Beside each rule, also after a change in place; and in the rule's form, with the reason."""
+    rule_id = save(engine, name="deaf", match_string="CRITICAL fan", priority=500)
+    page = log_in()
+    page.goto(f"{admin}/rules/")
+    badge = page.locator(f"#badges-{rule_id} .badge", has_text="unreachable")
+    expect(badge).to_be_visible()
+    page.get_by_label("Priority of deaf").fill("501")
+    page.get_by_label("Priority of deaf").press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("has priority 501")
+    expect(badge).to_be_visible()
+    page.get_by_role("link", name="deaf", exact=True).click()
+    expect(page.get_by_role("main")).to_contain_text("unreachable")
 
 
 def test_a_filter_acts_when_it_is_chosen(log_in: Callable[..., Page], admin: str) -> None:

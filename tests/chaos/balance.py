@@ -173,7 +173,8 @@ def weigh(fault: str, sent: Sent, there: Standing) -> Found:
 
 
 def _weigh_alerts(there: Standing, found: Found) -> None:
-    """Each event that a rule forwards has one alert, and each alert is at Moog, under its signature alone."""
+    """Each event that a rule forwards has one alert, and each alert is at Moog, under its signature alone; or it came
+    and went before Moog had it."""
     found.alerts = len(there.alerts)
     found.double += found.alerts - len({alert.mark or alert.event_id for alert in there.alerts})
     taken = Counter((one.event_id, one.signature) for one in there.taken)
@@ -181,9 +182,26 @@ def _weigh_alerts(there: Standing, found: Found) -> None:
     found.at_moog_again = sum(taken[key] - 1 for key in stored if taken[key])
     found.double += sum(n for key, n in taken.items() if key not in stored)  # does not fold
     found.parked += sum(alert.status == "parked" for alert in there.alerts)
+    needless = _needless(there, taken)
     for alert in there.alerts:
         at_moog = taken[alert.event_id, alert.signature] > 0
-        found.lost += not (at_moog if alert.status == "delivered" else alert.status == "parked")
+        there_or_not = alert.status == "parked" or alert.alert_id in needless
+        found.lost += not (at_moog if alert.status == "delivered" else there_or_not)
+
+
+def _needless(there: Standing, taken: Counter[tuple[str, str]]) -> set[str]:
+    """Clears, and the raises that they end, of which Moog got none: they were cancelled together."""
+    cancelled = {
+        alert.alert_id
+        for alert in there.alerts
+        if (alert.status, alert.reason) == ("cancelled", "cleared")
+        and not taken[alert.event_id, alert.signature]
+    }
+    ended: dict[str, set[str]] = {}
+    for alert in there.alerts:
+        if alert.cleared_by:
+            ended.setdefault(alert.cleared_by, {alert.cleared_by}).add(alert.alert_id)
+    return {one for ids in ended.values() if ids <= cancelled for one in ids}
 
 
 def _fates(sent: Sent, there: Standing, rows: Counter[str], found: Found) -> list[str]:

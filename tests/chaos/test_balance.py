@@ -99,6 +99,19 @@ def test_an_alert_that_is_not_delivered_is_lost(sent, there, status):
     assert weighed(sent, there).lost == 1
 
 
+def test_a_raise_and_its_clear_that_moog_never_needed_are_not_lost(sent, there):
+    gone = {"status": "cancelled", "reason": "cleared"}
+    there.alerts[:2] = [alert(0, cleared_by="a1", **gone), alert(1, state="clear", **gone)]
+    there.taken = []
+    assert weighed(sent, there).lost == 0
+
+
+def test_a_clear_that_was_cancelled_though_moog_got_its_raise_is_lost(sent, there):
+    there.alerts[1] = alert(1, state="clear", status="cancelled", reason="cleared")
+    del there.taken[1]
+    assert weighed(sent, there).lost == 1
+
+
 def test_a_delivered_alert_that_moog_never_got_is_lost(sent, there):
     del there.taken[1]
     assert weighed(sent, there).lost == 1

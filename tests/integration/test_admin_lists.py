@@ -196,7 +196,10 @@ def test_rules_go_out_as_csv_and_come_in_as_they_were(operator: FlaskClient, eng
             match_string=formula,
             tags={"a": formula},
             dedup_window=60,
-            examples=[{"message": formula + " more"}, {"message": "no\nline", "matches": False}],
+            examples=[
+                {"message": formula + " more", "tags": {"a": formula}},
+                {"message": "no\nline", "matches": False},
+            ],
         )
     before = rules_of(engine)
     file = operator.get("/rules/rules.csv")

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime
+from html import unescape
 from typing import Any
 
 import pytest
@@ -76,7 +77,8 @@ def test_the_page_says_what_was_seen_and_leads_to_the_events(operator: FlaskClie
     assert "it looked at <strong>20 events</strong>, and not at 4" in page
     assert re.search(r"newly alerts</a></th>\s*<td[^>]*>2</td>\s*<td[^>]*>10 %", page)
     [sample] = _samples(engine, shadow)
-    assert f"/audit/{sample.event_id}?at=" in page
+    [link] = re.findall(rf'"(/audit/{sample.event_id}[^"]*)"', page)
+    assert operator.get(unescape(link)).status_code == 200
     assert "disk &lt;script&gt;" in page and "new rule “disk &lt;b&gt;”" in page
     assert "<script>" not in page and "style=" not in page
     assert "<rect" in page and "2026-03-04 09:00 UTC: 2 newly alerts" in page
@@ -182,6 +184,8 @@ def test_promote_makes_it_the_rules_in_force(operator: FlaskClient, engine: Engi
     assert operator.get(f"/rules/{shadow.draft[0].record_id}").status_code == 200
     page = operator.get("/shadow/").text
     assert "Promoted</strong> as version" in page and "/promote" not in page
+    history = operator.get(f"/history/?table=shadows&record={shadow.id}").text
+    assert "it is good" in history and "promoted" in history
     assert {note.reason for note in notes_of(engine)} == {"it is good"}
 
 

@@ -39,7 +39,11 @@ def words(page: str) -> str:
 
 def first_sentence(page: str) -> str:
     return unescape(
-        re.sub(r"<[^>]+>", "", re.findall(r'<p class="note"[^>]*>(.*?)</p>', page, re.DOTALL)[0])
+        re.sub(
+            r"<[^>]+>",
+            "",
+            re.findall(r'<p class="(?:note|warning)" role="status">(.*?)</p>', page, re.DOTALL)[0],
+        )
     ).strip()
 
 

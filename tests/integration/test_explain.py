@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID, uuid4, uuid5
 
+import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -68,7 +69,7 @@ def test_it_agrees_with_what_the_workers_did_under_the_rules_of_then(
         for rule in rulebook.list_rules(conn):
             rulebook.delete_rule(conn, rule.id, **BY)
         for rule in rules:
-            values = {name: value for name, value in rulebook._fields(rule).items() if value is not None}
+            values = {name: value for name, value in msgspec.to_builtins(rule).items() if value is not None}
             savepoint = conn.begin_nested()
             try:
                 rulebook.save_rule(conn, values, **BY)
@@ -209,6 +210,18 @@ def test_what_held_an_alert_back_is_said(bench: Bench, reason: str, says: str) -
     assert (
         answer.startswith("It did not reach Moog. The alert was held back and not sent:") and says in answer
     )
+
+
+def test_what_noise_control_held_back_says_so_on_its_way_and_at_its_end(bench: Bench) -> None:
+    with bench.sql() as conn:
+        rulebook.save_rule(conn, {"dedup_window": 600}, rule_id=1, **BY)
+    first, repeat = event("CRITICAL x"), event("CRITICAL x")
+    judged(bench, first, repeat)
+    place = explained(bench, repeat).alerts[0].place
+    assert place and place.where == "held"
+    bench.record()
+    assert "it repeats an alert" in explained(bench, repeat).answer
+    assert explained(bench, first).answer.startswith("It has not reached Moog yet.")
 
 
 def test_an_event_that_still_waits_is_found_in_the_queue(bench: Bench) -> None:

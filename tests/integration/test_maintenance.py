@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mutt.alert import Alert
+from mutt.celery import app
 from mutt.pipeline.record import sweep
 from mutt.rules.windows import Window
 from mutt.store import receipts, rulebook, versions, windows
 from mutt.store.undo import undo
 from mutt.streams import books
+from mutt.tasks import maintenance
 from tests.admin_client import notes_of
 from tests.bench import Bench, benches, clear, event
 
@@ -228,6 +231,27 @@ def test_each_occurrence_has_a_receipt_also_after_an_outage(bench: Bench) -> Non
         found = receipts.receipts(conn, window_id=window.id)
         assert [one.ended_at is None for one in found] == [True, False, False]
         assert receipts.expire(conn, datetime.now(UTC) + timedelta(days=1, hours=12)) == 2
+
+
+def test_two_workers_at_once_release_each_alert_once(bench: Bench) -> None:
+    """Whoever comes first: one receipt, and each alert in its lane once."""
+    add(bench)
+    bench.append(*(event(f"CRITICAL fan {n}", instance=str(n)) for n in range(40)))
+    bench.run()
+    bench.record()
+    with ThreadPoolExecutor(4) as pool:
+        did = list(pool.map(lambda _: work(bench, after=2 * HOUR), range(4)))
+    assert sum(each.get("released", 0) for each in did) == 40
+    assert counts(only_receipt(bench)) == (40, 0, 40, 40)
+    assert ledger(bench) == {"raised": 40, "waiting": 40}
+    bench.check()
+
+
+def test_the_task_works_with_what_its_process_has(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tick asks for it by name; it answers with counts, as all tasks do."""
+    monkeypatch.setattr(maintenance, "services", lambda: bench.services)
+    add(bench)
+    assert app.tasks["mutt.maintenance.windows"].run()["opened"] == 1
 
 
 def test_what_mutt_itself_raises_is_not_held(bench: Bench) -> None:

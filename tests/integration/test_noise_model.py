@@ -26,10 +26,10 @@ from mutt.streams.connect import connect
 from mutt.streams.stream import Stream
 
 NOW = datetime(2026, 3, 4, 9, 15, tzinfo=UTC)
-HOSTS, TEXTS = ("a", "b", "c"), ("LINK", "DISK")
+HOSTS, TEXTS = ("a", "b"), ("LINK", "DISK")
 
 few = st.one_of(st.none(), st.integers(2, 4))
-span = st.integers(1, 20)
+span = st.sampled_from((1, 2, 3, 5, 8, 20))
 
 
 class Step(NamedTuple):
@@ -79,7 +79,7 @@ def policies(draw: st.DrawFn) -> list[StormPolicy]:
 
 step = st.builds(
     Step,
-    gap=st.sampled_from((0.000001, 0.5, 1.0, 3.0, 7.0, 25.0)),
+    gap=st.sampled_from((1.0, 1.0, 2.0, 3.0, 8.0, 0.000001)),
     host=st.sampled_from(HOSTS),
     text=st.sampled_from(TEXTS),
     clear=st.booleans(),
@@ -187,23 +187,34 @@ bounded = functools.partial(
 )
 
 
-@bounded(max_examples=150)
+@bounded(max_examples=120)
 @given(
     rules(),
     policies(),
-    st.lists(step, max_size=60),
-    st.lists(st.integers(1, 7), min_size=1),
+    st.integers(0, 1 << 32),
+    st.sampled_from((0.0, 0.1, 0.4)),
     st.integers(1, 2),
 )
 def test_the_script_decides_as_the_model_does(
     redis_url: str,
     made: list[Rule],
     storms: list[StormPolicy],
-    steps: list[Step],
-    sizes: list[int],
+    seed: int,
+    clears: float,
     times: int,
 ) -> None:
     """However alerts are cut into entries, and though each is settled twice: the same are held, for the same reason."""
+    dice = random.Random(seed)
+    steps = [
+        Step(
+            dice.choice((0.000001, 1, 1, 1, 2, 2, 3, 8)),
+            dice.choice(HOSTS),
+            dice.choice(TEXTS),
+            dice.random() < clears,
+        )
+        for _ in range(80)
+    ]
+    sizes = [dice.randint(1, 9) for _ in range(10)]
     check(redis_url, Ruleset.compile(1, made, [], {}, storms=storms), steps, sizes, times)
 
 

@@ -84,10 +84,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_no_event_pays_for_i
 ) -> None:
     real = Evaluation.write
 
-    def write(self: Evaluation, rows: Any, *args: Any) -> None:
+    def write(self: Evaluation, rows: Any, *args: Any) -> Any:
         if len(rows) > 2:
             raise MemoryError
-        real(self, rows, *args)
+        return real(self, rows, *args)
 
     monkeypatch.setattr(Evaluation, "write", write)
     bench.append(*[event(f"CRITICAL {n}", f"host-{n}") for n in range(9)])

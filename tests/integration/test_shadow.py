@@ -17,7 +17,7 @@ from mutt.rules.book import check
 from mutt.rules.evaluate import evaluate
 from mutt.rules.rule import Rule
 from mutt.rules.shadow import Kind, Status
-from mutt.store import rulebook, shadowbook, shadows
+from mutt.store import rulebook, shadowbook, shadows, windows
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit, Shadow
 from mutt.store.tables import config_audit_log, shadow_counts
@@ -218,6 +218,28 @@ def test_a_worker_that_is_behind_skips(bench: Bench, monkeypatch: pytest.MonkeyP
     send(bench, "disk full", "hello")
     assert counted(bench, shadow) == {"skipped": 2}
     assert len(bench.rows()) == 2
+
+
+def test_what_maintenance_holds_does_not_alert_newly(bench: Bench) -> None:
+    """The draft has the windows of the rules in force: what they hold reaches nobody, by the one or the other."""
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    window = {
+        "name": "upgrade",
+        "owner": "ann",
+        "hostname": "core-1",
+        "starts_at": now - hour,
+        "ends_at": now + hour,
+    }
+    with bench.sql() as conn:
+        windows.save(conn, window, **SAID)
+    shadow = start(bench)
+    ready(bench)
+    send(bench, "disk full")
+    send(bench, "disk full", hostname="core-2")
+    assert counted(bench, shadow) == {"other_handling": 1, "newly_alerts": 1}
+    [held] = samples(bench, shadow, Kind.OTHER_HANDLING)
+    assert held.draft["held"].startswith("maintenance:")
 
 
 def test_a_draft_follows_the_rules_that_it_stands_on(bench: Bench) -> None:

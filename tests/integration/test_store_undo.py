@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, insert, select
 
 from mutt.errors import Refused
 from mutt.rules.rule import Rule
-from mutt.store import devices, history, rulebook, versions
+from mutt.store import devices, history, rulebook, versions, windows
 from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.store.tables import config_audit_log, storm_policies
@@ -120,6 +120,18 @@ def test_hosts_teams_and_storm_policies(conn: Connection) -> None:
     note = history.note(conn, "ann", "CREATE", "storm_policies", made, after={**fields, "hostname": None})
     undo(conn, note, BOB)
     assert versions.storms_of(conn, rulebook.current_version(conn)) == []
+
+
+def test_maintenance_windows(conn: Connection) -> None:
+    """A window is given back with its times, as it was before the change and after it was deleted."""
+    times = {"starts_at": "2026-11-28T22:00:00Z", "ends_at": "2026-11-28T23:00:00Z"}
+    window = windows.save(conn, {"name": "w", "owner": "ann", "hostname": "lab-*", **times}, **ANN)
+    windows.save(conn, {"ends_at": "2026-11-29T01:00:00Z"}, window_id=window.id, **ANN)
+    undo(conn, last(conn).id, BOB)
+    assert windows.get(conn, window.id)[0] == window
+    windows.remove(conn, window.id, **ANN)
+    undo(conn, last(conn).id, BOB)
+    assert windows.get(conn, window.id)[0] == window
 
 
 def test_what_can_not_be_undone(conn: Connection) -> None:

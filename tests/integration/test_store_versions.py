@@ -16,7 +16,7 @@ from mutt.rules.book import Book, read, write
 from mutt.rules.book import check as checked
 from mutt.rules.change import fields_of
 from mutt.rules.rule import Rule, StormPolicy
-from mutt.store import devices, plans, rulebook, versions
+from mutt.store import devices, plans, rulebook, versions, windows
 from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.store.tables import config_audit_log, rule_revisions, ruleset_versions, storm_policies
@@ -111,6 +111,22 @@ def test_two_versions_compared(engine: Engine) -> None:
     ]
     assert found[0].fields == [("priority", 100, 1)]
     assert {change.operation for change in back} == {"UPDATE", "CREATE", "DELETE"}
+
+
+def test_maintenance_windows_are_compared_and_not_restored(engine: Engine) -> None:
+    """They make versions, and belong to their time."""
+    times = {"starts_at": "2026-11-28T22:00:00Z", "ends_at": "2026-11-28T23:00:00Z"}
+    with transaction(engine) as conn:
+        before = rulebook.current_version(conn)
+    with transaction(engine) as conn:
+        windows.save(conn, {"name": "w", "owner": "ann", "hostname": "lab-*", **times}, **SAID)
+        after = rulebook.current_version(conn)
+    with transaction(engine) as conn:
+        assert versions.latest(conn, limit=1)[0].counts == {("CREATE", "maintenance_windows"): 1}
+        assert [change.name for change in versions.compare(conn, before, after)] == ["w"]
+        assert versions.compare(conn, before, after, windows=False) == []
+        assert not versions.restore(conn, before, SAID).changes
+        assert len(windows.windows(conn)) == 1
 
 
 def _book(found: list[Rule], hosts: set[str], teams: dict[str, str], storms: list[StormPolicy]) -> Book:

@@ -214,7 +214,11 @@ def test_what_a_rule_costs_is_measured() -> None:
         {"match_type": "oid_prefix", "trap_oid": "1.3"},
     )
     sample = [event_of(Example(message="a b c d e f " * 20)) for _ in range(20)]
-    costs = {rule.id: micros for rule, micros in lint.costs(given, sample)}
+    measured = lint.costs(given, sample)
+    costs = {rule.id: micros for rule, micros in measured}
+    assert Kind.DEAR not in {one.kind for one in lint.findings(given)}
+    dear = [(rule, lint.DEAR_US) for rule, _ in measured]
+    assert [one.rule_id for one in lint.findings(given, measured=dear) if one.kind is Kind.DEAR] == [1, 2]
     assert costs.keys() == {1, 2}
     assert all(micros > 0 for micros in costs.values())
     assert lint.costs(given, sample, seconds=-1) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import re2
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset, evaluate, fault
 from mutt.rules.matcher import expression
+from mutt.rules.preview import pieces, preview
 from mutt.rules.rule import Handling, MatchType, Rule
 from mutt.rules.trace import Trace, trace
-from tests.unit.test_rules_evaluate import ANY, EVENTS, EVERY_KIND, event, rule, ruleset
+from mutt.rules.windows import Window
+from tests.unit.test_rules_evaluate import ANY, EVENTS, EVERY_KIND, NOW, event, rule, ruleset
 
 WORDS = st.sampled_from(["link", "down", "LINK-DOWN", "k", "ſ", "é", "core-1", "1.3.6", "x.", "10.0.0.1"])
 TEXT = st.lists(WORDS, max_size=4).map(" ".join)
@@ -35,7 +38,7 @@ RULES = st.builds(
     id=st.integers(1, 9),
     name=WORDS,
     match_type=st.sampled_from(MatchType),
-    match_string=WORDS | ANY | st.sampled_from([r"\w+", "(?=x)", "down$", "x*"]),
+    match_string=WORDS | st.text(max_size=40) | st.sampled_from([r"\w+", "(?=x)", "down$", "x*"]),
     field=st.sampled_from(["message", "message", "raw", "program", "tags.site", "nonsense"]),
     trap_oid=st.none() | st.sampled_from(["1.3.6", "1.3.6.1.4.1", ""]),
     syslog_severity=st.none() | st.none() | st.integers(0, 7),
@@ -48,6 +51,22 @@ RULES = st.builds(
     is_active=st.sampled_from([True, True, True, False]),
 )
 RULESETS = st.lists(RULES, max_size=8, unique_by=lambda one: one.id)
+
+
+#: Maintenance of a host's pattern, of a team, of a rule: a draft is held as it would be once saved.
+WINDOWS = [
+    Window(
+        id=n,
+        name="w",
+        owner="o",
+        starts_at=NOW - timedelta(hours=1),
+        ends_at=NOW + timedelta(hours=1),
+        **scope,
+    )
+    for n, scope in enumerate(
+        ({"hostname": "edge"}, {"rule_id": 3}, {"team": "core", "hostname": "core-*"}), 1
+    )
+]
 
 
 def told(any_event: Event, rules: Ruleset, **more: Any) -> Trace:
@@ -88,9 +107,10 @@ def test_it_agrees_on_whatever_senders_send(any_event: Event) -> None:
 
 @given(LIKELY, RULESETS, RULES)
 def test_a_draft_decides_as_if_it_were_saved(any_event: Event, rules: list[Rule], draft: Rule) -> None:
-    base = Ruleset.compile(4, rules, ("10.*",), {"core-*": "Core"})
+    how: Any = {"development_hosts": ("10.*",), "device_teams": {"core-*": "Core"}, "windows": WINDOWS}
+    base = Ruleset.compile(4, rules, **how)
     saved = [one for one in rules if one.id != draft.id] + [draft]
-    expected = evaluate(any_event, Ruleset.compile(4, saved, ("10.*",), {"core-*": "Core"}))
+    expected = evaluate(any_event, Ruleset.compile(4, saved, **how))
     assert trace(any_event, base, draft=draft).verdict == expected
 
 
@@ -164,3 +184,30 @@ def test_of_ten_thousand_rules_the_matching_and_the_nearest_are_told_and_the_oth
     assert 10_001 in {one.rule_id for one in found.tried}
     assert found.untold + len(found.tried) == found.rules == 10_002
     assert len(found.tried) <= 60
+
+
+def test_a_draft_beside_ten_thousand_rules_is_previewed_on_fifty_events_in_time() -> None:
+    rules = [rule(n, f"word-{n} of rule", priority=n, hostname="core-*") for n in range(1, 10_001)]
+    compiled = ruleset(*rules)
+    found = preview([event(f"word-{n} of rule") for n in range(50)], compiled, rule(0, "word-7", priority=1))
+    assert len(found) == 50
+    assert [one.after.rule_id for one in found][7] == 0
+    assert found[8].changes == [] and found[7].changes[0] == ("rule", "7 R7", "this one")
+
+
+@given(ANY, st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9)), max_size=4))
+def test_the_pieces_of_a_text_are_the_text(text: str, given_spans: list[tuple[int, int]]) -> None:
+    at, spans = 0, []
+    for skip, length in given_spans:
+        if at + skip + length <= len(text):
+            spans.append((at + skip, at + skip + length))
+            at += skip + length
+    found = pieces(text, spans)
+    assert "".join(piece.text for piece in found) == text
+    assert "".join(piece.text for piece in found if piece.marked) == "".join(text[a:b] for a, b in spans)
+
+
+def test_of_a_long_text_what_is_around_the_match_is_shown() -> None:
+    found = pieces("x" * 5000 + "needle" + "y" * 5000, [(5000, 5006)])
+    assert [piece.text for piece in found if piece.marked] == ["needle"]
+    assert found[0].text == "…" and sum(len(piece.text) for piece in found) < 700

@@ -249,12 +249,14 @@ def test_what_can_t_be_a_window_says_which_field_and_what_to_write(
     assert refused.value.field == field and says in refused.value.reason, refused.value
 
 
-def test_near_a_year_of_windows_is_worked_out_once_an_hour() -> None:
-    """Within one hour the compiled windows answer from what is at hand."""
+def test_windows_that_are_on_for_other_hosts_cost_nothing_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many windows that are on only those of the event's own host patterns are looked at."""
     many = Windows(window(id=n, recurrence="FREQ=DAILY", hostname=f"h{n}") for n in range(1, 50))
     at = utc(2027, 3, 1, 3)
-    near = many.near(at)
-    assert len(near) == 49
-    assert many.near(at + timedelta(minutes=59)) is near
-    assert not many.near(at - timedelta(hours=30))
-    assert many.near(at) is near
+    assert many.holding(at, {"h7"}, None, None) is not None
+    looked_at: list[int] = []
+    monkeypatch.setattr(Window, "covers", lambda self, *_: looked_at.append(self.id))
+    monkeypatch.setattr(Window, "occurrences", lambda *_: pytest.fail("it was worked out again"))
+    for minutes in (0, 30, 59):
+        many.holding(at + timedelta(minutes=minutes), {"h7"}, None, None)
+    assert set(looked_at) == {7}

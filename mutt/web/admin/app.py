@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
+from mutt.rules.change import falls_silent
 from mutt.rules.hosts import kind_of
 from mutt.services import Services
 from mutt.settings import Settings
@@ -25,12 +26,16 @@ from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
 from mutt.web.admin.letters import DeadLetters
+from mutt.web.admin.lint import Lint
+from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
+from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
@@ -128,9 +133,13 @@ def _add_pages(app: Flask, services: Services) -> None:
     pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
     pages.add_views(
         Rules(services, "Rules", "rules"),
+        Maintenance(services, "Maintenance", "maintenance"),
+        Storms(services, "Storms", "storms"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
         Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
+        Lint(services, "Linter", "lint", "/rules/lint"),
+        Versions(services, "Versions", "versions"),
         Hosts(services, "Development hosts", "hosts"),
         Teams(services, "Device teams", "teams"),
         Audit(services, "Audit", "audit"),
@@ -141,6 +150,7 @@ def _add_pages(app: Flask, services: Services) -> None:
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
     # A page may point to another where there is one.
     app.add_template_test(app.view_functions.__contains__, "there")
+    app.add_template_test(falls_silent, "silencing")
 
 
 def _add_errors(app: Flask) -> None:

@@ -257,7 +257,7 @@ def _draft(form: BacktestForm) -> Draft:
 
 def _fields(rule: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
     """What a drafted rule says beyond the defaults."""
-    plain = msgspec.to_builtins(Rule(id=0, name=""))
+    plain = msgspec.json.decode(msgspec.json.encode(Rule(id=0, name="")))
     return [(name, value) for name, value in rule.items() if plain.get(name) != value]
 
 

@@ -12,11 +12,13 @@ from sqlalchemy import Connection
 from mutt.errors import ManyRefused, Refused, RuleError
 from mutt.rules.evaluate import fault
 from mutt.rules.rule import Rule
+from mutt.services import Services
 from mutt.store import lookup, rulebook, rulesearch
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import Listed
 from mutt.web.admin import csvfile
 from mutt.web.admin.backtests import drafted_rule
+from mutt.web.admin.badges import Badges
 from mutt.web.admin.examples import read_examples
 from mutt.web.admin.forms import ImportForm, RuleForm, RuleListForm, read_tags, texts_of
 from mutt.web.admin.page import A_PAGE, CONFLICT, REFUSED, Page, done, in_place, list_of, said, wanted_page
@@ -46,23 +48,34 @@ class Row(NamedTuple):
 
 
 class Rules(Page):
+    def __init__(self, services: Services, name: str, endpoint: str) -> None:
+        super().__init__(services, name, endpoint)
+        self._badges = Badges()
+
     @expose("/")
     def index(self) -> str:
-        form = RuleListForm(request.args)
         with lookup.reading(self.engine) as conn:
-            asked = form.asked(rulesearch.teams(conn))
-            found = rulesearch.count(conn, asked)
-            page, pages = wanted_page(found)
-            shown = rulesearch.find(conn, asked, limit=A_PAGE, skip=(page - 1) * A_PAGE)
-        return self.render(
-            "rules.html",
-            rows=[_row(listed) for listed in shown],
-            found=found,
-            form=form,
-            asked=asked,
-            page=page,
-            pages=pages,
-        )
+            shown, more = self._shown(conn)
+        return self.render("rules.html", rows=[_row(listed) for listed in shown], **more)
+
+    def _shown(self, conn: Connection) -> tuple[list[Listed], dict[str, Any]]:
+        """The rules of the page that is asked for, and what goes with them."""
+        form = RuleListForm(request.args)
+        asked = form.asked(rulesearch.teams(conn))
+        found = rulesearch.count(conn, asked)
+        page, pages = wanted_page(found)
+        shown = rulesearch.find(conn, asked, limit=A_PAGE, skip=(page - 1) * A_PAGE)
+        return shown, {"form": form, "asked": asked, "found": found, "page": page, "pages": pages}
+
+    @expose("/badges")
+    def badges(self) -> str:
+        """What the linter says of the rules of a list's page, as parts for its rows; or of one rule, ``?of=``."""
+        of = request.args.get("of", type=int)
+        with lookup.reading(self.engine) as conn:
+            ids = [of] if of else [listed.rule.id for listed in self._shown(conn)[0]]
+            found = self._badges.current(conn)
+        findings = {rule_id: found[rule_id] for rule_id in ids if rule_id in found}
+        return self.render("rules_badges.html", findings=findings, of=of)
 
     @expose("/new", methods=("GET", "POST"))
     def new(self) -> Any:
@@ -132,9 +145,11 @@ class Rules(Page):
         now = f"is {'on' if rule.is_active else 'off'}"
         if "priority" in wanted:
             now = f"has priority {rule.priority}"
-        return done(
+        answer = done(
             f"Rule “{rule.name}” {now}.", "rules.index", "rules_row.html", row_of=_row(stands), problem=""
         )
+        answer.headers["HX-Trigger"] = "rules-changed"  # whoever shows badges asks for them again
+        return answer
 
     def _not_in_place(self, stands: Listed, problem: str, status: int) -> Any:
         if not in_place():

@@ -43,6 +43,6 @@ document.addEventListener("change", (event) => {
 });
 
 for (const all of document.querySelectorAll("[data-ticks]")) {
-  all.hidden = false;
+  all.closest("label").hidden = false;
   count(all.dataset.ticks);
 }
