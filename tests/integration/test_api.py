@@ -10,6 +10,7 @@ from flask import Flask
 from sqlalchemy import Engine, select
 from werkzeug.test import TestResponse
 
+from mutt.settings import Settings
 from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.store.tables import config_audit_log
@@ -346,3 +347,9 @@ def test_scripts_side_by_side_wait_for_their_turn(api: Api, monkeypatch: pytest.
     finally:
         wire._turns.release(wire.AT_ONCE)
     assert api("GET", "/rules").status_code == 200
+
+
+def test_an_admin_without_its_servers_starts_and_says_what_is_missing() -> None:
+    """No setting of a server is needed before it is asked."""
+    app = make_admin(Settings.from_env({}, management_api_key=KEY))
+    assert "DATABASE_URL" in is_problem(Api(app)("GET", "/rules"), 503)["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 import schemathesis
 from flask import Flask
@@ -38,7 +39,11 @@ CHECKS = [
 nowhere = Settings.from_env(
     {}, database_url="postgresql://mutt@127.0.0.1:1/mutt", redis_url="redis://127.0.0.1:1/0"
 )
-told = document(all_routes(Services(nowhere, lambda _queue, **_labels: None, role="admin", web=True)))
+told = orjson.loads(
+    orjson.dumps(
+        document(all_routes(Services(nowhere, lambda _queue, **_labels: None, role="admin", web=True)))
+    )
+)
 schema = schemathesis.openapi.from_dict(told)
 longer = settings.get_current_profile_name() == "fuzz"
 

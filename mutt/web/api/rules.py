@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from mutt.errors import Refused
 from mutt.rules.rule import Handling, MatchType, Rule, StormPolicy
@@ -27,16 +27,16 @@ _PAGES = obj("page limit total pages", page=INTEGER, limit=INTEGER, total=COUNT,
 
 
 def routes(services: Services) -> list[Route]:
-    found = [*_Rules(services.engine).routes(), *_Hosts(services.engine).routes()]
-    found += [*_Teams(services.engine).routes(), *_windows(services.engine), *_storms(services.engine)]
+    found = [*_Rules(services).routes(), *_Hosts(services).routes()]
+    found += [*_Teams(services).routes(), *_windows(services), *_storms(services)]
     return found
 
 
 class _Rules:
     """``/rules``."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def routes(self) -> list[Route]:
         one = "/rules/<int:rule_id>"
@@ -87,7 +87,7 @@ class _Rules:
             active=_one_of("active", ("on", "off")),
             order=_one_of("order", ORDERS) or "tried",
         )
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             total = rulesearch.count(conn, asked)
             found = rulesearch.find(conn, asked, limit=limit, skip=(page - 1) * limit)
         pages = wire.paged(total, page, limit)
@@ -95,13 +95,13 @@ class _Rules:
 
     def create(self) -> Reply:
         given = body()
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             made = rulebook.save_rule(conn, given, **said())
             stands = _found(conn, made.id)
         return Reply(stored_rule(stands), 201, _etag(stands), str(made.id))
 
     def get(self, rule_id: int) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             stands = _found(conn, rule_id)
         return Reply(stored_rule(stands), etag=_etag(stands))
 
@@ -114,14 +114,14 @@ class _Rules:
         return self._save(rule_id, body())
 
     def _save(self, rule_id: int, given: Mapping[str, Any]) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             _check_match(conn, rule_id)
             rulebook.save_rule(conn, given, rule_id=rule_id, **said())
             stands = _found(conn, rule_id)
         return Reply(stored_rule(stands), etag=_etag(stands))
 
     def delete(self, rule_id: int) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             stands = _found(conn, rule_id)
             _check_match(conn, rule_id)
             rulebook.delete_rule(conn, rule_id, **said())
@@ -165,8 +165,8 @@ def _one_of(name: str, words: Any) -> str:
 class _Hosts:
     """``/dev-hosts``."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def routes(self) -> list[Route]:
         host, tag = obj("hostname", hostname=TEXT), "dev-hosts"
@@ -204,7 +204,7 @@ class _Hosts:
         ]
 
     def index(self) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             found = devices.hosts(conn)
         return Reply({"hosts": [{"hostname": hostname} for hostname in found]})
 
@@ -212,7 +212,7 @@ class _Hosts:
         return self._add(_texts(body(), "hostname")["hostname"].strip(), 201)
 
     def get(self, hostname: str) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             if hostname not in devices.hosts(conn):
                 raise LookupError(f"{hostname} is no development host")
         return Reply({"hostname": hostname})
@@ -221,12 +221,12 @@ class _Hosts:
         return self._add(hostname.strip(), 200)
 
     def _add(self, hostname: str, status: int) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             devices.add_host(conn, hostname, **said())
         return Reply({"hostname": hostname}, status)
 
     def remove(self, hostname: str) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             if not devices.remove_host(conn, hostname, **said()):
                 raise LookupError(f"{hostname} is no development host")
         return Reply({"hostname": hostname})
@@ -235,8 +235,8 @@ class _Hosts:
 class _Teams:
     """``/teams``."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def routes(self) -> list[Route]:
         team, tag = obj("hostname team_assignment", hostname=TEXT, team_assignment=TEXT), "teams"
@@ -269,13 +269,13 @@ class _Teams:
         ]  # fmt: skip
 
     def index(self) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             found = devices.teams(conn)
         teams = [{"hostname": hostname, "team_assignment": team} for hostname, team in found.items()]
         return Reply({"teams": teams})
 
     def get(self, hostname: str) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             team = lookup.team_of(conn, hostname)
         if team is None:
             raise LookupError(f"{hostname} has no team of its own")
@@ -293,13 +293,13 @@ class _Teams:
         return self._put(hostname, _texts(given, "team_assignment")["team_assignment"])
 
     def _put(self, hostname: str, team: str, status: int = 200) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             self._check_match(conn, hostname)
             devices.put_team(conn, hostname, team, **said())
         return self._reply(hostname, team.strip(), status)
 
     def remove(self, hostname: str) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             team = lookup.team_of(conn, hostname, lock=True)
             if team is None:
                 raise LookupError(f"{hostname} has no team of its own")
@@ -334,16 +334,16 @@ def _texts(given: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: given[name] for name in names}
 
 
-def _windows(engine: Engine) -> list[Route]:
+def _windows(services: Services) -> list[Route]:
     kept = _Kept(
-        engine, "window_id", windows.windows, windows.get, windows.save, windows.remove, msgspec.to_builtins
+        services, "window_id", windows.windows, windows.get, windows.save, windows.remove, msgspec.to_builtins
     )
     return kept.routes("maintenance-windows", "windows", Window.__name__, "a maintenance window")
 
 
-def _storms(engine: Engine) -> list[Route]:
+def _storms(services: Services) -> list[Route]:
     kept = _Kept(
-        engine, "policy_id", storms.policies, storms.get, storms.save, storms.remove, msgspec.to_builtins
+        services, "policy_id", storms.policies, storms.get, storms.save, storms.remove, msgspec.to_builtins
     )
     return kept.routes("storm-policies", "policies", StormPolicy.__name__, "a storm policy")
 
@@ -353,7 +353,7 @@ class _Kept:
 
     def __init__(
         self,
-        engine: Engine,
+        services: Services,
         key: str,
         list_: Callable[[Connection], list[Any]],
         get: Callable[[Connection, int], tuple[Any, Any]],
@@ -361,7 +361,7 @@ class _Kept:
         remove: Callable[..., Any],
         plain: Callable[[Any], dict[str, Any]],
     ) -> None:
-        self._engine, self._key, self._list, self._get = engine, key, list_, get
+        self._services, self._key, self._list, self._get = services, key, list_, get
         self._save, self._remove, self._plain = save, remove, plain
 
     def routes(self, tag: str, name: str, schema: str, what: str) -> list[Route]:
@@ -371,7 +371,7 @@ class _Kept:
         change = ref(schema + "Change")
 
         def listed() -> Reply:
-            with lookup.reading(self._engine) as conn:
+            with lookup.reading(self._services.engine) as conn:
                 return Reply({name: [self._plain(row) for row in self._list(conn)]})
 
         return [
@@ -384,23 +384,23 @@ class _Kept:
 
     def create(self) -> Reply:
         given = body()
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             made = self._save(conn, given, **said())
             return self._reply(conn, made.id, 201, str(made.id))
 
     def get(self, id_: int) -> Reply:
-        with lookup.reading(self._engine) as conn:
+        with lookup.reading(self._services.engine) as conn:
             return self._reply(conn, id_)
 
     def put(self, id_: int) -> Reply:
         given = body()
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             self._check_match(conn, id_)
             self._save(conn, given, **{self._key: id_}, **said())
             return self._reply(conn, id_)
 
     def remove(self, id_: int) -> Reply:
-        with transaction(self._engine) as conn:
+        with transaction(self._services.engine) as conn:
             self._check_match(conn, id_)
             return Reply(self._plain(self._remove(conn, id_, **said())))
 
