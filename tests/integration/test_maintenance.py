@@ -138,6 +138,24 @@ def test_a_worker_killed_before_it_commits_leaves_all_to_the_next(
     bench.check()
 
 
+def test_a_clear_of_what_was_released_and_not_sent_goes_after_it(bench: Bench) -> None:
+    """A released raise waits in its lane when its clear comes: Moog gets both, and no sweep brings in one alone."""
+    add(bench)
+    bench.append(event("CRITICAL fan", clear_key="fan"))
+    bench.run()
+    bench.record()
+    work(bench)
+    assert work(bench, after=2 * HOUR)["released"] == 1
+    bench.append(clear(clear_key="fan"))
+    bench.run()
+    bench.record()
+    later = datetime.now(UTC) + HOUR
+    sweep(bench.services.store, bench.services.lanes, later, 1000)
+    assert [row.status for row in bench.alerts()] == ["waiting", "waiting"]
+    assert ledger(bench) == {"raised": 2, "waiting": 2}
+    bench.check()
+
+
 def test_a_window_may_only_report(bench: Bench) -> None:
     """Without release, what burns is counted and stays held."""
     hold_three(bench, add(bench, release=False))
