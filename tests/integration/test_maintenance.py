@@ -241,6 +241,33 @@ def test_a_window_that_goes_in_the_middle_ends_with_a_receipt(bench: Bench, how:
     bench.check()
 
 
+@pytest.mark.parametrize("release", [True, False])
+@pytest.mark.parametrize("how", ["came and went", "was ended before a worker knew"])
+def test_what_no_receipt_speaks_of_is_told_and_released(bench: Bench, how: str, release: bool) -> None:
+    """Nobody saw the window on, or it held after its end: what it held has a receipt, and its end, once."""
+    window = add(bench, release=release)
+    if how != "came and went":
+        work(bench)
+    bench.append(event("CRITICAL fan"))
+    bench.run()
+    bench.record()
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    with bench.sql() as conn:
+        if how == "came and went":
+            windows.remove(conn, window.id, **SAID)
+        else:
+            windows.end_now(conn, window.id, before, **SAID)
+    work(bench)
+    assert bench.lane("critical") == []
+    did = [work(bench, after=timedelta(minutes=5)) for _ in range(2)]
+    assert [(each.get("strays", 0), each.get("released", 0)) for each in did] == [(1, int(release)), (0, 0)]
+    with bench.sql() as conn:
+        stray = receipts.receipts(conn)[0]
+    assert (stray.name, stray.owner, stray.held, stray.burning) == ("upgrade", "ann", 1, 1)
+    assert len(bench.lane("critical")) == int(release)
+    bench.check()
+
+
 def test_each_occurrence_has_a_receipt_also_after_an_outage(bench: Bench) -> None:
     """Daily, and nobody looked for three days: three receipts, one of them still open."""
     window = add(bench, recurrence="FREQ=DAILY")
