@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mutt.errors import RuleError
@@ -80,9 +80,12 @@ def _checked(hostname: str) -> str:
 
 def _put(conn: Connection, table: Table, row: dict[str, Any], **said: Unpack[Said]) -> None:
     before = _locked(conn, table, row["hostname"])
+    if before is None and not _inserted(conn, table, row):
+        before = _locked(conn, table, row["hostname"])  # somebody else's, who was at it
     if before == row:
         return
-    conn.execute(insert(table).values(row).on_conflict_do_update(index_elements=["hostname"], set_=row))
+    if before is not None:
+        conn.execute(update(table).where(table.c.hostname == row["hostname"]).values(row))
     operation = "UPDATE" if before else "CREATE"
     history.note(
         conn,
@@ -93,6 +96,11 @@ def _put(conn: Connection, table: Table, row: dict[str, Any], **said: Unpack[Sai
         after=row,
         **said,
     )
+
+
+def _inserted(conn: Connection, table: Table, row: dict[str, Any]) -> bool:
+    made = insert(table).values(row).on_conflict_do_nothing().returning(table.c.hostname)
+    return conn.execute(made).first() is not None
 
 
 def _remove(conn: Connection, table: Table, hostname: str, **said: Unpack[Said]) -> bool:

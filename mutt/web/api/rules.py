@@ -12,7 +12,7 @@ from mutt.errors import Refused
 from mutt.rules.rule import Handling, MatchType, Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.services import Services
-from mutt.store import devices, lookup, rulebook, rulesearch, storms, windows
+from mutt.store import changes, devices, lookup, rulebook, rulesearch, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import ORDERS, Listed, RuleSearch
 from mutt.web.api import wire
@@ -122,8 +122,8 @@ class _Rules:
 
     def delete(self, rule_id: int) -> Reply:
         with transaction(self._services.engine) as conn:
-            stands = _found(conn, rule_id)
             _check_match(conn, rule_id)
+            stands = _found(conn, rule_id)
             rulebook.delete_rule(conn, rule_id, **said())
         return Reply(stored_rule(stands))
 
@@ -294,6 +294,8 @@ class _Teams:
 
     def _put(self, hostname: str, team: str, status: int = 200) -> Reply:
         with transaction(self._services.engine) as conn:
+            if match() is not None:
+                changes.hold(conn)  # a row that is not there yet can't be locked
             self._check_match(conn, hostname)
             devices.put_team(conn, hostname, team, **said())
         return self._reply(hostname, team.strip(), status)
@@ -356,7 +358,7 @@ class _Kept:
         services: Services,
         key: str,
         list_: Callable[[Connection], list[Any]],
-        get: Callable[[Connection, int], tuple[Any, Any]],
+        get: Callable[..., tuple[Any, Any]],
         save: Callable[..., Any],
         remove: Callable[..., Any],
         plain: Callable[[Any], dict[str, Any]],
@@ -406,7 +408,7 @@ class _Kept:
 
     def _check_match(self, conn: Connection, id_: int) -> None:
         seen = match()
-        stands, changed_at = self._get(conn, id_)
+        stands, changed_at = self._get(conn, id_, lock=True)
         if seen is not None and changed_at.isoformat() != seen:
             raise Stale(self._plain(stands), changed_at.isoformat())
 

@@ -208,6 +208,8 @@ def _said(error: Exception) -> tuple[int, str, int | None, dict[str, Any]]:
             return 422, "some of them can't be saved, so none was", None, more
         case HTTPException():
             return error.code or 500, error.description or error.name, None, {}
+        case KeyError() | IndexError():
+            raise error  # a fault of ours, and nothing that is missing
         case LookupError():
             return 404, str(error.args[0] if error.args else "there is no such thing"), None, {}
         case PoisonRow():
