@@ -26,7 +26,7 @@ def policies(conn: Connection) -> list[StormPolicy]:
 
 
 def get(conn: Connection, policy_id: int, *, lock: bool = False) -> tuple[StormPolicy, datetime]:
-    """A policy, and when it was last changed; ``lock`` keeps it so until the transaction ends. Raises ``LookupError``."""
+    """A policy, and when it was last changed; ``lock`` keeps it so. Raises ``LookupError``."""
     return _found(conn, policy_id, lock=lock)
 
 

@@ -26,7 +26,7 @@ def windows(conn: Connection) -> list[Window]:
 
 
 def get(conn: Connection, window_id: int, *, lock: bool = False) -> tuple[Window, datetime]:
-    """A window, and when it was last changed; ``lock`` keeps it so until the transaction ends. Raises ``LookupError``."""
+    """A window, and when it was last changed; ``lock`` keeps it so. Raises ``LookupError``."""
     return _found(conn, window_id, lock=lock)
 
 
