@@ -311,8 +311,13 @@ def test_no_secret_is_shown_among_the_settings(api: Api) -> None:
 
 def test_no_address_of_a_server_shows_its_password(engine: Engine, database_url: str, redis_url: str) -> None:
     more = {"redis_url": "redis://:hunter2@127.0.0.1:1/0", "management_api_key": KEY}
+    more |= {"moog_url": "https://ann:hunter2@moog.example:8443/events?apiKey=hunter2"}
+    more |= {"flower_url": "http://ann:hunter2@127.0.0.1:5555"}
     app = make_admin(settings_of(database_url, **more), engine)
-    assert "hunter2" not in Api(app)("GET", "/config").text
+    answer = Api(app)("GET", "/config")
+    assert "hunter2" not in answer.text
+    shown = {one["name"]: one["value"] for one in answer.get_json()["settings"]}
+    assert shown["MOOG_URL"] == "https://moog.example:8443/events"
 
 
 def test_a_plan_changes_nothing_and_is_applied_whole_or_not(api: Api, engine: Engine) -> None:
