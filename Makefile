@@ -5,6 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= 2
 FUZZ_SECONDS ?= 60
 
 # Mine first, then what a machine may have; the first that is new enough makes .venv.
@@ -16,8 +17,13 @@ help: ## Say what there is
 run: $(VENV)/.installed ## Run all of MUTT on this machine, with sample events; Ctrl-C stops it (ARGS=--once: end by itself)
 	@exec $(BIN)/mutt up $(ARGS)
 
-test: static ## Everything that is tested: the checks, then every test
+# Files go to JOBS processes, each with servers of its own; what breaks things under load has the machine to itself.
+test: static ## Everything that is tested: the checks, then every test (ARGS: as pytest takes them, in one process)
+ifneq ($(strip $(ARGS)),)
 	@exec $(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --ignore=tests/chaos && exec $(BIN)/python -m pytest -q tests/chaos
+endif
 
 check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests
 	@exec $(BIN)/python -m pytest -q tests/unit --hypothesis-profile=quick $(ARGS)

@@ -207,11 +207,12 @@ def _print(rows: Sequence[Row], *, queued: bool) -> None:
             row.audited,
             sum(row.alerts.values()),
             row.alerts.get(Status.DELIVERED, 0),
+            row.alerts.get(Status.CANCELLED, 0),
             row.alerts.get(Status.PARKED, 0) + (0 if queued else row.accepted - row.audited),
         )
         for row in rows
         if row.accepted
     ]
-    total = ("all", *(sum(int(row[i]) for row in listed) for i in range(1, 6)))
-    columns = ["what was sent", "accepted", "audited", "alerted", "delivered", "dead letters"]
-    table("", columns, [*listed, total], numbers=(1, 2, 3, 4, 5))
+    total = ("all", *(sum(int(row[i]) for row in listed) for i in range(1, 7)))
+    columns = ["what was sent", "accepted", "audited", "alerted", "delivered", "held", "dead letters"]
+    table("", columns, [*listed, total], numbers=(1, 2, 3, 4, 5, 6))

@@ -26,7 +26,17 @@ from tests.admin_client import (
 from tests.servers import Live
 
 #: What may be seen without a login: health, the login itself, and files that hold nothing of the user's.
-OPEN = {"health.healthz", "health.readyz", "health.metrics", "auth.login", "auth.logout", "static", "favicon"}
+OPEN = {
+    "health.healthz",
+    "health.readyz",
+    "health.metrics",
+    "auth.login",
+    "auth.logout",
+    "static",
+    "favicon",
+    "api_docs.openapi",
+    "api_docs.docs",
+}
 
 
 @pytest.fixture
@@ -56,6 +66,12 @@ def test_every_page_asks_for_the_login(app: Flask, stranger: FlaskClient) -> Non
         if address.endpoint in OPEN or address.endpoint.endswith(".static"):
             continue
         page = re.sub(r"<int:\w+>", "1", re.sub(r"<uuid:\w+>", str(UUID(int=1)), address.rule))
+        if page.startswith("/api/"):
+            method = next(iter(address.methods - {"HEAD", "OPTIONS"}))
+            answer = stranger.open(page, method=method, json={})
+            assert (answer.status_code, answer.mimetype) == (401, "application/problem+json"), page
+            closed += 1
+            continue
         if "GET" in address.methods:
             answer = stranger.get(page)
         else:
