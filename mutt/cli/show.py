@@ -214,5 +214,5 @@ def _print(rows: Sequence[Row], *, queued: bool) -> None:
         if row.accepted
     ]
     total = ("all", *(sum(int(row[i]) for row in listed) for i in range(1, 7)))
-    columns = ["what was sent", "accepted", "audited", "alerted", "delivered", "held", "dead letters"]
+    columns = ["what was sent", "accepted", "audited", "alerted", "delivered", "held", "parked"]
     table("", columns, [*listed, total], numbers=(1, 2, 3, 4, 5, 6))
