@@ -17,7 +17,8 @@ def upgrade() -> None:
 def _index_beside_the_work() -> None:
     # First: what is done in a migration before is committed by it. What an attempt left that was broken off goes.
     with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # nobody queues behind it
+        # Nobody queues behind it; a dump that runs would be waited for without an end.
+        op.execute("SET lock_timeout = '10min'; SET statement_timeout = 0")
         op.drop_index("ix_alerts_held", "alerts", if_exists=True, postgresql_concurrently=True)
         op.create_index(
             "ix_alerts_held",

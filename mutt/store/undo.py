@@ -20,10 +20,9 @@ def undo(conn: Connection, note_id: int, said: Said) -> Change:
     their former values. The note of an undo can be undone like any other. Raises ``LookupError`` where there is no
     such note, :class:`~mutt.errors.Refused` where it can't be taken back, with the reason.
     """
-    found = select(config_audit_log).where(config_audit_log.c.id == note_id)
-    note = conn.execute(
-        found.with_for_update()
-    ).first()  # two who undo the same change do it one after the other
+    # One after the other, also with who makes a row anew that this gives back: it can't be locked before it is there.
+    changes.hold(conn)
+    note = conn.execute(select(config_audit_log).where(config_audit_log.c.id == note_id)).first()
     if note is None:
         raise LookupError(f"the history has no change {note_id}: it may be too old to be kept")
     change = _reverse(conn, note)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from flask import Flask
 from sqlalchemy import Connection, Engine, select, text
-from werkzeug.test import TestResponse
 
-from mutt.store import devices, rulebook, storms, windows
+from mutt.errors import Refused
+from mutt.store import devices, rulebook, storms, undo, windows
 from mutt.store.engine import transaction
 from mutt.store.tables import config_audit_log, device_teams
 from mutt.web.admin.app import make_admin
 from tests.admin_client import settings_of
 from tests.integration.test_api import INGEST_KEY, KEY, RULE, WINDOW, Api, is_problem
 from tests.waiting import wait_until
+
+T = TypeVar("T")
 
 SAID: dict[str, Any] = {"changed_by": "first"}
 STORM = {"name": "s", "group_by": "host", "alert_count": 9, "alert_window": 60}
@@ -29,10 +31,8 @@ def app(engine: Engine, database_url: str, redis_url: str) -> Flask:
     return make_admin(settings_of(database_url, **keys), engine)
 
 
-def beside(
-    engine: Engine, first: Callable[[Connection], Any], second: Callable[[], TestResponse]
-) -> TestResponse:
-    """What ``second`` is answered, who asks while ``first`` is not committed, and waits for that."""
+def beside(engine: Engine, first: Callable[[Connection], Any], second: Callable[[], T]) -> T:
+    """What ``second`` gets, who asks while ``first`` is not committed, and waits for that."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -119,6 +119,25 @@ def test_a_row_that_another_made_meanwhile_is_noted_as_changed_and_not_as_made(
         ("CREATE", None),
         ("UPDATE", "First"),
     ]
+
+
+def test_a_row_that_is_made_anew_meanwhile_is_not_given_back(engine: Engine) -> None:
+    """An undo is refused with a sentence, whoever came first."""
+    with transaction(engine) as conn:
+        devices.add_host(conn, "lab-1", **SAID)
+        devices.remove_host(conn, "lab-1", **SAID)
+        note = (
+            conn.execute(select(config_audit_log.c.id).order_by(config_audit_log.c.id.desc()))
+            .scalars()
+            .first()
+        )
+
+    def back() -> Any:
+        with transaction(engine) as conn:
+            return undo.undo(conn, note or 0, {"changed_by": "second"})
+
+    with pytest.raises(Refused, match="again"):
+        beside(engine, lambda conn: devices.add_host(conn, "lab-1", **SAID), back)
 
 
 def test_a_fault_of_our_own_is_no_missing_thing(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
