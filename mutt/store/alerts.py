@@ -98,15 +98,19 @@ def newest_open(conn: Connection, hostname: str, clear_key: str, before: datetim
     return None if found is None else _alert(found)
 
 
-def mark_cleared(conn: Connection, alert_id: UUID, by: UUID) -> list[tuple[Alert, Status]]:
-    """Alert ``by`` ends ``alert_id``, and all older open ones of the same pair: these, the oldest first."""
+def mark_cleared(conn: Connection, alert_id: UUID, by: UUID) -> list[tuple[Alert, Status, str]]:
+    """Alert ``by`` ends ``alert_id``, and all older open ones of the same pair: these, the oldest first.
+
+    Each with its status, and the reason of that.
+    """
     ended = (
         select(_row.hostname, _row.clear_key, _row.received_at).where(_row.alert_id == alert_id).subquery()
     )
     older = _row.received_at <= ended.c.received_at
     same = _open(ended.c.hostname, ended.c.clear_key)
-    marked = update(alerts).where(*same, older).values(cleared_by=by).returning(_row.status, *_columns)
-    found = [(_alert(values), Status(status)) for status, *values in conn.execute(marked)]
+    marked = update(alerts).where(*same, older).values(cleared_by=by)
+    marked = marked.returning(_row.status, _row.reason, *_columns)
+    found = [(_alert(values), Status(status), reason) for status, reason, *values in conn.execute(marked)]
     return sorted(found, key=lambda one: (one[0].received_at, one[0].alert_id))
 
 

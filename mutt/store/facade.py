@@ -22,8 +22,13 @@ from mutt.store.engine import fault, transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.shadowbook import ShadowBook
 
-#: Alerts of which Moog has not heard, or perhaps not. What was parked may have reached it.
-_UNSENT = (Status.WAITING, Status.CANCELLED)
+
+def _may_be_unsent(status: Status, reason: str) -> bool:
+    """Has Moog not heard of such a raise, or perhaps not? What was parked may have reached it.
+
+    Of a signature that flapped Moog may show an earlier raise, whose clear was held: the next clear ends that, too.
+    """
+    return status is Status.WAITING or (status is Status.CANCELLED and reason != FLAPPING)
 
 
 class Evaluation:
@@ -88,8 +93,8 @@ class Evaluation:
         unsent: dict[UUID, list[Alert]] = {}
         for raised, by in cleared:
             ended = alerts.mark_cleared(self._conn, raised, by)
-            if all(status in _UNSENT for _, status in ended):
-                unsent[by] = [alert for alert, status in ended if status is Status.WAITING]
+            if all(_may_be_unsent(status, reason) for _, status, reason in ended):
+                unsent[by] = [alert for alert, status, _ in ended if status is Status.WAITING]
         audit.write_ledger(self._conn, len(rows), len(new))
         return unsent
 

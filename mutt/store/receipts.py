@@ -15,7 +15,9 @@ from sqlalchemy import (
     ARRAY,
     Boolean,
     Connection,
+    DateTime,
     Engine,
+    Integer,
     Row,
     Uuid,
     and_,
@@ -28,6 +30,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as into
 
 from mutt.alert import Alert, Status
@@ -37,7 +40,7 @@ from mutt.rules.windows import HELD, Occurrence, Window, Windows
 from mutt.store import alerts, windows
 from mutt.store.engine import transaction
 from mutt.store.tables import alerts as alert_rows
-from mutt.store.tables import maintenance_burning, maintenance_receipts, maintenance_windows
+from mutt.store.tables import maintenance_burning, maintenance_receipts, maintenance_windows, rule_revisions
 
 #: So long after its end a receipt is still looked at: events that were late are held and released too.
 LATE = timedelta(days=7)
@@ -52,6 +55,7 @@ NAMED = 10
 BATCH = 500
 
 _receipt, _alert, _burning = maintenance_receipts.c, alert_rows.c, maintenance_burning.c
+_revision = rule_revisions.c
 
 Place = Callable[[Sequence[Alert]], int]
 
@@ -62,11 +66,12 @@ def work(engine: Engine, place: Place, now: datetime) -> dict[str, int]:
         standing = windows.windows(conn)
         opened = _open(conn, standing, now)
         ended = _end(conn, standing, now)
+        strays = _open_for_strays(conn, now)
         due = _due(conn, now)
     for receipt_id in due:
         with transaction(engine) as conn:
             _count(conn, receipt_id)
-    did = {"opened": opened, "ended": ended, "counted": len(due), "released": 0}
+    did = {"opened": opened, "ended": ended, "strays": strays, "counted": len(due), "released": 0}
     still = _Still(standing, now)
     with transaction(engine) as conn:
         waiting = _with_something_to_release(conn)
@@ -140,6 +145,54 @@ def _that_began(window: Window, start: datetime) -> Occurrence | None:
         return None
     found = window.occurrences(start, start + timedelta(microseconds=1))
     return next((one for one in found if one.start == start), None)
+
+
+def _open_for_strays(conn: Connection, now: datetime) -> int:
+    """Receipts, ended, of what was held and is on none: one a window.
+
+    A worker follows a change within seconds: it held what came after the end. And a window that came and went between
+    two looks was never seen to be on.
+    """
+    data, since, until = _revision.data, func.min(_alert.received_at), func.max(_alert.received_at)
+    last = (
+        select(cast(_revision.record_id, Integer).label("window_id"), data)
+        .ext(distinct_on(_revision.record_id))
+        .where(_revision.table_name == maintenance_windows.name)
+        .order_by(_revision.record_id, _revision.since_version.desc(), _revision.id.desc())
+        .subquery()
+    )
+    known = exists().where(
+        _receipt.window_id == last.c.window_id,
+        _receipt.starts_at <= _alert.received_at,
+        _receipt.ends_at > _alert.received_at,
+    )
+    told = last.c.data
+    strays = (
+        select(
+            last.c.window_id,
+            since,
+            until + timedelta(microseconds=1),
+            cast(now, DateTime(timezone=True)),
+            told["name"].astext,
+            told["owner"].astext,
+            cast(told["release"].astext, Boolean),
+        )
+        .where(
+            _alert.status == Status.CANCELLED.value,
+            _alert.reason == func.concat(HELD, last.c.window_id),
+            _alert.state == State.RAISE.value,
+            _alert.cleared_by.is_(None),
+            _alert.received_at > now - LATE,
+            _alert.received_at < now - SETTLING,
+            ~known,
+        )
+        .group_by(last.c.window_id, told)
+    )
+    names = ["window_id", "starts_at", "ends_at", "ended_at", "name", "owner", "release"]
+    statement = into(maintenance_receipts).from_select(names, strays)
+    ends = {name: statement.excluded[name] for name in ("ends_at", "ended_at")}
+    statement = statement.on_conflict_do_update(index_elements=["window_id", "starts_at"], set_=ends)
+    return conn.execute(statement).rowcount
 
 
 def _due(conn: Connection, now: datetime) -> list[int]:

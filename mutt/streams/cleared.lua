@@ -61,9 +61,19 @@ local function withdraw(e)
   hold(e, 'cleared')
 end
 
+-- Was the last that Moog was told of this signature a raise that this clear does not end? Then that one's own clear
+-- was held, or it is another one's: what Moog shows has to end all the same.
+local function shows_another(s, f)
+  if not s or s.told ~= 'raise' then return false end
+  for _, e in ipairs(f.ends) do
+    if e.id == s.told_id then return false end
+  end
+  return true
+end
+
 -- A clear ends these raises; if Moog knows none of them, neither they nor the clear are sent.
-local function is_needless(f)
-  if not f.ends then return false end
+local function is_needless(s, f)
+  if not f.ends or shows_another(s, f) then return false end
   for _, e in ipairs(f.ends) do
     if may_be_known(e) then return false end
   end

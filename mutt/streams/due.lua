@@ -56,7 +56,7 @@ end
 function ops.rested()
   local s = recall()
   if s and s.pending ~= o.id then return '' end
-  if s then s.told = s.last end
+  if s then s.told, s.told_id = s.last, o.id end
   return forget(s)
 end
 

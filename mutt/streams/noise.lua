@@ -9,7 +9,7 @@ local function raise(f)
   if is_settled(f) then return end
   local s = recall(f)
   local reason = s and judge(s, f) or f.noise and not f.clear and storm_of(f) or nil
-  if not reason and is_needless(f) then reason = 'cleared' end
+  if not reason and is_needless(s, f) then reason = 'cleared' end
   if not reason and s and s.held > 0 then
     local fields = f.fields
     fields[#fields + 1] = 'more'

@@ -122,8 +122,9 @@ local function place(alert, closed)
     note_outside(alert, 1)
     return 'outside'
   end
-  -- One that was lost may have reached Moog: whoever would cancel it has to know (cleared.lua).
-  if alert.swept and not alert.released then
+  -- One that was lost may have reached Moog: whoever would cancel it has to know (cleared.lua). One that was released
+  -- stays so in its row, which can't be cancelled again: the sweep would bring in the raise without its clear.
+  if alert.swept then
     alert.fields[#alert.fields + 1] = 'swept'
     alert.fields[#alert.fields + 1] = '1'
   end

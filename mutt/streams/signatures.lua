@@ -76,7 +76,7 @@ end
 local function let_through(s, f)
   local at = f.noise.at
   if f.noise.dedup and not f.clear and at >= (s.cleared or 0) then s.since = at end
-  s.told, s.pending = f.clear and 'clear' or 'raise', nil
+  s.told, s.told_id, s.pending = f.clear and 'clear' or 'raise', f.id, nil
 end
 
 local function note_held(s, f, reason)

@@ -138,6 +138,24 @@ def test_a_worker_killed_before_it_commits_leaves_all_to_the_next(
     bench.check()
 
 
+def test_a_clear_of_what_was_released_and_not_sent_goes_after_it(bench: Bench) -> None:
+    """A released raise waits in its lane when its clear comes: Moog gets both, and no sweep brings in one alone."""
+    add(bench)
+    bench.append(event("CRITICAL fan", clear_key="fan"))
+    bench.run()
+    bench.record()
+    work(bench)
+    assert work(bench, after=2 * HOUR)["released"] == 1
+    bench.append(clear(clear_key="fan"))
+    bench.run()
+    bench.record()
+    later = datetime.now(UTC) + HOUR
+    sweep(bench.services.store, bench.services.lanes, later, 1000)
+    assert [row.status for row in bench.alerts()] == ["waiting", "waiting"]
+    assert ledger(bench) == {"raised": 2, "waiting": 2}
+    bench.check()
+
+
 def test_a_window_may_only_report(bench: Bench) -> None:
     """Without release, what burns is counted and stays held."""
     hold_three(bench, add(bench, release=False))
@@ -220,6 +238,33 @@ def test_a_window_that_goes_in_the_middle_ends_with_a_receipt(bench: Bench, how:
             undo(conn, note, {"changed_by": "ann"})
     assert work(bench)["released"] == 1
     assert counts(only_receipt(bench)) == (1, 0, 1, 1)
+    bench.check()
+
+
+@pytest.mark.parametrize("release", [True, False])
+@pytest.mark.parametrize("how", ["came and went", "was ended before a worker knew"])
+def test_what_no_receipt_speaks_of_is_told_and_released(bench: Bench, how: str, release: bool) -> None:
+    """Nobody saw the window on, or it held after its end: what it held has a receipt, and its end, once."""
+    window = add(bench, release=release)
+    if how != "came and went":
+        work(bench)
+    bench.append(event("CRITICAL fan"))
+    bench.run()
+    bench.record()
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    with bench.sql() as conn:
+        if how == "came and went":
+            windows.remove(conn, window.id, **SAID)
+        else:
+            windows.end_now(conn, window.id, before, **SAID)
+    work(bench)
+    assert bench.lane("critical") == []
+    did = [work(bench, after=timedelta(minutes=5)) for _ in range(2)]
+    assert [(each.get("strays", 0), each.get("released", 0)) for each in did] == [(1, int(release)), (0, 0)]
+    with bench.sql() as conn:
+        stray = receipts.receipts(conn)[0]
+    assert (stray.name, stray.owner, stray.held, stray.burning) == ("upgrade", "ann", 1, 1)
+    assert len(bench.lane("critical")) == int(release)
     bench.check()
 
 

@@ -406,3 +406,32 @@ def test_the_sweep_leaves_alone_what_was_cancelled(bench: Bench) -> None:
         assert sweep(bench.services.store, bench.services.lanes, later, 1000) == {}
         bench.record()
     bench.check()
+
+
+@pytest.mark.parametrize("after", ["at once", "recorded", "forgotten"])
+def test_a_clear_is_sent_where_the_clear_of_an_earlier_raise_was_held(bench: Bench, after: str) -> None:
+    """Moog shows a raise whose clear flapped, and so did the next raise: the next clear is sent, whenever it comes."""
+    limit(bench, flap_count=2, flap_window=60)
+    for second in (0, 2, 4):
+        work(bench, down(second))
+        deliver(bench)
+        work(bench, up(second + 1))
+        deliver(bench)
+    work(bench, down(6))
+    if after != "at once":
+        bench.record()
+    if after == "forgotten":
+        bench.redis.delete(*bench.redis.keys("mutt:noise:*"))
+    work(bench, up(90_000))
+    assert [one.severity for one in deliver(bench)] == [0]
+    bench.check()
+
+
+def test_a_clear_is_sent_where_moog_shows_a_raise_of_another_key(bench: Bench) -> None:
+    """A raise is held as a repeat of one with another clear key: its clear ends at Moog what shows there."""
+    limit(bench, dedup_window=60)
+    work(bench, down(0, clear_key="link:9"))
+    deliver(bench)
+    work(bench, down(1), up(2))
+    assert [one.severity for one in deliver(bench)] == [0]
+    bench.check()
