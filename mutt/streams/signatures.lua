@@ -3,7 +3,9 @@
 -- `keep_ms` without a word; where there is no room to remember, alerts are sent.
 local SIGNATURE, KEPT, DUE = 'mutt:noise:of:', 'mutt:noise:kept', 'mutt:noise:due'
 -- So many signatures and storms are remembered, none of them for longer (ms) than twice the longest window.
-local MOST_KEPT, KEPT_MS = 200000, 15 * 86400000
+local MOST_KEPT, KEPT_MS = 200000, 16 * 86400000
+-- What is owed to Moog is remembered for so much longer: nobody may be there to send it, or PostgreSQL be away.
+local OWED_MS = 86400000
 
 local clock
 
@@ -103,5 +105,10 @@ local function recall(f)
 end
 
 local function remember(s, f)
-  redis.call('SET', SIGNATURE .. f.sig, cmsgpack.pack(s), 'PX', f.noise.keep_ms)
+  local ms = f.noise.keep_ms
+  if s.pending then
+    ms = ms + OWED_MS
+    redis.call('ZADD', KEPT, now_ms() + ms, SIGNATURE .. f.sig)
+  end
+  redis.call('SET', SIGNATURE .. f.sig, cmsgpack.pack(s), 'PX', ms)
 end

@@ -289,6 +289,20 @@ def test_what_rests_as_moog_knows_it_is_not_sent_again(bench: Bench) -> None:
     bench.check()
 
 
+def test_a_last_word_outlives_an_outage_of_those_who_send_it(bench: Bench) -> None:
+    """What is owed to Moog stands for a day; what is not, for twice the window and ten minutes."""
+    limit(bench, flap_count=2, flap_window=60)
+    work(bench, down(0))
+    [key] = bench.redis.keys("mutt:noise:of:*")
+    assert bench.redis.pttl(key) <= 720_000
+    for second in (2, 4, 6):
+        work(bench, up(second))
+        work(bench, down(second + 1))
+        deliver(bench)
+    assert bench.redis.pttl(key) > 86_400_000
+    assert bench.redis.zscore(names.NOISE_KEPT, key) > datetime.now(UTC).timestamp() * 1000 + 86_400_000
+
+
 def test_a_rest_waits_until_its_being_held_is_written(bench: Bench) -> None:
     """Where the note still waits in the delivery queue, the last word is sent after it, once."""
     limit(bench, flap_count=2, flap_window=60)
@@ -388,9 +402,11 @@ def test_a_clear_whose_raise_another_worker_has_not_settled_goes_after_it(pair: 
     """The raise is committed and not settled when its clear is: both go to Moog in order, each once."""
     one, two = pair
     one.append(down(0))
-    slow = one.evaluate(one.take(1))
-    two.append(up(1))
-    two.held.settle(two.evaluate(two.take(1)))
+    one.append(up(1))
+    # At once: later, the second would take over what the first one has.
+    first, second = one.take(1), two.take(1)
+    slow = one.evaluate(first)
+    two.held.settle(two.evaluate(second))
     assert one.held.settle(slow) == [True]
     assert [told.severity == 0 for told in deliver(two)] == [False, True]
     assert ledger(two) == {"raised": 2, "delivered": 2}
