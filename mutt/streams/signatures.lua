@@ -112,3 +112,12 @@ local function remember(s, f)
   end
   redis.call('SET', SIGNATURE .. f.sig, cmsgpack.pack(s), 'PX', ms)
 end
+
+-- Moog was to be told of this alert, and is not: the next of its signature is no repeat.
+local function take_back(sig, id)
+  local packed = redis.call('GET', SIGNATURE .. sig)
+  local ok, s = pcall(cmsgpack.unpack, packed or '')
+  if not packed or not ok or type(s) ~= 'table' or s.told_id ~= id then return end
+  s.since, s.told, s.told_id = nil, 'clear', nil
+  redis.call('SET', SIGNATURE .. sig, cmsgpack.pack(s), 'KEEPTTL')
+end

@@ -451,3 +451,15 @@ def test_a_clear_is_sent_where_moog_shows_a_raise_of_another_key(bench: Bench) -
     work(bench, down(1), up(2))
     assert [one.severity for one in deliver(bench)] == [0]
     bench.check()
+
+
+def test_a_raise_after_one_that_a_clear_of_another_rule_cancelled_is_no_repeat(bench: Bench) -> None:
+    """Two rules raise one fault, and its clear cancels both: Moog hears of the next one of either."""
+    limit(bench, dedup_window=60)
+    work(bench, down(0))
+    work(bench, event("CRITICAL Te0/7", clear_key="link:7", received_at=START + timedelta(seconds=1)))
+    work(bench, up(2))
+    assert ends(bench) == ["cleared"] * 3
+    work(bench, down(3))
+    assert [one.received_at for one in deliver(bench)] == [START + timedelta(seconds=3)]
+    bench.check()
