@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 2
+ALONE := tests/acceptance tests/chaos
 FUZZ_SECONDS ?= 60
 
 # Mine first, then what a machine may have; the first that is new enough makes .venv.
@@ -17,12 +18,12 @@ help: ## Say what there is
 run: $(VENV)/.installed ## Run all of MUTT on this machine, with sample events; Ctrl-C stops it (ARGS=--once: end by itself)
 	@exec $(BIN)/mutt up $(ARGS)
 
-# Files go to JOBS processes, each with servers of its own; what breaks things under load has the machine to itself.
+# Files go to JOBS processes, each with servers of its own; what measures time and what breaks things has the machine to itself.
 test: static ## Everything that is tested: the checks, then every test (ARGS: as pytest takes them, in one process)
 ifneq ($(strip $(ARGS)),)
 	@exec $(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --ignore=tests/chaos && exec $(BIN)/python -m pytest -q tests/chaos
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%) && exec $(BIN)/python -m pytest -q $(ALONE)
 endif
 
 check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests

@@ -1,7 +1,9 @@
-"""Runs the migrations: one transaction, one migrator at a time, never long in anyone's way."""
+"""Runs the migrations: a transaction each, one migrator at a time, never long in anyone's way."""
+
+import time
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from mutt.settings import Settings
 from mutt.store.engine import one_shot_engine
@@ -11,21 +13,41 @@ from mutt.store.tables import is_ours, metadata
 MIGRATORS = 7_165_840_001
 
 
+#: Seconds that a migrator waits for another one.
+PATIENCE = 600
+
+
 def run() -> None:
     url = context.config.attributes.get("database_url") or _from_settings()
     engine = one_shot_engine(url, role="migrate")
     with engine.connect() as connection:
+        _alone(connection)
+        # Waiting for a table must not take long, for all others queue behind.
+        for setting in ("timezone = 'UTC'", "lock_timeout = '5s'", "statement_timeout = '60s'"):
+            connection.execute(text(f"SET {setting}"))
+        connection.commit()
         context.configure(
-            connection=connection, target_metadata=metadata, include_name=is_ours, compare_type=True
+            connection=connection,
+            target_metadata=metadata,
+            include_name=is_ours,
+            compare_type=True,
+            # What one has locked is free again before the next one begins; one that fails leaves the others done.
+            transaction_per_migration=True,
         )
         with context.begin_transaction():
-            # Waiting for another migrator may take long; waiting for a table must not, for all others queue behind.
-            connection.execute(text("SET LOCAL timezone = 'UTC'"))
-            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATORS})
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            connection.execute(text("SET LOCAL statement_timeout = '60s'"))
             context.run_migrations()
+
+
+def _alone(connection: Connection) -> None:
+    # Asked again and again, and not waited for: who waits has a snapshot, for whose end an index would wait.
+    give_up = time.monotonic() + PATIENCE
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATORS}).scalar_one():
+        connection.rollback()
+        if time.monotonic() > give_up:
+            raise SystemExit(
+                f"Another migrator has been at work for {PATIENCE} s: wait for its end, or end it."
+            )
+        time.sleep(0.1)
 
 
 def _from_settings() -> str:

@@ -24,8 +24,9 @@ from playwright.sync_api import Page, sync_playwright
 from sqlalchemy import Engine
 
 from mutt.settings import Settings
-from mutt.store import devices, rulebook
+from mutt.store import devices, rulebook, shadows, storms
 from mutt.store.engine import make_engine, transaction
+from mutt.store.shadows import Edit
 from tests.browser.conftest import FLAGS, NAMES
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -96,7 +97,28 @@ RULES: list[dict[str, Any]] = [
         "team_assignment": "NetOps",
         "is_active": False,
     },
+    {
+        "name": "Uplink of London",
+        "match_string": "%LINK-3-UPDOWN: Interface TenGigE0/0/1,",
+        "hostname": "edge-lon-1",
+        "priority": 9,
+        "team_assignment": "London",
+    },
+    {
+        "name": "OSPF errors",
+        "match_type": "regex",
+        "match_string": ".*OSPF-4-ERRRCV.*",
+        "priority": 10,
+        "team_assignment": "Backbone",
+    },
 ]
+
+STORM: dict[str, Any] = {
+    "name": "A host goes wild",
+    "group_by": "host",
+    "alert_count": 25,
+    "alert_window": 900,
+}
 
 MESSAGES: list[tuple[int, int, str]] = [
     # weight, severity, text
@@ -179,6 +201,7 @@ def configure(engine: Engine) -> None:
             devices.add_host(conn, host, changed_by="ada", reason="the lab moves")
         for host, team in (("core-*", "Backbone"), ("edge-lon-*", "London"), ("10.20.0.0/16", "Campus")):
             devices.put_team(conn, host, team, changed_by="ada")
+        storms.save(conn, STORM, changed_by="ada", reason="INC-1190: one fan, 400 tickets")
     for who, reason, change in (
         ("grace", "CHG-4471: the night shift was paged for nothing", {"prod_handling": "Ticket_only"}),
         ("grace", "CHG-4475: only what is new", {"match_string": "CRITICAL temperature", "priority": 11}),
@@ -186,6 +209,10 @@ def configure(engine: Engine) -> None:
     ):
         with transaction(engine) as conn:
             rulebook.save_rule(conn, change, rule_id=1, changed_by=who, reason=reason)
+    wider = {"match_string": r"%BGP-5-ADJCHANGE: neighbor \S+ (Up|Down)", "examples": []}
+    with transaction(engine) as conn:
+        bgp = next(rule.id for rule in rulebook.list_rules(conn) if rule.name == RULES[0]["name"])
+        shadows.start(conn, [Edit(bgp, wider)], changed_by="grace", reason="CHG-4492: ups, too")
 
 
 def plan(browser: Any, stack: Stack) -> None:
@@ -232,7 +259,9 @@ def send(stack: Stack, engine: Engine) -> None:
         # A busy machine may answer that nothing was taken, and to ask again.
         wait_until(lambda events=events: stack.post(events).ok, 60, "events to be taken", every=1)
         time.sleep(0.5)  # so that the pages have times to tell apart
-    wait_until(lambda: _audited(engine) >= POSTS * EACH, 120, "all events to be audited", every=0.5)
+    wild = {"hostname": "core-fra-2", "message": "%ENVMON-1-FAN: fan tray 2 failed", "syslog_severity": 1}
+    wait_until(lambda: stack.post([wild] * EACH).ok, 60, "the storm to be taken", every=1)
+    wait_until(lambda: _audited(engine) >= (POSTS + 1) * EACH, 120, "all events to be audited", every=0.5)
     stack.balanced()
 
 
@@ -292,6 +321,7 @@ def shots(engine: Engine) -> list[Shot]:
         Shot("teams", "/teams/"),
         Shot("history", "/history/"),
         Shot("undo", f"/history/{change}/undo"),
+        Shot("api", "/api/docs", _operations),
     ]
 
 
@@ -314,6 +344,11 @@ def _backtest(page: Page) -> None:
     button.click()
     # It shows its progress by itself, and in the end what it found.
     page.locator(".chart").first.wait_for(timeout=60_000)
+
+
+def _operations(page: Page) -> None:
+    page.locator(".opblock-tag").first.click()
+    page.locator(".opblock").first.wait_for()
 
 
 def _conflict(page: Page, engine: Engine) -> None:

@@ -44,22 +44,27 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         """For a list of drafts."""
         return f"{len(self.rules)} rules of a file" if self.whole else str(self.rules[0]["name"])
 
-    def among(self, standing: Sequence[Rule]) -> Drafted:
-        """The rules as they would stand. Raises :class:`RuleError` where the rule is gone that it was to stand for."""
-        return self._file_among(standing) if self.whole else self._rule_among(standing)
+    def among(self, standing: Sequence[Rule], last: int = 0) -> Drafted:
+        """The rules as they would stand. Raises :class:`RuleError` where the rule is gone that it was to stand for.
 
-    def _rule_among(self, standing: Sequence[Rule]) -> Drafted:
-        rule_id = _next(standing) if self.rule_id is None else self.rule_id
+        ``last`` is the highest id that a rule ever got: stored events may name one that is gone.
+        """
+        free = max([last, *(rule.id for rule in standing)]) + 1
+        return self._file_among(standing, free) if self.whole else self._rule_among(standing, free)
+
+    def _rule_among(self, standing: Sequence[Rule], free: int) -> Drafted:
+        # A new rule's id is the highest: of equal priorities it is tried last.
+        rule_id = free if self.rule_id is None else self.rule_id
         if self.rule_id is not None and all(rule.id != rule_id for rule in standing):
             raise RuleError("rule_id", f"names rule {rule_id}, which is gone; test it as a new rule")
         others = [rule for rule in standing if rule.id != rule_id]
         return Drafted([*others, _rule(self.rules[0], rule_id)], frozenset([rule_id]))
 
-    def _file_among(self, standing: Sequence[Rule]) -> Drafted:
+    def _file_among(self, standing: Sequence[Rule], free: int) -> Drafted:
         same: dict[str, list[Rule]] = defaultdict(list)
         for rule in standing:
             same[rule.name].append(rule)
-        rules, free = [], _next(standing)
+        rules = []
         for data in self.rules:
             named = same[data["name"]]
             if named:
@@ -77,11 +82,6 @@ class Drafted(NamedTuple):
 
     rules: list[Rule]
     ids: frozenset[int]
-
-
-def _next(standing: Sequence[Rule]) -> int:
-    # A new rule's id is the highest: of equal priorities it is tried last.
-    return max((rule.id for rule in standing), default=0) + 1
 
 
 def _rule(data: Mapping[str, Any], rule_id: int) -> Rule:

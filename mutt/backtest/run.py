@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -34,6 +36,9 @@ TRIES = 4
 
 NOW, THEN = "now", "then"
 
+#: Events are from the first of these years on, and before the last: what else is asked for is a slip of the pen.
+_YEARS = 2000, 2200
+
 
 class Stopped(MuttError):
     """Somebody stopped it."""
@@ -50,6 +55,9 @@ class Question(NamedTuple):
 
     def check(self) -> None:
         """Raise :class:`Refused` where it can't be asked."""
+        for name, at in (("since", self.since), ("until", self.until)):
+            if not _YEARS[0] <= at.year < _YEARS[1]:
+                raise Refused(name, f"lies in the year {at.year}; no event is of then")
         if self.since >= self.until:
             raise Refused("since", "is not before the end; give an earlier time")
         if self.baseline not in (NOW, THEN):
@@ -74,17 +82,28 @@ class Watch:
         self.progress = Progress(0, 0, 0.0, 0.0)
         self.stopped = False
         self._connection: Any = None
+        self._lock = threading.Lock()
 
-    def opened(self, connection: Any) -> None:
-        self._connection = connection
-        if self.stopped:
-            raise Stopped
+    @contextlib.contextmanager
+    def reading(self, connection: Any) -> Iterator[None]:
+        """While ``connection`` reads for the run; afterwards it is others'."""
+        self._set(connection)
+        try:
+            if self.stopped:
+                raise Stopped
+            yield
+        finally:
+            self._set(None)
+
+    def _set(self, connection: Any) -> None:
+        with self._lock:
+            self._connection = connection
 
     def stop(self) -> None:
         self.stopped = True
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            connection.cancel()
+        with self._lock:
+            if self._connection is not None and not self._connection.closed:
+                self._connection.cancel()
 
 
 def run(
@@ -100,7 +119,10 @@ def run(
     question.check()
     team = settings.unhandled_default_team
     with transaction(engine) as conn:
-        base, draft, drafted = rulebook.load_drafted(conn, team, lambda rules: question.draft.among(rules))
+        last = rulebook.last_id(conn)
+        base, draft, drafted = rulebook.load_drafted(
+            conn, team, lambda rules: question.draft.among(rules, last)
+        )
         judges = past.judges(conn, question.since)
     if draft.refused:
         error = next(iter(draft.refused.values()))
@@ -135,7 +157,7 @@ def run(
                     part.add(chosen, delta.touched(chosen))
 
             try:
-                past.read(read_engine, start, end, each, raw=raw, opened=watch.opened)
+                past.read(read_engine, start, end, each, raw=raw, reading=watch.reading)
             except StoreDown as error:
                 if watch.stopped:
                     raise Stopped from error

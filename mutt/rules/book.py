@@ -234,6 +234,14 @@ def _said(error: yaml.YAMLError) -> str:
     return where + str(getattr(error, "problem", None) or error)
 
 
+def _not_meant(what: str, node: Any) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+
+
+#: What a value can be; another tag would make of it what no field's check has seen.
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "seq", "map"))
+
+
 class _Loader(_SafeLoader):
     """Scalars are texts, but for null; a name stands once in a mapping; nothing stands for something else."""
 
@@ -245,19 +253,19 @@ class _Loader(_SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if node in self.constructed_objects or node in self.recursive_objects:
             # A few lines of them would make a file that fills the memory.
-            raise yaml.constructor.ConstructorError(
-                None, None, "an alias (*name) is not understood; write it out", node.start_mark
-            )
+            raise _not_meant("an alias (*name) is not understood; write it out", node)
+        if node.tag not in _TAGS:
+            raise _not_meant(f"a tag ({node.tag}) is not understood; leave it out", node)
         return super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _TAGS:
+                raise _not_meant("a name is a text; this is none", key)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} is given a second time", key.start_mark
-                )
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+                raise _not_meant(f"{key.value} is given a second time", key)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

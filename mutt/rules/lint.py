@@ -362,7 +362,9 @@ def _wider(theirs: Scope, ours: Scope) -> bool:
 
 
 def _host(scope: Scope) -> str:
-    return (scope.hostname or "").strip().lower()
+    pattern = (scope.hostname or "").strip()
+    # A class may hold other signs in small letters ([A-z]), and so may a letter beyond ASCII.
+    return pattern.lower() if pattern.isascii() and "[" not in pattern else pattern
 
 
 def _is_name(pattern: str) -> bool:
@@ -374,9 +376,9 @@ def _wider_host(theirs: str, ours: str) -> bool:
         return True
     if not ours or not ours.isascii():
         return False
-    if _is_name(ours):
+    if _is_name(ours) and ":" not in ours:  # an address of IPv6 is written in many ways, and matches each
         return bool(_patterns(theirs).matching(ours))
-    if "/" not in ours or "/" not in theirs:
+    if "/" not in theirs:
         return False
     try:
         inner, outer = ip_network(ours, strict=False), ip_network(theirs, strict=False)

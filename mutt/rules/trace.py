@@ -336,13 +336,20 @@ def _text_condition(rule: Rule, event: Event) -> Condition:
     where = "" if rule.field == "message" else f" in {rule.field}"
     text = text_of(rule.field)(event)
     holds = matched_spans(rule, event) is not None
-    return Condition("text", f"{rule.match_type} {_cut(rule.match_string)!r}{where}", _cut(text), holds)
+    return Condition(
+        "text", f"{rule.match_type} {_quoted(_cut(rule.match_string) or '')}{where}", _cut(text), holds
+    )
 
 
 def _oid_condition(rule: Rule, event: Event) -> Condition:
     prefix = normal(rule.trap_oid or "")
     holds = event.trap_oid is not None and under(event.trap_oid, prefix)
     return Condition("oid", f"{prefix} or below", event.trap_oid, holds)
+
+
+def _quoted(text: str) -> str:
+    # With its backslashes as they were written: a regex is full of them.
+    return repr(text).replace("\\\\", "\\")
 
 
 def _cut(text: str | None) -> str | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from mutt.errors import RuleError
-from mutt.rules.hosts import check_host_pattern
-from mutt.store import history
+from mutt.rules.check import check_hostname, check_team
+from mutt.store import changes, history
 from mutt.store.history import Said
 from mutt.store.tables import development_hosts, device_teams
 
@@ -24,7 +23,7 @@ def hosts(conn: Connection) -> list[str]:
 
 def add_host(conn: Connection, hostname: str, **said: Unpack[Said]) -> None:
     """Make a host a development host, if it is none. Raises :class:`RuleError`."""
-    _put(conn, development_hosts, {"hostname": _checked(hostname)}, **said)
+    _put(conn, development_hosts, {"hostname": check_hostname(hostname)}, **said)
 
 
 def remove_host(conn: Connection, hostname: str, **said: Unpack[Said]) -> bool:
@@ -34,7 +33,8 @@ def remove_host(conn: Connection, hostname: str, **said: Unpack[Said]) -> bool:
 
 def set_hosts(conn: Connection, hostnames: Iterable[str], **said: Unpack[Said]) -> None:
     """Make exactly these the development hosts. Raises :class:`RuleError`."""
-    wanted = dict.fromkeys(_checked(hostname) for hostname in hostnames)
+    changes.hold(conn)
+    wanted = dict.fromkeys(check_hostname(hostname) for hostname in hostnames)
     for hostname in hosts(conn):
         if hostname not in wanted:
             remove_host(conn, hostname, **said)
@@ -50,9 +50,8 @@ def teams(conn: Connection) -> dict[str, str]:
 
 def put_team(conn: Connection, hostname: str, team: str, **said: Unpack[Said]) -> None:
     """Give a device to a team. Raises :class:`RuleError`."""
-    if not team.strip():
-        raise RuleError("team_assignment", "is blank; name a team")
-    _put(conn, device_teams, {"hostname": _checked(hostname), "team_assignment": team.strip()}, **said)
+    row = {"hostname": check_hostname(hostname), "team_assignment": check_team("team_assignment", team)}
+    _put(conn, device_teams, row, **said)
 
 
 def remove_team(conn: Connection, hostname: str, **said: Unpack[Said]) -> bool:
@@ -62,7 +61,8 @@ def remove_team(conn: Connection, hostname: str, **said: Unpack[Said]) -> bool:
 
 def set_teams(conn: Connection, assignments: Mapping[str, str], **said: Unpack[Said]) -> None:
     """Make exactly these the teams of devices. Raises :class:`RuleError`."""
-    wanted = {_checked(hostname): team for hostname, team in assignments.items()}
+    changes.hold(conn)
+    wanted = {check_hostname(hostname): team for hostname, team in assignments.items()}
     for hostname in teams(conn):
         if hostname not in wanted:
             remove_team(conn, hostname, **said)
@@ -70,19 +70,14 @@ def set_teams(conn: Connection, assignments: Mapping[str, str], **said: Unpack[S
         put_team(conn, hostname, team, **said)
 
 
-def _checked(hostname: str) -> str:
-    name = hostname.strip()
-    if not name or len(name) > HOSTNAME_MAX or "\0" in name:
-        raise RuleError("hostname", f"is empty or has more than {HOSTNAME_MAX} characters")
-    check_host_pattern(name)
-    return name
-
-
 def _put(conn: Connection, table: Table, row: dict[str, Any], **said: Unpack[Said]) -> None:
     before = _locked(conn, table, row["hostname"])
+    if before is None and not _inserted(conn, table, row):
+        before = _locked(conn, table, row["hostname"])  # somebody else's, who was at it
     if before == row:
         return
-    conn.execute(insert(table).values(row).on_conflict_do_update(index_elements=["hostname"], set_=row))
+    if before is not None:
+        conn.execute(update(table).where(table.c.hostname == row["hostname"]).values(row))
     operation = "UPDATE" if before else "CREATE"
     history.note(
         conn,
@@ -93,6 +88,11 @@ def _put(conn: Connection, table: Table, row: dict[str, Any], **said: Unpack[Sai
         after=row,
         **said,
     )
+
+
+def _inserted(conn: Connection, table: Table, row: dict[str, Any]) -> bool:
+    made = insert(table).values(row).on_conflict_do_nothing().returning(table.c.hostname)
+    return conn.execute(made).first() is not None
 
 
 def _remove(conn: Connection, table: Table, hostname: str, **said: Unpack[Said]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -129,11 +130,12 @@ def read(
     each: Callable[[Rows], None],
     *,
     raw: bool = False,
-    opened: Callable[[Any], None] = lambda _connection: None,
+    reading: Callable[[Any], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> None:
     """Hand all events that came in from ``since`` up to, not including, ``until`` to ``each``, in no order.
 
-    ``opened`` is told psycopg2's connection, which another thread may ``cancel()``. Raises :class:`StoreDown`.
+    ``reading`` is held around it, with psycopg2's connection, which another thread may ``cancel()`` so long. Raises
+    :class:`StoreDown`.
     """
     with transaction(engine) as conn:
         conn.execute(text("SET LOCAL transaction_read_only = on"))
@@ -142,9 +144,9 @@ def read(
         allow(conn, PATIENCE)
         taker = _Taker(each)
         with contextlib.closing(conn.connection.cursor()) as cursor:
-            opened(conn.connection.dbapi_connection)
             statement = cursor.mogrify(_ROWS.format(raw=", raw" if raw else ""), (since, until))
-            cursor.copy_expert(statement, taker)
+            with reading(conn.connection.dbapi_connection):
+                cursor.copy_expert(statement, taker)
             taker.flush()
 
 

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, Unpack
 
 import msgspec
-from sqlalchemy import Connection, Label, Row, delete, func, insert, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, Label, Row, cast, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, REGCLASS
 
 from mutt.errors import ManyRefused, NoRuleset, RuleError
 from mutt.rules.book import Book, planned
@@ -292,6 +292,13 @@ def list_rules(conn: Connection) -> list[Rule]:
     """All rules, inactive ones too, as they are tried: by priority, then id."""
     query = select(*_columns).order_by(alert_rules.c.priority, alert_rules.c.id)
     return [_rule(row) for row in conn.execute(query)]
+
+
+def last_id(conn: Connection) -> int:
+    """The highest id that a new rule ever got, also of one that is gone; 0: none."""
+    sequence = func.pg_get_serial_sequence(alert_rules.name, "id")
+    last = select(func.coalesce(func.pg_sequence_last_value(cast(sequence, REGCLASS)), 0))
+    return int(conn.execute(last).scalar_one())
 
 
 def get_rule(conn: Connection, rule_id: int) -> Rule | None:

@@ -25,9 +25,9 @@ def policies(conn: Connection) -> list[StormPolicy]:
     return [_policy(row) for row in conn.execute(select(*_columns).order_by(_row.id))]
 
 
-def get(conn: Connection, policy_id: int) -> tuple[StormPolicy, datetime]:
-    """A policy, and when it was last changed. Raises ``LookupError``."""
-    return _found(conn, policy_id)
+def get(conn: Connection, policy_id: int, *, lock: bool = False) -> tuple[StormPolicy, datetime]:
+    """A policy, and when it was last changed; ``lock`` keeps it so. Raises ``LookupError``."""
+    return _found(conn, policy_id, lock=lock)
 
 
 def save(

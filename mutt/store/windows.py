@@ -25,9 +25,9 @@ def windows(conn: Connection) -> list[Window]:
     return [_window(row) for row in conn.execute(select(*_columns).order_by(_row.id))]
 
 
-def get(conn: Connection, window_id: int) -> tuple[Window, datetime]:
-    """A window, and when it was last changed. Raises ``LookupError``."""
-    return _found(conn, window_id)
+def get(conn: Connection, window_id: int, *, lock: bool = False) -> tuple[Window, datetime]:
+    """A window, and when it was last changed; ``lock`` keeps it so. Raises ``LookupError``."""
+    return _found(conn, window_id, lock=lock)
 
 
 def save(

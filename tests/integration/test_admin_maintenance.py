@@ -210,7 +210,7 @@ def test_storm_policies_are_made_changed_and_deleted(operator: FlaskClient, engi
     [policy] = all_storms(engine)
     assert (policy.group_by, policy.alert_count, policy.alert_window) == ("tags.site", 20, 300)
     page = operator.get("/storms/").text
-    assert "a host &lt;b&gt;" in page and "more than 20 alerts in 300 seconds" in page
+    assert "a host &lt;b&gt;" in page and "more than 20 alerts in 5 min" in page
     for bad in (
         {"name": ""},
         {"group_by": "colour"},

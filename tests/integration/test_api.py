@@ -172,6 +172,43 @@ def test_what_was_changed_since_it_was_read_is_not_deleted(api: Api, path: str, 
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rules", RULE),
+        ("/maintenance-windows", WINDOW),
+        ("/storm-policies", {"name": "s", "group_by": "host", "alert_count": 9, "alert_window": 60}),
+        ("/teams", {"hostname": "core-1", "team_assignment": "Core"}),
+    ],
+)
+def test_what_was_read_may_be_sent_back_as_it_came(api: Api, path: str, body: Any) -> None:
+    """Read, change a field, write: and one of several ETags that were seen is enough."""
+    made = api("POST", path, body).get_json()
+    one = f"{path}/{made.get('id', 'core-1')}"
+    read = api("GET", one)
+    same = api("PUT", one, read.get_json(), If_Match=f'"other", {read.headers["ETag"]}')
+    assert (same.status_code, same.get_json()) == (200, read.get_json())
+
+
+def test_a_rule_is_not_given_another_number(api: Api) -> None:
+    one = api("POST", "/rules", RULE).headers["Location"].removeprefix("/api/v2")
+    assert is_problem(api("PATCH", one, {"id": 4711}), 422)["field"] == "id"
+
+
+def test_a_device_is_the_one_that_is_kept_however_its_name_is_written(api: Api) -> None:
+    """Blanks around a name are no part of it: nor for who asks whether it has a team."""
+    assert api("PUT", "/teams/core-1", {"team_assignment": "Core"}).status_code == 200
+    late = api("PUT", "/teams/%20core-1", {"team_assignment": "Other"}, If_Match='"none"')
+    assert is_problem(late, 412)["stands"] == {"hostname": "core-1", "team_assignment": "Core"}
+    for path in ("/teams/core-1%20", "/dev-hosts/core-1%20"):
+        assert api("PUT", path, {"team_assignment": "Core"} if "teams" in path else None).status_code == 200
+        assert api("GET", path).get_json()["hostname"] == "core-1"
+        assert api("DELETE", path).status_code == 200
+    for name in ("team_assignment", "hostname"):
+        given = {"hostname": "core-1", "team_assignment": "Core"} | {name: "x" * 256}
+        assert is_problem(api("POST", "/teams", given), 422)["field"] == name
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"match_type": "regex", "match_string": "("}, "match_string"),
@@ -274,8 +311,13 @@ def test_no_secret_is_shown_among_the_settings(api: Api) -> None:
 
 def test_no_address_of_a_server_shows_its_password(engine: Engine, database_url: str, redis_url: str) -> None:
     more = {"redis_url": "redis://:hunter2@127.0.0.1:1/0", "management_api_key": KEY}
+    more |= {"moog_url": "https://ann:hunter2@moog.example:8443/events?apiKey=hunter2"}
+    more |= {"flower_url": "http://ann:hunter2@127.0.0.1:5555"}
     app = make_admin(settings_of(database_url, **more), engine)
-    assert "hunter2" not in Api(app)("GET", "/config").text
+    answer = Api(app)("GET", "/config")
+    assert "hunter2" not in answer.text
+    shown = {one["name"]: one["value"] for one in answer.get_json()["settings"]}
+    assert shown["MOOG_URL"] == "https://moog.example:8443/events"
 
 
 def test_a_plan_changes_nothing_and_is_applied_whole_or_not(api: Api, engine: Engine) -> None:

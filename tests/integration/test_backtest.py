@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -286,6 +287,8 @@ def test_what_can_not_be_asked_is_refused_by_its_field(bench: Bench) -> None:
     now = datetime.now(UTC)
     for field, asked in (
         ("since", {"since": now, "until": now}),
+        ("since", {"since": datetime.min.replace(tzinfo=UTC)}),
+        ("until", {"until": datetime.max.replace(tzinfo=UTC)}),
         ("baseline", {"baseline": "tomorrow"}),
         ("host", {"host": "10.0.0.0/99"}),
         ("rule_id", {"draft": Draft.of_rule({"match_string": "disk"}, 4711)}),
@@ -341,6 +344,35 @@ def test_what_an_unknown_version_judged_is_judged_anew(bench: Bench) -> None:
     changes = {(one.old.rule_id, one.old.handling, one.new.handling) for one in told.changes}
     assert changes == {(rule_id, "Page_only", "Ignore"), (other, "Ticket_only", "Ignore")}
     assert backtest(bench, Draft.of_rule({"match_string": "nothing"})).changes == []
+
+
+def test_a_new_rule_is_not_taken_for_one_that_was_deleted(bench: Bench) -> None:
+    """What a rule decided that is gone is told as its, though it was the last one."""
+    save(bench, match_string="fan")
+    gone = save(bench, match_string="disk", prod_handling="Page_only")
+    judge(bench, event("disk", "core-1"))
+    with bench.sql() as conn:
+        rulebook.delete_rule(conn, gone, **SAID)
+    draft = Draft.of_rule({"name": "new", "match_string": "disk", "prod_handling": "Page_only"})
+    told = backtest(bench, draft, baseline=THEN)
+    assert (told.matched, told.matched_before, told.newly) == (1, 0, 1)
+    ((old, new),) = [(change.old.rule_id, change.new.rule_id) for change in told.changes]
+    assert (old, told.names[new or 0]) == (gone, "new")
+    assert new != old
+
+
+def test_a_stop_after_the_reading_breaks_off_nobody_elses_statement(bench: Bench) -> None:
+    """The connection goes back to the pool: the next one who has it is no back-test."""
+    judge(bench, event())
+    watch, engine = Watch(), bench.services.engine
+    now = datetime.now(UTC)
+    question = Question(Draft.of_rule({"match_string": "disk"}), now - timedelta(days=1), now)
+    run(question, bench.settings, engine, engine, watch)
+    stopping = threading.Timer(0.2, watch.stop)
+    with bench.sql() as conn:
+        stopping.start()
+        conn.execute(text("SELECT pg_sleep(0.6)"))
+    stopping.join()
 
 
 def test_a_host_that_moved_between_two_known_versions_is_judged_anew(bench: Bench) -> None:

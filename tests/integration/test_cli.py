@@ -351,7 +351,7 @@ def shown(
 def test_the_samples_come_to_rest_and_each_group_is_accounted_for(shell, ingest, capsys):
     with working(shell.evaluate, shell.forward):
         table = shown(shell, ingest, capsys, to_rest=True)
-    assert table["a storm without a rule"] == [240, 240, 0, 0, 0]
+    assert table["a storm without a rule"] == [240, 240, 0, 0, 0, 0]
     assert table["all"][0] == table["all"][1] == 376
     assert settle(shell.services, lambda: False).good
 

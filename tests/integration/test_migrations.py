@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from mutt.store import audit, devices, migrate, partitions, rulebook
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.tables import is_ours, metadata
 from tests.servers import Live, lacking
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=[15, 18])
@@ -102,6 +104,46 @@ def test_all_the_way_down_and_up_again(database_url: str) -> None:
     with one_shot_engine(database_url, role="test").connect() as conn:
         assert _catalog(conn) == set()
     migrate.upgrade(database_url)
+
+
+def test_a_migration_that_has_to_wait_too_long_leaves_the_ones_before_it_done(database_url: str) -> None:
+    """And is made good by the next attempt: nothing stands locked from one migration to the next."""
+    engine = one_shot_engine(database_url, role="test")
+    command.downgrade(migrate.alembic_config(database_url), "0002")
+    with engine.connect() as busy:
+        busy.execute(text("LOCK TABLE alerts IN ACCESS SHARE MODE"))
+        with pytest.raises(StoreDown) as caught:
+            migrate.upgrade(database_url)
+        assert caught.value.sqlstate == "55P03"
+        with engine.connect() as conn:
+            assert conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0005"
+    migrate.upgrade(database_url)
+    with engine.connect() as conn:
+        assert conn.execute(text("SELECT bool_and(indisvalid) FROM pg_index")).scalar_one()
+
+
+def test_an_index_is_built_beside_the_work(database_url: str) -> None:
+    """A drain that stands open keeps the migrator waiting, and nobody else."""
+    engine = one_shot_engine(database_url, role="test")
+    command.downgrade(migrate.alembic_config(database_url), "0002")
+    written = text("INSERT INTO audit_ledger (rows, alerts) VALUES (1, 0)")
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def waits() -> bool:
+        with engine.connect() as look:
+            return bool(look.execute(waiting).scalar_one())
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as busy:
+            busy.execute(written)
+            done = pool.submit(migrate.upgrade, database_url)
+            wait_until(waits, what="the migrator to wait")
+            with engine.begin() as other:
+                other.execute(text("SET LOCAL lock_timeout = '1s'"))
+                other.execute(written)
+        done.result(timeout=60)
 
 
 def test_an_unreachable_server_is_an_outage() -> None:

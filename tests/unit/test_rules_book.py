@@ -134,13 +134,20 @@ def test_what_was_written_is_read(found: list[Rule]) -> None:
         b"rules: [&a {name: x}, *a]",
         b"rules:\n- name: a\n  name: b",
         b"rules: [!!python/object/apply:os.system [ls]]",
+        b"- name: !!int x",
+        b"- name: !!bool maybe",
+        b"- name: !!timestamp now",
+        b"- name: !!binary aGk=",
+        b"- !!merge <<: {name: x}",
+        b"? [a]\n: b",
+        b"? {a: b}\n: c",
         b"a: 1\n---\nb: 2",
         b"\xff\xfe\x00",
         b"[" * 100_000,
     ],
 )
 def test_a_file_that_can_not_be_meant_is_refused(data: bytes) -> None:
-    """Nothing is guessed: a name given twice, an alias, an unknown section, a tag of Python's."""
+    """Nothing is guessed: a name given twice, an alias, an unknown section, a tag, a name that is no text."""
     with pytest.raises(NotRules):
         book.read("f", data)
 

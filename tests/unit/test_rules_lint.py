@@ -60,6 +60,10 @@ def unreachable(first: dict[str, Any], second: dict[str, Any]) -> bool:
             {"match_string": "fan", "hostname": "10.1.0.0/16"},
         ),
         ({"match_string": "fan", "hostname": "10.0.0.0/8"}, {"match_string": "fan", "hostname": "10.1.2.3"}),
+        (
+            {"match_string": "fan", "hostname": "2001:db8::/32"},
+            {"match_string": "fan", "hostname": "2001:db8::1"},
+        ),
         ({"match_string": "fan", "tags": {"a": "1"}}, {"match_string": "fan", "tags": {"a": "1", "b": "2"}}),
         ({"match_string": "fan", "source": "Syslog"}, {"match_string": "fans", "source": "syslog"}),
         (
@@ -84,6 +88,12 @@ def test_a_rule_that_an_earlier_one_always_precedes(first: dict[str, Any], secon
         ({"match_string": "fan", "match_type": "prefix"}, {"match_string": "fan"}),
         ({"match_string": "fan", "hostname": "core-*"}, {"match_string": "fan"}),
         ({"match_string": "fan", "hostname": "core-*"}, {"match_string": "fan", "hostname": "core-1*"}),
+        ({"match_string": "fan", "hostname": "sw[a-z]1"}, {"match_string": "fan", "hostname": "sw[A-z]1"}),
+        ({"match_string": "fan", "hostname": "i\u0307*"}, {"match_string": "fan", "hostname": "\u0130*"}),
+        (
+            {"match_string": "fan", "hostname": "2001:db8::*"},
+            {"match_string": "fan", "hostname": "2001:db8::1"},
+        ),
         ({"match_string": "a+", "match_type": "regex"}, {"match_string": "aa"}),
         ({"match_type": "oid_prefix", "trap_oid": "1.3.6"}, {"match_string": "1.3.6.1"}),
         (

@@ -28,6 +28,7 @@ from mutt.store import backtests, lookup
 from mutt.store.engine import transaction
 from mutt.web.admin.forms import Refusable, RuleForm
 from mutt.web.admin.page import REFUSED, Page
+from mutt.web.admin.ruleform import is_draft, refused_draft
 
 SPANS = {
     "1h": timedelta(hours=1),
@@ -124,6 +125,8 @@ class Backtests(Page):
         try:
             job = self._ask(form, _draft(form))
         except Refused as error:
+            if is_draft():
+                return refused_draft(self, error)
             form.refuse(error)
             return self._list(form), REFUSED
         return redirect(url_for("backtests.one", job_id=job))
@@ -245,7 +248,7 @@ def chart_of(hours: Mapping[str, Hour], budget: float) -> Chart | None:
 
 def _draft(form: BacktestForm) -> Draft:
     """What is drafted: one rule, or a file's. Raises :class:`Refused`."""
-    if "match_type" in request.form:
+    if is_draft():
         return Draft.of_rule(RuleForm().rule(), request.form.get("rule_id", type=int))
     upload = form.file.data
     try:

@@ -1,10 +1,9 @@
-"""The first page: what waits where, whether the books balance, and how Moog is."""
+"""The first page: what goes on, what waits where, whether the books balance, and how Moog is."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import redis
@@ -12,7 +11,10 @@ from flask_admin import expose
 
 from mutt import names
 from mutt.errors import NoRuleset, SettingsError, StoreDown
-from mutt.store import lookup, rulebook, rulesearch
+from mutt.rules.noise import StormState
+from mutt.rules.windows import Occurrence, Window
+from mutt.store import lookup, rulebook, rulesearch, shadows, windows
+from mutt.store.shadows import Shadow
 from mutt.streams import books
 from mutt.web.admin.page import Page
 
@@ -32,11 +34,22 @@ class Flow(msgspec.Struct, frozen=True):
     books: books.Books
     unrecorded: int  #: alerts at their end, of which PostgreSQL can't take the note
     breaker: Breaker
+    storms: list[StormState]
 
     @property
     def dead(self) -> int:
         """Dead letters of all queues."""
         return sum(depth.entries for depth in self.depths if depth.queue.startswith("dlq:"))
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """What PostgreSQL knows."""
+
+    version: int
+    every: int  #: rules
+    active: int
+    windows: list[tuple[Window, Occurrence]]  #: that are on, the first to end first
+    shadow: Shadow | None  #: that runs
 
 
 class Home(Page):
@@ -59,20 +72,25 @@ class Home(Page):
             found = client.hgetall(names.BREAKER)
             depths = books.depths(client, self.services.queues, time.time())
             unrecorded = books.outcomes_parked(client)
-            return Flow(depths, books.read(client), unrecorded, read_breaker(found)), ""
+            storms = self.services.due.storms()
+            return Flow(depths, books.read(client), unrecorded, read_breaker(found), storms), ""
         except SettingsError:
             return None, "REDIS_URL is not set: queues, books and breaker can't be shown."
         except redis.RedisError:
             return None, "Redis does not answer: queues, books and breaker can't be shown."
 
-    def _rules(self) -> tuple[dict[str, Any] | None, str]:
+    def _rules(self) -> tuple[Configured | None, str]:
+        now = datetime.now(UTC)
         try:
             with lookup.reading(self.engine) as conn:
                 every, active = rulesearch.totals(conn)
-                version = rulebook.current_version(conn)
+                on = [(window, one) for window in windows.windows(conn) if (one := window.at(now))]
+                on.sort(key=lambda pair: pair[1].end)
+                running = shadows.running(conn)
+                shadow = None if running is None else shadows.get(conn, running)
+                return Configured(rulebook.current_version(conn), every, active, on, shadow), ""
         except (StoreDown, NoRuleset):
             return None, "PostgreSQL does not answer: rules, audit and alerts can't be shown."
-        return {"version": version, "all": every, "active": active}, ""
 
 
 def read_breaker(found: dict[bytes, bytes]) -> Breaker:

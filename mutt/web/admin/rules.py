@@ -22,10 +22,8 @@ from mutt.web.admin.badges import Badges
 from mutt.web.admin.examples import read_examples
 from mutt.web.admin.forms import ImportForm, RuleForm, RuleListForm, read_tags, texts_of
 from mutt.web.admin.page import A_PAGE, CONFLICT, REFUSED, Page, done, in_place, list_of, said, wanted_page
+from mutt.web.admin.ruleform import form_page
 from mutt.words import many
-
-#: Changes that the page of a rule shows, the newest.
-CHANGES_SHOWN = 8
 
 CSV_COLUMNS = ("id", *(name for name in Rule.__struct_fields__ if name != "id"), "changed_at")
 
@@ -83,7 +81,7 @@ class Rules(Page):
         form = RuleForm.of(self._tested() or self._like(request.args.get("like", type=int)))
         if form.validate_on_submit() and self._save(form):
             return redirect(url_for("rules.index"))
-        return self._form_page(form)
+        return form_page(self, form)
 
     def _tested(self) -> Rule | None:
         job = request.args.get("backtest")
@@ -107,7 +105,7 @@ class Rules(Page):
         if form.is_submitted() and taken:
             form.take(stands.rule, taken)
             form.seen.data = stands.changed_at.isoformat()
-            return self._form_page(form, rule_id, conflict=stands)
+            return form_page(self, form, rule_id, conflict=stands)
         try:
             if form.validate_on_submit() and self._save(form, rule_id):
                 return redirect(url_for("rules.index"))
@@ -115,8 +113,8 @@ class Rules(Page):
             form.refuse(error)
             # Whoever sends it once more has seen what stands.
             form.seen.data = error.stands.changed_at.isoformat()
-            return self._form_page(form, rule_id, conflict=error.stands)
-        return self._form_page(form, rule_id)
+            return form_page(self, form, rule_id, conflict=error.stands)
+        return form_page(self, form, rule_id)
 
     @expose("/<int:rule_id>/active", methods=("POST",))
     def active(self, rule_id: int) -> Any:
@@ -288,27 +286,6 @@ class Rules(Page):
             return False
         flash(f"Rule “{rule.name}” is saved. Workers follow it within 5 seconds.")
         return True
-
-    def _form_page(
-        self, form: RuleForm, rule_id: int | None = None, *, conflict: Listed | None = None
-    ) -> Any:
-        with lookup.reading(self.engine) as conn:
-            teams = rulesearch.teams(conn)
-            changes = (
-                lookup.newest_changes(conn, table="alert_rules", record=str(rule_id), limit=CHANGES_SHOWN)
-                if rule_id
-                else ()
-            )
-        page = self.render(
-            "rule.html",
-            form=form,
-            rule_id=rule_id,
-            teams=teams,
-            changes=changes,
-            conflict=conflict,
-            differing=form.differing(conflict.rule) if conflict else (),
-        )
-        return page, REFUSED if request.method == "POST" and not request.form.get("take") else 200
 
 
 class _NotKept(Exception):

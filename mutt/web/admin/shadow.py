@@ -22,6 +22,7 @@ from mutt.store.engine import transaction
 from mutt.store.shadows import DAYS, DAYS_MAX, Edit, Hour, Shadow
 from mutt.web.admin.forms import Refusable, RuleForm
 from mutt.web.admin.page import REFUSED, Page, said
+from mutt.web.admin.ruleform import is_draft, refused_draft
 
 #: Events of a kind that the page shows.
 SAMPLES_SHOWN = 50
@@ -103,6 +104,8 @@ class Shadows(Page):
         except LookupError as error:
             abort(404, f"{error}: it may have been deleted. Nothing was begun.")
         except Refused as error:
+            if is_draft():
+                return refused_draft(self, error)
             form.refuse(error)
             return self._page(form), REFUSED
         flash(f"“{shadow.name}” runs beside the rules in force. Workers ask it within seconds.")
@@ -134,7 +137,7 @@ class Shadows(Page):
 
     def _wanted(self, conn: Connection, form: ShadowForm) -> tuple[list[Edit], Book | None]:
         """What is to be drafted: of one rule, or what a file holds. Raises Refused."""
-        if "match_type" not in request.form:
+        if not is_draft():
             upload = form.file.data
             return [], read_file(upload.read() if upload else b"")
         rule_id = request.form.get("rule_id", type=int)

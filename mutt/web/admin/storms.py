@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import redis
 from flask import abort, flash, redirect, request, url_for
 from flask_admin import expose
 from wtforms import BooleanField, HiddenField, StringField
 
-from mutt.errors import Overwrites, Refused
+from mutt.errors import Overwrites, Refused, SettingsError
 from mutt.rules.check import STORM_KEYS
 from mutt.rules.rule import StormPolicy
 from mutt.store import lookup, storms
@@ -60,10 +61,14 @@ class StormForm(Refusable):
 
 class Storms(Page):
     @expose("/")
-    def index(self) -> Any:
+    def index(self) -> str:
         with lookup.reading(self.engine) as conn:
             found = storms.policies(conn)
-        return self.render("storms.html", policies=found)
+        try:
+            going, outage = self.services.due.storms(), ""
+        except (SettingsError, redis.RedisError):
+            going, outage = [], "Redis does not answer: storms that go on can't be shown."
+        return self.render("storms.html", policies=found, going=going, outage=outage)
 
     @expose("/new", methods=("GET", "POST"))
     def new(self) -> Any:

@@ -44,7 +44,8 @@ class EventsForm(Search):
 
     events = TextAreaField(
         "Events",
-        description="Messages, one a line; syslog lines; or events as JSON, traps too.",
+        description="Messages, one a line; syslog lines; or events as JSON, traps too."
+        f" A line that names no host counts as sent by host “{NOBODY}”.",
         render_kw={"rows": 6, "spellcheck": "false"},
     )
     event_ids = StringField("Audited events", description="Their ids.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from mutt.errors import Refused
 from mutt.rules.rule import Handling, MatchType, Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.services import Services
-from mutt.store import devices, lookup, rulebook, rulesearch, storms, windows
+from mutt.store import changes, devices, lookup, rulebook, rulesearch, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import ORDERS, Listed, RuleSearch
 from mutt.web.api import wire
@@ -113,7 +114,10 @@ class _Rules:
     def patch(self, rule_id: int) -> Reply:
         return self._save(rule_id, body())
 
-    def _save(self, rule_id: int, given: Mapping[str, Any]) -> Reply:
+    def _save(self, rule_id: int, given: dict[str, Any]) -> Reply:
+        given.pop("updated_at", None)  # what was read may be sent again as it came
+        if given.pop("id", rule_id) != rule_id:
+            raise Refused("id", "is not the one of the address; leave it out")
         with transaction(self._services.engine) as conn:
             _check_match(conn, rule_id)
             rulebook.save_rule(conn, given, rule_id=rule_id, **said())
@@ -122,8 +126,8 @@ class _Rules:
 
     def delete(self, rule_id: int) -> Reply:
         with transaction(self._services.engine) as conn:
-            stands = _found(conn, rule_id)
             _check_match(conn, rule_id)
+            stands = _found(conn, rule_id)
             rulebook.delete_rule(conn, rule_id, **said())
         return Reply(stored_rule(stands))
 
@@ -146,7 +150,7 @@ def _check_match(conn: Connection, rule_id: int) -> None:
     changed = rulesearch.changed_at(conn, [rule_id], lock=True).get(rule_id)
     if changed is None:
         raise LookupError(f"there is no rule {rule_id}")
-    if seen is not None and changed.isoformat() != seen:
+    if seen is not None and changed.isoformat() not in seen:
         stands = _found(conn, rule_id)
         raise Stale(stored_rule(stands), _etag(stands))
 
@@ -212,6 +216,7 @@ class _Hosts:
         return self._add(_texts(body(), "hostname")["hostname"].strip(), 201)
 
     def get(self, hostname: str) -> Reply:
+        hostname = hostname.strip()
         with lookup.reading(self._services.engine) as conn:
             if hostname not in devices.hosts(conn):
                 raise LookupError(f"{hostname} is no development host")
@@ -226,6 +231,7 @@ class _Hosts:
         return Reply({"hostname": hostname}, status)
 
     def remove(self, hostname: str) -> Reply:
+        hostname = hostname.strip()
         with transaction(self._services.engine) as conn:
             if not devices.remove_host(conn, hostname, **said()):
                 raise LookupError(f"{hostname} is no development host")
@@ -275,6 +281,7 @@ class _Teams:
         return Reply({"teams": teams})
 
     def get(self, hostname: str) -> Reply:
+        hostname = hostname.strip()
         with lookup.reading(self._services.engine) as conn:
             team = lookup.team_of(conn, hostname)
         if team is None:
@@ -286,7 +293,7 @@ class _Teams:
         return self._put(given["hostname"].strip(), given["team_assignment"], 201)
 
     def put(self, hostname: str) -> Reply:
-        given = body()
+        given, hostname = body(), hostname.strip()
         known(given, ("hostname", "team_assignment"))
         if given.pop("hostname", hostname) != hostname:
             raise Refused("hostname", "is not the one of the address; leave it out")
@@ -294,11 +301,14 @@ class _Teams:
 
     def _put(self, hostname: str, team: str, status: int = 200) -> Reply:
         with transaction(self._services.engine) as conn:
+            if match() is not None:
+                changes.hold(conn)  # a row that is not there yet can't be locked
             self._check_match(conn, hostname)
             devices.put_team(conn, hostname, team, **said())
         return self._reply(hostname, team.strip(), status)
 
     def remove(self, hostname: str) -> Reply:
+        hostname = hostname.strip()
         with transaction(self._services.engine) as conn:
             team = lookup.team_of(conn, hostname, lock=True)
             if team is None:
@@ -310,7 +320,7 @@ class _Teams:
     def _check_match(self, conn: Connection, hostname: str) -> None:
         seen = match()
         team = lookup.team_of(conn, hostname, lock=True)
-        if seen is not None and seen != _team_etag(team):
+        if seen is not None and _team_etag(team) not in seen:
             stands = None if team is None else {"hostname": hostname, "team_assignment": team}
             raise Stale(stands, _team_etag(team))
 
@@ -320,7 +330,7 @@ class _Teams:
 
 def _team_etag(team: str | None) -> str:
     # A header holds no team's name: it may be any text.
-    return "none" if team is None else team.encode().hex()
+    return "none" if team is None else hashlib.sha256(team.encode()).hexdigest()
 
 
 def _texts(given: Mapping[str, Any], *names: str) -> dict[str, str]:
@@ -356,7 +366,7 @@ class _Kept:
         services: Services,
         key: str,
         list_: Callable[[Connection], list[Any]],
-        get: Callable[[Connection, int], tuple[Any, Any]],
+        get: Callable[..., tuple[Any, Any]],
         save: Callable[..., Any],
         remove: Callable[..., Any],
         plain: Callable[[Any], dict[str, Any]],
@@ -406,8 +416,8 @@ class _Kept:
 
     def _check_match(self, conn: Connection, id_: int) -> None:
         seen = match()
-        stands, changed_at = self._get(conn, id_)
-        if seen is not None and changed_at.isoformat() != seen:
+        stands, changed_at = self._get(conn, id_, lock=True)
+        if seen is not None and changed_at.isoformat() not in seen:
             raise Stale(self._plain(stands), changed_at.isoformat())
 
     def _reply(self, conn: Connection, id_: int, status: int = 200, location: str = "") -> Reply:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
@@ -177,8 +178,19 @@ def _setting(settings: Settings, field: dataclasses.Field[Any]) -> dict[str, Any
     value = getattr(settings, field.name)
     secret = field.metadata.get("secret", False)
     # A secret is never shown, nor how long it is.
-    shown = None if secret else value if isinstance(value, bool | int | float) else str(value)
+    shown = None if secret else value if isinstance(value, bool | int | float) else _public(str(value))
     return {"name": name, "value": shown, "is_set": bool(value) or value == 0, "changes_at_run_time": False}
+
+
+def _public(value: str) -> str:
+    """An address without what may be secret in it: user, password and query."""
+    if "://" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "(no address)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _level(name: str, availability: float | None, p99: float | None, measured: str) -> dict[str, Any]:

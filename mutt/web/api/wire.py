@@ -208,6 +208,8 @@ def _said(error: Exception) -> tuple[int, str, int | None, dict[str, Any]]:
             return 422, "some of them can't be saved, so none was", None, more
         case HTTPException():
             return error.code or 500, error.description or error.name, None, {}
+        case KeyError() | IndexError():
+            raise error  # a fault of ours, and nothing that is missing
         case LookupError():
             return 404, str(error.args[0] if error.args else "there is no such thing"), None, {}
         case PoisonRow():
@@ -260,12 +262,13 @@ def known(given: Mapping[str, Any], fields: Collection[str]) -> None:
             raise Refused(name, f"is no field here; {hint}")
 
 
-def match() -> str | None:
-    """The ETag that the writer has seen; None: they overwrite whatever stands."""
+def match() -> frozenset[str] | None:
+    """The ETags of ``If-Match``: the writer has seen one of them. None: they overwrite whatever stands."""
     given = request.headers.get("If-Match", "").strip()
     if given in ("", "*"):
         return None
-    return given.removeprefix("W/").strip('"')
+    # A proxy that compresses answers makes an ETag weak.
+    return frozenset(one.strip().removeprefix("W/").strip('"') for one in given.split(","))
 
 
 def _check_query(route: Route) -> None:
