@@ -97,6 +97,7 @@ def _open(conn: Connection, standing: Iterable[Window], now: datetime) -> int:
         if window.id in changed_at
         for one in _recent(window, max(now - LATE, changed_at[window.id]), now)
     ]
+    rows = _news(conn, rows)
     if not rows:
         return 0
     statement = into(maintenance_receipts).values(rows)
@@ -113,6 +114,20 @@ def _open(conn: Connection, standing: Iterable[Window], now: datetime) -> int:
     # xmax is 0 in a row that is new.
     made = conn.execute(statement.returning(literal_column("xmax::text = '0'", Boolean)))
     return sum(made.scalars())
+
+
+def _news(conn: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that no receipt says. To insert the others in vain, again and again, would use up the receipts' ids."""
+    if not rows:
+        return []
+    query = select(maintenance_receipts).where(_receipt.starts_at >= min(row["starts_at"] for row in rows))
+    stand = {(one.window_id, one.starts_at): one._mapping for one in conn.execute(query)}
+
+    def is_news(row: Mapping[str, Any]) -> bool:
+        found = stand.get((row["window_id"], row["starts_at"]))
+        return found is None or (found["ended_at"] is None and any(found[name] != row[name] for name in row))
+
+    return [row for row in rows if is_news(row)]
 
 
 def _recent(window: Window, since: datetime, now: datetime) -> list[Occurrence]:

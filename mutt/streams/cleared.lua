@@ -43,7 +43,7 @@ local function may_be_known(e)
   return redis.pcall('XPENDING', LANE .. lane, 'mutt', entry, entry, 1)[1] ~= nil
 end
 
-local function withdraw(e)
+local function withdraw(e, f)
   local stands = redis.call('HGET', STANDING, e.id)
   if not stands or stands == 'held' then return end
   local lane, entry = string.match(stands, '^(%a+) (%S+)$')
@@ -59,6 +59,8 @@ local function withdraw(e)
     end
   end
   hold(e, 'cleared')
+  -- Of its own signature whoever judges the clear remembers.
+  if e.sig ~= f.sig then take_back(e.sig, e.id) end
 end
 
 -- Was the last that Moog was told of this signature a raise that this clear does not end? Then that one's own clear
@@ -77,6 +79,6 @@ local function is_needless(s, f)
   for _, e in ipairs(f.ends) do
     if may_be_known(e) then return false end
   end
-  for _, e in ipairs(f.ends) do withdraw(e) end
+  for _, e in ipairs(f.ends) do withdraw(e, f) end
   return true
 end

@@ -3,7 +3,9 @@
 -- `keep_ms` without a word; where there is no room to remember, alerts are sent.
 local SIGNATURE, KEPT, DUE = 'mutt:noise:of:', 'mutt:noise:kept', 'mutt:noise:due'
 -- So many signatures and storms are remembered, none of them for longer (ms) than twice the longest window.
-local MOST_KEPT, KEPT_MS = 200000, 15 * 86400000
+local MOST_KEPT, KEPT_MS = 200000, 16 * 86400000
+-- What is owed to Moog is remembered for so much longer: nobody may be there to send it, or PostgreSQL be away.
+local OWED_MS = 86400000
 
 local clock
 
@@ -103,5 +105,19 @@ local function recall(f)
 end
 
 local function remember(s, f)
-  redis.call('SET', SIGNATURE .. f.sig, cmsgpack.pack(s), 'PX', f.noise.keep_ms)
+  local ms = f.noise.keep_ms
+  if s.pending then
+    ms = ms + OWED_MS
+    redis.call('ZADD', KEPT, now_ms() + ms, SIGNATURE .. f.sig)
+  end
+  redis.call('SET', SIGNATURE .. f.sig, cmsgpack.pack(s), 'PX', ms)
+end
+
+-- Moog was to be told of this alert, and is not: the next of its signature is no repeat.
+local function take_back(sig, id)
+  local packed = redis.call('GET', SIGNATURE .. sig)
+  local ok, s = pcall(cmsgpack.unpack, packed or '')
+  if not packed or not ok or type(s) ~= 'table' or s.told_id ~= id then return end
+  s.since, s.told, s.told_id = nil, 'clear', nil
+  redis.call('SET', SIGNATURE .. sig, cmsgpack.pack(s), 'KEEPTTL')
 end

@@ -278,6 +278,16 @@ def test_each_occurrence_has_a_receipt_also_after_an_outage(bench: Bench) -> Non
         assert receipts.expire(conn, datetime.now(UTC) + timedelta(days=1, hours=12)) == 2
 
 
+def test_a_look_that_finds_nothing_new_uses_up_no_ids(bench: Bench) -> None:
+    """The task looks every 15 seconds for years: the ids of receipts have to last."""
+    add(bench, recurrence="FREQ=DAILY")
+    for _ in range(5):
+        work(bench, after=timedelta(days=2))
+    with bench.sql() as conn:
+        last = conn.exec_driver_sql("SELECT last_value FROM maintenance_receipts_id_seq").scalar_one()
+    assert last == 3
+
+
 def test_two_workers_at_once_release_each_alert_once(bench: Bench) -> None:
     """Whoever comes first: one receipt, and each alert in its lane once."""
     add(bench)

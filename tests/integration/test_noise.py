@@ -289,6 +289,20 @@ def test_what_rests_as_moog_knows_it_is_not_sent_again(bench: Bench) -> None:
     bench.check()
 
 
+def test_a_last_word_outlives_an_outage_of_those_who_send_it(bench: Bench) -> None:
+    """What is owed to Moog stands for a day; what is not, for twice the window and ten minutes."""
+    limit(bench, flap_count=2, flap_window=60)
+    work(bench, down(0))
+    [key] = bench.redis.keys("mutt:noise:of:*")
+    assert bench.redis.pttl(key) <= 720_000
+    for second in (2, 4, 6):
+        work(bench, up(second))
+        work(bench, down(second + 1))
+        deliver(bench)
+    assert bench.redis.pttl(key) > 86_400_000
+    assert bench.redis.zscore(names.NOISE_KEPT, key) > datetime.now(UTC).timestamp() * 1000 + 86_400_000
+
+
 def test_a_rest_waits_until_its_being_held_is_written(bench: Bench) -> None:
     """Where the note still waits in the delivery queue, the last word is sent after it, once."""
     limit(bench, flap_count=2, flap_window=60)
@@ -388,9 +402,11 @@ def test_a_clear_whose_raise_another_worker_has_not_settled_goes_after_it(pair: 
     """The raise is committed and not settled when its clear is: both go to Moog in order, each once."""
     one, two = pair
     one.append(down(0))
-    slow = one.evaluate(one.take(1))
-    two.append(up(1))
-    two.held.settle(two.evaluate(two.take(1)))
+    one.append(up(1))
+    # At once: later, the second would take over what the first one has.
+    first, second = one.take(1), two.take(1)
+    slow = one.evaluate(first)
+    two.held.settle(two.evaluate(second))
     assert one.held.settle(slow) == [True]
     assert [told.severity == 0 for told in deliver(two)] == [False, True]
     assert ledger(two) == {"raised": 2, "delivered": 2}
@@ -434,4 +450,16 @@ def test_a_clear_is_sent_where_moog_shows_a_raise_of_another_key(bench: Bench) -
     deliver(bench)
     work(bench, down(1), up(2))
     assert [one.severity for one in deliver(bench)] == [0]
+    bench.check()
+
+
+def test_a_raise_after_one_that_a_clear_of_another_rule_cancelled_is_no_repeat(bench: Bench) -> None:
+    """Two rules raise one fault, and its clear cancels both: Moog hears of the next one of either."""
+    limit(bench, dedup_window=60)
+    work(bench, down(0))
+    work(bench, event("CRITICAL Te0/7", clear_key="link:7", received_at=START + timedelta(seconds=1)))
+    work(bench, up(2))
+    assert ends(bench) == ["cleared"] * 3
+    work(bench, down(3))
+    assert [one.received_at for one in deliver(bench)] == [START + timedelta(seconds=3)]
     bench.check()
