@@ -248,7 +248,7 @@ def test_what_no_receipt_speaks_of_is_told_and_released(bench: Bench, how: str, 
     window = add(bench, release=release)
     if how != "came and went":
         work(bench)
-    bench.append(event("CRITICAL fan"))
+    bench.append(event("CRITICAL fan", received_at=datetime.now(UTC)))
     bench.run()
     bench.record()
     before = datetime.now(UTC) - timedelta(minutes=1)
