@@ -52,6 +52,7 @@ def test_a_rule_goes_from_its_form_to_the_result_and_back(
     page.get_by_label("Name").fill(f"fans {LONG[:60]}")
     page.get_by_role("button", name="Back-test").click()
     expect(page.get_by_role("status")).to_contain_text("Queued")
+    page.wait_for_load_state("load")  # without its style sheet nothing fits
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert jobs.work(services) == {"done": 1}
     expect(page.get_by_role("heading", name="What changes")).to_be_visible(timeout=10_000)
