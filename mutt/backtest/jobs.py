@@ -95,7 +95,7 @@ def _work(services: Services, job: Any, worker: str, stopping: Stopping) -> str:
         status, error = Backtesting.FAILED, str(away)
     except MuttError as refused:
         status, error = Backtesting.FAILED, str(refused)
-    except Exception as bug:
+    except Exception as bug:  # whatever it is, it is this job's: it says so, and the worker goes on
         log.exception("back-test %s", job.id)
         status, error = Backtesting.FAILED, f"{type(bug).__name__}: {bug}"[:500]
     with transaction(engine) as conn:
