@@ -96,8 +96,10 @@ class _Ruleset:
         self._services = services
 
     def routes(self) -> list[Route]:
+        return [*self._of_versions(), *self._of_rules(), *self._of_backtests()]
+
+    def _of_versions(self) -> list[Route]:
         shown: dict[str, Any] = {"tag": "versions", "missing": True}
-        of_job: dict[str, Any] = {"tag": "backtests", "answer": _JOB, "missing": True}
         return [
             Route(
                 "GET",
@@ -132,6 +134,10 @@ class _Ruleset:
                 answer=_PLAN,
                 **shown,
             ),
+        ]
+
+    def _of_rules(self) -> list[Route]:
+        return [
             Route(
                 "POST",
                 "/rules/plan",
@@ -167,6 +173,11 @@ class _Ruleset:
                 "rules",
                 listing("findings", _FINDING),
             ),
+        ]
+
+    def _of_backtests(self) -> list[Route]:
+        of_job: dict[str, Any] = {"tag": "backtests", "answer": _JOB, "missing": True}
+        return [
             Route(
                 "GET",
                 "/backtests",
