@@ -28,7 +28,7 @@ from mutt.services import Services
 from mutt.settings import Settings, exported, inherited, marked
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
-from mutt.streams.connect import connect
+from mutt.streams.connect import redis_of
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -79,12 +79,13 @@ def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
     if settings.redis_url:
         try:
-            connect(settings.redis_url, timeout=FIRST_ANSWER).ping()
+            redis_of(settings, timeout=FIRST_ANSWER).ping()
         except redis.RedisError as error:
             raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
     if settings.database_url:
         try:
-            with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+            engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+            with transaction(engine) as conn:
                 conn.execute(text("SELECT 1"))
         except StoreDown as error:
             raise _unreachable("DATABASE_URL", "a PostgreSQL", first_line(error)) from error
@@ -116,7 +117,7 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
             _say("starting Redis and PostgreSQL")
             supervisor.start(*servers)
         _say("bringing the database up to date")
-        upgrade(str(told["database_url"]))
+        upgrade(str(told["database_url"]), stack.settings.database_ca)
         simulator = stack.simulator(told)
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
@@ -218,5 +219,5 @@ def migrate() -> None:
     """Bring the database up to date: tables, partitions, and the starting rules in an empty one."""
     settings = Settings.from_env()
     settings.need("database_url")
-    upgrade(settings.database_url)
+    upgrade(settings.database_url, settings.database_ca)
     click.echo("the database is up to date")

@@ -48,7 +48,7 @@ def _redis(services: Services) -> Iterator[Finding]:
 
 def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
-    sentinel = s.redis_url.startswith("sentinel://")
+    sentinel = s.redis_url.startswith("sentinel")
     yield from redis_checks.check(
         client.info(),
         _config(client),

@@ -15,6 +15,7 @@ from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer, data_version, place_for
 from mutt.embedded.process import Process, answers
 from mutt.embedded.redis import RedisServer, find_redis
+from mutt.errors import SettingsError
 from mutt.settings import Settings, shared
 
 HOST = "127.0.0.1"
@@ -74,6 +75,9 @@ class Stack:
         """The private PostgreSQL; None: one was given."""
         if self.settings.database_url:
             return None
+        if self.settings.database_ca:
+            expected = "no CA: the PostgreSQL that is started here listens on this machine only, without TLS"
+            raise SettingsError("DATABASE_CA", self.settings.database_ca, expected)
         account = postgres_account()
         place = place_for(self.home.path, account)
         binaries = find_postgres(account=account, major=data_version(place))
@@ -132,8 +136,10 @@ class Stack:
         }
         if not s.moog_url and not env.get("MOOG_BREAKER_TIMEOUT"):
             env["MOOG_BREAKER_TIMEOUT"] = SIMULATORS_BREAKER
-        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
-        env.pop("METRICS_PORT", None)
+        # A worker's own metrics port would be the same for all of them here; ingest shows the sum. And what listens on
+        # this machine only needs no TLS.
+        for name in ("METRICS_PORT", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
+            env.pop(name, None)
         if role == "flower":
             env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
             # It counts by the same library, and would count into our sum.
