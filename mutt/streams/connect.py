@@ -67,7 +67,12 @@ class TlsConnection(redis.SSLConnection):
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         context = client_context(self.ca_certs or "", self.certfile or "", self.keyfile or "")
-        return context.wrap_socket(sock, server_hostname=self.host)
+        try:
+            return context.wrap_socket(sock, server_hostname=self.host)
+        except ssl.SSLError as error:
+            if error.reason != "WRONG_VERSION_NUMBER":
+                raise
+            raise OSError(error.errno, "it does not speak TLS: is this its port for that?") from error
 
 
 class TlsMasterConnection(SentinelManagedConnection, TlsConnection):
