@@ -341,12 +341,16 @@ def inherited() -> dict[str, str]:
 
 
 def shared(env: Mapping[str, str]) -> dict[str, str]:
-    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names."""
+    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names.
+
+    Of what that names, the files: what stands in them may change.
+    """
     found: dict[str, str] = {}
     for field in dataclasses.fields(Settings):
-        if _name(field) in FROM_UP or _name(field) in _OWN:
+        if _name(field) in _OWN:
             continue
-        variable = next((name for name in _variables(field) if env.get(name)), "")
+        variables = _variables(field)[: -1 if _name(field) in FROM_UP else None]
+        variable = next((name for name in variables if env.get(name)), "")
         if variable and env[variable] != field.metadata["default"]:
             found[variable] = env[variable]
     return found
