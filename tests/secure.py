@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psycopg2
 import redis
 
@@ -129,6 +130,11 @@ class SecureMoog(Simulator):
     def show(self, papers: Papers) -> None:
         """From now on it shows these."""
         self._context.load_cert_chain(*papers)
+
+    def require(self, key: str) -> None:
+        """From now on this is the key."""
+        assert self._server
+        self._server.moog = msgspec.structs.replace(self._server.moog, key=key)
 
     def start(self) -> Simulator:
         super().start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import subprocess
@@ -95,7 +94,9 @@ def test_a_body_of_the_largest_size_comes_in_and_a_larger_one_is_refused(site: S
 
 def test_an_answer_that_is_the_last_one_ends_with_the_end_of_tls(site: Site) -> None:
     """Who is not told that TLS ends can't tell the end from a cut."""
-    with contextlib.closing(site.door.connect(HONEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) as sock:
+    with contextlib.closing(
+        site.door.connect(HONEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    ) as sock:
         sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
         said = b""
         while part := sock.recv(4096):
@@ -160,7 +161,9 @@ def test_tls_1_1_is_not_spoken(site: Site) -> None:
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not(site: Site) -> None:
-    old, new = (ssl.PEM_cert_to_DER_cert(p.cert.read_text()) for p in (site.papers.right, site.papers.renewed))
+    old, new = (
+        ssl.PEM_cert_to_DER_cert(p.cert.read_text()) for p in (site.papers.right, site.papers.renewed)
+    )
     with contextlib.closing(site.door.connect()) as before, before.makefile("rb") as file:
         assert site.shown() == old
         site.show(site.papers.renewed)
@@ -199,7 +202,9 @@ def test_half_a_configuration_is_refused_at_the_start(
     files = {"right": site.papers.right.cert, "ca": site.papers.ca.pem}
     env = {name: str(files[file]) for name, file in given.items()} | {"PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "-m", "gunicorn", "-c", "python:mutt.web.gunicorn", "mutt.wsgi:ingest"]
-    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode != 0
     assert done.stderr.startswith(f"mutt: {named}=")
 

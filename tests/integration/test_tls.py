@@ -1,4 +1,4 @@
-"""Real servers with certificates of a private CA: what is right is spoken to, what is wrong is told nothing, and why."""
+"""Real servers with certificates of a private CA: the right ones are spoken to, the wrong ones are told nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,13 @@ def ask_redis(settings: Settings) -> bool:
 
 def ask_broker(settings: Settings) -> bool:
     told = broker(settings)
-    options = {**told.options, "socket_connect_timeout": 2, "max_retries": 1, "interval_start": 0, "interval_step": 0}
+    options = {
+        **told.options,
+        "socket_connect_timeout": 2,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
+    }
     with BrokerConnection(
         told.url, ssl=told.ssl, transport_options=options, credential_provider=login(settings, "broker_url")
     ) as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +45,7 @@ def test_a_link_that_points_elsewhere_is_a_new_secret(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to("one")
     settings = Settings.from_env({"MOOG_API_KEY_FILE": str(tmp_path / "data" / "key")})
     (tmp_path / "next").symlink_to("two")
-    os.replace(tmp_path / "next", tmp_path / "data")
+    (tmp_path / "next").replace(tmp_path / "data")
     assert settings.current("moog_api_key", at_once=True) == "two"
 
 
