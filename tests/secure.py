@@ -16,6 +16,7 @@ import redis
 
 from mutt.embedded.account import postgres_account
 from mutt.embedded.ports import free_port
+from mutt.embedded.process import Process
 from mutt.embedded.redis import RedisServer
 from mutt.moogsim.server import Simulator
 from tests.private_ca import Papers, Registry
@@ -28,8 +29,8 @@ PASSWORD = "pass-that-nobody-overhears"
 class SecureRedis:
     """A Redis with a port for TLS, and one in the clear for the tests themselves."""
 
-    def __init__(self, live: Live, port: int) -> None:
-        self.live, self.port = live, port
+    def __init__(self, live: Live, port: int, binary: str) -> None:
+        self.live, self.port, self.binary = live, port, binary
         self.url = f"rediss://:{PASSWORD}@localhost:{port}/0"
 
     def admin(self, *command: str) -> None:
@@ -59,11 +60,40 @@ def secure_redis(directory: Path, papers: Registry) -> Iterator[SecureRedis]:
                 raise
             continue
         try:
-            yield SecureRedis(live, port)
+            yield SecureRedis(live, port, binary)
         finally:
             live.stop()
         return
     lacking("no redis-server or valkey-server on PATH that speaks TLS")
+
+
+@contextlib.contextmanager
+def secure_sentinel(directory: Path, master: SecureRedis, papers: Registry) -> Iterator[str]:
+    """A Sentinel that speaks nothing but TLS, and watches ``master``: the address by way of it."""
+    port, file = free_port(0), directory / "sentinel.conf"
+    lines = {
+        "port": "0", "tls-port": str(port), "dir": str(directory), "tls-replication": "yes", "tls-auth-clients": "no",
+        "tls-cert-file": str(papers.right.cert), "tls-key-file": str(papers.right.key),
+        "tls-ca-cert-file": str(papers.ca.pem),
+        "sentinel resolve-hostnames": "yes", "sentinel announce-hostnames": "yes",
+        "sentinel monitor": f"mutt localhost {master.port} 1", "sentinel auth-pass": f"mutt {PASSWORD}",
+    }  # fmt: skip
+    file.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+
+    def ready() -> bool:
+        with redis.Redis("localhost", port, ssl=True, ssl_ca_certs=str(papers.ca.pem)) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    argv = (master.binary, str(file), "--sentinel")
+    live = Live("", Process(name="sentinel", argv=argv, log=directory / "sentinel.log", ready=ready))
+    try:
+        live.start()
+        yield f"sentinels://:{PASSWORD}@localhost:{port}/0?master=mutt"
+    finally:
+        live.stop()
 
 
 class SecurePostgres:

@@ -147,7 +147,11 @@ def connect(
         found = _sentinel(url)
         if secure:
             options["connection_class"] = TlsMasterConnection
-        watch = Sentinel(found.hosts, sentinel_kwargs=_to_sentinels(tls if secure else None))  # type: ignore[no-untyped-call]
+        asking = {
+            **_to_sentinels(tls if secure else None),
+            "retry": Retry(NoBackoff(), 0),
+        }  # the next one is asked
+        watch = Sentinel(found.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
         return watch.master_for(found.master, db=found.db, **found.auth, **options)  # type: ignore[no-untyped-call]
     if parts.scheme == "unix":
         options.pop("socket_keepalive")

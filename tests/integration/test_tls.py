@@ -6,6 +6,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import kombu.exceptions
 import pytest
@@ -29,6 +30,7 @@ from tests.secure import (
     SecureRedis,
     secure_postgres,
     secure_redis,
+    secure_sentinel,
 )
 from tests.servers import scratch
 
@@ -196,6 +198,21 @@ def test_a_redis_that_asks_for_a_certificate_gets_ours(
         secured_redis.admin("CONFIG", "SET", "tls-auth-clients", "no")
 
 
+def test_sentinel_and_the_master_that_it_names_are_spoken_to_over_tls(
+    secured_redis: SecureRedis, papers: Registry, tmp_path: Path
+) -> None:
+    with secure_sentinel(tmp_path, secured_redis, papers) as url:
+        for ask in (ask_redis, ask_broker):
+            assert ask(over_redis(url, papers))
+        with showing(secured_redis, papers.wrong["of another host"], papers.right):
+            for ask in (ask_redis, ask_broker):
+                with pytest.raises((redis.ConnectionError, kombu.exceptions.OperationalError)) as refused:
+                    ask(over_redis(url, papers))
+                assert set(said_by(refused.value)) == CODES["of another host"]
+        with pytest.raises(redis.ConnectionError):
+            ask_redis(Settings.from_env({"REDIS_URL": url, "REDIS_CA": str(papers.other.pem)}))
+
+
 # ---- PostgreSQL
 
 
@@ -274,7 +291,7 @@ def test_a_moog_without_tls_hears_no_key(papers: Registry) -> None:
 )
 @pytest.mark.parametrize("holds", ["nothing", "no certificate"])
 def test_a_file_that_is_no_certificate_is_named_at_the_start(
-    papers: Registry, tmp_path, setting: str, holds: str
+    papers: Registry, tmp_path: Path, setting: str, holds: str
 ) -> None:
     file = tmp_path / "file.pem"
     if holds == "no certificate":
