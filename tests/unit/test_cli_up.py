@@ -12,7 +12,7 @@ from mutt.cli.up import check_given, wanted
 from mutt.embedded.home import Home
 from mutt.embedded.process import Process
 from mutt.embedded.stack import PORTS, Sizes, Stack
-from mutt.errors import MuttError
+from mutt.errors import MuttError, SettingsError
 from mutt.settings import Settings
 from mutt.streams.books import ALERTS, EVENTS, Books
 
@@ -114,3 +114,16 @@ def books(queued: int = 0, alerts: int = 0) -> Books:
 )
 def test_what_waits_is_said_with_what_it_waits_for(now, breaker, sentence):
     assert waiting(now, breaker) == sentence
+
+
+def test_what_listens_on_this_machine_only_speaks_no_tls(tmp_path):
+    stack = planned(tmp_path, TLS_CERT="/c.pem", TLS_KEY="/k.pem", TLS_CLIENT_CA="/ca.pem", REDIS_CA="/r.pem")
+    env = processes(stack)["ingest"].env
+    assert not {"TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"} & env.keys()
+    assert env["REDIS_CA"] == "/r.pem"
+
+
+def test_a_ca_for_a_postgresql_that_is_started_here_is_refused(tmp_path):
+    with pytest.raises(SettingsError) as refused:
+        planned(tmp_path, DATABASE_CA="/ca.pem").postgres()
+    assert refused.value.name == "DATABASE_CA"
