@@ -135,6 +135,19 @@ def url(*schemes: str) -> Reader:
     return read
 
 
+def sealing(name: str, text: str) -> str:
+    """Keys that seal, parted by commas or blanks; read, they stand one in a line. The error repeats none."""
+    keys = text.replace(",", " ").split()
+    if not all(_is_sealing_key(key) for key in keys):
+        expected = "keys as `mutt keys sealing-key` makes them: 32 bytes in url-safe base64, or 64 hexadecimal digits"
+        raise SettingsError(name, "…", expected)
+    return "\n".join(keys)
+
+
+def _is_sealing_key(key: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]{43}=|[0-9a-fA-F]{64}", key))
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -208,6 +221,9 @@ class Settings:
     admin_password: str = _setting("", text, secret=True)
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
+    sealing_key: str = _setting(
+        "", sealing, secret=True
+    )  #: seals what signs webhooks; the first of several seals
     flower_url: str = _setting("", text)
 
     metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none

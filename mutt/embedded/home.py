@@ -45,6 +45,7 @@ class Secrets:
     management_key: str = field(repr=False)
     admin_password: str = field(repr=False)
     secret_key: str = field(repr=False)
+    sealing_key: str = field(repr=False)
     moog_key: str = field(repr=False)
     redis_password: str = field(repr=False)
     postgres_password: str = field(repr=False)

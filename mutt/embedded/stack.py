@@ -125,6 +125,7 @@ class Stack:
             "ADMIN_PASSWORD": str(up["admin_password"]),
             "MANAGEMENT_API_KEY": str(up["management_key"]),
             "SECRET_KEY": s.secret_key or self.secrets.secret_key,
+            "SEALING_KEY": s.sealing_key or self.secrets.sealing_key,
             "MOOG_URL": str(up["moog_url"]),
             "MOOG_API_KEY": s.moog_api_key or self.secrets.moog_key,
             "FLOWER_URL": self.url("flower"),
