@@ -25,6 +25,7 @@ from mutt.streams.stream import Ring
 from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
+from mutt.web.admin.keys import Keys
 from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
@@ -145,6 +146,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Audit(services, "Audit", "audit"),
         Alerts(services, "Alerts", "alerts"),
         DeadLetters(services, "Dead letters", "letters"),
+        Keys(services, "Keys", "keys"),
         History(services, "History", "history"),
     )
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})

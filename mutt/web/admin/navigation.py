@@ -25,6 +25,7 @@ GROUPS = (
     ),
     ("Devices", ("hosts", "teams")),
     ("Record", ("history",)),
+    ("Access", ("keys", "users", "redactions", "profile")),
 )
 
 

@@ -29,7 +29,8 @@ def all_routes(services: Services) -> list[Route]:
 
 def add_api(app: Flask, services: Services) -> None:
     """Give ``app`` the API under every version, ``openapi.json`` and ``/api/docs``."""
-    routes, holders = all_routes(services), Holders(services)
+    routes = all_routes(services)
+    holders = app.extensions["holders"] = Holders(services)
     for version in VERSIONS:
         made = blueprint(version, holders, routes)
         app.extensions["csrf"].exempt(
