@@ -105,6 +105,11 @@ def listed(conn: Connection) -> list[Key]:
     return _found(conn, select(api_keys).order_by(_key.name))
 
 
+def names(conn: Connection) -> list[str]:
+    """What they are called, those that are revoked too: events may be stored under them."""
+    return list(conn.execute(select(_key.name).order_by(_key.name)).scalars())
+
+
 def find(conn: Connection, name: str, *, lock: bool = False) -> Key:
     """One key; ``lock`` keeps it as it is. Raises ``LookupError``."""
     query = select(api_keys).where(_key.name == name)

@@ -67,6 +67,7 @@ def _http_error(error: HTTPException) -> Response:
 def _count(services: Services, status: int) -> None:
     """A request that no view saw."""
     services.metrics.requests.labels(str(status), "unknown").inc()
+    services.metrics.refused.labels("http").inc()
 
 
 def _intake() -> Intake:

@@ -171,11 +171,13 @@ _HEADERS = [
 _REFUSALS = {
     "400": "Bad",
     "401": "NoKey",
+    "403": "NotAllowed",
     "408": "Slow",
     "413": "TooLarge",
     "414": "LineTooLong",
     "415": "UnknownCoding",
     "417": "UnknownExpectation",
+    "429": "OverQuota",
     "431": "HeadTooLarge",
     "503": "Later",
 }
@@ -224,6 +226,7 @@ _SCHEMAS: Mapping[str, Json] = {
         index=_COUNT,
         field=_TEXT,
         reason=_TEXT,
+        quota=_COUNT | {"description": "Events a minute that the key may send"},
         rejected=_NAMED,
         rejected_total=_COUNT,
     ),
@@ -237,17 +240,24 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing or not known.",
+        "NoKey": "The key is missing, not known, revoked or expired.",
+        "NotAllowed": "The key may not send events, or not in this format, whether named or found out: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",
-        "TooLarge": f"The body has more than {settings.ingest_max_body} bytes, or more than 200,000 items.",
+        "TooLarge": (
+            f"The body has more than {settings.ingest_max_body} bytes, more than 200,000 items, or more events than the"
+            " key may send in a minute."
+        ),
         "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
         "UnknownExpectation": "An Expect other than 100-continue.",
         "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
-    later = _json("The queue is full, or Redis is away: nothing was taken.", problem, _PROBLEM_TYPE)
+    later = {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}}
+    full = "The queue is full, or Redis is away: nothing was taken."
+    over = "The key has sent as many events as it may in a minute: nothing was taken."
     return {
         "Taken": _json("What was taken, and which items were not.", _ref("schemas", "Reply")),
-        "Later": later | {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer"}}}},
+        "Later": _json(full, problem, _PROBLEM_TYPE) | later,
+        "OverQuota": _json(over, problem, _PROBLEM_TYPE) | later,
     } | {name: _json(text, problem, _PROBLEM_TYPE) for name, text in told.items()}

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from tests.doors import Door, answer, is_closed, read_answer, send_all, served
 from tests.servers import live_redis, scratch
 from tests.waiting import wait_until
@@ -46,6 +48,7 @@ def door() -> Iterator[Ingest]:
             "REDIS_URL": server.url, "INGEST_API_KEY": KEY,
             "INGEST_MAX_BODY": str(MOST), "REQUEST_TIMEOUT": str(PATIENCE),
         }  # fmt: skip
+        KeysCopy(connect(server.url)).publish({})
         options = ("--threads", str(THREADS), "--worker-connections", str(CONNECTIONS))
         with served("ingest", env, directory, *options) as (port, log):
             yield Ingest(port)
