@@ -32,7 +32,9 @@ class NoKey(MuttError):
 @click.command()
 @click.argument("name")
 @click.option(
-    "--preset", type=click.Choice(tuple(PRESETS)), help="How a known sender signs; options change parts of it."
+    "--preset",
+    type=click.Choice(tuple(PRESETS)),
+    help="How a known sender signs; options change parts of it.",
 )
 @click.option("--header", help="The header that holds the signature.")
 @click.option("--prefix", help="Before the signature, such as sha256=")

@@ -86,7 +86,11 @@ def _response(answer: Answer) -> Response:
 @blueprint.route(PATHS[1], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
 @blueprint.route(PATHS[2], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
 @blueprint.route("/ingest/<_format>", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
-def alive(_format: str = "") -> Response:
+@blueprint.route("/signed/<_source>", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
+@blueprint.route(
+    "/signed/<_source>/<_format>", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False
+)
+def alive(_source: str = "", _format: str = "") -> Response:
     """Senders' health checks."""
     return Response(
         b'{"status":"ok"}', mimetype="application/json", headers={"Allow": "GET, HEAD, OPTIONS, POST"}
@@ -97,7 +101,9 @@ def alive(_format: str = "") -> Response:
 @blueprint.post(PATHS[1])
 @blueprint.post(PATHS[2])
 @blueprint.post("/ingest/<format_>")
-def ingest(format_: str = "") -> Response:
+@blueprint.post("/signed/<source>")
+@blueprint.post("/signed/<source>/<format_>")
+def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
-    post = Post(request.headers, request.remote_addr or "unknown", format_)
+    post = Post(request.headers, request.remote_addr or "unknown", format_, source=source)
     return _response(_intake().answer(post, lambda: request.get_data(cache=False)))

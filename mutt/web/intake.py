@@ -31,6 +31,8 @@ from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
 from mutt.web.problem import problem
+from mutt.web.signatures import BadSignature
+from mutt.web.signed import Signed
 
 log = logging.getLogger("mutt.ingest")
 
@@ -49,6 +51,11 @@ _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 #: Why a body is refused, by its status; else it is bad.
 _WHY = {403: "format", 413: "too_large"}
 
+_NO_SOURCE = (
+    "no source that signs is called so: post to /signed/NAME with the name of a key whose signatures are set up"
+    " (page Keys, or `mutt keys sign`)"
+)
+
 #: Formats that requests are counted by; others are ``unknown``.
 _COUNTED = frozenset(("sniffed", *registry.FORMATS))
 
@@ -60,6 +67,7 @@ class Post(NamedTuple):
     address: str  #: the sender's
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
+    source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
 
 
 class _Group:
@@ -109,6 +117,7 @@ class Intake:
         self.services = services
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
+        self._signed = Signed(services.redis, self.settings.sealing_key)
         self._quotas = Quotas(services.redis)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
@@ -155,9 +164,13 @@ class Intake:
                 return grant
             before = time.monotonic()
             coding = post.headers.get("CONTENT-ENCODING", "")
-            body = bodies.decompress(read(), coding, self.settings.ingest_max_body)
+            sent = read()
+            self._signed.check(grant, post.headers, sent)
+            body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
+        except BadSignature as error:
+            return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
             why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
             return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
@@ -170,11 +183,15 @@ class Intake:
         return _Joining(post, grant, Contribution(about, parsed), read_for)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
-        """What the post's key allows, or its refusal; before any of its body is looked at."""
-        key = presented(post.headers)
-        grant = self.keys.identify(key) if key is not None else None
+        """What the post's key, or its source, may do, or its refusal; before any of its body is looked at."""
+        if post.source:
+            grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
+        else:
+            key = presented(post.headers)
+            grant = self.keys.identify(key) if key is not None else None
+            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
         if grant is None:
-            return group.refused("no_key" if key is None else "unknown_key", post, 401, _NO_KEY)
+            return group.refused(why, post, 401, told)
         if not grant.allows(INGEST):
             return group.refused("scope", post, 403, _NO_SCOPE)
         if post.format and registry.get(post.format) is None:
