@@ -10,6 +10,7 @@ from mutt import __version__
 from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
 from mutt.cli.explain import explain as explain_command
+from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
@@ -37,6 +38,7 @@ for command in (
     send_command,
     queues_command,
     rules_command,
+    keys_command,
     dlq_command,
     explain_command,
     maintenance_command,

@@ -20,8 +20,8 @@ from sqlalchemy import select
 from mutt.formats.base import MESSAGE_MAX
 from mutt.formats.body import MOST_CODINGS
 from mutt.services import Services
-from mutt.streams.keys import KeysCopy
 from mutt.store.tables import event_audit_log
+from mutt.streams.keys import KeysCopy
 from mutt.web.ingest import make_ingest
 from tests.bench import Bench, benches
 
