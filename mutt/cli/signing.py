@@ -9,10 +9,9 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from mutt import keyring
 from mutt.cli.common import services
+from mutt.cli.keys import NoKey, not_published
 from mutt.cli.outages import spoken
-from mutt.errors import MuttError
 from mutt.grant import Signing
 from mutt.sealing import Sealer, new_key
 from mutt.store import keys
@@ -25,12 +24,8 @@ _who = click.option("--who", help="Who does it.  [default: you]")
 _reason = click.option("--reason", default="", help="Why; kept in the history.")
 
 
-class NoKey(MuttError):
-    """There is no such key."""
-
-
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME")
 @click.option(
     "--preset",
     type=click.Choice(tuple(PRESETS)),
@@ -78,7 +73,7 @@ def sign(
             made = secrets.token_urlsafe(32)
             sealed = sealer.seal(made)
         keys.sign_with(conn, name, msgspec.structs.replace(signing, secret=sealed), **_said(who, reason))
-    keyring.publish(services())
+    _publish()
     click.echo(f"posts of {name} must be signed: {_told(signing)}", err=True)
     if made:
         click.echo("its secret, shown this once:", err=True)
@@ -86,7 +81,7 @@ def sign(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME")
 @_who
 @_reason
 @spoken()
@@ -95,8 +90,8 @@ def unsign(name: str, who: str | None, reason: str) -> None:
     with transaction(services().engine) as conn:
         _find(conn, name)
         keys.sign_with(conn, name, None, **_said(who, reason))
-    keyring.publish(services())
-    click.echo(f"posts of {name} need no signature any more")
+    _publish()
+    click.echo(f"posts of {name} need no signature any more", err=True)
 
 
 @click.command("sealing-key")
@@ -117,15 +112,20 @@ def reseal(who: str | None) -> None:
             assert key.signing is not None
             renewed = msgspec.structs.replace(key.signing, secret=sealer.renew(key.signing.secret))
             keys.sign_with(conn, key.name, renewed, **_said(who, "sealed anew"))
-    keyring.publish(services())
-    click.echo(f"{many(len(signed), 'secret')} sealed with the first key of SEALING_KEY")
+    _publish()
+    click.echo(f"{many(len(signed), 'secret')} sealed with the first key of SEALING_KEY", err=True)
+
+
+def _publish() -> None:
+    if why := not_published(services()):
+        click.echo(why, err=True)
 
 
 def _find(conn: Any, name: str) -> keys.Key:
     try:
         return keys.find(conn, name, lock=True)
     except LookupError as error:
-        raise NoKey(str(error)) from None
+        raise NoKey(f"{error}: see `mutt keys list --all`") from None
 
 
 def _told(signing: Signing) -> str:

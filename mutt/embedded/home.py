@@ -118,6 +118,11 @@ class Home:
             else:
                 return
 
+    @property
+    def has_secrets(self) -> bool:
+        """Did anything ever start here?"""
+        return (self.path / "secrets.json").exists()
+
     def secrets(self, token: Callable[[int], str] = secrets.token_hex) -> Secrets:
         """This home's secrets; what is missing is made by ``token(bytes)`` and kept, with mode 0600."""
         kept = self._read("secrets.json")

@@ -256,7 +256,7 @@ def _responses(settings: Settings) -> Json:
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
         "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
-        "NotAllowed": "The key may not send events, or not in this format, whether named or found out: nothing was taken.",
+        "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",
         "TooLarge": (
