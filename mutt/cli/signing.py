@@ -62,16 +62,13 @@ def sign(
         raise click.UsageError("say how it signs: --preset, or --header")
     base = PRESETS[preset or "generic"]
     signing = checked(msgspec.structs.replace(base, **changes))
+    secret = checked_secret(secret_file.read()) if secret_file else ""
     made = ""
     with transaction(services().engine) as conn:
         standing = _find(conn, name).signing
-        if secret_file is not None:
-            sealed = sealer.seal(checked_secret(secret_file.read()))
-        elif standing is not None:
-            sealed = standing.secret
-        else:
-            made = secrets.token_urlsafe(32)
-            sealed = sealer.seal(made)
+        if not secret and standing is None:
+            secret = made = secrets.token_urlsafe(32)
+        sealed = sealer.seal(secret) if secret else standing.secret if standing else ""
         keys.sign_with(conn, name, msgspec.structs.replace(signing, secret=sealed), **_said(who, reason))
     _publish()
     click.echo(f"posts of {name} must be signed: {_told(signing)}", err=True)
