@@ -26,7 +26,7 @@ from mutt.store.keys import Key
 from mutt.web.admin.forms import Refusable
 from mutt.web.signatures import ALGORITHMS, ENCODINGS, PRESETS
 
-#: How long the text before a rotation stays good: in the menu's order, in seconds.
+#: How long the secret before a rotation stays good: in the menu's order, in seconds.
 OVERLAPS = {"86400": "a day", "3600": "an hour", "604800": "a week", "0": "no longer: it ends now"}
 
 #: Of the presets in the menu: the fields below it say how.
@@ -94,7 +94,7 @@ class NewKeyForm(RightsForm):
 
     name = StringField(
         "Name",
-        description="Its events and changes stand under it, for good: a-z, 0-9, . _ and -",
+        description="Its events and changes stand under it, for good: a-z, 0-9, dots, underscores, hyphens.",
         render_kw={"autocomplete": "off", "spellcheck": "false", "maxlength": 64},
     )
     expires_at = _ends("Left empty: never. A key with an end is one that nobody can forget.")
@@ -105,16 +105,16 @@ class NewKeyForm(RightsForm):
 
 
 class RotateForm(Refusable):
-    """A new text for a key."""
+    """A new secret for a key."""
 
     overlap = SelectField(
-        "The text in use stays good for",
+        "The secret in use stays good for",
         choices=[SelectChoice(*choice) for choice in OVERLAPS.items()],
         validate_choice=False,
     )
     expires_at = _ends("Left empty: it lasts as long as the one before was made to.")
     why = _why()
-    seen = HiddenField()  #: the newest text that the writer knows of: who sends the form twice rotates once
+    seen = HiddenField()  #: the newest secret that the writer knows of: who sends the form twice rotates once
 
     @classmethod
     def of(cls, key: Key) -> RotateForm:
@@ -133,7 +133,7 @@ class RotateForm(Refusable):
 
 
 def newest(key: Key) -> str:
-    """What names the newest text of a key, and opens nothing."""
+    """What names the newest secret of a key, and opens nothing."""
     return key.secrets[0].created_at.isoformat() if key.secrets else ""
 
 

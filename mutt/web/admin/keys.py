@@ -54,7 +54,7 @@ class Keys(Page):
         now = datetime.now(UTC)
         groups = {
             "Good": [key for key in found if key.live(now)],
-            "Without a live text": [key for key in found if not key.live(now) and not key.revoked_at],
+            "Without a live secret": [key for key in found if not key.live(now) and not key.revoked_at],
             "Revoked": [key for key in found if key.revoked_at],
         }
         return self.render("keys.html", groups=groups, q=wanted, found=len(found), now=now)
@@ -104,7 +104,7 @@ class Keys(Page):
                             f"{key_name} was rotated since this page was opened: nothing was changed.",
                         )
                     text = keys.rotate(conn, key_name, form.span(), form.expires(key), **said(form.why.data))
-                return self._once(key, "The new text of the key", text)
+                return self._once(key, "The new secret of the key", text)
             except Refused as error:
                 form.refuse(error)
                 status = REFUSED
@@ -112,7 +112,7 @@ class Keys(Page):
 
     @expose("/<key_name>/revoke", methods=("POST",))
     def revoke(self, key_name: str) -> Any:
-        """The whole key, or with ``made`` the one of its texts that was made then."""
+        """The whole key, or with ``made`` the one of its secrets that was made then."""
         made, why = request.form.get("made", ""), said(request.form.get("reason"))
         with transaction(self.engine) as conn:
             key = _find(conn, key_name)
@@ -120,7 +120,9 @@ class Keys(Page):
                 keys.revoke_secret(conn, key_name, _digest(key, made), **why)
             else:
                 keys.revoke(conn, key_name, **why)
-        self._told(f"{'One text of ' if made else ''}{key_name} is revoked: it is refused within 5 seconds.")
+        self._told(
+            f"{'One secret of ' if made else ''}{key_name} is revoked: it is refused within 5 seconds."
+        )
         return redirect(url_for("keys.edit", key_name=key_name))
 
     # ---- signatures
@@ -151,7 +153,7 @@ class Keys(Page):
             signed = msgspec.structs.replace(signing, secret=sealed)
             keys.sign_with(conn, key.name, signed, **said(form.why.data))
         if made:
-            return self._once(key, "The secret of its signatures", secret)
+            return self._once(key, "The secret that signs its posts", secret)
         self._told(f"Posts of {key.name} must be signed.")
         return redirect(url_for("keys.signing", key_name=key.name))
 
@@ -232,7 +234,7 @@ def _find(conn: Connection, name: str, *, lock: bool = True) -> Key:
 def _digest(key: Key, made: str) -> str:
     found = next((one for one in key.secrets if one.created_at.isoformat() == made), None)
     if found is None:
-        abort(404, f"{key.name} has no such text.")
+        abort(404, f"{key.name} has no such secret.")
     return found.digest
 
 
