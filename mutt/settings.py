@@ -18,6 +18,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 from mutt.errors import SettingsError, StackGone
 
 Reader = Callable[[str, str], Any]
+Network = IPv4Network | IPv6Network
 
 #: Which settings may be filled from ``up.json``, and under which key it keeps them.
 FROM_UP = {
@@ -135,6 +137,20 @@ def url(*schemes: str) -> Reader:
     return read
 
 
+def networks(name: str, text: str) -> tuple[Network, ...]:
+    """Addresses and networks, comma separated; ``none``: there are none. One that holds everybody is refused."""
+    expected = "addresses and networks such as 10.0.0.7, 192.168.8.0/22, fd00::/8; not everybody's; or none"
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        found = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(name, text, expected) from None
+    if not found or any(network.prefixlen == 0 for network in found):
+        raise SettingsError(name, text, expected)
+    return found
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -209,6 +225,9 @@ class Settings:
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
     flower_url: str = _setting("", text)
+
+    trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
+    proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
 
     metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")

@@ -40,6 +40,7 @@ from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
+from mutt.web.proxies import Proxies, believing
 from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable, span
 
@@ -86,6 +87,8 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
+    if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
+        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
