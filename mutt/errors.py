@@ -14,6 +14,7 @@
     ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
+    ├── LoginFailed        kind, why              (of a login by the OpenID provider)
     ├── NoRuleset          a worker without rules refuses to evaluate
     ├── StoreDown          PostgreSQL can't be asked, or not now
     ├── PoisonRow          PostgreSQL refuses what these rows hold
@@ -122,6 +123,14 @@ class StreamAway(Unavailable):
     def __init__(self, reason: str = UNREACHABLE, retry_after: int = 1, *, sent: bool = False) -> None:
         super().__init__(reason, retry_after)
         self.sent = sent
+
+
+class LoginFailed(MuttError):
+    """Nobody was logged in by the OpenID provider. ``kind`` is of a closed set, ``why`` is for the log: no secret."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"{kind}: {why}")
+        self.kind, self.why = kind, why
 
 
 class NoRuleset(MuttError):

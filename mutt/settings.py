@@ -151,6 +151,44 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
     return found
 
 
+def safe_url(name: str, text: str) -> str:
+    """An address by https, or by http on this machine: what goes there is nobody else's to read."""
+    parts = urlsplit(text)
+    here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        here = False
+    elif parts.scheme == "https":
+        return text
+    if not here:
+        raise SettingsError(
+            name, text, "an https:// address (http:// only on this machine), without a user or ?"
+        )
+    return text
+
+
+def site(name: str, text: str) -> str:
+    """A safe address without a path."""
+    found = safe_url(name, text).removesuffix("/")
+    if urlsplit(found).path:
+        raise SettingsError(name, text, "an address without a path, such as https://mutt.example.net")
+    return found
+
+
+def pairs_of(*words: str) -> Reader:
+    """``name=word`` for each; comma separated, or by semicolons where a name holds a comma."""
+
+    def read(name: str, text: str) -> tuple[tuple[str, str], ...]:
+        parts = [part.rpartition("=") for part in text.split(";" if ";" in text else ",") if part.strip()]
+        found = tuple((key.strip(), word.strip().lower()) for key, _, word in parts)
+        if any(not key or word not in words for key, word in found):
+            raise SettingsError(
+                name, text, f"pairs such as netops={words[0]}; one of {', '.join(words)} in each"
+            )
+        return found
+
+    return read
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -225,6 +263,18 @@ class Settings:
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
     flower_url: str = _setting("", text)
+
+    admin_url: str = _setting("", site)  #: as browsers see it; OIDC providers send them back there
+    oidc_issuer: str = _setting("", safe_url)  #: empty: nobody logs in by OpenID Connect
+    oidc_client_id: str = _setting("", text)
+    oidc_client_secret: str = _setting("", text, secret=True)  #: empty: a public client
+    oidc_name: str = _setting("single sign-on", text)  #: what the button calls it
+    oidc_scopes: str = _setting("openid profile email", text)
+    oidc_role_claim: str = _setting("groups", text)
+    oidc_roles: tuple[tuple[str, str], ...] = _setting("", pairs_of("viewer", "operator", "admin"))
+    oidc_ca: str = _setting("", text)  #: a file of certificates, instead of the system's
+    oidc_timeout: float = _setting("5s", span())
+    oidc_only: bool = _setting("off", flag)  #: users with a password stay out, but for ADMIN_USER
 
     trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
     proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
