@@ -80,7 +80,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     # A token lives as long as its session: a rule may take longer than an hour to write.
     app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, MAX_FORM_MEMORY_SIZE=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
     CSRFProtect(app)
-    add_login(app, settings)
+    add_login(app, services)
     _add_pages(app, services)
     _add_errors(app)
     add_api(app, services)

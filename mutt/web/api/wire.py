@@ -32,6 +32,7 @@ from mutt.errors import (
 )
 from mutt.settings import Settings
 from mutt.store.history import Said
+from mutt.web import roles
 from mutt.web.admin.page import correlation_id
 from mutt.web.answer import Answer
 from mutt.web.api.routes import Reply, Route
@@ -99,6 +100,7 @@ def _who(settings: Settings) -> Callable[[], None]:
 
     def check() -> None:
         key = presented(request.headers)
+        g.by_session = key is None
         if key is not None:
             g.who = _holder(key)
         elif current_user.is_authenticated:
@@ -135,6 +137,8 @@ def _same(key: bytes, known: str) -> bool:
 
 def _answering(route: Route) -> Callable[..., Response]:
     def answer(**named: Any) -> Response:
+        if g.by_session:
+            roles.check(route.needs.of(route.method))
         _check_query(route)
         reply = _in_turn(route, named)
         response = json(reply.value, reply.status)

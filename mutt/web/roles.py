@@ -1,0 +1,75 @@
+"""Roles: what a page or a route of the API needs, said where it is written and checked in one place each.
+
+Reading needs a viewer, changing an admin, unless a page says otherwise (its ``needs``), or a view of it does::
+
+    class DeadLetters(Page):
+        needs = BY_OPERATORS
+
+        @expose("/<queue>/<id_>/edit", methods=("GET", "POST"))
+        @requires(Role.OPERATOR)
+        def edit(self, ...): ...
+
+So what says nothing is open to nobody but an admin. ``Page`` checks it for pages, ``wire`` for the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from flask_login import current_user
+from werkzeug.exceptions import Forbidden
+
+from mutt.store.users import Role
+
+#: Methods that change nothing.
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+class Needs(NamedTuple):
+    """The least role for looking at something, and for changing it."""
+
+    reading: Role = Role.VIEWER
+    changing: Role = Role.ADMIN
+
+    def of(self, method: str) -> Role:
+        return self.reading if method in SAFE else self.changing
+
+
+USUAL = Needs()
+BY_OPERATORS = Needs(changing=Role.OPERATOR)
+ADMINS_ONLY = Needs(Role.ADMIN, Role.ADMIN)
+
+
+def requires(role: Role) -> Callable[[_View], _View]:
+    """This view needs ``role``, however it is asked for."""
+
+    def mark(view: _View) -> _View:
+        view.needs = Needs(role, role)  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def needed(page: Needs, view: Callable[..., Any], method: str) -> Role:
+    """What a view of a page that ``page`` says it of needs."""
+    of_view: Needs = getattr(view, "needs", page)
+    return of_view.of(method)
+
+
+class NotAllowed(Forbidden):
+    """Who asks has no such role; the answer is 403 and names the one that it takes."""
+
+    def __init__(self, role: Role) -> None:
+        super().__init__(
+            f"This needs the role {role}; {current_user.name} is {current_user.role}. Nothing was changed."
+        )
+        self.role = role
+
+
+def check(role: Role) -> None:
+    """Refuse who has not this role. Raises :class:`NotAllowed`."""
+    if not current_user.may(role):
+        raise NotAllowed(role)
