@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, current_app, flash, redirect, render_template, request, url_for
+from flask import session as cookie
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as AnyResponse
@@ -18,6 +18,8 @@ from mutt.store import users
 from mutt.store.engine import transaction
 from mutt.store.users import User
 from mutt.web import session
+from mutt.web.back import safe_next
+from mutt.web.oidc import add_oidc, sign_on
 from mutt.web.people import People, Person
 
 log = logging.getLogger("mutt.admin")
@@ -46,7 +48,8 @@ class Login:
         """Whose name and password these are. Takes as long whatever is wrong. Raises StoreDown, Unavailable."""
         name = name.strip().lower()
         is_administrator = self.people.is_administrator(name)
-        user = None if is_administrator or not users.NAME.fullmatch(name) else self.people.user(name)
+        unknown = is_administrator or self._services.settings.oidc_only or not users.NAME.fullmatch(name)
+        user = None if unknown else self.people.user(name)
         # A hash is worked for everybody: how long it takes tells nobody whether there is such a name.
         same = passwords.verify(user.password_hash if user else None, password)
         if self.locked:
@@ -70,16 +73,7 @@ def add_login(app: Flask, services: Services) -> None:
     """Give ``app`` its sessions, ``/login`` and ``/logout``."""
     app.extensions["login"] = Login(services, session.add_sessions(app, services))
     app.register_blueprint(blueprint)
-
-
-def safe_next(target: str) -> str:
-    """``target`` if it is a path of this site, else the first page."""
-    # Browsers read a backslash as a slash and skip control characters: either could hide a host name.
-    hidden = "\\" in target or any(ord(character) < 0x21 or character == "\x7f" for character in target)
-    if hidden or not target.startswith("/") or target.startswith("//"):
-        return "/"
-    parts = urlsplit(target)
-    return "/" if parts.scheme or parts.netloc else target
+    add_oidc(app, services)
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
@@ -102,11 +96,22 @@ def login() -> AnyResponse:
 
 
 def _login_page(form: LoginForm, desk: Login, status: int = 200) -> Response:
-    return Response(render_template("login.html", form=form, locked=desk.locked), status)
+    shown = render_template(
+        "login.html",
+        form=form,
+        locked=desk.locked,
+        sign_on=sign_on(),
+        target=safe_next(request.args.get("next", "")),
+        still_there=cookie.get("left_by") == "oidc",
+    )
+    return Response(shown, status)
 
 
 @blueprint.post("/logout")
 def logout() -> AnyResponse:
+    by = cookie.get("by")
     session.end()
+    if by:
+        cookie["left_by"] = by
     flash("You are logged out.")
     return redirect(url_for("auth.login"))

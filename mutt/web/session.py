@@ -15,7 +15,6 @@ import threading
 import time
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from flask import Flask, Response, current_app, g, redirect, request, session, url_for
@@ -30,6 +29,7 @@ from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import lookup
 from mutt.store.users import Role, User
+from mutt.web.back import path_of
 from mutt.web.people import Administrator, People, Person
 
 log = logging.getLogger("mutt.admin")
@@ -141,17 +141,24 @@ class Sessions:
         if now >= begun + self._longest or now >= seen + self._idle:
             return None
         try:
-            who = self.people.of(key)
+            who = self._person(key) or self._person(key, anew=True)
         except StoreDown:
             g.people_unknown = True
             return None
-        if who is None or not hmac.compare_digest(who.epoch, str(session.get("epoch"))):
+        if who is None:
             return None
         if begun < self._ended.until(str(session.get("id")), who.key):
             return None
         if _is_use() and now - seen > min(NOTED, self._idle / 10):
             session["seen"] = int(now)
         return who
+
+    def _person(self, key: str, anew: bool = False) -> Person | None:
+        """Who it is, in the epoch in which the session began. That may be one that the copy does not know yet."""
+        if anew:
+            self.people.forget()
+        who = self.people.of(key)
+        return who if who and hmac.compare_digest(who.epoch, str(session.get("epoch"))) else None
 
 
 def session_key(settings: Settings) -> bytes:
@@ -225,8 +232,7 @@ def _to_login() -> AnyResponse:
         raise ServiceUnavailable("PostgreSQL, which knows the users, does not answer. Try again in a moment.")
     if "HX-Request" in request.headers:
         # Part of a page was asked for: the whole page goes to the login, and comes back.
-        came_from = urlsplit(request.headers.get("HX-Current-URL", ""))
-        back = f"{came_from.path}?{came_from.query}".rstrip("?")
+        back = path_of(request.headers.get("HX-Current-URL", ""))
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=back or None)})
     # Only what can be asked for again is worth coming back to.
     back = request.full_path.rstrip("?") if request.method == "GET" else ""
