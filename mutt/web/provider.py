@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,7 +65,9 @@ class Provider:
         for name in ("oidc_client_id", "oidc_roles", "admin_url"):
             if not getattr(settings, name):
                 raise SettingsError(name.upper(), "", "a value: OIDC_ISSUER is set, and needs it")
-        self.issuer, self.name = settings.oidc_issuer, settings.oidc_name
+        if settings.oidc_ca and not Path(settings.oidc_ca).is_file():
+            raise SettingsError("OIDC_CA", settings.oidc_ca, "a file of certificates (PEM)")
+        self.issuer = settings.oidc_issuer
         self._settings = settings
         self._lock = threading.Lock()
         self._client: _Client | None = None

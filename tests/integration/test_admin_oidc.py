@@ -114,9 +114,10 @@ def test_the_role_is_renewed_at_each_login_and_another_one_ends_the_sessions_of_
     assert found.role is Role.ADMIN
     assert not site.is_in()
     with transaction(site.engine) as conn:
-        made, changed = conn.execute(config_audit_log.select().order_by("id"))
+        notes = config_audit_log.select().where(config_audit_log.c.table_name == "users").order_by("id")
+        made, changed = conn.execute(notes)
     assert (made.operation, changed.operation) == ("CREATE", "UPDATE")
-    assert (changed.changed_by, changed.old_values["role"], changed.new_values["role"]) == (
+    assert (changed.changed_by, changed.before["role"], changed.after["role"]) == (
         "mutt",
         "operator",
         "admin",
@@ -168,21 +169,20 @@ def test_groups_that_only_the_userinfo_tells_count(site: Site) -> None:
     assert "/userinfo" in site.op.seen
 
 
-@pytest.mark.parametrize(
-    ("claims", "name"),
-    [
-        ({"preferred_username": "A.Example@Example.net"}, "a.example@example.net"),
-        ({"preferred_username": "Älice"}, "alice@example.net"),
-        ({"preferred_username": "<b>", "email": None}, "oidc-"),
-        ({"preferred_username": 5, "email": ["x"]}, "oidc-"),
-    ],
-)
-def test_a_name_is_what_can_be_one_here(site: Site, claims: dict[str, Any], name: str) -> None:
-    site.op.person |= claims
-    assert site.log_in().status_code == 302
-    found = site.user()
-    assert found
-    assert found.name.startswith(name)
+def test_a_name_is_what_can_be_one_here(site: Site) -> None:
+    for n, (claims, name) in enumerate(
+        (
+            ({"preferred_username": "A.Example@Example.net"}, "a.example@example.net"),
+            ({"preferred_username": "Älice"}, "alice@example.net"),
+            ({"preferred_username": "<b>", "email": None}, "oidc-"),
+            ({"preferred_username": 5, "email": ["x"]}, "oidc-"),
+        )
+    ):
+        site.op.person = {**ALICE, **claims, "sub": f"one-{n}"}
+        assert log_in(site.app.test_client()).status_code == 302
+        found = site.user(f"one-{n}")
+        assert found
+        assert found.name.startswith(name)
 
 
 def test_a_user_is_known_by_their_subject_whatever_they_are_called_now(site: Site) -> None:
@@ -217,37 +217,36 @@ def test_a_disabled_user_stays_out(site: Site) -> None:
     assert log_in(site.app.test_client()).status_code == 403
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "wrong nonce", "no nonce", "wrong audience", "wrong party", "wrong issuer", "wrong access token", "expired",
-        "of tomorrow", "no end", "no subject", "empty subject", "alg none", "HS256 by the public key",
-        "HS256 by the client's secret", "unknown key", "another's key", "no token at all", "no id token",
-    ],
+FORGED = (
+    "wrong nonce", "no nonce", "wrong audience", "wrong party", "wrong issuer", "wrong access token", "expired",
+    "of tomorrow", "no end", "no subject", "empty subject", "alg none", "HS256 by the public key",
+    "HS256 by the client's secret", "unknown key", "another's key", "no token at all", "no id token",
 )  # fmt: skip
+
+
 def test_a_token_that_is_not_right_in_everything_lets_nobody_in(
-    site: Site, fault: str, caplog: pytest.LogCaptureFixture
+    site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.op.fault = fault
-    answer = site.log_in()
-    assert answer.status_code == 403
-    assert not site.is_in()
+    for fault in FORGED:
+        site.op.fault = fault
+        caplog.clear()
+        assert site.log_in().status_code == 403, fault
+        assert not site.is_in(), fault
+        assert any(record.name == "mutt.admin" for record in caplog.records), fault
     assert site.user() is None
-    assert any("token" in record.getMessage() for record in caplog.records if record.name == "mutt.admin")
+    site.op.fault = ""
+    assert site.log_in().status_code == 302
 
 
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [("away", 503), ("slow", 503), ("another issuer", 503), ("plain http", 503), ("a list", 503)],
-)  # fmt: skip
 def test_a_provider_that_fails_before_the_login_is_a_page_and_a_login_after_it_is_well(
-    site: Site, fault: str, status: int, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mutt.web.provider._SILENT", 0.0)
-    site.op.fault = fault
-    answer = site.client.get("/login/oidc")
-    assert answer.status_code == status
-    assert "/login" in answer.text
+    for fault in ("away", "slow", "another issuer", "plain http", "a list"):
+        site.op.fault = fault
+        answer = site.client.get("/login/oidc")
+        assert answer.status_code == 503, fault
+        assert 'href="/login"' in answer.text
     site.op.fault = ""
     assert site.log_in().status_code == 302
 
@@ -258,16 +257,13 @@ def test_a_provider_that_is_away_is_not_asked_by_each_visitor(site: Site) -> Non
     assert len(site.op.seen) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [("500 /token", 503), ("500 /jwks", 503), ("denied", 403), ("wrong state", 400)],
-)
-def test_a_provider_that_fails_on_the_way_is_a_page(site: Site, fault: str, status: int) -> None:
-    site.op.fault = fault
-    answer = site.log_in()
-    assert answer.status_code == status
-    assert "<b>" not in answer.text
-    assert not site.is_in()
+def test_a_provider_that_fails_on_the_way_is_a_page(site: Site) -> None:
+    for fault, status in (("500 /token", 503), ("500 /jwks", 503), ("denied", 403), ("wrong state", 400)):
+        site.op.fault = fault
+        answer = site.log_in()
+        assert answer.status_code == status, fault
+        assert "<b>" not in answer.text
+        assert not site.is_in()
 
 
 def test_the_admin_starts_and_the_administrator_logs_in_while_the_provider_is_away(

@@ -217,6 +217,9 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 def _guard(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if response.location and response.location.startswith(request.host_url):
+        # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
+        response.location = "/" + response.location.removeprefix(request.host_url)
     if request.method == "POST":
         response.headers.setdefault("X-Correlation-ID", correlation_id())
     if request.endpoint not in ("static", "favicon"):
