@@ -40,6 +40,7 @@ from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
+from mutt.web.roles import may
 from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable, span
 
@@ -96,6 +97,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
     app.add_template_global(here)
+    app.add_template_global(may)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
