@@ -42,13 +42,15 @@ class Needs(NamedTuple):
 USUAL = Needs()
 BY_OPERATORS = Needs(changing=Role.OPERATOR)
 ADMINS_ONLY = Needs(Role.ADMIN, Role.ADMIN)
+#: What is everybody's own.
+ONES_OWN = Needs(Role.VIEWER, Role.VIEWER)
 
 
-def requires(role: Role) -> Callable[[_View], _View]:
-    """This view needs ``role``, however it is asked for."""
+def requires(role: Role, changing: Role | None = None) -> Callable[[_View], _View]:
+    """This view needs ``role``, to be looked at too; to change something ``changing``, if that is another one."""
 
     def mark(view: _View) -> _View:
-        view.needs = Needs(role, role)  # type: ignore[attr-defined]
+        view.needs = Needs(role, changing or role)  # type: ignore[attr-defined]
         return view
 
     return mark

@@ -30,11 +30,13 @@ from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
+from mutt.web.admin.users import Users
 from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
@@ -148,6 +150,8 @@ def _add_pages(app: Flask, services: Services) -> None:
         Alerts(services, "Alerts", "alerts"),
         DeadLetters(services, "Dead letters", "letters"),
         History(services, "History", "history"),
+        Users(services, "Users", "users"),
+        Profile(services, "Profile", "profile"),
     )
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
     # A page may point to another where there is one.

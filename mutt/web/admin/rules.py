@@ -78,9 +78,12 @@ class Rules(Page):
         return self.render("rules_badges.html", findings=findings, of=of)
 
     @expose("/new", methods=("GET", "POST"))
-    @requires(Role.ADMIN)
+    @requires(Role.OPERATOR, changing=Role.ADMIN)
     def new(self) -> Any:
-        """A new rule; ``?like=ID`` begins with the values of another, ``?backtest=ID`` with those of a draft."""
+        """A new rule; ``?like=ID`` begins with the values of another, ``?backtest=ID`` with those of a draft.
+
+        An operator drafts there, to test and to back-test.
+        """
         form = RuleForm.of(self._tested() or self._like(request.args.get("like", type=int)))
         if form.validate_on_submit() and self._save(form):
             return redirect(url_for("rules.index"))
