@@ -21,10 +21,15 @@ from mutt.web import session
 from mutt.web.back import safe_next
 from mutt.web.oidc import add_oidc, sign_on
 from mutt.web.people import People, Person
+from mutt.web.throttle import Throttle, whole_seconds
+from mutt.words import many
 
 log = logging.getLogger("mutt.admin")
 
 blueprint = Blueprint("auth", __name__)
+
+#: Characters of a name that is tried: longer ones are nobody's.
+NAME_MOST = 200
 
 
 class LoginForm(FlaskForm):
@@ -32,11 +37,20 @@ class LoginForm(FlaskForm):
     password = PasswordField("Password", render_kw={"autocomplete": "current-password"})
 
 
+class TooSoon(Exception):
+    """Who tries so often has to wait so many seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class Login:
     """Names and passwords, compared with those of the known people."""
 
     def __init__(self, services: Services, people: People) -> None:
         self._services, self.people = services, people
+        self._throttle = Throttle(services)
 
     @property
     def locked(self) -> bool:
@@ -44,19 +58,39 @@ class Login:
         settings = self._services.settings
         return not (settings.admin_password or settings.secret_key)
 
-    def who(self, name: str, password: str) -> Person | None:
-        """Whose name and password these are. Takes as long whatever is wrong. Raises StoreDown, Unavailable."""
-        name = name.strip().lower()
-        is_administrator = self.people.is_administrator(name)
-        unknown = is_administrator or self._services.settings.oidc_only or not users.NAME.fullmatch(name)
-        user = None if unknown else self.people.user(name)
-        # A hash is worked for everybody: how long it takes tells nobody whether there is such a name.
+    def who(self, name: str, password: str, address: str) -> Person | None:
+        """Whose name and password these are; ``address`` is where they come from.
+
+        Raises :class:`TooSoon`; StoreDown and Unavailable where nobody can tell.
+        """
+        name = name.strip().lower()[:NAME_MOST]
+        wait = self._throttle.tried(name, address)
+        if wait:
+            log.warning("login refused, from %s: too soon", address)
+            raise TooSoon(whole_seconds(wait))
+        who = self._who(name, password)
+        if who is None:
+            log.warning("login refused, from %s", address)
+            return None
+        self._throttle.passed(name, address)
+        return who
+
+    def _who(self, name: str, password: str) -> Person | None:
+        # The same is done for every name, so that neither the time nor an outage tells which of them there are.
+        user, outage = None, None
+        try:
+            user = self.people.user(name)
+        except StoreDown as error:
+            outage = error
         same = passwords.verify(user.password_hash if user else None, password)
         if self.locked:
             return None
-        if is_administrator:
-            return self.people.administrator.person if self.people.administrator.accepts(password) else None
-        return self._noted(user, password) if user and same else None
+        if self.people.is_administrator(name) and self.people.administrator.accepts(password):
+            return self.people.administrator.person
+        if outage:
+            raise outage
+        known = user if same and not self._services.settings.oidc_only else None
+        return self._noted(known, password) if known else None
 
     def _noted(self, user: User, password: str) -> Person:
         try:
@@ -85,9 +119,14 @@ def login() -> AnyResponse:
     form = LoginForm()
     if not form.validate_on_submit():
         return _login_page(form, desk)
-    who = desk.who(form.name.data or "", form.password.data or "")
+    try:
+        who = desk.who(form.name.data or "", form.password.data or "", request.remote_addr or "")
+    except TooSoon as error:
+        form.form_errors.append(f"Too many tries. Wait {many(error.seconds, 'second')}, then try again.")
+        answer = _login_page(form, desk, 429)
+        answer.headers["Retry-After"] = str(error.seconds)
+        return answer
     if who is None:
-        log.warning("login refused, from %s", request.remote_addr)
         form.form_errors.append("Name or password is wrong.")
         return _login_page(form, desk, 403)
     session.begin(who)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from flask import current_app
 from flask_login import current_user
 from werkzeug.exceptions import Forbidden
 
@@ -41,13 +42,15 @@ class Needs(NamedTuple):
 USUAL = Needs()
 BY_OPERATORS = Needs(changing=Role.OPERATOR)
 ADMINS_ONLY = Needs(Role.ADMIN, Role.ADMIN)
+#: What is everybody's own.
+ONES_OWN = Needs(Role.VIEWER, Role.VIEWER)
 
 
-def requires(role: Role) -> Callable[[_View], _View]:
-    """This view needs ``role``, however it is asked for."""
+def requires(role: Role, changing: Role | None = None) -> Callable[[_View], _View]:
+    """This view needs ``role``, to be looked at too; to change something ``changing``, if that is another one."""
 
     def mark(view: _View) -> _View:
-        view.needs = Needs(role, role)  # type: ignore[attr-defined]
+        view.needs = Needs(role, changing or role)  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -57,6 +60,20 @@ def needed(page: Needs, view: Callable[..., Any], method: str) -> Role:
     """What a view of a page that ``page`` says it of needs."""
     of_view: Needs = getattr(view, "needs", page)
     return of_view.of(method)
+
+
+def of_endpoint(endpoint: str, method: str = "POST") -> Role | None:
+    """What an address of this application needs; None: it is open to everybody."""
+    view = current_app.view_functions[endpoint]
+    of_page: Needs | None = getattr(getattr(view, "__self__", None), "needs", None)
+    of_view: Needs | None = getattr(view, "needs", of_page)
+    return None if of_view is None else of_view.of(method)
+
+
+def may(endpoint: str, method: str = "POST") -> bool:
+    """May who is logged in do this? Templates ask it, so that nobody is shown what they would be refused."""
+    role = of_endpoint(endpoint, method)
+    return role is None or current_user.may(role)
 
 
 class NotAllowed(Forbidden):

@@ -30,17 +30,20 @@ from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
+from mutt.web.admin.users import Users
 from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
 from mutt.web.proxies import Proxies, believing
+from mutt.web.roles import may
 from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable, span
 
@@ -99,6 +102,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
     app.add_template_global(here)
+    app.add_template_global(may)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -149,6 +153,8 @@ def _add_pages(app: Flask, services: Services) -> None:
         Alerts(services, "Alerts", "alerts"),
         DeadLetters(services, "Dead letters", "letters"),
         History(services, "History", "history"),
+        Users(services, "Users", "users"),
+        Profile(services, "Profile", "profile"),
     )
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
     # A page may point to another where there is one.

@@ -150,6 +150,7 @@ def _answering(route: Route) -> Callable[..., Response]:
             )
         return response
 
+    answer.needs = route.needs  # type: ignore[attr-defined]
     return answer
 
 
