@@ -12,13 +12,21 @@ import hashlib
 import hmac
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from flask import Flask, Response, jsonify, redirect, render_template_string, request
 from flask.testing import FlaskClient
 from joserfc import jwt
@@ -216,11 +224,14 @@ class Provider:
 
 
 @contextlib.contextmanager
-def provider() -> Iterator[Provider]:
-    """One that answers until the block ends."""
-    made = Provider()
-    server = make_server("127.0.0.1", 0, made.app, threaded=True)
-    made.issuer = f"http://127.0.0.1:{server.server_port}"
+def provider(certificate: Path | None = None) -> Iterator[Provider]:
+    """One that answers until the block ends; by TLS, if there is a file with a certificate and its key."""
+    made, tls = Provider(), None
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    server = make_server("127.0.0.1", 0, made.app, threaded=True, ssl_context=tls)
+    made.issuer = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -232,16 +243,41 @@ def provider() -> Iterator[Provider]:
         server.server_close()
 
 
-def visit(url: str) -> str:
+def own_certificate(file: Path) -> Path:
+    """A certificate for this machine that nobody signed but itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    written = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + written)
+    return file
+
+
+def visit(url: str, certificate: Path | None = None) -> str:
     """A browser that the provider knows: where it is sent on to."""
-    answer = requests.get(url, allow_redirects=False, timeout=10)
+    answer = requests.get(
+        url, allow_redirects=False, timeout=10, verify=str(certificate) if certificate else True
+    )
     assert answer.status_code == 302, answer.text
     return answer.headers["Location"]
 
 
-def log_in(client: FlaskClient, page: str = "/login/oidc") -> TestResponse:
+def log_in(client: FlaskClient, page: str = "/login/oidc", certificate: Path | None = None) -> TestResponse:
     """Log in by the provider, in a browser that is ``client``: the answer to its return."""
-    back = urlsplit(visit(client.get(page).headers["Location"]))
+    back = urlsplit(visit(client.get(page).headers["Location"], certificate))
     return client.get(f"{back.path}?{back.query}")
 
 

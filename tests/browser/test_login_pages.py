@@ -54,7 +54,7 @@ def test_the_button_leads_through_the_provider_to_the_page_that_was_wanted_and_o
     op.asks = True
     page = open_page(width=width, color_scheme=scheme)
     page.goto(site + "/rules/?q=fan")
-    page.get_by_role("link", name="Log in by Example ID").focus()
+    page.get_by_role("link", name="Log in with Example ID").focus()
     page.keyboard.press("Enter")
     page.get_by_role("button", name="I am Alice Example").click()
     page.wait_for_url(site + "/rules/?q=fan")
@@ -70,7 +70,7 @@ def test_a_refusal_is_a_page_with_a_way_back(site: str, op: Provider, open_page:
     op.asks, op.fault = False, "denied"
     page = open_page()
     page.goto(site + "/login")
-    page.get_by_role("link", name="Log in by Example ID").click()
+    page.get_by_role("link", name="Log in with Example ID").click()
     expect(page.get_by_role("heading", name="Example ID did not let you in")).to_be_visible()
     op.fault = ""
     page.get_by_role("link", name="Back to the login").click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -22,7 +23,16 @@ from mutt.store.users import Role, User
 from mutt.web.admin.app import make_admin
 from tests.admin_client import PASSWORD, hidden, settings_of
 from tests.admin_client import log_in as log_in_as_administrator
-from tests.oidc_provider import ALICE, CLIENT_ID, CLIENT_SECRET, Provider, log_in, provider, visit
+from tests.oidc_provider import (
+    ALICE,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Provider,
+    log_in,
+    own_certificate,
+    provider,
+    visit,
+)
 
 HOME = "http://localhost"
 BACK = HOME + "/login/oidc/callback"
@@ -370,6 +380,20 @@ def test_oidc_only_keeps_passwords_out_but_the_administrators(
         assert client.post("/login", data=given).status_code == status
 
 
+def test_a_provider_with_a_ca_of_its_own_is_believed_by_that_alone(
+    engine: Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = own_certificate(tmp_path / "provider.pem")
+    other = own_certificate(tmp_path / "other.pem")
+    # What the environment names is not asked when there is one of the provider's.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    with provider(certificate) as op:
+        op.redirect_uris.add(BACK)
+        assert Site(engine, database_url, op, oidc_ca=str(other)).client.get("/login/oidc").status_code == 503
+        good = Site(engine, database_url, op, oidc_ca=str(certificate))
+        assert log_in(good.client, certificate=certificate).status_code == 302
+
+
 GOOD: dict[str, str] = {
     "OIDC_ISSUER": "https://id.example.net/realms/x", "OIDC_CLIENT_ID": "mutt", "OIDC_ROLES": "netops=operator",
     "ADMIN_URL": "https://mutt.example.net/", "ADMIN_PASSWORD": "x", "DATABASE_URL": "postgresql://x/y",
@@ -388,6 +412,7 @@ GOOD: dict[str, str] = {
         ("OIDC_ROLES", "netops"),
         ("OIDC_ROLES", "netops=root"),
         ("OIDC_ROLES", "=viewer"),
+        ("OIDC_CA", "/no/such/file"),
         ("ADMIN_URL", ""),
         ("ADMIN_URL", "http://mutt.example.net"),
         ("ADMIN_URL", "https://mutt.example.net/mutt"),
