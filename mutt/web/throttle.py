@@ -27,7 +27,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import redis
@@ -58,6 +58,8 @@ class Limit:
 PAIR = Limit(free=5, first=1, most=900, kept=3600)
 NAME = Limit(free=20, first=1, most=60, kept=3600)
 ADDRESS = Limit(free=50, first=1, most=300, kept=900)
+
+LIMITS = (PAIR, NAME, ADDRESS)
 
 #: Seconds for which it is known from where somebody logged in.
 KNOWN = 30 * 86400.0
@@ -126,6 +128,7 @@ def passed(counts: Counts) -> Counts:
 
 _Change = Callable[[Counts, float], Said]
 _Keys = tuple[str, str, str]
+_Key = TypeVar("_Key")
 
 
 class Throttle:
@@ -166,8 +169,8 @@ class Throttle:
                 if said.counts == counts:
                     return said.wait
                 pipe.multi()
-                for key, count, kept in _kept(keys, said.counts):
-                    pipe.set(key, msgspec.msgpack.encode(count), px=round(kept * 1000))
+                for key, count, span in kept(keys, said.counts):
+                    pipe.set(key, msgspec.msgpack.encode(count), px=round(span * 1000))
                 try:
                     pipe.execute()
                     return said.wait
@@ -180,8 +183,8 @@ class Throttle:
         with self._lock:
             found = [self._own.get(key, (None, 0.0)) for key in keys]
             said = change(_counts([count if until > now else None for count, until in found]), now)
-            for key, count, kept in _kept(keys, said.counts):
-                self._own[key] = count, now + kept
+            for key, count, span in kept(keys, said.counts):
+                self._own[key] = count, now + span
                 self._own.move_to_end(key)
             while len(self._own) > OWN_MOST:
                 self._own.popitem(last=False)
@@ -194,23 +197,23 @@ def whole_seconds(wait: float) -> int:
 
 
 def _keys(name: str, address: str) -> _Keys:
-    place = _place(address)
+    there = place(address)
     # Hashed: whoever reads Redis finds no names, and nobody makes a long one.
-    return _key("pair", f"{name}\0{place}"), _key("name", name), _key("address", place)
+    return _key("pair", f"{name}\0{there}"), _key("name", name), _key("address", there)
 
 
 def _key(kind: str, text: str) -> str:
     return f"{names.LOGIN}{kind}:{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:32]}"
 
 
-def _place(address: str) -> str:
+def place(address: str) -> str:
     """Whom an address stands for: of IPv6 its network, for everybody has a whole one."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if found.version == 6 and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
+    if found.version == 6:
+        return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
     return str(found)
 
 
@@ -223,8 +226,8 @@ def _read(data: bytes) -> Count:
     return msgspec.msgpack.decode(data, type=Count)
 
 
-def _kept(keys: _Keys, counts: Counts) -> Iterator[tuple[str, Count, float]]:
-    """What is to be written: under which key, and for how many seconds."""
+def kept(keys: tuple[_Key, _Key, _Key], counts: Counts) -> Iterator[tuple[_Key, Count, float]]:
+    """What is to be kept: under which key, and for how many seconds."""
     pair = counts.pair or Count()
     yield keys[0], pair, KNOWN if pair.known else PAIR.kept
     yield keys[1], counts.name, NAME.kept
