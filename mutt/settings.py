@@ -18,6 +18,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 from mutt.errors import SettingsError, StackGone
 
 Reader = Callable[[str, str], Any]
+Network = IPv4Network | IPv6Network
 
 #: Which settings may be filled from ``up.json``, and under which key it keeps them.
 FROM_UP = {
@@ -148,6 +150,58 @@ def _is_sealing_key(key: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9_-]{43}=|[0-9a-fA-F]{64}", key))
 
 
+def networks(name: str, text: str) -> tuple[Network, ...]:
+    """Addresses and networks, comma separated; ``none``: there are none. One that holds everybody is refused."""
+    expected = "addresses and networks such as 10.0.0.7, 192.168.8.0/22, fd00::/8; not everybody's; or none"
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        found = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(name, text, expected) from None
+    if not found or any(network.prefixlen == 0 for network in found):
+        raise SettingsError(name, text, expected)
+    return found
+
+
+def safe_url(name: str, text: str) -> str:
+    """An address by https, or by http on this machine: what goes there is nobody else's to read."""
+    parts = urlsplit(text)
+    here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        here = False
+    elif parts.scheme == "https":
+        return text
+    if not here:
+        raise SettingsError(
+            name, text, "an https:// address (http:// only on this machine), without a user or ?"
+        )
+    return text
+
+
+def site(name: str, text: str) -> str:
+    """A safe address without a path."""
+    found = safe_url(name, text).removesuffix("/")
+    if urlsplit(found).path:
+        raise SettingsError(name, text, "an address without a path, such as https://mutt.example.net")
+    return found
+
+
+def pairs_of(*words: str) -> Reader:
+    """``name=word`` for each; comma separated, or by semicolons where a name holds a comma."""
+
+    def read(name: str, text: str) -> tuple[tuple[str, str], ...]:
+        parts = [part.rpartition("=") for part in text.split(";" if ";" in text else ",") if part.strip()]
+        found = tuple((key.strip(), word.strip().lower()) for key, _, word in parts)
+        if any(not key or word not in words for key, word in found):
+            raise SettingsError(
+                name, text, f"pairs such as netops={words[0]}; one of {', '.join(words)} in each"
+            )
+        return found
+
+    return read
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -224,7 +278,24 @@ class Settings:
     sealing_key: str = _setting(
         "", sealing, secret=True
     )  #: seals what signs webhooks; the first of several seals
+    session_idle: float = _setting("4h", span())  #: since a page was last used
+    session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)
+
+    admin_url: str = _setting("", site)  #: as browsers see it; OIDC providers send them back there
+    oidc_issuer: str = _setting("", safe_url)  #: empty: nobody logs in by OpenID Connect
+    oidc_client_id: str = _setting("", text)
+    oidc_client_secret: str = _setting("", text, secret=True)  #: empty: a public client
+    oidc_name: str = _setting("single sign-on", text)  #: what the button calls it
+    oidc_scopes: str = _setting("openid profile email", text)
+    oidc_role_claim: str = _setting("groups", text)
+    oidc_roles: tuple[tuple[str, str], ...] = _setting("", pairs_of("viewer", "operator", "admin"))
+    oidc_ca: str = _setting("", text)  #: a file of certificates, instead of the system's
+    oidc_timeout: float = _setting("5s", span())
+    oidc_only: bool = _setting("off", flag)  #: users with a password stay out, but for ADMIN_USER
+
+    trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
+    proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
 
     metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")

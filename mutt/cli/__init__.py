@@ -23,6 +23,7 @@ from mutt.cli.simulator import moogsim as moogsim_command
 from mutt.cli.up import env as env_command
 from mutt.cli.up import migrate as migrate_command
 from mutt.cli.up import up as up_command
+from mutt.cli.users import users as users_command
 from mutt.errors import MuttError
 
 
@@ -43,6 +44,7 @@ for command in (
     dlq_command,
     explain_command,
     maintenance_command,
+    users_command,
     partitions_command,
     ledger_command,
     doctor_command,

@@ -516,6 +516,54 @@ api_key_secrets = Table(
 )
 
 
+class Role(StrEnum):
+    """What somebody may do; each may all that those before it may, and that is their order."""
+
+    VIEWER = "viewer"  #: read everything but secrets and people
+    OPERATOR = "operator"  #: and deal with dead letters and maintenance windows, and try rules
+    ADMIN = "admin"  #: and change what decides: rules, hosts, teams, keys, people
+
+    @property
+    def rank(self) -> int:
+        return list(Role).index(self)
+
+    # The order of their words, which text has, would be quite another.
+    def __lt__(self, other: str) -> bool:
+        return self.rank < Role(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Role(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > Role(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Role(other).rank
+
+
+#: Who may log in beside the administrator of the settings.
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("password_hash", Text),  #: argon2id; none: logs in elsewhere
+    Column("issuer", Text),  #: who says that it is them, and what it calls them there
+    Column("subject", Text),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("epoch", Integer, nullable=False, server_default="1"),  #: raised: all of their sessions end
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("password_changed_at", _instant),
+    Column("last_login_at", _instant),
+    _one_of("role", Role),
+    CheckConstraint("name = lower(name)", name="name"),
+    CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="subject"),
+    UniqueConstraint("name"),
+    UniqueConstraint("issuer", "subject"),
+)
+
+
 def is_ours(name: str | None, kind: str, _parents: object = None) -> bool:
     """Does Alembic look after this table? It leaves the audit's months to ``partitions``."""
     return kind != "table" or name is None or not name.startswith(event_audit_log.name + "_")

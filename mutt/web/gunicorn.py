@@ -26,6 +26,9 @@ errorlog = "-"
 loglevel = "warning"
 # Nobody in front of us writes these, and who writes them himself chooses the path that we see.
 forwarder_headers = ""
+# Whom we believe about the sender is TRUSTED_PROXIES' to say, for all headers alike: see mutt/web/proxies.py.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
 # Two applications of one user would share one socket in the home directory.
 control_socket_disable = True
 

@@ -31,16 +31,20 @@ from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
+from mutt.web.admin.users import Users
 from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.health import Need, health
+from mutt.web.proxies import Proxies, believing
+from mutt.web.roles import may
 from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable, span
 
@@ -80,13 +84,15 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     # A token lives as long as its session: a rule may take longer than an hour to write.
     app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, MAX_FORM_MEMORY_SIZE=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
     CSRFProtect(app)
-    add_login(app, settings)
+    add_login(app, services)
     _add_pages(app, services)
     _add_errors(app)
     add_api(app, services)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
+    if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
+        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
@@ -97,6 +103,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
     app.add_template_global(here)
+    app.add_template_global(may)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -148,6 +155,8 @@ def _add_pages(app: Flask, services: Services) -> None:
         DeadLetters(services, "Dead letters", "letters"),
         Keys(services, "Keys", "keys"),
         History(services, "History", "history"),
+        Users(services, "Users", "users"),
+        Profile(services, "Profile", "profile"),
     )
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
     # A page may point to another where there is one.
@@ -216,6 +225,9 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 def _guard(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if response.location and response.location.startswith(request.host_url):
+        # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
+        response.location = "/" + response.location.removeprefix(request.host_url)
     if request.method == "POST":
         response.headers.setdefault("X-Correlation-ID", correlation_id())
     if request.endpoint not in ("static", "favicon"):
