@@ -109,8 +109,8 @@ def between(before: Book, after: Book) -> list[Change]:
 def planned(standing: Book, wanted: Book, *, replace: bool = False) -> list[Change]:
     """What makes ``standing`` hold what ``wanted`` says; with ``replace`` nothing else, of what it speaks of.
 
-    Rules, storm policies and redactions are known by their names, and so keep their ids: of several of one name, the first stays
-    the first.
+    Rules, storm policies and redactions are known by their names, and so keep their ids: of several of one name, the
+    first stays the first.
     """
     changes = []
     had = standing.rows()

@@ -45,6 +45,7 @@ _ESCAPE = re.compile(
 _TOKEN = re.compile(
     r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|true|false|null)', re.DOTALL
 )
+_BLANK = re.compile(r"\s*")
 _COLON = re.compile(r'"\s*:\s*"?')
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
 #: A place in the text that is not the same for a part of it. A [^…] is none.
@@ -246,7 +247,11 @@ class _One:
     def _said(self, tokens: Iterable[re.Match[str]]) -> Iterator[Edit]:
         """What is taken out of the names and values that a JSON text is made of."""
         name: str | None = None
+        after = 0
         for token in tokens:
+            if name is not None and not _BLANK.fullmatch(token.string, after, token.start()):
+                name = None  # it is of a list, or of an object
+            after = token.end()
             if token["plain"] is not None:
                 value = token["plain"]
                 found = list(self._found(value) if name is None else self._edits_of_named(name, value))
