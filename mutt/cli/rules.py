@@ -365,8 +365,7 @@ def events_of(data: bytes) -> Iterator[Event]:
 def _verdicts(ruleset: Ruleset, events: Iterable[Event]) -> None:
     rows = []
     for event in events:
-        told = msgspec.structs.asdict(evaluate(event, ruleset))
-        rows.append(
-            (event.hostname, event.message[:60], told["handling"], told["moog_severity"], told["why"])
-        )
+        kept = ruleset.redactions.redact(event)
+        told = msgspec.structs.asdict(evaluate(kept, ruleset))
+        rows.append((kept.hostname, kept.message[:60], told["handling"], told["moog_severity"], told["why"]))
     table("", ["host", "message", "handling", "Moog", "why"], rows)

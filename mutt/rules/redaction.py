@@ -35,6 +35,9 @@ _WORK, _FEW = 50_000_000, 200
 #: One redaction takes so much of memory at most, and all of them together besides.
 _MEMORY = 1 << 20
 
+#: Edits of a text that are shown, and characters around each.
+SHOWN, AROUND = 50, 120
+
 #: The texts of an event, but for those that are looked at by themselves. Not: the host and OIDs, by which events are
 #: told apart, and the team, which MUTT itself gives.
 _TEXTS = ("message", "raw", "source", "facility", "program", "instance", "occurred_text", "template")
@@ -73,12 +76,23 @@ class Edit(NamedTuple):
     text: str
 
 
-class Hit(NamedTuple):
-    """What one redaction takes out of a text: the text as it met it, and its edits."""
+class Piece(NamedTuple):
+    """A part of a text that a redaction changes: what stood there, and what stands there instead."""
 
+    was: str
+    becomes: str
+
+    @property
+    def stays(self) -> bool:
+        return self.was == self.becomes
+
+
+class Taken(NamedTuple):
+    """What one redaction takes out of one text of an event, for people."""
+
+    field: str  #: message, raw, tags.NAME, …
     redaction: Redaction
-    text: str
-    edits: Sequence[Edit]
+    pieces: list[Piece]
 
 
 def check_redactable(redaction: Redaction) -> None:
@@ -143,13 +157,13 @@ class Redactions:
             value = one.named(name, value)
         return value
 
-    def hits(self, text: str) -> list[Hit]:
-        """What is taken out of one text, in order."""
+    def taken(self, event: Event) -> list[Taken]:
+        """What is taken out of an event, text by text, in the order in which it is."""
         found = []
         for one in self._each:
-            if edits := one.edits(text):
-                found.append(Hit(one.redaction, text, edits))
-                text = _edited(text, edits)
+            looked_at = ((field, text, edits) for field, text, edits in one.looked_at(event) if edits)
+            found += [Taken(field, one.redaction, _pieces(text, edits)) for field, text, edits in looked_at]
+            event = one.redact(event)
         return found
 
 
@@ -183,6 +197,17 @@ class _One:
         if event.clear_key and self.edits(event.clear_key):
             values["clear_key"] = None
         return msgspec.structs.replace(event, **values) if values else event
+
+    def looked_at(self, event: Event) -> Iterator[tuple[str, str, list[Edit]]]:
+        """Each text of an event that is looked at, by its field's name, and what is taken out of it."""
+        for name in (*_TEXTS, "clear_key"):
+            if text := getattr(event, name):
+                yield name, text, self.edits(text)
+        for varbind in event.varbinds:
+            yield f"varbind {varbind.oid}", varbind.value, self.edits(varbind.value)
+        for name, value in event.tags.items():
+            yield f"tags.{name}", value, self._edits_of_named(name, value)
+            yield f"the name of tags.{name}", name, self.edits(name)
 
     def text(self, text: str) -> str:
         return _edited(text, self.edits(text))
@@ -333,6 +358,26 @@ def _edited(text: str, edits: Iterable[Edit]) -> str:
         parts += [text[at:start], becomes]
         at = end
     return "".join((*parts, text[at:])) if parts else text
+
+
+def _pieces(text: str, edits: Sequence[Edit]) -> list[Piece]:
+    """A text around its edits; of a long one, what stands near them."""
+    found: list[Piece] = []
+    at = 0
+    for start, end, becomes in edits[:SHOWN]:
+        found += [_stays(text[at:start], cut_left=at == 0), Piece(text[start:end], becomes)]
+        at = end
+    rest = text[at:]
+    found.append(_stays(rest if len(rest) <= AROUND else rest[:AROUND] + "…"))
+    return [piece for piece in found if piece.was or piece.becomes]
+
+
+def _stays(text: str, *, cut_left: bool = False) -> Piece:
+    if cut_left and len(text) > AROUND:
+        text = "…" + text[-AROUND:]
+    elif len(text) > 2 * AROUND:
+        text = f"{text[:AROUND]} … {text[-AROUND:]}"
+    return Piece(text, text)
 
 
 def _apart(edits: Iterable[Edit]) -> list[Edit]:

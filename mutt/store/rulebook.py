@@ -127,6 +127,11 @@ class Rulebook:
             log.error("ruleset %d can't be compiled, %d stays in force: %s", version, good.version, error)
             return good
 
+    @property
+    def last(self) -> Ruleset | None:
+        """The last ruleset that was in force here, whatever stands by now."""
+        return self._ruleset
+
     def _compiled_now(self, conn: Connection) -> Ruleset:
         found = load(conn, self._default_team)
         self._ruleset, self._seen, self._beside = found, time.monotonic(), None

@@ -13,7 +13,7 @@ from mutt.errors import NoRuleset, RuleError
 from mutt.event import Event, Varbind
 from mutt.rules import redaction
 from mutt.rules.check import check_redaction
-from mutt.rules.redaction import Redaction, Redactions, common
+from mutt.rules.redaction import Piece, Redaction, Redactions, common
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SECRET = "hunter2-c0ffee"
@@ -64,14 +64,12 @@ def test_a_secret_is_gone_from_every_text(
 
 def escaped(draw: st.DrawFn, text: str) -> str:
     """``text`` as one may write it within a JSON text."""
-    usual = json.dumps(text, ensure_ascii=draw(st.booleans()))[1:-1]
     if not draw(st.booleans()):
-        return usual
-    return "".join(f"\\u{ord(each):04x}" if ord(each) < 0x10000 and draw(st.booleans()) else usual_of(each) for each in text)  # fmt: skip
-
-
-def usual_of(character: str) -> str:
-    return json.dumps(character)[1:-1]
+        return json.dumps(text, ensure_ascii=draw(st.booleans()))[1:-1]
+    return "".join(
+        f"\\u{ord(each):04x}" if each.isascii() and draw(st.booleans()) else json.dumps(each)[1:-1]
+        for each in text
+    )
 
 
 @st.composite
@@ -246,7 +244,11 @@ def test_the_first_goes_first() -> None:
         ]
     )
     assert made.text("a") == "c"
-    assert [hit.redaction.id for hit in made.hits("a")] == [2, 1]
+    taken = made.taken(event("a", source="x"))
+    assert [(one.field, one.redaction.id, one.pieces) for one in taken] == [
+        ("message", 2, [Piece("a", "b")]),
+        ("message", 1, [Piece("b", "c")]),
+    ]
 
 
 def test_a_text_of_a_million_hits_is_done_in_bounded_work() -> None:
