@@ -157,6 +157,15 @@ class Redactions:
             value = one.named(name, value)
         return value
 
+    def taken_of(self, text: str) -> list[Taken]:
+        """What is taken out of one text, in the order in which it is."""
+        found = []
+        for one in self._each:
+            if edits := one.edits(text):
+                found.append(Taken("text", one.redaction, _pieces(text, edits)))
+                text = _edited(text, edits)
+        return found
+
     def taken(self, event: Event) -> list[Taken]:
         """What is taken out of an event, text by text, in the order in which it is."""
         found = []
