@@ -51,9 +51,9 @@ _TOKEN = re.compile(
 _BLANK = re.compile(r"\s*")
 _COLON = re.compile(r'"\s*:\s*"?')
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
-#: A place in the text that is not the same for a part of it. A [^…] is none.
-_ANCHOR = re.compile(r"\$|\\[Az]|\^")
-_CLASS = re.compile(r"(?<!\\)\[\^")
+#: What a pattern is made of, as far as an anchor (^, $, \A, \z) is told from what only looks like one.
+_PART = re.compile(r"\\Q.*?\\E|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\^|\$", re.DOTALL)
+_ANCHORS = frozenset(("^", "$", r"\A", r"\z"))
 _BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
 
 
@@ -122,8 +122,7 @@ class Redactions:
             self._each = [_One(redaction) for redaction in active]
         except RuleError as error:
             raise NoRuleset(f"a redaction can't be compiled: its {error.field} {error.reason}") from None
-        self._any = _any([redaction.pattern for redaction in active]) if active else None
-        self._anchored = any(one.anchored for one in self._each)
+        self._any = _quick([redaction.pattern for redaction in active]) if active else None
 
     def __len__(self) -> int:
         return len(self._each)
@@ -135,13 +134,13 @@ class Redactions:
         """
         if not self._each:
             return event
-        texts = "" if self._anchored else _texts_of(event)
-        if not (self._anchored or _finds(self._any, texts)):
+        texts = _texts_of(event)
+        if not _finds(self._any, texts):
             return event
         for one in self._each:
-            if one.anchored or not texts or one.finds(texts):
+            if one.may_hit(texts):
                 before, event = event, one.redact(event)
-                if texts and event is not before:
+                if event is not before:
                     texts = _texts_of(event)
         return event
 
@@ -184,10 +183,11 @@ class _One:
         self.redaction = redaction
         self._re = _compiled(redaction.pattern)
         self._template = _template(redaction.replacement, self._re.groups)
-        self.anchored = bool(_ANCHOR.search(_CLASS.sub("", redaction.pattern)))
+        self._quick = _quick([redaction.pattern])
 
-    def finds(self, text: str) -> bool:
-        return _finds(self._re, text)
+    def may_hit(self, text: str) -> bool:
+        """Could anything be found in ``text``, or in a part of it?"""
+        return _finds(self._quick, text)
 
     def redact(self, event: Event) -> Event:
         values: dict[str, Any] = {}
@@ -228,12 +228,14 @@ class _One:
         """What is taken out of ``text``; in order, and apart from each other."""
         if not _is_like_json(text):
             return list(self._found(text))
-        if not (self.anchored or self.finds("\n".join((text, *_seen_through(text))))):
+        if not self.may_hit("\n".join((text, *_seen_through(text)))):
             return []
         return self._in_json(text) if _is_json(text) else list(self._found(text))
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         kept: dict[str, str] = {}
+        if not self.may_hit(_texts_of_tags(tags)):
+            return dict(tags)
         for name, value in tags.items():
             becomes = self.text(name)
             if becomes != name:
@@ -242,6 +244,8 @@ class _One:
         return kept
 
     def _found(self, text: str) -> Iterator[Edit]:
+        if not self.may_hit(text):
+            return
         most = max(_FEW, _WORK // (len(text) + 1))
         # As Matcher reads it: each half of a surrogate pair becomes one other character.
         for number, found in enumerate(self._re.finditer(text.encode("utf-8", "replace").decode()), 1):
@@ -261,6 +265,8 @@ class _One:
             return self.edits(value)
         before = f"{name}="
         text, length = before + value, len(before)
+        if not self.may_hit(text):
+            return []
         of_both = [
             Edit(0, edit.end - length, edit.text.removeprefix(text[edit.start : length]))
             for edit in self._found(text)
@@ -280,56 +286,98 @@ class _One:
 
     def _said(self, tokens: Iterable[re.Match[str]]) -> Iterator[Edit]:
         """What is taken out of the names and values that a JSON text is made of."""
-        name: str | None = None
-        after = 0
-        for token in tokens:
-            if name is not None and not _BLANK.fullmatch(token.string, after, token.start()):
-                name = None  # it is of a list, or of an object
-            after = token.end()
-            if token["plain"] is not None:
-                value = token["plain"]
-                found = list(self._found(value) if name is None else self._edits_of_named(name, value))
-                if found:  # it is a number no more
-                    yield Edit(*token.span(), f'"{_escaped(_edited(value, found))}"')
-                name = None
-                continue
-            decoded, places = _decoded(token["text"])
-            at = token.start("text")
+        words = list(_words(tokens))
+        for number in self._hot([word.looked_at for word in words]):
+            token, name, text, places = words[number]
+            edits = self.edits(text) if name is None else self._edits_of_named(name, text)
+            if places is not None:
+                at = token.start("text")
+                for start, end, becomes in edits:
+                    yield Edit(at + places[start], at + places[end], _escaped(becomes))
+            elif edits:  # it is a number no more
+                yield Edit(*token.span(), f'"{_escaped(_edited(text, edits))}"')
+
+    def _hot(self, texts: Sequence[str], first: int = 0) -> Iterator[int]:
+        """Which of these could hold anything, found by halves."""
+        if not texts or not self.may_hit("\n".join(texts)):
+            return
+        if len(texts) == 1:
+            yield first
+            return
+        middle = len(texts) // 2
+        yield from self._hot(texts[:middle], first)
+        yield from self._hot(texts[middle:], first + middle)
+
+
+class _Word(NamedTuple):
+    """A name or a value of a JSON text."""
+
+    token: re.Match[str]
+    name: str | None  #: of the member whose value it is
+    text: str
+    places: Sequence[int] | None  #: where each of its characters stands in the token; None: it is no text
+
+    @property
+    def looked_at(self) -> str:
+        text = self.text if self.name is None else f"{self.name}={self.text}"
+        return "\n".join((text, *_seen_through(self.text))) if _is_like_json(self.text) else text
+
+
+def _words(tokens: Iterable[re.Match[str]]) -> Iterator[_Word]:
+    name, after = None, 0
+    for token in tokens:
+        if name is not None and not _BLANK.fullmatch(token.string, after, token.start()):
+            name = None  # it is of a list, or of an object
+        after = token.end()
+        if token["plain"] is not None:
+            yield _Word(token, name, token["plain"], None)
+            name = None
+        else:
+            text, places = _decoded(token["text"])
             is_name = token["named"] is not None
-            alone = is_name or name is None
-            edits = self.edits(decoded) if alone else self._edits_of_named(name or "", decoded)
-            for start, end, becomes in edits:
-                yield Edit(at + places[start], at + places[end], _escaped(becomes))
-            name = decoded if is_name else None
+            yield _Word(token, None if is_name else name, text, places)
+            name = text if is_name else None
 
 
 def _compiled(pattern: str) -> Any:
     return re2.compile(pattern, options(_MEMORY, as_written=True))
 
 
-def _any(patterns: Sequence[str]) -> Any:
+def _quick(patterns: Sequence[str]) -> Any:
+    """One pattern for all, without their anchors: what it does not find in a text, none finds in a part of it."""
     # Not a Set: where one runs out of memory it finds nothing, and says nothing.
     chosen = options((len(patterns) + 8) * _MEMORY, as_written=True)
     chosen.never_capture = True
     try:
-        return re2.compile("|".join(f"(?:{pattern})" for pattern in patterns), chosen)
+        return re2.compile("|".join(f"(?:{_PART.sub(_afloat, pattern)})" for pattern in patterns), chosen)
     except re2.error:
         raise NoRuleset(f"re2 can't hold {len(patterns)} redactions together") from None
 
 
-def _texts_of(event: Event) -> str:
-    """Everything that is looked at, as one text: a pattern without anchors that matches a part of it matches it.
+def _afloat(part: re.Match[str]) -> str:
+    return "(?:)" if part[0] in _ANCHORS else part[0]
 
-    One look at it is enough to tell that nothing is taken out of an event, and that is what most are.
+
+def _texts_of(event: Event) -> str:
+    """Everything that is looked at, as one text: one look at it tells that nothing is taken out of an event.
+
+    Most are of that kind. A pattern without anchors that matches a part of a text matches the text.
     """
     texts = [text for name in _TEXTS if (text := getattr(event, name))]
     texts += [varbind.value for varbind in event.varbinds]
     if event.clear_key:
         texts.append(event.clear_key)
-    for text in (*texts, *event.tags.values()):
+    for text in tuple(texts):
         if _is_like_json(text):
             texts += _seen_through(text)
-    texts += [f"{name}={value}" for name, value in event.tags.items()]
+    return "\n".join((*texts, _texts_of_tags(event.tags)))
+
+
+def _texts_of_tags(tags: Mapping[str, str]) -> str:
+    texts = [f"{name}={value}" for name, value in tags.items()]
+    for value in tags.values():
+        if _is_like_json(value):
+            texts += _seen_through(value)
     return "\n".join(texts)
 
 

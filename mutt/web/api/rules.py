@@ -373,10 +373,10 @@ def _redactions(services: Services) -> list[Route]:
         msgspec.to_builtins,
     )
     found = kept.routes("redactions", "redactions", Redaction.__name__, "a redaction")
-    put = next(route for route in found if route.method == "PUT")
+    (put,) = (route for route in found if route.method == "PUT")
+    found.insert(found.index(put) + 1, dataclasses.replace(put, method="PATCH"))
     return [
         *found,
-        dataclasses.replace(put, method="PATCH"),
         Route(
             "POST",
             "/redactions/test",
