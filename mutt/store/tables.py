@@ -272,6 +272,22 @@ storm_policies = Table(
     CheckConstraint("alert_window > 0", name="alert_window"),
 )
 
+#: What is taken out of an event before it is kept. See rules/redaction.Redaction.
+redactions = Table(
+    "redactions",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("pattern", Text, nullable=False),  #: re2's
+    Column("replacement", Text, nullable=False, server_default="[redacted]"),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("position", Integer, nullable=False, server_default="100"),  #: the lowest goes first
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    CheckConstraint("pattern <> ''", name="pattern"),
+    UniqueConstraint("name", deferrable=True, initially="DEFERRED"),
+)
+
 #: When hosts, teams or rules are in maintenance: their alerts are held. See rules/windows.Window.
 maintenance_windows = Table(
     "maintenance_windows",

@@ -178,6 +178,7 @@ def test_what_was_changed_since_it_was_read_is_not_deleted(api: Api, path: str, 
         ("/rules", RULE),
         ("/maintenance-windows", WINDOW),
         ("/storm-policies", {"name": "s", "group_by": "host", "alert_count": 9, "alert_window": 60}),
+        ("/redactions", {"name": "r", "pattern": r"password=\S+", "replacement": ""}),
         ("/teams", {"hostname": "core-1", "team_assignment": "Core"}),
     ],
 )

@@ -33,6 +33,7 @@ from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here
 from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
+from mutt.web.admin.redactions import RedactionPages
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
@@ -143,6 +144,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Rules(services, "Rules", "rules"),
         Maintenance(services, "Maintenance", "maintenance"),
         Storms(services, "Storms", "storms"),
+        RedactionPages(services, "Redactions", "redactions"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
         Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),

@@ -19,6 +19,7 @@ GROUPS = (
             "maintenance",
             "windows",
             "storms",
+            "redactions",
             "lint",
             "versions",
         ),

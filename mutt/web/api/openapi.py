@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mutt import __version__
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.web.api.routes import TEXT, TIME, Json, Route, ref
@@ -131,10 +132,10 @@ def _problem(text: str) -> Json:
 
 def _schemas() -> dict[str, Json]:
     _, found = msgspec.json.schema_components(
-        [Rule, Window, StormPolicy], ref_template="#/components/schemas/{name}"
+        [Rule, Window, StormPolicy, Redaction], ref_template="#/components/schemas/{name}"
     )
     schemas: dict[str, Json] = dict(found)
-    for kind in (Rule, Window, StormPolicy):
+    for kind in (Rule, Window, StormPolicy, Redaction):
         schemas[f"{kind.__name__}Change"] = _change_of(schemas[kind.__name__])
     stored = schemas["Rule"]
     schemas["StoredRule"] = stored | {"properties": {**stored["properties"], "updated_at": TIME}}

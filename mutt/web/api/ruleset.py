@@ -68,6 +68,7 @@ _BOOK: Json = obj(
     development_hosts={"type": "array", "items": TEXT},
     device_teams={"type": "object", "additionalProperties": TEXT},
     storm_policies={"type": "array", "items": ref("StormPolicyChange")},
+    redactions={"type": "array", "items": ref("RedactionChange")},
 )
 _FINDING: Json = obj("rule_id kind level message", rule_id=INTEGER, kind=TEXT, level=TEXT, message=TEXT)
 _VERDICT: Json = obj("rule handling team", rule=TEXT, handling=TEXT, team=or_null(TEXT))
@@ -363,6 +364,7 @@ def _as_file(found: book.Book) -> dict[str, Any]:
         "development_hosts": list(found.hosts or ()),
         "device_teams": dict(found.teams or {}),
         "storm_policies": [msgspec.to_builtins(policy) for policy in found.storms or ()],
+        "redactions": [msgspec.to_builtins(one) for one in found.redactions or ()],
     }
 
 
