@@ -1,4 +1,4 @@
-"""Advisories: is a vulnerability known of a version that is installed? Asks the package index, or OSV where that does not answer."""
+"""Advisories: is a vulnerability known of a version that is installed? Asks the package index, else OSV."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_every_line_of_every_lock_has_sums() -> None:
         "flask",
         "flask==3.1.0",
         "flask>=3 \\\n    --hash=sha256:" + "0" * 64,
-        "--index-url x",
+        "--editable x",
         "flask==1 \\\n    --hash=md5:0",
     ],
 )
