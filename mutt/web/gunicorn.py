@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from typing import Any
 
 from prometheus_client import multiprocess
 
+from mutt.errors import SettingsError
+from mutt.logs import configure
 from mutt.settings import Settings
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
@@ -35,6 +38,13 @@ control_socket_disable = True
 
 #: Seconds that a thread may compute while others wait for it: a request takes less than one, Python's default is five.
 SWITCH = 0.0005
+
+
+def on_starting(_server: Any) -> None:
+    """What gunicorn itself has to say is said as all else is."""
+    with contextlib.suppress(SettingsError):  # a worker says it
+        settings = Settings.from_env()
+        configure(settings, settings.mutt_role or "gunicorn")
 
 
 def post_worker_init(_worker: Any) -> None:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
 
 from mutt.services import Services
 from mutt.web.answer import Answer
+from mutt.web.headers import DATA
 from mutt.web.intake import Intake, Post
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
@@ -41,6 +42,7 @@ def make_ingest(services: Services) -> Flask:
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_guard)
     take_whole_bodies(app)
     return app
 
@@ -61,6 +63,11 @@ def _http_error(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
     _count(_intake().services, answer.status)
+    return response
+
+
+def _guard(response: Response) -> Response:
+    response.headers.update(DATA)
     return response
 
 

@@ -43,6 +43,7 @@ from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
+from mutt.web.headers import PAGES
 from mutt.web.health import Need, health
 from mutt.web.proxies import Proxies, believing
 from mutt.web.roles import may
@@ -53,17 +54,6 @@ log = logging.getLogger("mutt.admin")
 
 #: Bytes of a form: a copy of a dead letter may hold its text twice, and each of its bytes written as three.
 FORM_MAX = 4 << 20
-
-HEADERS = {
-    # Our own pages hold no inline script or style, and none of Flask-Admin's are shown: nothing needs unsafe-inline.
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # Not no-referrer: over HTTPS the CSRF check asks for the form's own address.
-    "Referrer-Policy": "same-origin",
-}
 
 _QUERY_CANCELED = "57014"
 
@@ -225,13 +215,13 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 
 
 def _guard(response: Response) -> Response:
-    for name, value in HEADERS.items():
+    for name, value in PAGES.items():
         response.headers.setdefault(name, value)
     if response.location and response.location.startswith(request.host_url):
         # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
         response.location = "/" + response.location.removeprefix(request.host_url)
     if request.method == "POST":
         response.headers.setdefault("X-Correlation-ID", correlation_id())
-    if request.endpoint not in ("static", "favicon"):
+    if request.endpoint not in ("static", "favicon") or response.status_code >= 400:
         response.headers.setdefault("Cache-Control", "no-store")
     return response
