@@ -16,7 +16,8 @@ except SettingsError as error:
 
 broker_url = _url
 broker_transport_options = {
-    "visibility_timeout": 180,
+    # Flower listens for answers alone: it gives no doorbell out again, and may not.
+    "visibility_timeout": 180 if _settings.mutt_role != "flower" else 10**9,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,

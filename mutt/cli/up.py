@@ -25,7 +25,7 @@ from mutt.embedded.stack import Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
 from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
-from mutt.settings import Settings, exported, inherited, marked
+from mutt.settings import Settings, exported, inherited, marked, read_up
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
 from mutt.streams.connect import connect
@@ -102,8 +102,10 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
     shutil.rmtree(stack.metrics_dir, ignore_errors=True)
     stack.home.directory(stack.metrics_dir.name)
 
+    shown = {name: value for name, value in told.items() if name != "roles"}
+
     def changed(processes: Mapping[str, int]) -> None:
-        stack.home.write_up({**told, "processes": {"supervisor": os.getpid(), **processes}})
+        stack.home.write_up({**shown, "processes": {"supervisor": os.getpid(), **processes}})
 
     verdict: list[int] = []
     with Supervisor(changed, report=_say, keep_open=(descriptor,)) as supervisor:
@@ -116,7 +118,9 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
             _say("starting Redis and PostgreSQL")
             supervisor.start(*servers)
         _say("bringing the database up to date")
-        upgrade(str(told["database_url"]))
+        upgrade(str(told["owner_url"]))
+        if postgres:
+            stack.let_in(postgres)
         simulator = stack.simulator(told)
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
@@ -218,5 +222,8 @@ def migrate() -> None:
     """Bring the database up to date: tables, partitions, and the starting rules in an empty one."""
     settings = Settings.from_env()
     settings.need("database_url")
-    upgrade(settings.database_url)
+    up = read_up(settings.mutt_home)
+    # A private PostgreSQL lets this shell in as one who owns nothing.
+    private = settings.database_url == up.get("database_url")
+    upgrade(up["owner_url"] if private else settings.database_url)
     click.echo("the database is up to date")

@@ -10,18 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mutt import names
 
 #: Every session: it logs in, asks for the time and for INFO, and runs scripts and transactions of what it may do.
 SESSION = (
-    "+@connection -@admin -@dangerous +@transaction +info +time +eval +evalsha +script|load +script|exists"
+    "+@connection -@admin -@dangerous +@transaction +info +time "
+    "+eval +evalsha +script|load +script|exists +publish"
 )
 
-#: All that can be done to data, on keys that are a role's own.
+#: All that can be done to data, on keys that are a role's own; scripts that name these keys, too.
 DATA = (
     "+@string +@hash +@list +@set +@sortedset +@stream -@dangerous "
-    "+del +unlink +exists +expire +pexpire +ttl +pttl +type"
+    "+del +unlink +exists +expire +pexpire +ttl +pttl +type +watch +eval +evalsha"
 )
 READ = "+@read -@dangerous"
 
@@ -54,6 +56,7 @@ class Role:
 
     rights: tuple[Right, ...]
     channels: tuple[str, ...] = (EVENTS,)
+    hears: bool = False  #: what is said there; else it only publishes
     more: str = ""  #: commands that name no key
 
 
@@ -84,7 +87,8 @@ def _worker(*queues: str) -> tuple[Right, ...]:
     )
 
 
-_ON_AIR = (EVENTS, CONTROL)
+_HEAR = "+subscribe +psubscribe +unsubscribe +punsubscribe"
+_ON_AIR: dict[str, Any] = {"channels": (EVENTS, CONTROL), "hears": True}
 
 ROLES: Mapping[str, Role] = {
     # Appends, and answers for what it appended. It reads none of what stands in a stream.
@@ -108,7 +112,7 @@ ROLES: Mapping[str, Role] = {
             Right(DATA, ("~mutt:unhandled:*", f"~{names.UNHANDLED_KINDS}", f"~{names.SUSPECTS}")),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_ALERTS, names.DLQ_MOOG)),
         ),
-        _ON_AIR,
+        **_ON_AIR,
     ),
     "moog": Role(
         (
@@ -116,7 +120,7 @@ ROLES: Mapping[str, Role] = {
             Right(DATA, (_LANES, _ALERTS, _BEHIND, *_GATE, f"~{names.LEDGER}")),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_MOOG)),
         ),
-        _ON_AIR,
+        **_ON_AIR,
     ),
     # Records; and what has to be put right now and then: sweep, storms, windows, the spill, dead letters, keys.
     "housekeeping": Role(
@@ -132,11 +136,11 @@ ROLES: Mapping[str, Role] = {
             Right(f"{DATA} +rename +renamenx", (f"~{names.KEYS}", f"~{names.KEYS}:*")),
             Right(READ, _reads("mutt:breaker:*", names.BUDGET)),
         ),
-        _ON_AIR,
+        **_ON_AIR,
     ),
     "backtests": Role(
         (*_worker("backtests"), Right("+set +del", _writes(names.BACKTESTS))),
-        _ON_AIR,
+        **_ON_AIR,
     ),
     # People's: sees all, sends dead letters again or drops them, keeps the copy of the keys.
     "admin": Role(
@@ -156,8 +160,13 @@ ROLES: Mapping[str, Role] = {
     "beat": Role((_rings("maintenance"),)),
     # Sees what workers tell of themselves, and how many doorbells wait.
     "flower": Role(
-        (Right("+llen", _writes(*QUEUES)), Right(DATA, ("~_kombu.*", "~*.pidbox", "~celeryev.*"))),
-        _ON_AIR,
+        (
+            Right("+llen", _writes(*QUEUES)),
+            Right(DATA, ("~_kombu.*", "~*.pidbox", "~celeryev.*", "~unacked_mutex")),
+            # kombu looks whether a message in work is overdue; for Flower none ever is (celeryconfig).
+            Right("+zrange", _reads("unacked_index")),
+        ),
+        **_ON_AIR,
     ),
     # An operator at a shell: whatever the roles do can be done by hand, and nothing else.
     "cli": Role(
@@ -165,7 +174,7 @@ ROLES: Mapping[str, Role] = {
             Right(f"{DATA} {READ} +rename +renamenx", ("~mutt:*",)),
             Right(DATA, (*(f"~{queue}" for queue in QUEUES), *_KOMBU, "~celeryev.*")),
         ),
-        _ON_AIR,
+        **_ON_AIR,
         more="+wait",
     ),
 }
@@ -180,7 +189,8 @@ def user(name: str, secret: str, db: int = 0) -> str:
     """One user's line. ``secret`` is :func:`hashed`; ``db`` is the number of the broker's database."""
     role = ROLES[name]
     channels = [f"&{channel}".format(db=db) for channel in role.channels]
-    parts = ["user", name, "on", secret, SESSION, role.more, *channels, *map(str, role.rights)]
+    hears = _HEAR if role.hears else ""
+    parts = ["user", name, "on", secret, SESSION, hears, role.more, *channels, *map(str, role.rights)]
     return " ".join(part for part in parts if part)
 
 

@@ -40,10 +40,12 @@ def _logs(**_kwargs: Any) -> None:
 
 
 @signals.worker_init.connect
-def _check(**_kwargs: Any) -> None:
+def _check(sender: Any, **_kwargs: Any) -> None:
     """Refuse to start on what MUTT can't work with. Only SystemExit gets out of a signal's handler."""
+    # Who only forwards needs no PostgreSQL.
+    store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
-        settings().need("redis_url", "database_url")
+        settings().need("redis_url", *store)
         check_server(tick.connection(settings().redis_url))
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
