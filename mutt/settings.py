@@ -39,7 +39,7 @@ FROM_UP = {
 }
 
 #: One process' own, and no part of how a stack behaves.
-_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_PORT"})
+_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
 
 #: The mark of ``mutt env``: of which home it spoke, and which variables it set, each with a hash of its value.
 MARK_HOME, MARK_SET = "MUTT_ENV_OF", "MUTT_ENV_SET"
@@ -210,7 +210,8 @@ class Settings:
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
     flower_url: str = _setting("", text)
 
-    metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
+    metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
+    metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")
     log_format: str = _setting("json", one_of("json", "text"))
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))

@@ -174,7 +174,7 @@ def _addresses(stack: Stack, told: Mapping[str, Any]) -> None:
         ("API", f"{told['admin']}/api/docs", f"X-API-KEY: {told['management_key']}"),
         ("Flower", told["flower"], login),
         ("Moog", told["moogsim"] or "as MOOG_URL says", "a simulator" if told["moogsim"] else ""),
-        ("metrics", f"{told['ingest']}/metrics", ""),
+        ("metrics", told["metrics"], ""),
         ("logs", str(stack.home.log("ingest").parent), ""),
     ]
     for name, address, note in lines:

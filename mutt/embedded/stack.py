@@ -24,7 +24,15 @@ from mutt.streams import acl
 HOST = "127.0.0.1"
 
 #: Where each thing listens if nobody else does.
-PORTS = {"ingest": 8080, "admin": 8081, "flower": 5555, "moogsim": 8888, "redis": 16379, "postgres": 15432}
+PORTS = {
+    "ingest": 8080,
+    "admin": 8081,
+    "flower": 5555,
+    "moogsim": 8888,
+    "metrics": 9400,
+    "redis": 16379,
+    "postgres": 15432,
+}
 
 #: The private Redis' share of the machine: ingest refuses at four fifths of it, long before the system would.
 MEMORY = "2gb"
@@ -109,6 +117,7 @@ class Stack:
             "admin": self.url("admin"),
             "flower": self.url("flower"),
             "moogsim": "" if s.moog_url else self.url("moogsim"),
+            "metrics": self.url("metrics") + "/metrics",
             "moog_url": s.moog_url or self._moogsim_url(),
             "redis_url": self._redis_url(redis, "cli"),
             "database_url": self._database_url(postgres, "cli"),
@@ -177,8 +186,9 @@ class Stack:
         }
         if not s.moog_url and not env.get("MOOG_BREAKER_TIMEOUT"):
             env["MOOG_BREAKER_TIMEOUT"] = SIMULATORS_BREAKER
-        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
-        env.pop("METRICS_PORT", None)
+        # One port shows the sum; all would want the same.
+        env["METRICS_HOST"] = HOST
+        env["METRICS_PORT"] = str(self.ports["metrics"]) if role == "admin" else "0"
         if role == "flower":
             env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
             # It counts by the same library, and would count into our sum.
