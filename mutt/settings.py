@@ -290,6 +290,12 @@ def inherited() -> dict[str, str]:
     return env
 
 
+def offer(name: str, value: str) -> None:
+    """Set a variable that another library reads of this process' environment, where nothing stands in it."""
+    if not os.environ.get(name):
+        os.environ[name] = value
+
+
 def shared(env: Mapping[str, str]) -> dict[str, str]:
     """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names."""
     found: dict[str, str] = {}

@@ -190,7 +190,6 @@ class Stack:
         env["METRICS_HOST"] = HOST
         env["METRICS_PORT"] = str(self.ports["metrics"]) if role == "admin" else "0"
         if role == "flower":
-            env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
             # It counts by the same library, and would count into our sum.
             del env["PROMETHEUS_MULTIPROC_DIR"]
         return env
