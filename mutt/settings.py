@@ -41,7 +41,7 @@ FROM_UP = {
 }
 
 #: One process' own, and no part of how a stack behaves.
-_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_PORT"})
+_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
 
 #: The mark of ``mutt env``: of which home it spoke, and which variables it set, each with a hash of its value.
 MARK_HOME, MARK_SET = "MUTT_ENV_OF", "MUTT_ENV_SET"
@@ -297,7 +297,8 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
     proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
 
-    metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
+    metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
+    metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")
     log_format: str = _setting("json", one_of("json", "text"))
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))
@@ -374,6 +375,12 @@ def inherited() -> dict[str, str]:
     if env.get("PYTHONPATH"):
         env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, env["PYTHONPATH"].split(os.pathsep)))
     return env
+
+
+def offer(name: str, value: str) -> None:
+    """Set a variable that another library reads of this process' environment, where nothing stands in it."""
+    if not os.environ.get(name):
+        os.environ[name] = value
 
 
 def shared(env: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mutt.cli.ledger import ledger as ledger_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.queues import queues as queues_command
+from mutt.cli.roles import roles as roles_command
 from mutt.cli.rules import rules as rules_command
 from mutt.cli.send import send as send_command
 from mutt.cli.shadow import shadow as shadow_command
@@ -46,6 +47,7 @@ for command in (
     maintenance_command,
     users_command,
     partitions_command,
+    roles_command,
     ledger_command,
     doctor_command,
     moogsim_command,

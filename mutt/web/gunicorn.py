@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import socket
 import sys
 from typing import Any
 
 from prometheus_client import multiprocess
 
+from mutt import told
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.settings import Settings
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
+# Said, for gunicorn itself would listen everywhere where a variable PORT is set.
+bind = "127.0.0.1:8000"
 worker_class = "mutt.web.worker.Worker"
 workers = 1
 threads = 32
@@ -40,18 +44,32 @@ control_socket_disable = True
 SWITCH = 0.0005
 
 
+_metrics: socket.socket | None = None
+
+
 def on_starting(_server: Any) -> None:
-    """What gunicorn itself has to say is said as all else is."""
-    with contextlib.suppress(SettingsError):  # a worker says it
+    """What gunicorn itself has to say is said as all else is.
+
+    The port of metrics is bound once, by who forks the workers: each of them answers there.
+    """
+    global _metrics
+    try:
         settings = Settings.from_env()
         configure(settings, settings.mutt_role or "gunicorn")
+        _metrics = told.listen(settings)
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
 
 
-def post_worker_init(_worker: Any) -> None:
-    """The application stands: what it is made of is no garbage, and need not be looked through again and again.
+def post_worker_init(worker: Any) -> None:
+    """The worker answers at the port of metrics, too.
+
+    The application stands: what it is made of is no garbage, and need not be looked through again and again.
 
     A full collection over it took longer than everything else that a request waits for.
     """
+    if _metrics:
+        told.serve(_metrics, worker.wsgi.extensions["metrics"])
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)

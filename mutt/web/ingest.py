@@ -12,6 +12,7 @@ from werkzeug.exceptions import (
 )
 
 from mutt.services import Services
+from mutt.told import teller
 from mutt.web.answer import Answer
 from mutt.web.headers import DATA
 from mutt.web.intake import Intake, Post
@@ -38,6 +39,7 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     intake = app.extensions["ingest"] = Intake(services)
     app.extensions["lane"] = intake.answer_all
+    app.extensions["metrics"] = teller(services, queues=False)
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))

@@ -101,7 +101,7 @@ def test_a_worker_killed_between_commit_and_settle_costs_one_row_one_alert_one_s
     stack.mutt("rules", "import", str(rules), "--who", "test", "--reason", "p5", check=True)
     stack.balanced()
     pids = stack.pids
-    lock = psycopg2.connect(stack.up["database_url"])
+    lock = psycopg2.connect(stack.up["owner_url"])
     with lock.cursor() as cursor:
         # Whoever evaluates now waits for this lock, inside its transaction.
         cursor.execute("LOCK TABLE audit_ledger IN ACCESS EXCLUSIVE MODE")
@@ -147,17 +147,21 @@ def test_no_secret_is_in_a_stream_a_row_a_log_an_argument_or_a_page(limited):
     limited.post({"hostname": "s3", "message": "CRITICAL x"}, **{"X-API-KEY": "wrong-secret-0001"})
     limited.balanced()
     up = limited.up
+    kept = json.loads((limited.home / "secrets.json").read_text())
     secrets = {
         "the Moog key": "moog-secret-5e1f",
         "the ingest key": "ingest-secret-77aa",
         "a wrong key": "wrong-secret-0001",
         "the admin's password": up["admin_password"],
-        "Redis' password": up["redis_url"].split(":")[2].split("@")[0],
-        "PostgreSQL's password": up["database_url"].split(":")[2].split("@")[0],
+        "Redis' password": kept["redis_password"],
+        "PostgreSQL's password": kept["postgres_password"],
+        "what the roles' passwords are made of": kept["roles_secret"],
+        "the shell's password at Redis": up["redis_url"].split(":")[2].split("@")[0],
+        "the shell's password at PostgreSQL": up["database_url"].split(":")[2].split("@")[0],
     }
     places = {f"log {log.name}": log.read_text(errors="replace") for log in (limited.home / "logs").iterdir()}
     places["the screen"] = _without_logins((limited.home / "up.log").read_text())
-    places["Redis"] = _everything_in_redis(up["redis_url"])
+    places["Redis"] = _everything_in_redis(limited.owner_redis_url)
     places["PostgreSQL"] = _everything_in_postgres(limited)
     places["arguments"] = "\n".join(limited.command_lines())
     places["metrics"] = (

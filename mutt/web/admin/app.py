@@ -22,6 +22,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
+from mutt.told import teller
 from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
@@ -79,6 +80,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     _add_pages(app, services)
     _add_errors(app)
     add_api(app, services)
+    app.extensions["metrics"] = teller(services, queues=True)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
