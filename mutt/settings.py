@@ -1,9 +1,9 @@
 """Settings: the environment, read once, typed, into one frozen value. Nothing else reads ``os.environ``.
 
 A bad value stops the start with its name, its value and what was expected. Every secret may also come from a
-file named by ``NAME_FILE``. ``REDIS_URL``, ``DATABASE_URL`` and the other addresses that are not set come from
-``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds the stack; and so do the settings that this
-stack was started with, so that a worker typed beside it behaves as its own do.
+file named by ``NAME_FILE``; when that changes, :meth:`Settings.current` says so. ``REDIS_URL``, ``DATABASE_URL`` and
+the other addresses that are not set come from ``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds
+the stack; and so do the settings that it was started with, so that a worker typed beside it behaves as its own do.
 
 ``eval "$(mutt env)"`` leaves its mark: what it put into a shell is not taken for what somebody set there, so that it
 can't outlive its stack, or lead into another.
@@ -20,10 +20,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 from mutt.errors import SettingsError, StackGone
+from mutt.secretfile import SecretFile
 
 Reader = Callable[[str, str], Any]
 Network = IPv4Network | IPv6Network
@@ -210,13 +211,32 @@ def path(_name: str, value: str) -> Path:
     return Path(value).expanduser()
 
 
+def pem(name: str, text: str) -> str:
+    """The absolute path of a PEM file. Who uses the file says what is wrong with it: not every process needs it."""
+    if not Path(text).expanduser().is_absolute():
+        raise SettingsError(name, text, "an absolute path: processes run in directories of their own")
+    return str(Path(text).expanduser())
+
+
+def redis_address(name: str, text: str) -> str:
+    """Where a Redis is. Its certificate is checked, always: an address has no say in that."""
+    asked = [key for key, _ in parse_qsl(urlsplit(text).query) if key.startswith("ssl")]
+    if asked:
+        raise SettingsError(
+            name,
+            f"…{asked[0]}=…",
+            "an address without that: rediss:// always checks certificate and host name; REDIS_CA names a CA of"
+            " your own, REDIS_CERT and REDIS_KEY the certificate that MUTT shows",
+        )
+    return str(url("redis", "rediss", "sentinel", "sentinels", "unix")(name, text))
+
+
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
     # The default is written as the environment would write it, and goes through the same reader.
     told = {"default": default, "reader": reader, "secret": secret, "env": env}
     return dataclasses.field(metadata=told, repr=not secret)
 
 
-_redis = url("redis", "rediss", "sentinel", "unix")
 _postgres = url("postgresql", "postgres", "postgresql+psycopg2")
 
 
@@ -224,15 +244,21 @@ _postgres = url("postgresql", "postgres", "postgresql+psycopg2")
 class Settings:
     """Every knob of MUTT. Durations are seconds, sizes bytes."""
 
+    _files: ClassVar[Mapping[str, SecretFile]] = {}  # of this instance, where it has any
+
     mutt_home: Path = _setting("~/.mutt", path)
     mutt_role: str = _setting("", text)  #: shown in logs: ingest, alerts, moog …
 
-    redis_url: str = _setting("", _redis, secret=True)
-    broker_url: str = _setting("", _redis, secret=True)  #: default: redis_url
+    redis_url: str = _setting("", redis_address, secret=True)
+    broker_url: str = _setting("", redis_address, secret=True)  #: default: redis_url
+    redis_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
+    redis_cert: str = _setting("", pem)  #: PEM that a Redis with mutual TLS asks for
+    redis_key: str = _setting("", pem)
     database_url: str = _setting("", _postgres, secret=True)
     database_read_url: str = _setting(
         "", _postgres, secret=True
     )  #: a replica for pages; default: database_url
+    database_ca: str = _setting("", pem)  #: PEM; set: sslmode=verify-full
     db_pool_min: int = _setting("2", whole(0))
     db_pool_max: int = _setting("10", whole(1))
 
@@ -251,6 +277,7 @@ class Settings:
     moog_url: str = _setting("", url("http", "https"))
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
+    moog_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     moog_user: str = _setting("", text)  #: Enterprise with Basic auth; empty: Bearer
     moog_rate_limit: int = _setting("50", whole(1))
     moog_rate_period: float = _setting("1s", span())
@@ -299,6 +326,10 @@ class Settings:
 
     metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
     metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
+    tls_cert: str = _setting("", pem)  #: PEM; set: ingest and admin speak HTTPS only
+    tls_key: str = _setting("", pem)
+    tls_client_ca: str = _setting("", pem)  #: PEM; set: who has no certificate of it is turned away
+
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")
     log_format: str = _setting("json", one_of("json", "text"))
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))
@@ -322,19 +353,35 @@ class Settings:
         env = _chosen(os.environ if env is None else env)
         stack = _of_stack(read_up(_home(env)), env)
         values: dict[str, Any] = {}
+        files: dict[str, SecretFile] = {}
         for field in dataclasses.fields(cls):
             if field.name in overrides:
                 values[field.name] = overrides[field.name]
                 continue
             name, secret = _name(field), field.metadata["secret"]
-            given = _given(name, env, secret)
-            if given is None:
-                given = _given(name, stack, secret)
+            source = env if _given(name, env, secret) is not None else stack
+            given = _given(name, source, secret)
             raw = field.metadata["default"] if given is None or given == "" else given
-            values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
-        values["broker_url"] = values["broker_url"] or values["redis_url"]
-        values["database_read_url"] = values["database_read_url"] or values["database_url"]
-        return cls(**values)
+            value = values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
+            if place := _file(name, source, secret):
+                files[field.name] = SecretFile(name, place, field.metadata["reader"], value)
+        for one, other in (("broker_url", "redis_url"), ("database_read_url", "database_url")):
+            if not values[one]:
+                values[one] = values[other]
+                files.pop(one, None)
+                if other in files:
+                    files[one] = files[other]
+        made = cls(**values)
+        object.__setattr__(made, "_files", files)
+        return made
+
+    def current(self, name: str, *, at_once: bool = False) -> Any:
+        """A setting (by field name); of a secret from a file, what the file says now, looked at once a second.
+
+        ``at_once``: looked at now, for who connects seldom and must not be refused over an old password.
+        """
+        found = self._files.get(name)
+        return found.current(at_once=at_once) if found else getattr(self, name)
 
     def need(self, *names: str) -> None:
         """Refuse to start without these settings (by field name). Raises :class:`SettingsError`."""
@@ -355,13 +402,17 @@ def _variables(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     return (name + "_FILE", name) if field.metadata["secret"] else (name,)
 
 
+def _file(name: str, env: Mapping[str, str], secret: bool) -> Path | None:
+    """The file that holds it, made absolute: who reads it again may have changed directories."""
+    return Path(env[name + "_FILE"]).absolute() if secret and env.get(name + "_FILE") else None
+
+
 def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
-    if secret and env.get(name + "_FILE"):
-        file = Path(env[name + "_FILE"])
+    if place := _file(name, env, secret):
         try:
-            return file.read_text().strip()
+            return place.read_text().strip()
         except OSError as error:
-            raise SettingsError(name + "_FILE", str(file), f"a readable file ({error.strerror})") from None
+            raise SettingsError(name + "_FILE", str(place), f"a readable file ({error.strerror})") from None
     return env.get(name)
 
 
@@ -384,12 +435,16 @@ def offer(name: str, value: str) -> None:
 
 
 def shared(env: Mapping[str, str]) -> dict[str, str]:
-    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names."""
+    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names.
+
+    Of what that names, the files: what stands in them may change.
+    """
     found: dict[str, str] = {}
     for field in dataclasses.fields(Settings):
-        if _name(field) in FROM_UP or _name(field) in _OWN:
+        if _name(field) in _OWN:
             continue
-        variable = next((name for name in _variables(field) if env.get(name)), "")
+        variables = _variables(field)[: -1 if _name(field) in FROM_UP else None]
+        variable = next((name for name in variables if env.get(name)), "")
         if variable and env[variable] != field.metadata["default"]:
             found[variable] = env[variable]
     return found

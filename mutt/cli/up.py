@@ -29,7 +29,7 @@ from mutt.services import Services
 from mutt.settings import Settings, exported, inherited, marked, read_up
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
-from mutt.streams.connect import connect
+from mutt.streams.connect import redis_of
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -81,12 +81,13 @@ def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
     if settings.redis_url:
         try:
-            connect(settings.redis_url, timeout=FIRST_ANSWER).ping()
+            redis_of(settings, timeout=FIRST_ANSWER).ping()
         except redis.RedisError as error:
             raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
     if settings.database_url:
         try:
-            with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+            engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+            with transaction(engine) as conn:
                 conn.execute(text("SELECT 1"))
         except StoreDown as error:
             raise _unreachable("DATABASE_URL", "a PostgreSQL", first_line(error)) from error
@@ -120,7 +121,7 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) 
             _say("starting Redis and PostgreSQL")
             supervisor.start(*servers)
         _say("bringing the database up to date")
-        upgrade(str(told["owner_url"]))
+        upgrade(str(told["owner_url"]), stack.settings.database_ca)
         if postgres:
             stack.let_in(postgres)
         tell_of_keys(Settings.from_env(stack.environment(told, "cli")), _say)
@@ -245,7 +246,7 @@ def migrate() -> None:
     up = read_up(settings.mutt_home)
     # A private PostgreSQL lets this shell in as one who owns nothing.
     private = settings.database_url == up.get("database_url")
-    upgrade(up["owner_url"] if private else settings.database_url)
+    upgrade(up["owner_url"] if private else settings.database_url, settings.database_ca)
     if settings.redis_url:
         tell_of_keys(settings, lambda why: click.echo(why, err=True))
     click.echo("the database is up to date")

@@ -211,6 +211,7 @@ class Way(NamedTuple):
     pool: HTTPConnectionPool
     target: str  #: as the first line of a request names it
     headers: Headers
+    asked: Mapping[str, str]  #: those that it was made for
 
 
 class GatedAdapter(requests.adapters.HTTPAdapter):
@@ -238,4 +239,4 @@ class GatedAdapter(requests.adapters.HTTPAdapter):
         pool = self.get_connection_with_tls_context(asked, verify, proxies=proxies, cert=cert)
         self.cert_verify(pool, asked.url, verify, cert)  # type: ignore[no-untyped-call]
         assert isinstance(pool, HTTPConnectionPool)
-        return Way(pool, self.request_url(asked, proxies), Headers(asked.headers))
+        return Way(pool, self.request_url(asked, proxies), Headers(asked.headers), headers)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import socket
+import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import multiprocess
@@ -14,6 +15,7 @@ from mutt import told
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.settings import Settings
+from mutt.tls import FLOOR, check_ca, check_pair
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
 # Said, for gunicorn itself would listen everywhere where a variable PORT is set.
@@ -27,6 +29,17 @@ graceful_timeout = 15
 limit_request_line = LINE_MAX
 limit_request_fields = HEADERS_MAX
 limit_request_field_size = HEADER_MAX
+try:
+    _settings = Settings.from_env()
+    _cert, _key = check_pair("TLS_CERT", _settings.tls_cert, "TLS_KEY", _settings.tls_key)
+    _client_ca = check_ca("TLS_CLIENT_CA", _settings.tls_client_ca)
+    if _client_ca and not _cert:
+        raise SettingsError("TLS_CERT", "", "a PEM file, for TLS_CLIENT_CA is set")
+except SettingsError as error:
+    # gunicorn would put a traceback around it.
+    raise SystemExit(f"mutt: {error}") from None
+certfile, keyfile, ca_certs = _cert or None, _key or None, _client_ca or None
+cert_reqs = ssl.CERT_REQUIRED if _client_ca else ssl.CERT_NONE
 # Ours say more: metrics count every request, and errors are logged where they happen.
 accesslog = None
 errorlog = "-"
@@ -61,6 +74,13 @@ def on_starting(_server: Any) -> None:
         raise SystemExit(f"mutt: {error}") from None
 
 
+def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """How TLS is spoken here."""
+    made = default()
+    made.minimum_version = FLOOR
+    return made
+
+
 def post_worker_init(worker: Any) -> None:
     """The worker answers at the port of metrics, too.
 
@@ -77,6 +97,6 @@ def post_worker_init(worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """A worker is gone: its gauges go with it."""
-    directory = Settings.from_env().metrics_dir
+    directory = _settings.metrics_dir
     if directory:
         multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]

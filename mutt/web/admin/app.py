@@ -56,6 +56,9 @@ log = logging.getLogger("mutt.admin")
 #: Bytes of a form: a copy of a dead letter may hold its text twice, and each of its bytes written as three.
 FORM_MAX = 4 << 20
 
+#: Whoever came by HTTPS once comes by nothing else, for a year: not even the first request of a day goes in the clear.
+HSTS = "max-age=31536000"
+
 _QUERY_CANCELED = "57014"
 
 
@@ -222,6 +225,8 @@ def _guard(response: Response) -> Response:
     if response.location and response.location.startswith(request.host_url):
         # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
         response.location = "/" + response.location.removeprefix(request.host_url)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     if request.method == "POST":
         response.headers.setdefault("X-Correlation-ID", correlation_id())
     if request.endpoint not in ("static", "favicon") or response.status_code >= 400:
