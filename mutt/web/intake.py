@@ -31,9 +31,9 @@ from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
 from mutt.web.problem import problem
+from mutt.web.proxies import Proxies
 from mutt.web.signatures import BadSignature
 from mutt.web.signed import Signed
-from mutt.web.proxies import Proxies
 
 log = logging.getLogger("mutt.ingest")
 

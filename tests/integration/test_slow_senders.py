@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from mutt.embedded.ports import free_port
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
-from mutt.embedded.ports import free_port
 from tests.doors import Door, answer, is_closed, read_answer, send_all, served
 from tests.servers import live_redis, scratch
 from tests.waiting import wait_until
