@@ -134,6 +134,18 @@ def test_the_role_is_renewed_at_each_login_and_another_one_ends_the_sessions_of_
     )
 
 
+def test_another_process_knows_who_came_first_to_this_one(site: Site, database_url: str) -> None:
+    other = Site(site.engine, database_url, site.op)
+    assert log_in_as_administrator(other.client).status_code == 302
+    assert other.client.get("/users/").status_code == 200  # its copy of the users is new, and without them
+    site.log_in()
+    cookie = site.client.get_cookie("mutt_admin")
+    assert cookie
+    browser = other.app.test_client()
+    browser.set_cookie("mutt_admin", cookie.value)
+    assert browser.get("/").status_code == 200
+
+
 def test_who_has_no_role_stays_out_and_who_lost_it_is_out_at_once(site: Site) -> None:
     site.op.person["groups"] = ["everybody"]
     assert site.log_in().status_code == 403

@@ -11,7 +11,7 @@ from flask_admin import Admin, BaseView
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
 from mutt.rules.change import falls_silent
@@ -168,6 +168,11 @@ def _add_errors(app: Flask) -> None:
         if request.path.startswith("/api/"):
             return refusal(error)  # of an address that no route of the API has
         return _sorry(error.code or 500, error.name, error.description or "")
+
+    @app.errorhandler(BadHost)
+    def no_host(_error: BadHost) -> Response:
+        # A page would have links, which Flask can't make then.
+        return Response("Host: is no name of a host\n", 400, mimetype="text/plain")
 
     @app.errorhandler(CSRFError)
     def forged(error: CSRFError) -> Response:
