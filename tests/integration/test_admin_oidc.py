@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -132,6 +133,13 @@ def test_the_role_is_renewed_at_each_login_and_another_one_ends_the_sessions_of_
         "operator",
         "admin",
     )
+
+
+def test_first_logins_at_once_make_one_user(site: Site) -> None:
+    browsers = [site.app.test_client() for _ in range(4)]
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        assert [answer.status_code for answer in pool.map(log_in, browsers)] == [302] * len(browsers)
+    assert [browser.get("/").status_code for browser in browsers] == [200] * len(browsers)
 
 
 def test_another_process_knows_who_came_first_to_this_one(site: Site, database_url: str) -> None:
