@@ -426,6 +426,8 @@ GOOD: dict[str, str] = {
         ("OIDC_ISSUER", "http://id.example.net"),
         ("OIDC_ISSUER", "https://user:password@id.example.net"),
         ("OIDC_ISSUER", "id.example.net"),
+        ("OIDC_ISSUER", "https://[::1"),
+        ("OIDC_ISSUER", "https://id.example.net:port"),
         ("OIDC_ISSUER", "https://id.example.net/?x"),
         ("OIDC_CLIENT_ID", ""),
         ("OIDC_ROLES", ""),
@@ -442,6 +444,7 @@ def test_a_setting_that_is_wrong_or_missing_stops_the_start_by_its_name(name: st
     with pytest.raises(SettingsError) as refused:
         make_admin(Settings.from_env({**GOOD, name: value}))
     assert refused.value.name == name
+    assert "password" not in str(refused.value)
 
 
 def test_settings_of_the_provider_are_read_as_they_are_written() -> None:

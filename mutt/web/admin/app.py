@@ -91,7 +91,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.after_request(_guard)
     take_whole_bodies(app)
     if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
-        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore
+        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore[method-assign,assignment]
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
