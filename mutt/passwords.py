@@ -18,22 +18,13 @@ from mutt.errors import Refused, Unavailable
 #: Characters at least, and bytes at most.
 SHORTEST, LONGEST = 12, 1024
 
-#: Hashes that a process works at once (each takes 64 MiB and 4 threads), and seconds that another waits for its turn.
-AT_ONCE, TURN_WAIT = 2, 5.0
+#: Hashes that a process works at once (each takes 64 MiB and 4 threads), how many more may wait for their turn, and
+#: for how many seconds: so logins can eat up neither the memory nor the threads that serve pages.
+AT_ONCE, WAITING, TURN_WAIT = 2, 2, 5.0
 
 _hasher = PasswordHasher()
 _turns = threading.BoundedSemaphore(AT_ONCE)
-
-
-def _text(some: bytes) -> str:
-    return base64.b64encode(some).rstrip(b"=").decode()
-
-
-#: The hash of no password: comparing with it takes as long as with a real one.
-_NOBODYS = (
-    f"$argon2id$v=19$m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
-    f"${_text(secrets.token_bytes(_hasher.salt_len))}${_text(secrets.token_bytes(_hasher.hash_len))}"
-)
+_places = threading.BoundedSemaphore(AT_ONCE + WAITING)
 
 
 def check(password: str, name: str) -> None:
@@ -43,7 +34,7 @@ def check(password: str, name: str) -> None:
         raise Refused(
             "password", f"is too short: at least {SHORTEST} characters; a few words make a good one"
         )
-    if len(plain) > LONGEST:
+    if max(len(plain), len(password)) > LONGEST:
         raise Refused("password", f"is too long: at most {LONGEST} bytes")
     if plain.decode().strip().casefold() == name.strip().casefold():
         raise Refused("password", "is the name; choose another")
@@ -60,7 +51,8 @@ def verify(stored: str | None, password: str) -> bool:
     given = _plain(password)
     with _Turn():
         try:
-            return _hasher.verify(stored or _NOBODYS, given) and len(given) <= LONGEST
+            same = _hasher.verify(stored or _nobodys(), given)
+            return same and max(len(given), len(password)) <= LONGEST
         except (VerificationError, InvalidHashError):
             return False
 
@@ -71,14 +63,29 @@ def is_dated(stored: str) -> bool:
 
 
 class _Turn:
-    """A place among those who hash: so logins can't eat up the memory."""
+    """A place among those who hash."""
 
     def __enter__(self) -> None:
+        if not _places.acquire(blocking=False):
+            raise Unavailable("too many passwords are looked at", 1)
         if not _turns.acquire(timeout=TURN_WAIT):
+            _places.release()
             raise Unavailable("too many passwords are looked at", 1)
 
     def __exit__(self, *_: object) -> None:
         _turns.release()
+        _places.release()
+
+
+def _nobodys() -> str:
+    """The hash of no password: comparing with it takes as long as with a real one."""
+    salt, digest = (_text(secrets.token_bytes(size)) for size in (_hasher.salt_len, _hasher.hash_len))
+    costs = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${digest}"
+
+
+def _text(some: bytes) -> str:
+    return base64.b64encode(some).rstrip(b"=").decode()
 
 
 def _plain(password: str) -> bytes:

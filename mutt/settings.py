@@ -167,16 +167,16 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
 
 def safe_url(name: str, text: str) -> str:
     """An address by https, or by http on this machine: what goes there is nobody else's to read."""
-    parts = urlsplit(text)
-    here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-        here = False
-    elif parts.scheme == "https":
-        return text
-    if not here:
-        raise SettingsError(
-            name, text, "an https:// address (http:// only on this machine), without a user or ?"
-        )
+    try:
+        parts = urlsplit(text)
+        complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        complete = False
+    plain = complete and "@" not in parts.netloc and not parts.query and not parts.fragment
+    here = plain and parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not here and not (plain and parts.scheme == "https"):
+        expected = "an https:// address (http:// only on this machine), without a user, ? or #"
+        raise SettingsError(name, "…" if "@" in text else text, expected)
     return text
 
 

@@ -27,6 +27,7 @@ from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.store.users import Role, User
 from mutt.web import session
+from mutt.web.admin.page import correlation_id
 from mutt.web.back import safe_next
 from mutt.web.provider import Provider, said, values_of
 from mutt.words import printable
@@ -79,7 +80,7 @@ _PAGES = {
         "Your name is another one's here",
         "There is a user of your name who logs in otherwise, and you are not taken for them. Ask an administrator.",
     ),
-    "disabled": _Page(403, "You can't log in", "An administrator has disabled you. Ask them."),
+    "disabled": _Page(403, "You can't log in", "An administrator keeps you out. Ask them."),
 }
 
 
@@ -105,7 +106,9 @@ class SingleSignOn:
         issuer, subject = self.provider.issuer, str(claims["sub"])
         values = values_of(claims, self._services.settings.oidc_role_claim) or []
         role = self.role_of(values)
-        by_us: Said = {"changed_by": "mutt", "reason": f"login by {self.name}", "correlation_id": ""}
+        by_us: Said = {
+            "changed_by": "mutt", "reason": f"login with {self.name}", "correlation_id": correlation_id(),
+        }  # fmt: skip
         with transaction(self._services.engine) as conn:
             user = users.by_subject(conn, issuer, subject)
             if user is None and role is not None:
@@ -201,7 +204,7 @@ def callback() -> AnyResponse:
     session.people().forget()
     session.begin(user)
     cookie["by"] = "oidc"
-    log.info("login of %s by %s, from %s", user.name, desk.name, request.remote_addr)
+    log.info("login of %s with %s, from %s", user.name, desk.name, request.remote_addr)
     return redirect(kept["next"])
 
 
@@ -213,7 +216,7 @@ def leave() -> AnyResponse:
 
 @blueprint.errorhandler(LoginFailed)
 def failed(error: LoginFailed) -> Response:
-    log.warning("login by %s failed: %s, from %s", _desk().name, error, request.remote_addr)
+    log.warning("login with %s failed: %s, from %s", _desk().name, error, request.remote_addr)
     page, name = _PAGES[error.kind], _desk().name
     shown = render_template(
         "error.html",

@@ -31,7 +31,7 @@ _LEEWAY = 60
 
 #: By a key that only the provider has. Whoever knows the public one, or the client's secret, could write the others.
 _SIGNED = frozenset(
-    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 )
 
 #: Of what it says: where we send browsers, the code, and ourselves.

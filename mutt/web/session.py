@@ -111,7 +111,7 @@ class Sessions:
 
     def __init__(self, services: Services, people: People) -> None:
         settings = services.settings
-        self.people, self._ended = people, Ended(services)
+        self.services, self.people, self._ended = services, people, Ended(services)
         self._idle, self._longest = settings.session_idle, settings.session_max
 
     def begin(self, who: Person) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -132,6 +133,25 @@ def test_the_role_is_renewed_at_each_login_and_another_one_ends_the_sessions_of_
         "operator",
         "admin",
     )
+
+
+def test_first_logins_at_once_make_one_user(site: Site) -> None:
+    browsers = [site.app.test_client() for _ in range(4)]
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        assert [answer.status_code for answer in pool.map(log_in, browsers)] == [302] * len(browsers)
+    assert [browser.get("/").status_code for browser in browsers] == [200] * len(browsers)
+
+
+def test_another_process_knows_who_came_first_to_this_one(site: Site, database_url: str) -> None:
+    other = Site(site.engine, database_url, site.op)
+    assert log_in_as_administrator(other.client).status_code == 302
+    assert other.client.get("/users/").status_code == 200  # its copy of the users is new, and without them
+    site.log_in()
+    cookie = site.client.get_cookie("mutt_admin")
+    assert cookie
+    browser = other.app.test_client()
+    browser.set_cookie("mutt_admin", cookie.value)
+    assert browser.get("/").status_code == 200
 
 
 def test_who_has_no_role_stays_out_and_who_lost_it_is_out_at_once(site: Site) -> None:
@@ -406,6 +426,8 @@ GOOD: dict[str, str] = {
         ("OIDC_ISSUER", "http://id.example.net"),
         ("OIDC_ISSUER", "https://user:password@id.example.net"),
         ("OIDC_ISSUER", "id.example.net"),
+        ("OIDC_ISSUER", "https://[::1"),
+        ("OIDC_ISSUER", "https://id.example.net:port"),
         ("OIDC_ISSUER", "https://id.example.net/?x"),
         ("OIDC_CLIENT_ID", ""),
         ("OIDC_ROLES", ""),
@@ -422,6 +444,7 @@ def test_a_setting_that_is_wrong_or_missing_stops_the_start_by_its_name(name: st
     with pytest.raises(SettingsError) as refused:
         make_admin(Settings.from_env({**GOOD, name: value}))
     assert refused.value.name == name
+    assert "password" not in str(refused.value)
 
 
 def test_settings_of_the_provider_are_read_as_they_are_written() -> None:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import redis
 from flask import Flask, Response, render_template, request
 from flask_admin import Admin, BaseView
+from flask_login import current_user
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.wrappers import Response as AnyResponse
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
 from mutt.rules.change import falls_silent
@@ -31,7 +33,7 @@ from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
-from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.page import correlation_id, here, in_place
 from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.redactions import RedactionPages
@@ -88,7 +90,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.after_request(_guard)
     take_whole_bodies(app)
     if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
-        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore
+        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore[method-assign,assignment]
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
@@ -168,8 +170,20 @@ def _add_errors(app: Flask) -> None:
             return refusal(error)  # of an address that no route of the API has
         return _sorry(error.code or 500, error.name, error.description or "")
 
+    @app.errorhandler(BadHost)
+    def no_host(_error: BadHost) -> Response:
+        # A page would have links, which Flask can't make then.
+        return Response("Host: is no name of a host\n", 400, mimetype="text/plain")
+
     @app.errorhandler(CSRFError)
-    def forged(error: CSRFError) -> Response:
+    def forged(error: CSRFError) -> AnyResponse:
+        if not current_user.is_authenticated and request.endpoint != "auth.login":
+            if in_place():
+                return app.login_manager.unauthorized()  # type: ignore[attr-defined]
+            again = "Log in, load the page again, and send the form once more."
+            return _sorry(
+                400, "You are not logged in", f"Your session has ended; nothing was changed. {again}"
+            )
         remedy = "Nothing was changed. Go back, load the page again, and send the form once more."
         return _sorry(400, "This form can't be trusted", f"{error.description} {remedy}")
 
