@@ -64,16 +64,16 @@ class Ended:
         self._away_until = 0.0
         self._lock = threading.Lock()
 
-    def add(self, name: str) -> None:
-        """Whatever began under this name until now has ended."""
+    def add(self, name: str, until: float) -> None:
+        """What began under this name until then has ended. Seconds since the epoch."""
         with self._lock:
-            now = time.time()
-            self._own = {key: at for key, at in self._own.items() if at > now - self._keep} | {name: now}
+            oldest = time.time() - self._keep
+            self._own = {key: at for key, at in self._own.items() if at > oldest} | {name: until}
             self._untold.add(name)
         self._ask([])
 
     def until(self, *wanted: str) -> float:
-        """Sessions under these names that began until then have ended. Seconds since the epoch; 0: none."""
+        """What began under these names until then has ended. Seconds since the epoch; 0: nothing."""
         return max([0.0, *(self._own.get(name, 0.0) for name in wanted), *self._ask(wanted)])
 
     def _ask(self, wanted: Any) -> list[float]:
@@ -114,24 +114,28 @@ class Sessions:
         self.services, self.people, self._ended = services, people, Ended(services)
         self._idle, self._longest = settings.session_idle, settings.session_max
 
-    def begin(self, who: Person) -> None:
+    def begin(self, who: Person, after: float = 0.0) -> None:
         """A new session, whatever there was before: nothing that somebody planted goes on in it."""
         session.clear()
         session.permanent = True
         now = time.time()
-        session.update(id=secrets.token_urlsafe(16), epoch=who.epoch, begun=now, seen=int(now))
+        begun = max(now, after + 0.001)
+        session.update(id=secrets.token_urlsafe(16), epoch=who.epoch, begun=begun, seen=int(now))
         login_user(who)
 
     def end(self) -> None:
         """End the session that asks, for whoever has a copy of its cookie."""
         if session.get("id"):
-            self._ended.add(session["id"])
+            self._ended.add(session["id"], session["begun"])
         logout_user()
         session.clear()
 
-    def end_all(self, who: Person) -> None:
-        """End all sessions of a person that has no row whose epoch could be raised."""
-        self._ended.add(who.key)
+    def end_others(self, who: Person) -> None:
+        """End all sessions but this one of a person that has no row whose epoch could be raised."""
+        # Another process' clock, by which this one began, may be ahead.
+        until = max(time.time(), session["begun"])
+        self._ended.add(who.key, until)
+        self.begin(who, after=until)
 
     def load(self, key: str) -> Person | None:
         """Who the session is of, if it has not ended."""
@@ -147,7 +151,7 @@ class Sessions:
             return None
         if who is None:
             return None
-        if begun < self._ended.until(str(session.get("id")), who.key):
+        if begun <= self._ended.until(str(session.get("id")), who.key):
             return None
         if _is_use() and now - seen > min(NOTED, self._idle / 10):
             session["seen"] = int(now)
@@ -208,8 +212,7 @@ def end() -> None:
 
 def end_others(who: Person) -> None:
     """End all sessions of the settings' administrator but the one that asks."""
-    _sessions().end_all(who)
-    begin(who)
+    _sessions().end_others(who)
 
 
 def people() -> People:

@@ -305,6 +305,22 @@ def test_logout_ends_the_session_for_every_copy(app: Flask, second: Flask, engin
     assert is_in(elsewhere)
 
 
+@pytest.mark.parametrize("path", ["/logout", "/profile/end"])
+def test_an_end_holds_whatever_the_clock_of_the_process_says(
+    app: Flask, second: Flask, clock: Clock, path: str
+) -> None:
+    """A session that began by a clock that is ahead is ended by one that is behind."""
+    client = app.test_client()
+    log_in(client)
+    copy = copied(client, app)
+    clock.now -= 60
+    far = copied(client, second)
+    assert far.post(path, data={"csrf_token": token(far, "/profile/")}).status_code == 302
+    assert is_in(far) is (path == "/profile/end")
+    clock.now += 60
+    assert not is_in(copy) and not is_in(client)
+
+
 def test_a_logout_while_redis_is_away_is_told_when_it_is_back(
     database_url: str, engine: Engine, own_redis: Live
 ) -> None:
