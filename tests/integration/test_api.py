@@ -191,6 +191,25 @@ def test_what_was_read_may_be_sent_back_as_it_came(api: Api, path: str, body: An
     assert (same.status_code, same.get_json()) == (200, read.get_json())
 
 
+def test_redactions_are_tried_on_a_text(api: Api) -> None:
+    """Those in force, or the one that is given; a field at fault is named with its place."""
+    made = api("POST", "/redactions", {"name": "r", "pattern": r"(password)=\S+", "replacement": r"\1=x"})
+    assert made.status_code == 201, made.get_json()
+    found = api("POST", "/redactions/test", {"text": '{"password": "abc"}'}).get_json()
+    taken = [{"redaction": "r", "was": "abc", "becomes": "x"}]
+    assert found == {"text": '{"password": "x"}', "taken": taken}
+    draft = {"text": "abc", "redaction": {"pattern": "b", "replacement": ""}}
+    assert api("POST", "/redactions/test", draft).get_json()["text"] == "ac"
+    for body, field in (
+        ({}, "text"),
+        ({"text": 1}, "text"),
+        ({"text": "a", "redaction": []}, "redaction"),
+        ({"text": "a", "redaction": {"pattern": "("}}, "redaction.pattern"),
+        ({"text": "a", "more": 1}, "more"),
+    ):
+        assert is_problem(api("POST", "/redactions/test", body), 422)["field"] == field
+
+
 def test_a_rule_is_not_given_another_number(api: Api) -> None:
     one = api("POST", "/rules", RULE).headers["Location"].removeprefix("/api/v2")
     assert is_problem(api("PATCH", one, {"id": 4711}), 422)["field"] == "id"
