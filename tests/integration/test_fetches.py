@@ -41,9 +41,9 @@ ELSEWHERE = (
 
 #: Fields by which forms, filters and bodies are known to take something.
 FIELDS = (
-    "next", "url", "q", "text", "hostname", "host", "team", "source", "span", "since", "until", "before", "after", "file",
+    "next", "url", "q", "text", "hostname", "host", "team", "source", "span", "since", "until", "before", "after",
     "name", "match_string", "reason", "events", "queue", "group", "id", "rules", "yaml",
-    "csv", "message",
+    "csv", "message", "file",
 )  # fmt: skip
 
 #: Texts that would be more than text in SQL, in LIKE or in a regular expression.
