@@ -201,6 +201,12 @@ def pairs_of(*words: str) -> Reader:
         return found
 
     return read
+def moog_address(name: str, text: str) -> str:
+    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
+    if "@" in urlsplit(text).netloc:
+        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
+    return str(url("http", "https")(name, text))
 
 
 def text(_name: str, value: str) -> str:
@@ -274,7 +280,7 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
-    moog_url: str = _setting("", url("http", "https"))
+    moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
     moog_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs

@@ -152,13 +152,16 @@ class Handler(BaseHTTPRequestHandler):
         if dialect:
             self._events(dialect, body)
         elif urlsplit(self.path).path == "/script":
-            self._tell(body)
+            if self._is_own():
+                self._tell(body)
         else:
             self._json(404, {"message": "no such page"})
 
     def do_DELETE(self) -> None:
         if urlsplit(self.path).path != "/received":
             return self._json(404, {"message": "no such page"})
+        if not self._is_own():
+            return None
         self.server.moog.book.reset()
         return self._json(200, {})
 
@@ -239,6 +242,13 @@ class Handler(BaseHTTPRequestHandler):
         return self._json(200, self.server.moog.script.now)
 
     # HTTP:
+
+    def _is_own(self) -> bool:
+        """Does no other site's page, in a browser that can reach us, ask?"""
+        if self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+            return True
+        self._json(403, {"message": "a page of another site may not change what is answered here"})
+        return False
 
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
