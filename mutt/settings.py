@@ -201,6 +201,8 @@ def pairs_of(*words: str) -> Reader:
         return found
 
     return read
+
+
 def moog_address(name: str, text: str) -> str:
     """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
     if "@" in urlsplit(text).netloc:
