@@ -104,14 +104,13 @@ def _kept(directory: Path | None, server: str, names: Iterable[str]) -> dict[str
 
 
 def _password(file: Path) -> str:
-    try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
+    if file.exists():
         kept = file.read_text().strip()
         if not kept:
-            raise click.UsageError(f"{file} is empty: remove it, and a password is made") from None
+            raise click.UsageError(f"{file} is empty: remove it, and a password is made")
         return kept
     made = secrets.token_hex(32)
+    descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as opened:
         opened.write(made + "\n")
     return made

@@ -90,6 +90,7 @@ def _worker(*queues: str) -> tuple[Right, ...]:
 _HEAR = "+subscribe +psubscribe +unsubscribe +punsubscribe"
 _ON_AIR: dict[str, Any] = {"channels": (EVENTS, CONTROL), "hears": True}
 
+# Redis looks at the rights in turn: what a role does most comes first.
 ROLES: Mapping[str, Role] = {
     # Appends, and answers for what it appended. It reads none of what stands in a stream.
     "ingest": Role(
@@ -107,26 +108,37 @@ ROLES: Mapping[str, Role] = {
     ),
     "alerts": Role(
         (
-            *_worker("alerts"),
-            Right(DATA, (f"~{names.INGEST_STREAM}", _LANES, _ALERTS, _BEHIND, *_NOISE, f"~{names.LEDGER}")),
-            Right(DATA, ("~mutt:unhandled:*", f"~{names.UNHANDLED_KINDS}", f"~{names.SUSPECTS}")),
+            Right(
+                DATA,
+                (
+                    "~mutt:unhandled:*",
+                    f"~{names.LEDGER}",
+                    _ALERTS,
+                    f"~{names.INGEST_STREAM}",
+                    _LANES,
+                    _BEHIND,
+                    *_NOISE,
+                    f"~{names.UNHANDLED_KINDS}",
+                    f"~{names.SUSPECTS}",
+                ),
+            ),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_ALERTS, names.DLQ_MOOG)),
+            *_worker("alerts"),
         ),
         **_ON_AIR,
     ),
     "moog": Role(
         (
-            *_worker("moog"),
-            Right(DATA, (_LANES, _ALERTS, _BEHIND, *_GATE, f"~{names.LEDGER}")),
+            Right(DATA, (*_GATE, _LANES, _ALERTS, _BEHIND, f"~{names.LEDGER}")),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_MOOG)),
+            *_worker("moog"),
         ),
         **_ON_AIR,
     ),
     # Records; and what has to be put right now and then: sweep, storms, windows, the spill, dead letters, keys.
     "housekeeping": Role(
         (
-            *_worker("housekeeping", "maintenance"),
-            Right(DATA, (f"~{names.DELIVERY_STREAM}", _LANES, _ALERTS, _BEHIND, *_NOISE, f"~{names.LEDGER}")),
+            Right(DATA, (f"~{names.DELIVERY_STREAM}", _ALERTS, f"~{names.LEDGER}", _LANES, _BEHIND, *_NOISE)),
             Right(
                 "+xadd +xlen +xrange +xrevrange +xpending +xinfo|groups +xinfo|stream",
                 (f"~{names.INGEST_STREAM}",),
@@ -135,6 +147,7 @@ ROLES: Mapping[str, Role] = {
             Right("+get +set +pexpire", ("~mutt:round:*", "~mutt:idem:*", "~mutt:seen:*")),
             Right(f"{DATA} +rename +renamenx", (f"~{names.KEYS}", f"~{names.KEYS}:*")),
             Right(READ, _reads("mutt:breaker:*", names.BUDGET)),
+            *_worker("housekeeping", "maintenance"),
         ),
         **_ON_AIR,
     ),
