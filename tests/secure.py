@@ -161,6 +161,11 @@ class SecureMoog(Simulator):
         """From now on it shows these."""
         self._context.load_cert_chain(*papers)
 
+    def age(self, version: ssl.TLSVersion) -> None:
+        """From now on it speaks nothing newer."""
+        self._context.set_ciphers("ALL:@SECLEVEL=0")
+        self._context.minimum_version = self._context.maximum_version = version
+
     def require(self, key: str) -> None:
         """From now on this is the key."""
         assert self._server

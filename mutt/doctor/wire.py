@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ class Postgres(NamedTuple):
 def address(what: str, url: str, fix: str) -> Finding:
     """The way to a server that is named by ``url``."""
     parts = urlsplit(url)
-    hosts = [host.rpartition(":")[0] or host for host in parts.netloc.rpartition("@")[2].split(",")]
+    hosts = [re.sub(r":\d+$", "", host) for host in parts.netloc.rpartition("@")[2].split(",")]
     if parts.scheme in _OVER_TLS:
         return ok(what, CHECKED)
     if parts.scheme == "unix" or all(map(is_near, hosts)):

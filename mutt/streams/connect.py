@@ -147,10 +147,8 @@ def connect(
         found = _sentinel(url)
         if secure:
             options["connection_class"] = TlsMasterConnection
-        asking = {
-            **_to_sentinels(tls if secure else None),
-            "retry": Retry(NoBackoff(), 0),
-        }  # the next one is asked
+        # One that is away is not asked again, but the next one.
+        asking = {**_to_sentinels(tls if secure else None), "retry": Retry(NoBackoff(), 0)}
         watch = Sentinel(found.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
         return watch.master_for(found.master, db=found.db, **found.auth, **options)  # type: ignore[no-untyped-call]
     if parts.scheme == "unix":

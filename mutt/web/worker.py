@@ -312,9 +312,8 @@ class Worker(ThreadWorker):
     def _received(conn: Connection) -> bytes | None:
         """What has come; b"": no more will; None: nothing yet."""
         try:
-            return conn.sock.recv(
-                _BITE
-            )  # over TLS a record, which is less; what comes behind it stays outside
+            # Over TLS that is a record, which is less: the rest stays in the system's buffer, and the loop hears of it.
+            return conn.sock.recv(_BITE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError:

@@ -234,6 +234,20 @@ def test_a_postgresql_whose_certificate_is_wrong_is_refused_by_every_engine(
             ask_postgres(over_postgres(f"{secured_postgres.url}?sslmode=prefer", papers), engine)
 
 
+@pytest.mark.parametrize(("ca", "checked"), [("ca", True), ("other-ca", False)])
+def test_an_address_may_say_itself_how_postgresql_is_checked(
+    secured_postgres: SecurePostgres, papers: Registry, ca: str, checked: bool
+) -> None:
+    file = {"ca": papers.ca, "other-ca": papers.other}[ca].pem
+    url = f"{secured_postgres.url}?sslmode=verify-full&sslrootcert={file}"
+    settings = Settings.from_env({"DATABASE_URL": url})
+    if checked:
+        assert ask_postgres(settings)
+    else:
+        with pytest.raises(StoreDown, match="certificate"):
+            ask_postgres(settings)
+
+
 def test_a_postgresql_without_tls_hears_no_password_and_no_name(papers: Registry) -> None:
     with Eavesdropper(says=b"N") as server:
         with pytest.raises(StoreDown):
@@ -260,6 +274,13 @@ def test_a_moog_whose_certificate_is_wrong_is_refused_and_hears_no_key(
         answer = client.send([], Permit("token", 1, time.monotonic() + 5))
     assert (answer.kind, answer.reason, answer.started_at) == (Kind.CONFIG, Reason.CERTIFICATE, None)
     assert not secured_moog.starts
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_moog_that_speaks_tls_1_1_only_is_not_spoken_to(secured_moog: SecureMoog, papers: Registry) -> None:
+    secured_moog.age(ssl.TLSVersion.TLSv1_1)
+    with contextlib.closing(moog_client(secured_moog.enterprise_url, papers)) as client:
+        assert client.warm().kind is Kind.RETRY
 
 
 def test_nothing_in_the_environment_turns_the_check_of_moog_off(
