@@ -1,9 +1,12 @@
 """Celery's settings, and nothing else. Why each is as it is: docs/architecture.md, "Celery"."""
 
+import sys
+
 from kombu.entity import Exchange, Queue
 
 from mutt.budget.arithmetic import celery_rate
 from mutt.errors import SettingsError
+from mutt.flower import is_flower
 from mutt.settings import Settings
 from mutt.streams.connect import broker
 
@@ -16,7 +19,8 @@ except SettingsError as error:
 
 broker_url = _broker.url
 broker_transport_options = {
-    "visibility_timeout": 180,
+    # Flower listens for answers alone: it gives no doorbell out again, and may not.
+    "visibility_timeout": 180 if not is_flower(sys.argv) else 10**9,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,8 @@ from kombu.exceptions import OperationalError
 from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
 
-from mutt import names
+from mutt import flower, names
+from mutt.errors import SettingsError
 from mutt.settings import Settings
 from mutt.streams.connect import TlsConnection, TlsMasterConnection, login
 
@@ -144,6 +146,14 @@ def _tolerant(close: Callable[[], None]) -> Callable[[], None]:
 def settings() -> Settings:
     """This process' settings, read once."""
     return Settings.from_env()
+
+
+if flower.is_flower(sys.argv):
+    # Here, since Flower looks for its options before it looks at Celery's.
+    try:
+        flower.behind_login(sys.argv, settings())
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
 
 
 def ring(queue: str, **labels: Any) -> None:

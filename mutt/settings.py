@@ -18,6 +18,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -26,6 +27,7 @@ from mutt.errors import SettingsError, StackGone
 from mutt.secretfile import SecretFile
 
 Reader = Callable[[str, str], Any]
+Network = IPv4Network | IPv6Network
 
 #: Which settings may be filled from ``up.json``, and under which key it keeps them.
 FROM_UP = {
@@ -40,7 +42,7 @@ FROM_UP = {
 }
 
 #: One process' own, and no part of how a stack behaves.
-_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_PORT"})
+_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
 
 #: The mark of ``mutt env``: of which home it spoke, and which variables it set, each with a hash of its value.
 MARK_HOME, MARK_SET = "MUTT_ENV_OF", "MUTT_ENV_SET"
@@ -136,6 +138,79 @@ def url(*schemes: str) -> Reader:
     return read
 
 
+def sealing(name: str, text: str) -> str:
+    """Keys that seal, parted by commas or blanks; read, they stand one in a line. The error repeats none."""
+    keys = text.replace(",", " ").split()
+    if not all(_is_sealing_key(key) for key in keys):
+        expected = "keys as `mutt keys sealing-key` makes them: 32 bytes in url-safe base64, or 64 hexadecimal digits"
+        raise SettingsError(name, "…", expected)
+    return "\n".join(keys)
+
+
+def _is_sealing_key(key: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]{43}=|[0-9a-fA-F]{64}", key))
+
+
+def networks(name: str, text: str) -> tuple[Network, ...]:
+    """Addresses and networks, comma separated; ``none``: there are none. One that holds everybody is refused."""
+    expected = "addresses and networks such as 10.0.0.7, 192.168.8.0/22, fd00::/8; not everybody's; or none"
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        found = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(name, text, expected) from None
+    if not found or any(network.prefixlen == 0 for network in found):
+        raise SettingsError(name, text, expected)
+    return found
+
+
+def safe_url(name: str, text: str) -> str:
+    """An address by https, or by http on this machine: what goes there is nobody else's to read."""
+    try:
+        parts = urlsplit(text)
+        complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        complete = False
+    plain = complete and "@" not in parts.netloc and not parts.query and not parts.fragment
+    here = plain and parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not here and not (plain and parts.scheme == "https"):
+        expected = "an https:// address (http:// only on this machine), without a user, ? or #"
+        raise SettingsError(name, "…" if "@" in text else text, expected)
+    return text
+
+
+def site(name: str, text: str) -> str:
+    """A safe address without a path."""
+    found = safe_url(name, text).removesuffix("/")
+    if urlsplit(found).path:
+        raise SettingsError(name, text, "an address without a path, such as https://mutt.example.net")
+    return found
+
+
+def pairs_of(*words: str) -> Reader:
+    """``name=word`` for each; comma separated, or by semicolons where a name holds a comma."""
+
+    def read(name: str, text: str) -> tuple[tuple[str, str], ...]:
+        parts = [part.rpartition("=") for part in text.split(";" if ";" in text else ",") if part.strip()]
+        found = tuple((key.strip(), word.strip().lower()) for key, _, word in parts)
+        if any(not key or word not in words for key, word in found):
+            raise SettingsError(
+                name, text, f"pairs such as netops={words[0]}; one of {', '.join(words)} in each"
+            )
+        return found
+
+    return read
+
+
+def moog_address(name: str, text: str) -> str:
+    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
+    if "@" in urlsplit(text).netloc:
+        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
+    return str(url("http", "https")(name, text))
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -207,7 +282,7 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
-    moog_url: str = _setting("", url("http", "https"))
+    moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
     moog_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
@@ -235,13 +310,34 @@ class Settings:
     admin_password: str = _setting("", text, secret=True)
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
+    sealing_key: str = _setting(
+        "", sealing, secret=True
+    )  #: seals what signs webhooks; the first of several seals
+    session_idle: float = _setting("4h", span())  #: since a page was last used
+    session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)
 
+    admin_url: str = _setting("", site)  #: as browsers see it; OIDC providers send them back there
+    oidc_issuer: str = _setting("", safe_url)  #: empty: nobody logs in by OpenID Connect
+    oidc_client_id: str = _setting("", text)
+    oidc_client_secret: str = _setting("", text, secret=True)  #: empty: a public client
+    oidc_name: str = _setting("single sign-on", text)  #: what the button calls it
+    oidc_scopes: str = _setting("openid profile email", text)
+    oidc_role_claim: str = _setting("groups", text)
+    oidc_roles: tuple[tuple[str, str], ...] = _setting("", pairs_of("viewer", "operator", "admin"))
+    oidc_ca: str = _setting("", text)  #: a file of certificates, instead of the system's
+    oidc_timeout: float = _setting("5s", span())
+    oidc_only: bool = _setting("off", flag)  #: users with a password stay out, but for ADMIN_USER
+
+    trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
+    proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
+
+    metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
+    metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
     tls_cert: str = _setting("", pem)  #: PEM; set: ingest and admin speak HTTPS only
     tls_key: str = _setting("", pem)
     tls_client_ca: str = _setting("", pem)  #: PEM; set: who has no certificate of it is turned away
 
-    metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")
     log_format: str = _setting("json", one_of("json", "text"))
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))
@@ -338,6 +434,12 @@ def inherited() -> dict[str, str]:
     if env.get("PYTHONPATH"):
         env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, env["PYTHONPATH"].split(os.pathsep)))
     return env
+
+
+def offer(name: str, value: str) -> None:
+    """Set a variable that another library reads of this process' environment, where nothing stands in it."""
+    if not os.environ.get(name):
+        os.environ[name] = value
 
 
 def shared(env: Mapping[str, str]) -> dict[str, str]:

@@ -224,6 +224,8 @@ def classify(error: BaseException) -> Reason:
     chain = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return Reason.CERTIFICATE
+    if any(isinstance(cause, PermissionError) for cause in chain):
+        return Reason.CONFIG  # an address that MUTT does not ask, or may not
     # The libraries' own timeouts won't do: urllib3 counts a refused connection among them.
     return Reason.TIMEOUT if any(isinstance(cause, TimeoutError) for cause in chain) else Reason.CONNECTION
 

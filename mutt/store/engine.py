@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
@@ -24,6 +24,8 @@ STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain neve
 TCP_TIMEOUT = 20  # seconds in which the other side's kernel confirms what was sent
 GUARD_TIMEOUT = 5  # seconds: a lock that is only tried
 IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
+
+SAID_MAX = 300  # characters of PostgreSQL's words: some of them quote what was sent
 
 #: What helps, where that is not plain from what PostgreSQL says.
 _MIGRATE = ": its schema is not this MUTT's: run `mutt migrate`"
@@ -192,7 +194,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, psycopg2.Error) as error:
-        raise fault(error) from error
+        found = fault(error)
+        _without_rows(error)
+        raise found from error
     except UnicodeEncodeError as error:
         raise PoisonRow(str(error), _BAD_TEXT) from error
     except ValueError as error:
@@ -201,11 +205,25 @@ def translated() -> Iterator[None]:
         raise PoisonRow(str(error), _BAD_TEXT) from error
 
 
+def _without_rows(error: BaseException | None) -> None:
+    """Leave of what PostgreSQL said its first line: the others hold rows, and tracebacks hold what is said."""
+    while error is not None:
+        if isinstance(error, (SQLAlchemyError, psycopg2.Error)):
+            error.args = tuple(_first_line(part) for part in error.args)
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(said: object) -> object:
+    return said.strip().partition("\n")[0][:SAID_MAX] if isinstance(said, str) else said
+
+
 def fault(error: Exception) -> MuttError:
     """What an error of SQLAlchemy or psycopg2 means. Whatever isn't surely about the rows is an outage."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(cause, "pgcode", None) or ""
-    said = str(cause).strip().partition("\n")[0]
+    said = str(cause).strip().partition("\n")[0][:SAID_MAX]
     if state == _UNIQUE_VIOLATION:
         return AlreadyStored(said)
     if state == _CHECK_VIOLATION and cause.diag.constraint_name is None:  # type: ignore[union-attr]

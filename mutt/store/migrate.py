@@ -9,7 +9,7 @@ from alembic import command, config
 from sqlalchemy import text
 
 import mutt
-from mutt.store import partitions, rulebook
+from mutt.store import partitions, privileges, rulebook
 from mutt.store.engine import one_shot_engine, transaction, translated
 
 #: MUTT is installed editable, or runs in a checkout: ``alembic/`` stands beside the package.
@@ -28,6 +28,8 @@ def upgrade(database_url: str, ca: str = "") -> None:
         conn.execute(text("SET LOCAL timezone = 'UTC'"))
         partitions.ensure(conn, now)
         rulebook.seed(conn)
+        # The roles that there are may do what this MUTT needs; where there are none, nothing changes.
+        privileges.apply(conn)
 
 
 def alembic_config(database_url: str, ca: str = "") -> config.Config:

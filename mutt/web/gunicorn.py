@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -10,11 +11,15 @@ from typing import Any
 
 from prometheus_client import multiprocess
 
+from mutt import told
 from mutt.errors import SettingsError
+from mutt.logs import configure
 from mutt.settings import Settings
 from mutt.tls import FLOOR, check_ca, check_pair
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
+# Said, for gunicorn itself would listen everywhere where a variable PORT is set.
+bind = "127.0.0.1:8000"
 worker_class = "mutt.web.worker.Worker"
 workers = 1
 threads = 32
@@ -41,12 +46,32 @@ errorlog = "-"
 loglevel = "warning"
 # Nobody in front of us writes these, and who writes them himself chooses the path that we see.
 forwarder_headers = ""
+# Whom we believe about the sender is TRUSTED_PROXIES' to say, for all headers alike: see mutt/web/proxies.py.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
 # Two applications of one user would share one socket in the home directory.
 control_socket_disable = True
 
 
 #: Seconds that a thread may compute while others wait for it: a request takes less than one, Python's default is five.
 SWITCH = 0.0005
+
+
+_metrics: socket.socket | None = None
+
+
+def on_starting(_server: Any) -> None:
+    """What gunicorn itself has to say is said as all else is.
+
+    The port of metrics is bound once, by who forks the workers: each of them answers there.
+    """
+    global _metrics
+    try:
+        settings = Settings.from_env()
+        configure(settings, settings.mutt_role or "gunicorn")
+        _metrics = told.listen(settings)
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
 
 
 def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -56,11 +81,15 @@ def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLC
     return made
 
 
-def post_worker_init(_worker: Any) -> None:
-    """The application stands: what it is made of is no garbage, and need not be looked through again and again.
+def post_worker_init(worker: Any) -> None:
+    """The worker answers at the port of metrics, too.
+
+    The application stands: what it is made of is no garbage, and need not be looked through again and again.
 
     A full collection over it took longer than everything else that a request waits for.
     """
+    if _metrics:
+        told.serve(_metrics, worker.wsgi.extensions["metrics"])
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)

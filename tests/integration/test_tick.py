@@ -38,7 +38,7 @@ class Fleet:
         self.flows_back: list[float] = []
         self.letters = self.windows = 0
         self.noise = 0
-        self.backtests = 0
+        self.backtests = self.keys = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -58,6 +58,7 @@ class Fleet:
             noise=self.ask_noise,
             backtests=self.ask_backtests,
             windows=self.ask_windows,
+            keys=self.ask_keys,
             monotonic=lambda: self.now,
         )
 
@@ -77,6 +78,9 @@ class Fleet:
 
     def ask_windows(self) -> None:
         self.windows += 1
+
+    def ask_keys(self) -> None:
+        self.keys += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
