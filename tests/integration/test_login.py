@@ -234,10 +234,13 @@ def test_two_processes_and_many_at_once_count_together(
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda send: send(), tries))
         looked_at = statuses.count(403)
-        assert set(statuses) == {403, 429}
+        # Where a machine is very busy a hash waits for its turn too long, and is no try.
+        not_looked_at = statuses.count(503)
+        assert set(statuses) - {503} == {403, 429}
         # The first waits may end while the last ones come: one more after 1 s, 3 s, 7 s …
         more = int(math.log2(time.monotonic() - began + 1))
-        assert throttle.PAIR.free + 1 <= looked_at <= throttle.PAIR.free + 1 + more, statuses
+        assert looked_at <= throttle.PAIR.free + 1 + more, statuses
+        assert looked_at + not_looked_at > throttle.PAIR.free, statuses
 
 
 def _prepared(port: int) -> Callable[[], int]:
