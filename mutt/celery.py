@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
@@ -25,10 +26,55 @@ from kombu.transport import virtual
 from mutt import flower, names
 from mutt.errors import SettingsError
 from mutt.settings import Settings
+from mutt.streams.connect import TlsConnection, TlsMasterConnection, login
 
 log = logging.getLogger(__name__)
 
-app = Celery("mutt")
+
+class Secure(redis_transport.Channel):
+    """Speaks TLS as our other connections to Redis do."""
+
+    connection_class_ssl = TlsConnection
+
+
+class Transport(redis_transport.Transport):
+    Channel = Secure
+
+
+class SecureSentinel(redis_transport.SentinelChannel):
+    """The same through Sentinel."""
+
+    connection_class_ssl: Any = TlsMasterConnection
+
+
+class SentinelTransport(redis_transport.SentinelTransport):
+    Channel = SecureSentinel
+
+
+_OURS: dict[type, type] = {
+    redis_transport.Transport: Transport,
+    redis_transport.SentinelTransport: SentinelTransport,
+}
+
+
+class BrokerConnection(Connection):
+    """A connection to the broker that asks for its login whenever it connects: the password may have changed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("credential_provider") is None:
+            kwargs["credential_provider"] = login(settings(), "broker_url")
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def get_transport_cls(self) -> type:
+        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _OURS.get(found, found)
+
+
+class Amqp(AMQP):
+    Connection = BrokerConnection
+
+
+app = Celery("mutt", amqp=Amqp)
 app.config_from_object("celeryconfig")
 
 

@@ -46,6 +46,7 @@ class Secrets:
     management_key: str = field(repr=False)
     admin_password: str = field(repr=False)
     secret_key: str = field(repr=False)
+    sealing_key: str = field(repr=False)
     moog_key: str = field(repr=False)
     redis_password: str = field(repr=False)
     postgres_password: str = field(repr=False)
@@ -122,6 +123,11 @@ class Home:
                 time.sleep(0.05)
             else:
                 return
+
+    @property
+    def has_secrets(self) -> bool:
+        """Did anything ever start here?"""
+        return (self.path / "secrets.json").exists()
 
     def secrets(self, token: Callable[[int], str] = secrets.token_hex) -> Secrets:
         """This home's secrets; what is missing is made by ``token(bytes)`` and kept, with mode 0600."""

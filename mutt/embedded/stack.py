@@ -16,6 +16,7 @@ from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import DATABASE, PostgresServer, data_version, place_for
 from mutt.embedded.process import Process, answers
 from mutt.embedded.redis import RedisServer, find_redis
+from mutt.errors import SettingsError
 from mutt.settings import Settings, shared
 from mutt.store import privileges
 from mutt.store.engine import one_shot_engine, transaction
@@ -96,6 +97,9 @@ class Stack:
         """The private PostgreSQL; None: one was given."""
         if self.settings.database_url:
             return None
+        if self.settings.database_ca:
+            expected = "no CA: the PostgreSQL that is started here listens on this machine only, without TLS"
+            raise SettingsError("DATABASE_CA", self.settings.database_ca, expected)
         account = postgres_account()
         place = place_for(self.home.path, account)
         binaries = find_postgres(account=account, major=data_version(place))
@@ -181,6 +185,7 @@ class Stack:
             "ADMIN_PASSWORD": str(up["admin_password"]),
             "MANAGEMENT_API_KEY": str(up["management_key"]),
             "SECRET_KEY": s.secret_key or self.secrets.secret_key,
+            "SEALING_KEY": s.sealing_key or self.secrets.sealing_key,
             "MOOG_URL": str(up["moog_url"]),
             "MOOG_API_KEY": s.moog_api_key or self.secrets.moog_key,
             "FLOWER_URL": self.url("flower"),
@@ -191,6 +196,9 @@ class Stack:
         # One port shows the sum; all would want the same.
         env["METRICS_HOST"] = HOST
         env["METRICS_PORT"] = str(self.ports["metrics"]) if role == "admin" else "0"
+        # What listens on this machine only needs no TLS.
+        for name in ("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
+            env.pop(name, None)
         if role == "flower":
             # It counts by the same library, and would count into our sum.
             del env["PROMETHEUS_MULTIPROC_DIR"]

@@ -46,7 +46,7 @@ def _check(sender: Any, **_kwargs: Any) -> None:
     store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
         settings().need("redis_url", *store)
-        check_server(tick.connection(settings().redis_url))
+        check_server(tick.connection(settings()))
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
     except redis.RedisError as error:
@@ -56,7 +56,7 @@ def _check(sender: Any, **_kwargs: Any) -> None:
 @signals.worker_ready.connect
 def _ready(sender: Any, **_kwargs: Any) -> None:
     """The worker takes tasks: start its tick, and its /metrics where a port is set."""
-    client = tick.connection(settings().redis_url)
+    client = tick.connection(settings())
     known = names.queues(settings())
     own = frozenset(queue.name for queue in sender.task_consumer.queues)
     if own == {"backtests"}:
@@ -70,7 +70,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             - {"backtests"},  # a long job is not stuck: its heart beats, or another takes it over
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
-            broker=tick.connection(settings().broker_url),
+            broker=tick.connection(settings(), "broker_url"),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,

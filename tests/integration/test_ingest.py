@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import hashlib
 import os
 import signal
 import threading
@@ -23,10 +22,12 @@ from flask.testing import FlaskClient
 
 from mutt import names
 from mutt.event import Envelope, Event
+from mutt.grant import INGEST, Grant, digest_of
 from mutt.pipeline.accept import LISTED
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.streams import books
+from mutt.streams.keys import KeysCopy
 from mutt.streams.letters import KEPT_AT_ONCE
 from mutt.told import teller
 from mutt.web.health import health, redis_need
@@ -57,6 +58,11 @@ class Ingest:
             path, data=data, headers=told | ({"X-API-KEY": key} if key is not None else {}), buffered=True
         )
 
+    def knows(self, **names: str) -> None:
+        """These are the keys from now on: the name of each, and its text."""
+        grants = {digest_of(key.encode()): Grant(name, (INGEST,)) for name, key in names.items()}
+        KeysCopy(self.redis).publish(grants)
+
     def events(self) -> list[Event]:
         """What stands in the stream."""
         held = self.services.held("ingest_queue").take(10**6).entries
@@ -69,7 +75,9 @@ class Ingest:
 
 @pytest.fixture
 def ingest(redis_url: str) -> Ingest:
-    return Ingest(redis_url)
+    made = Ingest(redis_url)
+    made.knows()
+    return made
 
 
 def is_problem(response: Any, status: int) -> dict[str, Any]:
@@ -326,10 +334,10 @@ def test_the_key_may_come_in_any_senders_way(ingest: Ingest, value: str) -> None
 def test_a_key_in_redis_is_known_by_its_hash_and_forgotten_when_it_goes(ingest: Ingest) -> None:
     key = "schlüssel"
     sent = key.encode().decode("latin-1")  # as a header's bytes travel
-    ingest.redis.hset(names.KEYS, hashlib.sha256(key.encode()).hexdigest(), "sender-7")
+    ingest.knows(sender=key)
     assert ingest.post([GOOD, {}], key=sent).status_code == 202
-    assert next(ingest.services.letters.listed("ingest")).about == "sender-7"
-    ingest.redis.delete(names.KEYS)
+    assert next(ingest.services.letters.listed("ingest")).about == "sender"
+    ingest.knows()
     wait_until(lambda: ingest.post(GOOD, key=sent).status_code == 401, 5)
 
 
@@ -339,6 +347,7 @@ def test_a_key_that_is_not_known_yet_is_no_401_while_the_keys_cannot_be_read(own
     ingest = Ingest(own_redis.url)
     is_refused(ingest.post(GOOD, key="one in Redis"))
     own_redis.start()
+    ingest.knows()
     wait_until(lambda: ingest.post(GOOD, key="one in Redis").status_code == 401, 10)
     own_redis.kill()
     assert ingest.post(GOOD, key="one in Redis").status_code == 401, "they were read"
@@ -507,7 +516,7 @@ def test_an_idempotency_key_that_is_known_answers_as_the_first_time_and_adds_not
 def test_the_same_idempotency_key_with_another_body_or_another_api_key_is_another_request(
     ingest: Ingest,
 ) -> None:
-    ingest.redis.hset(names.KEYS, hashlib.sha256(b"two").hexdigest(), "two")
+    ingest.knows(two="two")
     ingest.post(GOOD, Idempotency_Key="k1")
     ingest.post(GOOD | {"message": "other"}, Idempotency_Key="k1")
     wait_until(lambda: ingest.post(GOOD, key="two", Idempotency_Key="k1").status_code == 202, 5)
@@ -535,7 +544,7 @@ def test_the_same_id_with_other_content_is_another_event(ingest: Ingest) -> None
 
 
 def test_no_key_can_name_anothers_events_by_text(ingest: Ingest) -> None:
-    ingest.redis.hset(names.KEYS, hashlib.sha256(b"two").hexdigest(), "two")
+    ingest.knows(two="two")
     ingest.post(GOOD | {"event_id": "x"})
     wait_until(lambda: ingest.post(GOOD | {"event_id": "x"}, key="two").status_code == 202, 5)
     one, two = ingest.events()

@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from mutt.embedded.ports import free_port
+from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from tests.doors import Door, answer, is_closed, read_answer, send_all, served
 from tests.servers import live_redis, scratch
 from tests.waiting import wait_until
@@ -52,6 +54,7 @@ def door() -> Iterator[Ingest]:
             "REDIS_URL": server.url, "INGEST_API_KEY": KEY, "METRICS_PORT": str(metrics),
             "INGEST_MAX_BODY": str(MOST), "REQUEST_TIMEOUT": str(PATIENCE),
         }  # fmt: skip
+        KeysCopy(connect(server.url)).publish({})
         options = ("--threads", str(THREADS), "--worker-connections", str(CONNECTIONS))
         with served("ingest", env, directory, *options) as (port, log):
             yield Ingest(port, metrics)

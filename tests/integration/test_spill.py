@@ -37,6 +37,7 @@ from mutt.store.spill import CONNECTIONS, REMEMBERED, ROUNDS, Spill, Standing, m
 from mutt.store.tables import ingest_spill
 from mutt.streams import books, bound
 from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from mutt.told import teller
 from mutt.web.health import ingest_health
 from mutt.web.ingest import keys_of, make_ingest
@@ -148,6 +149,7 @@ class House:
 def house_on(redis_url: str, database_url: str, **settings: Any) -> Iterator[House]:
     ingest = Ingest(redis_url, database_url, **settings)
     with benches(redis_url, database_url, 2, **settings) as (bench, other):
+        KeysCopy(bench.redis).publish({})
         yield House(ingest, bench, other)
         ingest.close()
         for each in (bench, other):
