@@ -37,13 +37,6 @@ control_socket_disable = True
 SWITCH = 0.0005
 
 
-def on_starting(_server: Any) -> None:
-    """What gunicorn itself has to say is said as all else is."""
-    with contextlib.suppress(SettingsError):  # a worker says it
-        settings = Settings.from_env()
-        configure(settings, settings.mutt_role or "gunicorn")
-
-
 def post_worker_init(_worker: Any) -> None:
     """The application stands: what it is made of is no garbage, and need not be looked through again and again.
 
@@ -59,3 +52,10 @@ def child_exit(_server: Any, worker: Any) -> None:
     directory = Settings.from_env().metrics_dir
     if directory:
         multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]
+
+
+def when_ready(_server: Any) -> None:
+    """What gunicorn itself has to say is said as all else is."""
+    with contextlib.suppress(SettingsError):  # a worker says it
+        settings = Settings.from_env()
+        configure(settings, settings.mutt_role or "gunicorn")

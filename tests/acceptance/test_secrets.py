@@ -99,18 +99,20 @@ def test_no_secret_stands_where_it_was_not_given(stack: Stack) -> None:
     stack.balanced()
     places = {f"log {log.name}": log.read_text(errors="replace") for log in (stack.home / "logs").iterdir()}
     places["the screen"] = _without_logins((stack.home / "up.log").read_text())
-    places["Redis"] = everything_in_redis(stack.up["redis_url"])
+    up, kept = stack.up, json.loads((stack.home / "secrets.json").read_text())
+    owner = f"redis://:{kept['redis_password']}@{up['redis_url'].rpartition('@')[2]}"
+    places["Redis"] = everything_in_redis(owner)
     places["PostgreSQL"] = everything_in_postgres(stack)
     places["arguments"] = "\n".join(stack.command_lines())
     places |= pages(stack) | commands(stack)
     places["repr"] = repr(Settings.from_env(stack.environ))
-    up = stack.up
     secrets = SECRETS | {
         "Redis' password": up["redis_url"].split(":")[2].split("@")[0],
         "PostgreSQL's password": up["database_url"].split(":")[2].split("@")[0],
         "a wrong one": WRONG,
         "one of a server that is away": AWAY,
     }
+    secrets |= {f"{name} of this home": text for name, text in kept.items()}
     secrets |= {
         f"{name}, as Basic": base64.b64encode(f":{text}".encode()).decode() for name, text in secrets.items()
     }
@@ -236,8 +238,11 @@ def pages(stack: Stack) -> dict[str, str]:
     for door in ("ingest", "admin"):
         for path in ("/metrics", "/healthz", "/readyz", "/openapi.json"):
             found[f"{door} {path}"] = requests.get(up[door] + path, timeout=10).text
+    if "metrics" in up:
+        found["metrics"] = requests.get(up["metrics"], timeout=10).text
+    login = ("admin", SECRETS["ADMIN_PASSWORD"])
     for path in ("/", "/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks?limit=500"):
-        found[f"Flower {path}"] = requests.get(up["flower"] + path, timeout=20).text
+        found[f"Flower {path}"] = requests.get(up["flower"] + path, auth=login, timeout=20).text
     return found
 
 
