@@ -7,6 +7,7 @@ import sys
 import click
 
 from mutt import __version__
+from mutt.cli.audit import audit as audit_command
 from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
 from mutt.cli.explain import explain as explain_command
@@ -41,6 +42,7 @@ for command in (
     explain_command,
     maintenance_command,
     partitions_command,
+    audit_command,
     ledger_command,
     doctor_command,
     moogsim_command,
