@@ -8,6 +8,7 @@ for it.
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,9 +47,11 @@ _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
 )
 _TOKEN = re.compile(
-    r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|true|false|null)', re.DOTALL
+    r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|-?Infinity|NaN|true|false|null)',
+    re.DOTALL,
 )
 _BLANK = re.compile(r"\s*")
+_lenient = json.JSONDecoder(strict=False)
 _COLON = re.compile(r'"\s*:\s*"?')
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
 #: What a pattern is made of, as far as an anchor (^, $, \A, \z) is told from what only looks like one.
@@ -474,10 +477,14 @@ def _is_like_json(text: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
+    """Would ingest read it as JSON? It forgives line ends and tabs within a text, and NaN."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
-        return False
+        try:
+            _lenient.decode(text)
+        except (ValueError, RecursionError):
+            return False
     return True
 
 

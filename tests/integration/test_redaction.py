@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection, text
 
+from mutt import codec
 from mutt.alert import Alert
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import NOW, Question, Watch, run
@@ -22,8 +23,9 @@ from mutt.event import Envelope, Event, Varbind
 from mutt.explain.gather import Explainer
 from mutt.formats.base import Rejected
 from mutt.letters.desk import NOT_SHOWN, Desk
+from mutt.pipeline.work import Item, Result, requeued
 from mutt.rules import book
-from mutt.rules.redaction import Redaction
+from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import changes, plans, redactions, rewriting, rulebook, versions
 from mutt.store.audit import event_of
 from mutt.store.engine import transaction
@@ -121,6 +123,28 @@ def test_what_was_committed_and_not_settled_is_told_without_its_secret(bench: Be
     moves = bench.evaluate(bench.take_over())
     assert [move.counts["events.settled"] for move in moves] == [2]
     assert SECRET not in repr([move.unhandled for move in moves])
+
+
+def test_it_is_redacted_once_however_often_it_is_tried(bench: Bench) -> None:
+    """A batch is halved around what PostgreSQL refuses: what its neighbours lose, they lose once."""
+    redact(bench, "fan", replacement="fan fan")
+    bench.append(event("CRITICAL fan"), *(event(f"CRITICAL fan {n}", severity=99_999) for n in range(3)))
+    bench.run()
+    assert [row.message for row in bench.rows()] == ["CRITICAL fan fan"]
+    assert len(bench.letters()) == 3
+
+
+def test_what_is_put_back_is_put_back_as_it_came(bench: Bench) -> None:
+    """An event that waits for PostgreSQL is redacted by whoever judges it, and not before."""
+    made = redact(bench)
+    sent = event(f"CRITICAL {SECRET}")
+    item = Item(Result(Entry("s", "1-0", 1, {})), 0, sent, "b", "c")
+    item.redact(Redactions([made]))
+    assert item.event.message == "CRITICAL [redacted]"
+    follow, _ = requeued([item])
+    told = [one if isinstance(one, bytes) else str(one).encode() for one in follow["fields"]]
+    (segment,) = codec.decode(Envelope, codec.pairs(told)).segments
+    assert segment.events == [sent]
 
 
 def test_rules_see_what_is_left(bench: Bench) -> None:

@@ -122,6 +122,11 @@ def test_an_event_without_a_hit_is_the_same_object() -> None:
         (r'{"m":"{\"password\":\"hunter2\"}"}', r'{"m":"{\"password\":\"[gone]\"}"}'),
         ("login password=hunter2 ok", "login password=[gone] ok"),
         ('{"password":"', '{"password":"'),
+        (
+            '{"m":"tab\there","password":"\\u0068unter2", "n":NaN}',
+            '{"m":"tab\there","password":"[gone]", "n":NaN}',
+        ),
+        ('{"password":NaN}', '{"password":"[gone]"}'),
         ('[1,{"password":true}]', '[1,{"password":"[gone]"}]'),
     ],
 )
