@@ -12,6 +12,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ REFERENCES_MAX = 9
 #: Each find costs up to one look at the whole text: finds × characters are no more than this, or few. Then the rest of
 #: the text goes.
 _WORK, _FEW = 50_000_000, 200
+
+#: Of a JSON text in which more names and values are to be changed, nothing stays.
+_MANY = 10_000
 
 #: One redaction takes so much of memory at most, and all of them together besides.
 _MEMORY = 1 << 20
@@ -279,7 +283,9 @@ class _One:
 
     def _in_json(self, text: str) -> list[Edit]:
         tokens = list(_TOKEN.finditer(text))
-        said = _apart(self._said(tokens))
+        said = _apart(islice(self._said(tokens), _MANY + 1))
+        if len(said) > _MANY:
+            return [Edit(0, len(text), f'"{REDACTED}"')]
         spanning = [edit for edit in self._found(text) if not _touches(edit, said)]
         made = _apart([*said, *spanning])
         if not spanning or _is_json(_edited(text, made)):
