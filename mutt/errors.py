@@ -14,6 +14,8 @@
     ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
+    ├── OverQuota          quota, retry_after     (a sender's own limit; nothing was taken)
+    ├── LoginFailed        kind, why              (of a login by the OpenID provider)
     ├── NoRuleset          a worker without rules refuses to evaluate
     ├── StoreDown          PostgreSQL can't be asked, or not now
     ├── PoisonRow          PostgreSQL refuses what these rows hold
@@ -63,7 +65,7 @@ class RejectedItem(Refused):
 
 
 class RejectedBody(Refused):
-    """No part of a request can be read; ``status`` is the HTTP answer (400, 413 or 415)."""
+    """No part of a request can be read; ``status`` is the HTTP answer (400, 403, 413 or 415)."""
 
     def __init__(self, field: str, reason: str, status: int = 400) -> None:
         super().__init__(field, reason)
@@ -122,6 +124,22 @@ class StreamAway(Unavailable):
     def __init__(self, reason: str = UNREACHABLE, retry_after: int = 1, *, sent: bool = False) -> None:
         super().__init__(reason, retry_after)
         self.sent = sent
+
+
+class OverQuota(MuttError):
+    """A key has sent its ``quota`` (events a minute): it may go on after ``retry_after`` seconds."""
+
+    def __init__(self, quota: int, retry_after: int) -> None:
+        super().__init__(f"the quota of this key, {quota} events a minute, is used up")
+        self.quota, self.retry_after = quota, retry_after
+
+
+class LoginFailed(MuttError):
+    """Nobody was logged in by the OpenID provider. ``kind`` is of a closed set, ``why`` is for the log: no secret."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"{kind}: {why}")
+        self.kind, self.why = kind, why
 
 
 class NoRuleset(MuttError):

@@ -22,6 +22,23 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 HELD_FOR = ("maintenance", "threshold", "dedup", "flapping", "storm", "cleared")
 
 
+#: Why requests to ingest are refused: a closed set. ``http``: what is no post of events at all.
+REFUSED_FOR = (
+    "no_key",
+    "unknown_key",
+    "signature",
+    "scope",
+    "format",
+    "quota",
+    "unknown_format",
+    "bad",
+    "too_large",
+    "unavailable",
+    "error",
+    "http",
+)
+
+
 class Levels(NamedTuple):
     """The share of requests that were not MUTT's fault, and the bucket (seconds) within which 99 % were answered.
 
@@ -37,6 +54,7 @@ class Ingested:
     """What requests to ingest add to the metrics: of one, or of many that share a round."""
 
     requests: Counter[tuple[int, str]] = dataclasses.field(default_factory=Counter)  #: by status and format
+    refused: Counter[str] = dataclasses.field(default_factory=Counter)  #: by a word of REFUSED_FOR
     accepted: int = 0  #: events
     spilled: int = 0  #: of them
     rejected: int = 0  #: items
@@ -54,6 +72,7 @@ class Metrics:
         on: Mapping[str, Any] = {"registry": self.registry}
         counter, histogram = prometheus.Counter, prometheus.Histogram
         self.requests = counter("mutt_ingest_requests", "Requests to ingest", ["status", "format"], **on)
+        self.refused = counter("mutt_ingest_refused", "Requests to ingest refused", ["reason"], **on)
         self.accepted = counter("mutt_events_accepted", "Events accepted", **on)
         self.spilled = counter("mutt_events_spilled", "Events accepted into the spill", **on)
         self.flowed_back = counter("mutt_events_flowed_back", "Events that left the spill", **on)
@@ -85,6 +104,8 @@ class Metrics:
         """One request to ingest, or all that share a round."""
         for (status, format_), n in counts.requests.items():
             self.requests.labels(str(status), format_).inc(n)
+        for reason, n in counts.refused.items():
+            self.refused.labels(reason).inc(n)
         for counter, n in (
             (self.accepted, counts.accepted),
             (self.spilled, counts.spilled),

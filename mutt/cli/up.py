@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from mutt.celery import ring
 from mutt.cli.common import console
+from mutt.cli.keys import not_published
 from mutt.cli.outages import Away, first_line
 from mutt.cli.show import GRACE, PATIENCE, settle, show
 from mutt.embedded.home import Home
@@ -25,10 +26,10 @@ from mutt.embedded.stack import Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
 from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
-from mutt.settings import Settings, exported, inherited, marked
+from mutt.settings import Settings, exported, inherited, marked, read_up
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
-from mutt.streams.connect import connect
+from mutt.streams.connect import redis_of
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -51,11 +52,12 @@ def up(alerts: int, moog: int, once: bool, samples: bool | None) -> None:
         home.clear_up()
         environ = inherited()
         settings = Settings.from_env(environ)
+        first = not home.has_secrets
         _say_what_is_not_used()
         check_given(settings)
         stack = Stack.plan(home, settings, environ, Sizes(alerts, moog))
         try:
-            sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings)))
+            sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings), first=first))
         finally:
             # Also after a start that failed: nothing runs, and nobody was killed.
             home.clear_up()
@@ -79,12 +81,13 @@ def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
     if settings.redis_url:
         try:
-            connect(settings.redis_url, timeout=FIRST_ANSWER).ping()
+            redis_of(settings, timeout=FIRST_ANSWER).ping()
         except redis.RedisError as error:
             raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
     if settings.database_url:
         try:
-            with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+            engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+            with transaction(engine) as conn:
                 conn.execute(text("SELECT 1"))
         except StoreDown as error:
             raise _unreachable("DATABASE_URL", "a PostgreSQL", first_line(error)) from error
@@ -96,14 +99,16 @@ def _unreachable(name: str, what: str, why: str) -> Away:
     )
 
 
-def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
+def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) -> int:
     redis, postgres = stack.redis(), stack.postgres()
     told = stack.up(redis, postgres)
     shutil.rmtree(stack.metrics_dir, ignore_errors=True)
     stack.home.directory(stack.metrics_dir.name)
 
+    shown = {name: value for name, value in told.items() if name != "roles"}
+
     def changed(processes: Mapping[str, int]) -> None:
-        stack.home.write_up({**told, "processes": {"supervisor": os.getpid(), **processes}})
+        stack.home.write_up({**shown, "processes": {"supervisor": os.getpid(), **processes}})
 
     verdict: list[int] = []
     with Supervisor(changed, report=_say, keep_open=(descriptor,)) as supervisor:
@@ -116,12 +121,15 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool) -> int:
             _say("starting Redis and PostgreSQL")
             supervisor.start(*servers)
         _say("bringing the database up to date")
-        upgrade(str(told["database_url"]))
+        upgrade(str(told["owner_url"]), stack.settings.database_ca)
+        if postgres:
+            stack.let_in(postgres)
+        tell_of_keys(Settings.from_env(stack.environment(told, "cli")), _say)
         simulator = stack.simulator(told)
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
         supervisor.start(stack.ingest(told))
-        _addresses(stack, told)
+        _addresses(stack, told, first=first)
         if send or once:
             # Beside the supervisor, which goes on looking after its processes from this thread.
             arguments = (stack, told, supervisor, once, send, verdict)
@@ -162,19 +170,36 @@ def _show(
         console.print(_farewell(stack.home), soft_wrap=True)
 
 
-def _addresses(stack: Stack, told: Mapping[str, Any]) -> None:
+def tell_of_keys(settings: Settings, say: Callable[[str], None]) -> None:
+    """Let Redis have the API keys as PostgreSQL has them, or say why it does not."""
+    services = Services(settings, ring, role="cli")
+    try:
+        if why := not_published(services):
+            say(why)
+    finally:
+        services.engine.dispose()
+
+
+def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
     login = f"{told['admin_user']} / {told['admin_password']}"
     lines = [
-        ("ingest", f"{told['ingest']}/ingest", f"X-API-KEY: {told['api_key']}"),
+        ("ingest", f"{told['ingest']}/ingest", _first_key(stack, told, first=first)),
         ("admin", told["admin"], login),
         ("API", f"{told['admin']}/api/docs", f"X-API-KEY: {told['management_key']}"),
         ("Flower", told["flower"], login),
         ("Moog", told["moogsim"] or "as MOOG_URL says", "a simulator" if told["moogsim"] else ""),
-        ("metrics", f"{told['ingest']}/metrics", ""),
+        ("metrics", told["metrics"], ""),
         ("logs", str(stack.home.log("ingest").parent), ""),
     ]
     for name, address, note in lines:
         console.print(f"  {name:8} {escape(address)}  {escape(note)}".rstrip(), soft_wrap=True)
+
+
+def _first_key(stack: Stack, told: Mapping[str, Any], *, first: bool) -> str:
+    """The API key, where it was just made: it is shown once."""
+    if stack.settings.ingest_api_key:
+        return "with the key of INGEST_API_KEY"
+    return f"X-API-KEY: {told['api_key']}" if first else "with the key of the first start; `mutt env` has it"
 
 
 def _farewell(home: Home) -> str:
@@ -215,8 +240,13 @@ def env() -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database up to date: tables, partitions, and the starting rules in an empty one."""
+    """Bring the database up to date: tables, partitions, the starting rules in an empty one; and Redis' API keys."""
     settings = Settings.from_env()
     settings.need("database_url")
-    upgrade(settings.database_url)
+    up = read_up(settings.mutt_home)
+    # A private PostgreSQL lets this shell in as one who owns nothing.
+    private = settings.database_url == up.get("database_url")
+    upgrade(up["owner_url"] if private else settings.database_url, settings.database_ca)
+    if settings.redis_url:
+        tell_of_keys(settings, lambda why: click.echo(why, err=True))
     click.echo("the database is up to date")

@@ -12,26 +12,23 @@ import msgspec
 import redis
 from sqlalchemy import Connection
 
-from mutt import names
 from mutt.entry import kind_key
 from mutt.errors import NoRuleset, SettingsError
 from mutt.event import Event
 from mutt.explain import answer, standing
 from mutt.explain.facts import AlertStory, Attempt, Counted, Explanation, Field, Place, Row
 from mutt.formats.base import ID_SPACE
+from mutt.grant import BOOTSTRAP
 from mutt.rules.evaluate import Ruleset
 from mutt.rules.rule import UNHANDLED
 from mutt.rules.template import template_of
 from mutt.rules.trace import Trace, trace
 from mutt.services import Services
-from mutt.store import attempts, audit, lookup, stories, versions
+from mutt.store import attempts, audit, keys, lookup, stories, versions
 from mutt.streams.connect import Client
 
 #: Compiled rulesets of earlier versions that are kept: a page is looked at more than once.
 RULESETS_KEPT = 4
-
-#: The key that the environment brings (web/keys.py); the others are named in Redis.
-_BOOTSTRAP = "bootstrap"
 
 #: What is said of a row without a context.
 _PLAIN = (
@@ -54,8 +51,8 @@ class Explainer:
         An id that is no UUID is looked for under every API key that is known.
         """
         notes: list[str] = []
-        ids = self._ids(asked.strip(), notes)
         with lookup.reading(self._services.engine) as conn:
+            ids = _ids(conn, asked.strip(), notes)
             rows = stories.audited(conn, sorted(ids)) if ids else []
             chosen = next((row for row in rows if row.received_at == at), rows[0] if rows else None)
             found = None if chosen is None else self._audited(conn, asked, chosen, rows, notes)
@@ -70,20 +67,6 @@ class Explainer:
         with lookup.reading(self._services.engine) as conn:
             row = stories.alert(conn, alert_id)
             return None if row is None else self._stories(conn, [row], [])[0]
-
-    def _ids(self, asked: str, notes: list[str]) -> set[UUID]:
-        """The event ids that may be meant: ingest stores a sender's own id as a UUID made of it and of its API key."""
-        with contextlib.suppress(ValueError):
-            return {UUID(asked)}
-        keys = {_BOOTSTRAP}
-        with self._redis(notes) as client:
-            if client:
-                keys |= {name.decode(errors="replace") for name in client.hvals(names.KEYS)}
-        notes.append(
-            f"{asked!r} is a sender's own id. It is stored as a UUID made of it and of its API key's name: "
-            f"it was looked for under {', '.join(sorted(keys))}; a key that is gone can't be tried."
-        )
-        return {uuid5(uuid5(ID_SPACE, key), asked) for key in keys}
 
     @contextlib.contextmanager
     def _redis(self, notes: list[str]) -> Iterator[Client | None]:
@@ -263,6 +246,18 @@ class Explainer:
             cleared_at=ended.received_at if ended else None,
             cleared_event=str(ended.event_id) if ended else None,
         )
+
+
+def _ids(conn: Connection, asked: str, notes: list[str]) -> set[UUID]:
+    """The event ids that may be meant: a sender's own id is stored as a UUID made of it and of its API key's name."""
+    with contextlib.suppress(ValueError):
+        return {UUID(asked)}
+    known = {BOOTSTRAP.name, *keys.names(conn)}
+    notes.append(
+        f"{asked!r} is a sender's own id. It is stored as a UUID made of it and of its API key's name: "
+        f"it was looked for under {', '.join(sorted(known))}."
+    )
+    return {uuid5(uuid5(ID_SPACE, name), asked) for name in known}
 
 
 def fields_of(event: Event) -> list[Field]:

@@ -43,6 +43,7 @@ class Context(msgspec.Struct, frozen=True):
     key_id: str  #: which API key
     max_event: int  #: bytes that one event may have
     default_host: str  #: the sender's address, for lines that name no host
+    formats: tuple[str, ...] = ()  #: that its key may send; none: every one
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mutt import formats
 from mutt.errors import RejectedBody
@@ -42,7 +42,12 @@ class Mixed(JsonFormat):
     name = "json"
 
     def parse(self, body: bytes, context: Context) -> Parsed:
-        return parse_json(body, context, route)
+        def allowed(item: JsonObject) -> JsonFormat:
+            found = route(item)
+            check_allowed(found.name, context.formats)
+            return found
+
+        return parse_json(body, context, allowed if context.formats else route)
 
 
 MIXED = Mixed()
@@ -78,9 +83,19 @@ def sniff(body: bytes, content_type: str) -> Format:
 def parse(found: Format, body: bytes, context: Context) -> Parsed:
     """The events of ``body``, and what of it was refused.
 
-    Raises :class:`RejectedBody` where it can't be read or holds nothing at all.
+    Raises :class:`RejectedBody` where it can't be read, holds nothing at all, or what its sender may not send.
     """
+    if found is not MIXED:
+        check_allowed(found.name, context.formats)
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
         raise RejectedBody("body", "holds no event: send at least one")
     return parsed
+
+
+def check_allowed(name: str, formats: Sequence[str]) -> None:
+    """Is this format one of ``formats``, or are those none at all? Raises :class:`RejectedBody`, of status 403."""
+    if formats and name not in formats:
+        raise RejectedBody(
+            "format", f"is {name}, and this API key may send {' and '.join(formats)} only", 403
+        )

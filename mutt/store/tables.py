@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -23,7 +24,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from mutt.alert import LANES, Status
 from mutt.event import State
@@ -37,6 +38,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     }
 )
 
@@ -490,6 +492,91 @@ backtests = Table(
     CheckConstraint("since < until", name="until"),
     Index(None, "created_at"),
     Index("ix_backtests_open", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+#: API keys: who may send, and who may manage by script. The name is for ever; what opens is in the other table.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column(
+        "formats", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")
+    ),  #: none: every format
+    Column("quota", Integer),  #: events a minute
+    Column("signing", JSONB),  #: grant.Signing; its secret is sealed
+    Column("note", Text, nullable=False, server_default=""),
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", _instant),
+    CheckConstraint("name ~ '^[a-z0-9][a-z0-9._-]{0,63}$' AND name <> 'bootstrap'", name="name"),
+    CheckConstraint("scopes <@ ARRAY['ingest', 'management'] AND cardinality(scopes) > 0", name="scopes"),
+    CheckConstraint("quota > 0", name="quota"),
+    UniqueConstraint("name"),
+)
+
+#: The texts that a key was given: known by their SHA-256 alone.
+api_key_secrets = Table(
+    "api_key_secrets",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("key_id", ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
+    Column("hint", Text, nullable=False),  #: the last characters
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("expires_at", _instant),
+    Column("revoked_at", _instant),
+    Column("last_used_at", _instant),
+    CheckConstraint("digest ~ '^[0-9a-f]{64}$'", name="digest"),
+    Index(None, "key_id"),
+)
+
+
+class Role(StrEnum):
+    """What somebody may do; each may all that those before it may, and that is their order."""
+
+    VIEWER = "viewer"  #: read everything but secrets and people
+    OPERATOR = "operator"  #: and deal with dead letters and maintenance windows, and try rules
+    ADMIN = "admin"  #: and change what decides: rules, hosts, teams, keys, people
+
+    @property
+    def rank(self) -> int:
+        return list(Role).index(self)
+
+    # The order of their words, which text has, would be quite another.
+    def __lt__(self, other: str) -> bool:
+        return self.rank < Role(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Role(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > Role(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Role(other).rank
+
+
+#: Who may log in beside the administrator of the settings.
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("password_hash", Text),  #: argon2id; none: logs in elsewhere
+    Column("issuer", Text),  #: who says that it is them, and what it calls them there
+    Column("subject", Text),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("epoch", Integer, nullable=False, server_default="1"),  #: raised: all of their sessions end
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("password_changed_at", _instant),
+    Column("last_login_at", _instant),
+    _one_of("role", Role),
+    CheckConstraint("name = lower(name)", name="name"),
+    CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="subject"),
+    UniqueConstraint("name"),
+    UniqueConstraint("issuer", "subject"),
 )
 
 

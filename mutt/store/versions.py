@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from mutt.errors import NoRuleset, Refused
 from mutt.rules.book import Book, between
@@ -232,9 +232,7 @@ def prune(conn: Connection, before: datetime) -> int:
         return 0
     while (earlier := _before(conn, oldest)) is not None and not _compiles(conn, oldest):
         oldest = earlier
-    revision = rule_revisions.c
-    conn.execute(delete(rule_revisions).where(revision.until_version <= oldest))
-    return conn.execute(delete(ruleset_versions).where(at.version < oldest)).rowcount
+    return int(conn.execute(select(func.versions_prune(oldest))).scalar_one())
 
 
 def _before(conn: Connection, version: int) -> int | None:

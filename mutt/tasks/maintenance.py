@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, what noise control and windows owe, the flow back, partitions, retention."""
+"""mutt.maintenance.*: the sweep, API keys, what noise control and windows owe, the flow back, partitions, retention."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mutt import keyring
 from mutt.celery import app
 from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
@@ -62,6 +63,16 @@ def windows(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         s = services()
         return dict(receipts.work(s.engine, s.lanes.release_held, datetime.now(UTC)))
+
+    return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.keys")
+def keys(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """API keys: make the copy in Redis again, and note which were used."""
+
+    def work() -> dict[str, Any]:
+        return {"used": keyring.note_uses(services()), "keys": keyring.publish(services())}
 
     return self.work(work)
 

@@ -20,7 +20,8 @@ from kombu.exceptions import OperationalError
 
 from mutt import names
 from mutt.celery import app, ring
-from mutt.streams.connect import Client, connect
+from mutt.settings import Settings
+from mutt.streams.connect import Client, redis_of
 
 log = logging.getLogger("mutt.tick")
 
@@ -41,10 +42,14 @@ END_WITHIN = 30.0
 #: Seconds between two looks at the maintenance windows: what burns at the end of one is released so much later.
 WINDOWS_EVERY = 15.0
 
+#: Seconds between two looks at the API keys: of what the admin could not write to Redis, and of what was used.
+KEYS_EVERY = 60.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
+KEYS_TICK = "mutt:tick:keys"
 RUN_ID = "mutt:tick:run_id"
 
 #: Seconds between two looks for back-tests that nobody told of, and between two rings while one is known of.
@@ -86,6 +91,11 @@ def ask_windows() -> None:
     app.send_task("mutt.maintenance.windows", queue="maintenance", retry=False)
 
 
+def ask_keys() -> None:
+    """Publish a look at the API keys."""
+    app.send_task("mutt.maintenance.keys", queue="maintenance", retry=False)
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -109,12 +119,14 @@ class Tick:
         noise: Callable[[], None] = ask_noise,
         backtests: Callable[[], None] = ask_backtests,
         windows: Callable[[], None] = ask_windows,
+        keys: Callable[[], None] = ask_keys,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
+        self._keys = keys
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
@@ -126,7 +138,9 @@ class Tick:
         with contextlib.suppress(redis.OutOfMemoryError):
             # Else nothing is noted as asked for: the first tick after they were worked asks at once.
             if self._broker.llen("maintenance") < MAINTENANCE_MOST:
-                self._sweep_if_due()
+                restarted = self._restarted()
+                self._sweep_if_due(restarted)
+                self._keys_if_due(restarted)
                 self._flow_back_if_due()
                 self._letters_if_due()
                 self._noise_if_due()
@@ -156,8 +170,8 @@ class Tick:
                 log.warning("the doorbell of %s is refused, working without: %s", name, error)
                 self._run_here(name)
 
-    def _sweep_if_due(self) -> None:
-        lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or self._restarted()
+    def _sweep_if_due(self, restarted: bool) -> None:
+        lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or restarted
         outside = self._client.exists(names.OUTSIDE) and self._client.set(SWEEP_TICK, "1", nx=True, px=1000)
         if lost or outside:
             self._sweeps(bool(lost))
@@ -195,6 +209,11 @@ class Tick:
     def _windows_if_due(self) -> None:
         if self._client.set(WINDOWS_TICK, "1", nx=True, px=round(WINDOWS_EVERY * 1000)):
             self._windows()
+
+    def _keys_if_due(self, restarted: bool) -> None:
+        """Now and then, and at once where Redis may have lost them: emptied, it has lost this note too."""
+        if self._client.set(KEYS_TICK, "1", nx=True, px=round(KEYS_EVERY * 1000)) or restarted:
+            self._keys()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw?"""
@@ -243,6 +262,6 @@ def end(within: float = END_WITHIN) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connection(url: str) -> Client:
+def connection(settings: Settings, which: str = "redis_url") -> Client:
     """One of the tick's own connections."""
-    return connect(url, timeout=2.0, max_connections=4)
+    return redis_of(settings, which, timeout=2.0, max_connections=4)

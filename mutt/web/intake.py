@@ -17,17 +17,23 @@ import orjson
 import redis
 from werkzeug.exceptions import InternalServerError
 
-from mutt.errors import RejectedBody, StreamAway, Unavailable
+from mutt.errors import OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
+from mutt.grant import INGEST, Grant
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
+from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
 from mutt.web.problem import problem
+from mutt.web.proxies import Proxies
+from mutt.web.signatures import BadSignature
+from mutt.web.signed import Signed
 
 log = logging.getLogger("mutt.ingest")
 
@@ -40,7 +46,16 @@ _NO_KEY = (
     "the API key is missing or not known: send the one that you were given in the header X-API-KEY,"
     " or as Authorization: Bearer, or as the password of Basic"
 )
+_NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
+
+#: Why a body is refused, by its status; else it is bad.
+_WHY = {403: "format", 413: "too_large"}
+
+_NO_SOURCE = (
+    "no source that signs is called so: post to /signed/NAME with the name of a key whose signatures are set up"
+    " (page Keys, or `mutt keys sign`)"
+)
 
 #: Formats that requests are counted by; others are ``unknown``.
 _COUNTED = frozenset(("sniffed", *registry.FORMATS))
@@ -50,9 +65,10 @@ class Post(NamedTuple):
     """A request, apart from its body."""
 
     headers: Headers
-    address: str  #: the sender's
+    address: str  #: the sender's, or of a proxy that handed it over
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
+    source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
 
 
 class _Group:
@@ -74,6 +90,12 @@ class _Group:
         given = post.headers.get("X-CORRELATION-ID", "")
         return post._replace(correlation_id=given if CORRELATION.fullmatch(given) else self.new_id())
 
+    def refused(self, why: str, post: Post, status: int, detail: str, **more: Any) -> Answer:
+        """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
+        self.counts.refused[why] += 1
+        answer = problem(status, detail, correlation_id=post.correlation_id, **more)
+        return answer._replace(headers={**answer.headers, **_correlated(post)})
+
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"
         self.counts.requests[answer.status, name if name in _COUNTED else "unknown"] += 1
@@ -84,6 +106,7 @@ class _Joining(NamedTuple):
     """A post that joins a round, with what it brings."""
 
     post: Post
+    grant: Grant
     contribution: Contribution
     read_for: float  #: seconds that its upload and its reading took
 
@@ -95,13 +118,16 @@ class Intake:
         self.services = services
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
+        self._signed = Signed(services.redis, self.settings.sealing_key)
+        self._quotas = Quotas(services.redis)
+        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         """The answer to one post. ``read`` gives its body; what that raises passes through."""
         group = _Group(time.monotonic())
-        post = group.named(post)
+        post = group.named(self._from_its_sender(post))
         found = self._open(group, post, read)
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
@@ -115,14 +141,14 @@ class Intake:
         ``since`` is when the first of them was whole (monotonic): their second counts from there.
         """
         group = _Group(since)
-        named = [(group.named(post), body) for post, body in posts]
+        named = [(group.named(self._from_its_sender(post)), body) for post, body in posts]
         opened = [
-            self._guarded(post, self._open, group, post, lambda body=body: body) for post, body in named
+            self._guarded(group, post, self._open, post, lambda body=body: body) for post, body in named
         ]
         joining = [one for one in opened if isinstance(one, _Joining)]
         outcomes = iter(self._submit(group, joining))
         answers = [
-            self._guarded(one.post, self._close, group, one, next(outcomes))
+            self._guarded(group, one.post, self._close, one, next(outcomes))
             if isinstance(one, _Joining)
             else one
             for one in opened
@@ -135,27 +161,82 @@ class Intake:
     def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer:
         """What ``post`` brings to a round, or its refusal."""
         try:
-            key_id = self._key_id(post)
-            if key_id is None:
-                return _refused(post, 401, _NO_KEY)
-            if post.format and registry.get(post.format) is None:
-                return _refused(post, 404, _unknown_format())
+            grant = self._grant(group, post)
+            if isinstance(grant, Answer):
+                return grant
             before = time.monotonic()
             coding = post.headers.get("CONTENT-ENCODING", "")
-            body = bodies.decompress(read(), coding, self.settings.ingest_max_body)
-            parsed = self._parsed(post, body, key_id)
+            sent = read()
+            self._signed.check(grant, post.headers, sent)
+            body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
+            parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
+        except BadSignature as error:
+            return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
-            return _refused(post, error.status, str(error), field=error.field, reason=error.reason)
+            why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
+            return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
         except Unavailable as error:
-            return _refused(post, 503, error.reason, retry_after=error.retry_after)
+            return group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
         if not parsed.events:
             group.counts.rejected += len(parsed.rejected)
-            return self._all_rejected(post, parsed, key_id)
-        about = Request(group.new_id(), post.correlation_id, key_id, _idempotency(post, key_id, body))
-        return _Joining(post, Contribution(about, parsed), read_for)
+            return self._all_rejected(group, post, parsed, grant.name)
+        about = Request(group.new_id(), post.correlation_id, grant.name, _idempotency(post, grant.name, body))
+        return _Joining(post, grant, Contribution(about, parsed), read_for)
+
+    def _grant(self, group: _Group, post: Post) -> Grant | Answer:
+        """What the post's key, or its source, may do, or its refusal; before any of its body is looked at."""
+        if post.source:
+            grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
+        else:
+            key = presented(post.headers)
+            grant = self.keys.identify(key) if key is not None else None
+            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
+        if grant is None:
+            return group.refused(why, post, 401, told)
+        if not grant.allows(INGEST):
+            return group.refused("scope", post, 403, _NO_SCOPE)
+        if post.format and registry.get(post.format) is None:
+            return group.refused("unknown_format", post, 404, _unknown_format())
+        if post.format:
+            registry.check_allowed(post.format, grant.formats)
+        return grant
 
     def _submit(self, group: _Group, joining: Sequence[_Joining]) -> Sequence[Reply | Exception]:
+        """What came of each: at once where its key has sent its quota, else in their round."""
+        asks = {place: _ask(one) for place, one in enumerate(joining) if one.grant.quota is not None}
+        if not asks:
+            return self._carry(group, joining)
+        told = self._count(list(asks.values()))
+        counted = dict(zip(asks, told, strict=True))
+        over = {place: one.wait for place, one in counted.items() if one.wait}
+        carried = iter(self._carry(group, [one for i, one in enumerate(joining) if i not in over]))
+        outcomes = [
+            OverQuota(asks[i].quota, over[i]) if i in over else next(carried) for i in range(len(joining))
+        ]
+        unused = [i for i in asks if i not in over and not _accepted(joining[i], outcomes[i])]
+        if unused:
+            self._give_back([(asks[i], counted[i]) for i in unused])
+        return outcomes
+
+    def _count(self, asks: Sequence[Ask]) -> list[Counted]:
+        """Count what fits into the quotas: for all replicas, or in this process while Redis is away."""
+        if time.monotonic() >= self._away_until:
+            try:
+                return self._quotas.take(asks)
+            except redis.RedisError as error:
+                self._note_outage()
+                log.warning("quotas are counted in this process: %s", error)
+        return self._quotas.take_here(asks)
+
+    def _give_back(self, granted: Sequence[tuple[Ask, Counted]]) -> None:
+        """A quota counts what was accepted."""
+        try:
+            self._quotas.give_back(granted, here=time.monotonic() < self._away_until)
+        except redis.RedisError:
+            self._note_outage()
+
+    def _carry(self, group: _Group, joining: Sequence[_Joining]) -> Sequence[Reply | Exception]:
         """What came of each in their round."""
         if not joining:
             return []
@@ -166,6 +247,8 @@ class Intake:
         try:
             return self._rounds.submit_all(brought, size, since=since)
         except Unavailable as error:
+            if isinstance(error, StreamAway):
+                self._note_outage()
             return [error] * len(joining)
         except Exception as error:
             log.exception("error in a round of %d requests", len(joining))  # once: it is one error
@@ -174,24 +257,31 @@ class Intake:
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         """The answer to one that joined, by what came of its round."""
         post = joined.post
+        if isinstance(outcome, OverQuota):
+            return group.refused(
+                "quota",
+                post,
+                429,
+                f"{outcome}; send it again in {outcome.retry_after} s",
+                retry_after=outcome.retry_after,
+                quota=outcome.quota,
+            )
         if isinstance(outcome, Unavailable):
-            if isinstance(outcome, StreamAway):
-                self._note_outage()
             why = f"{outcome.reason}; send it again in {outcome.retry_after} s"
-            return _refused(post, 503, why, retry_after=outcome.retry_after)
+            return group.refused("unavailable", post, 503, why, retry_after=outcome.retry_after)
         if isinstance(outcome, Exception):
-            return _refused(post, 500, InternalServerError.description)
+            return group.refused("error", post, 500, InternalServerError.description)
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
-        if outcome.body["batch_id"] == joined.contribution.request.batch_id:
+        if _accepted(joined, outcome):
             self._taken(joined.contribution, outcome, group.counts)
         return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post))
 
-    def _guarded(self, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:
+    def _guarded(self, group: _Group, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:
         try:
-            return step(*more)
+            return step(group, *more)
         except Exception:
             log.exception("error handling a request of %s", post.address)
-            return _refused(post, 500, InternalServerError.description)
+            return group.refused("error", post, 500, InternalServerError.description)
 
     def _taken(self, brought: Contribution, reply: Reply, counts: Ingested) -> None:
         parsed = brought.parsed
@@ -203,25 +293,37 @@ class Intake:
         if parsed.rejected:
             self._keep_rejected(parsed, brought.request.key_id)
 
-    def _key_id(self, post: Post) -> str | None:
-        key = presented(post.headers)
-        return self.keys.identify(key) if key is not None else None
+    def _from_its_sender(self, post: Post) -> Post:
+        """``post`` with its sender's address, where a trusted proxy stands between."""
+        if not self._proxies:
+            return post
+        origin = self._proxies.origin(post.address, lambda name: post.headers.get(name, ""))
+        return post._replace(address=origin.address)
 
-    def _parsed(self, post: Post, body: bytes, key_id: str) -> Parsed:
+    def _parsed(self, post: Post, body: bytes, grant: Grant) -> Parsed:
         context = Context(
             received_at=datetime.now(UTC),
-            key_id=key_id,
+            key_id=grant.name,
             max_event=self.settings.ingest_max_event,
             default_host=post.address,
+            formats=grant.formats,
         )
         found = registry.get(post.format) or registry.sniff(body, post.headers.get("CONTENT-TYPE", ""))
-        return registry.parse(found, body, context)
+        parsed = registry.parse(found, body, context)
+        if grant.quota is not None and len(parsed.events) > grant.quota:
+            raise RejectedBody(
+                "quota",
+                f"this request holds {len(parsed.events)} events, and this API key may send {grant.quota} a minute:"
+                " send it in parts",
+                413,
+            )
+        return parsed
 
-    def _all_rejected(self, post: Post, parsed: Parsed, key_id: str) -> Answer:
+    def _all_rejected(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
         told = listed(parsed)
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
-        answer = _refused(post, 400, why, **first, **told)
+        answer = group.refused("bad", post, 400, why, **first, **told)
         # Behind the answer: its sender does not wait for what we keep.
         return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
 
@@ -241,9 +343,13 @@ class Intake:
         self._away_until = time.monotonic() + AWAY
 
 
-def _refused(post: Post, status: int, detail: str, **more: Any) -> Answer:
-    answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-    return answer._replace(headers={**answer.headers, **_correlated(post)})
+def _ask(one: _Joining) -> Ask:
+    return Ask(one.grant.name, one.grant.quota or 0, len(one.contribution.parsed.events))
+
+
+def _accepted(joined: _Joining, outcome: Reply | Exception) -> bool:
+    """Was anything added? A known Idempotency-Key answers as the first time, and adds nothing."""
+    return isinstance(outcome, Reply) and outcome.body["batch_id"] == joined.contribution.request.batch_id
 
 
 def _correlated(post: Post) -> dict[str, str]:

@@ -1,32 +1,23 @@
-"""API keys: who may send. Kept as SHA-256; read from a copy in Redis, with the last good one in the process."""
+"""API keys at the door: which one a request shows, and what it allows. They are read from the copy in Redis."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import redis
 
-from mutt import names
-from mutt.errors import Unavailable
+from mutt.grant import BOOTSTRAP, Grant, digest_of
 from mutt.streams.connect import Client
+from mutt.streams.keys import KeysCopy
+from mutt.web.copied import Copied
 
-#: Seconds that the process' copy is used before Redis is asked again.
-FRESH = 2.0
-
-#: What is said until Redis was asked with success for the first time: only the environment's own key is known.
-RETRY = round(FRESH)
-UNREAD = (
-    f"the API keys can't be read: they are in Redis, which does not answer; it is asked again every {RETRY} s"
-)
-
-#: The id of the key that the environment brings.
-BOOTSTRAP = "bootstrap"
+#: Seconds between two notes of which keys were used.
+NOTED = 10.0
 
 
 class Headers(Protocol):
@@ -56,46 +47,49 @@ def _bytes(value: str) -> bytes:
 
 
 class Keys:
-    """The known keys: SHA-256 (hex) -> id."""
+    """The known keys, by digest. The last good copy stays, however long Redis is away; what expires, expires."""
 
-    def __init__(self, client: Client, bootstrap: str) -> None:
-        self._client = client
-        self._own = {hashlib.sha256(bootstrap.encode()).hexdigest(): BOOTSTRAP} if bootstrap else {}
-        self._known: dict[str, str] = dict(self._own)
-        self._read_at, self._read = float("-inf"), False
+    def __init__(self, client: Client, bootstrap: str, clock: Callable[[], float] = time.time) -> None:
+        self._copy, self._clock = KeysCopy(client), clock
+        self._own = {digest_of(bootstrap.encode()): BOOTSTRAP} if bootstrap else {}
+        self._known = Copied(self._copy.read)
+        self._noted_at = float("-inf")
+        self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def identify(self, key: bytes) -> str | None:
-        """The id of ``key``, or None. Takes the same time for every key, whatever bytes it holds.
+    def identify(self, key: bytes) -> Grant | None:
+        """What ``key`` allows; None: it is not known, was revoked, or has expired.
 
-        Raises Unavailable: it is not known, and the keys in Redis could not be read since this process began.
+        Keys are looked up by their digest: how long that takes tells nothing of them (docs/decisions/0033).
+        Raises Unavailable: it is not known, and no copy of the keys could be read since this process began.
         """
-        digest = hashlib.sha256(key).hexdigest()
-        found = None
-        for known, key_id in self._current().items():
-            if hmac.compare_digest(known, digest):
-                found = key_id
-        if found is None and not self._read:
-            raise Unavailable(UNREAD, RETRY)  # a 401 would have its sender give up for good
+        digest = digest_of(key)
+        found = self._known.get(digest)
+        if own := self._own.get(digest):
+            return own
+        if found is None:
+            self._known.need()  # a 401 would have its sender give up for good
+            return None
+        now = self._clock()
+        if found.expired(now):
+            return None
+        self._used[digest] = round(now * 1000)
+        self._note_uses()
         return found
 
     def need(self) -> str:
         """``ok``, if the keys were read since this process began. Raises Unavailable."""
-        self._current()
-        if not self._read:
-            raise Unavailable(UNREAD, RETRY)
+        self._known.need()
         return "ok"
 
-    def _current(self) -> dict[str, str]:
+    def _note_uses(self) -> None:
+        """At once for the first use in a while, so that a sender who posts once a day is seen; then now and then."""
+        if self._known.away or time.monotonic() - self._noted_at < NOTED:
+            return
         with self._lock:
-            if time.monotonic() - self._read_at < FRESH:
-                return self._known
-            self._read_at = time.monotonic()
+            used, self._used = self._used, {}
+            self._noted_at = time.monotonic()
         try:
-            found = {
-                digest.decode(): name.decode() for digest, name in self._client.hgetall(names.KEYS).items()
-            }
+            self._copy.used(used)
         except redis.RedisError:
-            return self._known  # the last good copy; whether Redis takes events is the append's to say
-        self._known, self._read = {**found, **self._own}, True
-        return self._known
+            self._used = {**used, **self._used}

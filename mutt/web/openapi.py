@@ -61,6 +61,7 @@ def _paths(settings: Settings) -> Json:
     named["parameters"] = [{"name": "format", "in": "path", "required": True, "schema": chosen}]
     return paths | {
         "/ingest/{format}": named,
+        **_signed(settings, sniffed, named),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
         "/readyz": {
             "get": _page("It has what it needs.", _ref("schemas", "Ready"))
@@ -69,9 +70,22 @@ def _paths(settings: Settings) -> Json:
                 "503": _json("Something that it needs is away or full: which, and why.", _ref("schemas", "Ready")),
             }}
         },
-        "/metrics": {"get": _page("Counters and gauges, as Prometheus reads them.", _TEXT, "text/plain")},
         "/openapi.json": {"get": _page("This document.", {"type": "object"})},
     }  # fmt: skip
+
+
+def _signed(settings: Settings, sniffed: str, named: Json) -> Json:
+    """Where a signature stands for a key. What it has to be is each source's own."""
+    source = {"name": "source", "in": "path", "required": True, "schema": _TEXT}
+    found = _ingest(settings, sniffed) | {"parameters": [source]}
+    as_format = {**named, "post": named["post"].copy(), "parameters": [source, *named["parameters"]]}
+    for path in (found, as_format):
+        path["post"] |= {
+            "summary": "Take events of a source that signs them",
+            "description": "The source is the name of a key; its signature of the body as it is sent is the proof.",
+            "security": [],
+        }
+    return {"/signed/{source}": found, "/signed/{source}/{format}": as_format}
 
 
 def _ingest(settings: Settings, how: str) -> Json:
@@ -171,11 +185,13 @@ _HEADERS = [
 _REFUSALS = {
     "400": "Bad",
     "401": "NoKey",
+    "403": "NotAllowed",
     "408": "Slow",
     "413": "TooLarge",
     "414": "LineTooLong",
     "415": "UnknownCoding",
     "417": "UnknownExpectation",
+    "429": "OverQuota",
     "431": "HeadTooLarge",
     "503": "Later",
 }
@@ -224,6 +240,7 @@ _SCHEMAS: Mapping[str, Json] = {
         index=_COUNT,
         field=_TEXT,
         reason=_TEXT,
+        quota=_COUNT | {"description": "Events a minute that the key may send"},
         rejected=_NAMED,
         rejected_total=_COUNT,
     ),
@@ -237,17 +254,24 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing or not known.",
+        "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
+        "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",
-        "TooLarge": f"The body has more than {settings.ingest_max_body} bytes, or more than 200,000 items.",
+        "TooLarge": (
+            f"The body has more than {settings.ingest_max_body} bytes, more than 200,000 items, or more events than the"
+            " key may send in a minute."
+        ),
         "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
         "UnknownExpectation": "An Expect other than 100-continue.",
         "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
-    later = _json("The queue is full, or Redis is away: nothing was taken.", problem, _PROBLEM_TYPE)
+    later = {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}}
+    full = "The queue is full, or Redis is away: nothing was taken."
+    over = "The key has sent as many events as it may in a minute: nothing was taken."
     return {
         "Taken": _json("What was taken, and which items were not.", _ref("schemas", "Reply")),
-        "Later": later | {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer"}}}},
+        "Later": _json(full, problem, _PROBLEM_TYPE) | later,
+        "OverQuota": _json(over, problem, _PROBLEM_TYPE) | later,
     } | {name: _json(text, problem, _PROBLEM_TYPE) for name, text in told.items()}

@@ -16,6 +16,7 @@ from mutt.store.engine import transaction
 from mutt.store.tables import config_audit_log
 from mutt.web.admin.app import make_admin
 from mutt.web.api import wire
+from mutt.web.api.holders import KEY_NAME
 from mutt.web.problem import TYPE
 from tests.admin_client import log_in, settings_of, token
 
@@ -62,7 +63,7 @@ def is_problem(response: TestResponse, status: int) -> Any:
 
 def notes(engine: Engine) -> list[Any]:
     with transaction(engine) as conn:
-        query = select(config_audit_log).where(config_audit_log.c.changed_by == wire.KEY_NAME).order_by("id")
+        query = select(config_audit_log).where(config_audit_log.c.changed_by == KEY_NAME).order_by("id")
         return list(conn.execute(query))
 
 

@@ -21,6 +21,7 @@ from mutt.formats.base import MESSAGE_MAX
 from mutt.formats.body import MOST_CODINGS
 from mutt.services import Services
 from mutt.store.tables import event_audit_log
+from mutt.streams.keys import KeysCopy
 from mutt.web.ingest import make_ingest
 from tests.bench import Bench, benches
 
@@ -81,6 +82,7 @@ def line(redis_url: str, database_url: str) -> Iterator[Line]:
         "unhandled_threshold": 10**6,
     }
     with benches(redis_url, database_url, **told) as (bench,):
+        KeysCopy(bench.redis).publish({})
         yield Line(bench)
 
 

@@ -21,13 +21,13 @@ from mutt.event import Event, Varbind
 from mutt.explain.facts import Explanation
 from mutt.explain.gather import Explainer
 from mutt.formats.base import ID_SPACE, Rejected
+from mutt.grant import BOOTSTRAP, INGEST
 from mutt.moogsim.script import MARKER
 from mutt.moogsim.server import Simulator
 from mutt.rules.evaluate import evaluate
-from mutt.store import devices, rulebook
+from mutt.store import devices, keys, rulebook
 from mutt.store.tables import alerts, ruleset_versions
 from mutt.streams.letters import Letters
-from mutt.web.keys import BOOTSTRAP
 from tests.bench import Bench, benches, clear, event
 from tests.forwarding import Works, turns_until
 from tests.unit.test_rules_trace import LIKELY, RULESETS
@@ -256,10 +256,12 @@ def test_an_id_that_nobody_knows_is_not_found(bench: Bench) -> None:
 
 
 def test_a_senders_own_id_is_looked_for_under_each_key(bench: Bench) -> None:
-    own = event(event_id=uuid5(uuid5(ID_SPACE, BOOTSTRAP), "ticket-7"))
+    own = event(event_id=uuid5(uuid5(ID_SPACE, BOOTSTRAP.name), "ticket-7"))
     theirs = event(event_id=uuid5(uuid5(ID_SPACE, "probe"), "ticket-8"))
     judged(bench, own, theirs)
-    bench.redis.hset(names.KEYS, "0" * 64, "probe")
+    with bench.sql() as conn:
+        keys.make(conn, "probe", [INGEST], changed_by="anna")
+        keys.revoke(conn, "probe", changed_by="anna")
     found = explained(bench, "ticket-7")
     assert found.event_id == str(own.event_id) and "bootstrap, probe" in found.notes[0]
     assert explained(bench, "ticket-8").event_id == str(theirs.event_id)

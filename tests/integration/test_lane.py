@@ -22,6 +22,7 @@ from mutt import names
 from mutt.formats import registry
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.streams.keys import KeysCopy
 from mutt.web.intake import Intake, Post
 from mutt.web.lane import recognised
 from tests.doors import Door, answer, is_closed, read_answer, served
@@ -71,6 +72,7 @@ class Lane(Door):
 def door() -> Iterator[Lane]:
     with scratch() as directory, live_redis(directory) as server:
         env = {"REDIS_URL": server.url, "INGEST_API_KEY": KEY}
+        KeysCopy(redis.Redis.from_url(server.url)).publish({})
         with served("ingest", env, directory, "--threads", "1") as (port, log):
             yield Lane(port, server)
             assert KEY not in log.read_text(), log.read_text()

@@ -19,7 +19,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mutt.formats import registry
+from mutt.grant import INGEST, Grant, digest_of
 from mutt.settings import Settings
+from mutt.streams.keys import KeysCopy
 from mutt.web.openapi import document
 from mutt.web.refused import REFUSALS
 from tests.integration.test_ingest import KEY, Ingest, is_problem
@@ -39,7 +41,11 @@ longer = settings.get_current_profile_name() == "fuzz"
 
 @pytest.fixture
 def ingest(redis_url: str) -> Ingest:
-    return Ingest(redis_url, ingest_max_depth=10**9)
+    made = Ingest(redis_url, ingest_max_depth=10**9)
+    narrow = Grant("narrow", (INGEST,), formats=("syslog",))
+    limited = Grant("limited", (INGEST,), quota=1)
+    KeysCopy(made.redis).publish({digest_of(b"narrow"): narrow, digest_of(b"limited"): limited}, {})
+    return made
 
 
 @schema.parametrize()
@@ -59,7 +65,7 @@ def test_the_document_names_every_path_and_method_of_the_application_and_no_othe
     automatic = {"HEAD", "OPTIONS"}
     routes: dict[str, set[str]] = {}
     for rule in ingest.app.url_map.iter_rules():
-        path = re.sub(r"<\w+>", "{format}", rule.rule)
+        path = re.sub(r"<_?(\w+?)_?>", r"{\1}", rule.rule)
         routes.setdefault(path, set()).update((rule.methods or set()) - automatic)
     told = document(ingest.services.settings)["paths"]
     methods = {path: {name.upper() for name in told[path]} - automatic - {"PARAMETERS"} for path in told}
@@ -94,12 +100,17 @@ def test_the_refusals_that_the_application_gives_are_problems_as_described(inges
         (400, ingest.post(b"[")),
         (400, ingest.post([{}, 1])),
         (401, ingest.post(good, key="wrong")),
+        (403, ingest.post(good, key="narrow")),
         (404, ingest.post(good, "/ingest/pigeon")),
+        (413, ingest.post([good, good], key="limited")),
         (413, ingest.post(b"[" + b"{}," * 300_000 + b"{}]")),
         (415, ingest.post(good, Content_Encoding="br")),
     ]
+    assert ingest.post(good, key="limited").status_code == 202
+    asked.append((429, ingest.post(good, key="limited")))
     for status, response in asked:
         assert problem.is_valid(is_problem(response, status))
+        assert str(status) in told["paths"]["/ingest/{format}"]["post"]["responses"]
     ingest.services.redis.config_set("maxmemory", 1)
     try:
         assert problem.is_valid(is_problem(ingest.post(good), 503))

@@ -22,6 +22,7 @@ from mutt.store.rulesearch import ORDERS, Listed, RuleSearch
 from mutt.web.api import wire
 from mutt.web.api.routes import COUNT, INTEGER, TEXT, Json, Reply, Route, listing, obj, ref
 from mutt.web.api.wire import Stale, body, known, match, said
+from mutt.web.roles import BY_OPERATORS, USUAL, Needs
 
 _PAGING: Mapping[str, Json] = {
     "page": {"type": "integer", "minimum": 1, "default": 1},
@@ -352,7 +353,9 @@ def _windows(services: Services) -> list[Route]:
     kept = _Kept(
         services, "window_id", windows.windows, windows.get, windows.save, windows.remove, msgspec.to_builtins
     )
-    return kept.routes("maintenance-windows", "windows", Window.__name__, "a maintenance window")
+    return kept.routes(
+        "maintenance-windows", "windows", Window.__name__, "a maintenance window", BY_OPERATORS
+    )
 
 
 def _storms(services: Services) -> list[Route]:
@@ -450,9 +453,9 @@ class _Kept:
         self._services, self._key, self._list, self._get = services, key, list_, get
         self._save, self._remove, self._plain = save, remove, plain
 
-    def routes(self, tag: str, name: str, schema: str, what: str) -> list[Route]:
+    def routes(self, tag: str, name: str, schema: str, what: str, needs: Needs = USUAL) -> list[Route]:
         one = f"/{tag}/<int:id_>"
-        shared: dict[str, Any] = {"tag": tag, "answer": ref(schema)}
+        shared: dict[str, Any] = {"tag": tag, "answer": ref(schema), "needs": needs}
         of_one: dict[str, Any] = shared | {"missing": True}
         change = ref(schema + "Change")
 

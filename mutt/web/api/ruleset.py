@@ -45,6 +45,7 @@ from mutt.web.api.routes import (
     ref,
 )
 from mutt.web.api.wire import body, known, said
+from mutt.web.roles import BY_OPERATORS
 
 _MADE: Json = obj(
     "version at who why",
@@ -165,6 +166,7 @@ class _Ruleset:
                 "rules",
                 listing("tested", _TESTED, left_out=COUNT),
                 body=obj("events", events={}, rule=ref("RuleChange"), rule_id=INTEGER),
+                needs=BY_OPERATORS,
             ),
             Route(
                 "GET",
@@ -205,11 +207,19 @@ class _Ruleset:
                     host=TEXT,
                     baseline={"enum": [NOW, THEN]},
                 ),
+                needs=BY_OPERATORS,
             ),
             Route(
                 "GET", "/backtests/<uuid:job>", self.backtest, "How far one is, and what came out", **of_job
             ),
-            Route("POST", "/backtests/<uuid:job>/cancel", self.cancel, "End one", **of_job),
+            Route(
+                "POST",
+                "/backtests/<uuid:job>/cancel",
+                self.cancel,
+                "End one",
+                needs=BY_OPERATORS,
+                **of_job,
+            ),
         ]
 
     def versions(self) -> Reply:

@@ -1,0 +1,75 @@
+"""The API keys as Redis holds them: a copy that ingest reads, which is made again from PostgreSQL where it is gone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from secrets import token_hex
+from typing import Any
+
+from mutt import names
+from mutt.grant import Grant
+from mutt.streams.connect import Client
+
+log = logging.getLogger("mutt.keys")
+
+#: A field of the copy that is no key: it says that the copy was made. Without it Redis was emptied.
+MADE = b"made"
+
+
+class KeysCopy:
+    """``redis.RedisError`` passes through."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def publish(self, grants: Mapping[str, Grant], signed: Mapping[str, Grant] | None = None) -> None:
+        """Make the copy anew: what each live key allows, by its digest; and those whose source signs, by name.
+
+        ``signed`` None: those stay as they are. Use :func:`mutt.keyring.publish`, which keeps the order of changes.
+        """
+        with self._client.pipeline(transaction=True) as pipe:
+            _replace(pipe, names.KEYS, grants)
+            if signed is not None:
+                _replace(pipe, names.KEYS_SIGNED, signed)
+            pipe.execute()
+
+    def read(self) -> dict[str, Grant] | None:
+        """What each live key allows, by its digest. None: there is no copy; Redis is new, or was emptied."""
+        return self._read(names.KEYS)
+
+    def read_signed(self) -> dict[str, Grant] | None:
+        """Likewise the keys whose source signs, by name."""
+        return self._read(names.KEYS_SIGNED)
+
+    def used(self, at: Mapping[str, int]) -> None:
+        """Note when keys were used: digest -> epoch milliseconds."""
+        if at:
+            self._client.hset(names.KEYS_USED, mapping=dict(at))
+
+    def take_used(self) -> dict[str, int]:
+        """What was noted since it was last taken."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(names.KEYS_USED)
+            pipe.delete(names.KEYS_USED)
+            found, _ = pipe.execute()
+        return {digest.decode(): int(at) for digest, at in found.items()}
+
+    def _read(self, name: str) -> dict[str, Grant] | None:
+        found = self._client.hgetall(name)
+        if found.pop(MADE, None) is None and not found:
+            return None
+        grants = {}
+        for field, packed in found.items():
+            try:
+                grants[field.decode()] = Grant.unpack(packed)
+            except ValueError:
+                # One that is damaged, or of a newer version, costs no other key.
+                log.warning("an API key in Redis can't be read, and is left out")
+        return grants
+
+
+def _replace(pipe: Any, name: str, grants: Mapping[str, Grant]) -> None:
+    pipe.delete(name)
+    packed: dict[str | bytes, str | bytes] = {key: grant.pack() for key, grant in grants.items()}
+    pipe.hset(name, mapping={**packed, MADE: token_hex(8)})
