@@ -19,7 +19,7 @@ from mutt.streams.keys import KeysCopy
 
 log = logging.getLogger("mutt.keys")
 
-#: Seconds that the process' copy is used before Redis is asked again.
+#: Seconds that the process' copy is used before Redis is asked whether there is a newer one.
 FRESH = 2.0
 
 #: Seconds between two notes of which keys were used.
@@ -72,6 +72,7 @@ class Keys:
         #: Why a key that is not known may be good; empty: the copy was read.
         self._unread = UNREAD
         self._read_at = self._noted_at = float("-inf")
+        self._stamp: bytes | None = None
         self._away = False
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -111,12 +112,16 @@ class Keys:
                 return self._known
             self._read_at = time.monotonic()
         try:
-            found, self._away = self._copy.read(), False
+            stamp = self._copy.stamp()
+            self._away = False
+            if stamp is not None and stamp == self._stamp:
+                return self._known
+            found = self._copy.read()
         except redis.RedisError:
             self._away = True
             return self._known  # whether Redis takes events is the append's to say
         if found is not None:
-            self._known, self._unread = {**found, **self._own}, ""
+            self._known, self._stamp, self._unread = {**found, **self._own}, stamp, ""
         elif self._unread:
             self._unread = NOT_MADE
         return self._known

@@ -47,6 +47,11 @@ def test_whatever_stands_in_redis_is_a_grant_or_a_value_error(packed: bytes) -> 
     assert grant.allows(INGEST) or packed.startswith(b"{")
 
 
+def test_a_signing_secret_stands_in_no_traceback() -> None:
+    """Sealed as it is."""
+    assert "sealed" not in repr(Grant("a", signing=Signing("X-Signature", "sealed")))
+
+
 def test_a_plain_name_of_an_older_version_may_send() -> None:
     """And nothing else."""
     assert Grant.unpack(b"probe") == Grant("probe", (INGEST,))
