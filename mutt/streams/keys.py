@@ -13,7 +13,7 @@ from mutt.streams.connect import Client
 
 log = logging.getLogger("mutt.keys")
 
-#: A field of the copy that is no key: it says that the copy was made. Without it Redis was emptied.
+#: A field of the copy that is no key: a new value for each publication. Without it Redis was emptied.
 MADE = b"made"
 
 
@@ -33,6 +33,11 @@ class KeysCopy:
             if signed is not None:
                 _replace(pipe, names.KEYS_SIGNED, signed)
             pipe.execute()
+
+    def stamp(self) -> bytes | None:
+        """Another one after each publication; None: there is no copy, or one of an older version."""
+        found: bytes | None = self._client.hget(names.KEYS, MADE)
+        return found
 
     def read(self) -> dict[str, Grant] | None:
         """What each live key allows, by its digest. None: there is no copy; Redis is new, or was emptied."""

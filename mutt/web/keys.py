@@ -52,7 +52,7 @@ class Keys:
     def __init__(self, client: Client, bootstrap: str, clock: Callable[[], float] = time.time) -> None:
         self._copy, self._clock = KeysCopy(client), clock
         self._own = {digest_of(bootstrap.encode()): BOOTSTRAP} if bootstrap else {}
-        self._known = Copied(self._copy.read)
+        self._known = Copied(self._copy.stamp, self._copy.read)
         self._noted_at = float("-inf")
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()

@@ -25,7 +25,8 @@ class Signed:
     """The sources that sign, by name; and the check of what they send."""
 
     def __init__(self, client: Client, sealing_key: str, clock: Callable[[], float] = time.time) -> None:
-        self._known, self._clock = Copied(KeysCopy(client).read_signed), clock
+        copy = KeysCopy(client)
+        self._known, self._clock = Copied(copy.stamp, copy.read_signed), clock
         self._sealer = Sealer(sealing_key)
         self._closed: set[str] = set()  # of whom it was logged that their secret can't be opened
 
