@@ -280,6 +280,19 @@ def test_without_a_sealing_key_signing_can_not_be_set_up_and_says_so(
     assert stored(engine).signing is None
 
 
+def test_a_secret_that_can_not_be_opened_here_is_told(
+    admin: FlaskClient, engine: Engine, database_url: str, redis_url: str
+) -> None:
+    make(admin)
+    sign(admin, preset="github", source="given", secret=SECRET)
+    other = operator_of(engine, database_url, redis_url=redis_url, sealing_key=new_key())
+    page = other.get("/keys/collector/signing")
+    assert (page.status_code, 'class="warning"' in page.text) == (200, True)
+    given = {"csrf_token": token(other, "/keys/collector/signing"), "body": "a", "signature": "b"}
+    assert other.post("/keys/collector/try", data=given).status_code == 503
+    assert 'class="warning"' not in admin.get("/keys/collector/signing").text
+
+
 def test_signing_is_taken_away(admin: FlaskClient, engine: Engine, copy: KeysCopy) -> None:
     make(admin)
     sign(admin, preset="github", source="given", secret=SECRET)

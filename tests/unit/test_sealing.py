@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +78,15 @@ def test_a_bad_key_stops_the_start_and_is_not_repeated(bad: str) -> None:
         Settings.from_env({"SEALING_KEY": bad})
     assert caught.value.name == "SEALING_KEY"
     assert bad not in str(caught.value)
+
+
+def test_compose_gives_the_key_to_ingest_and_the_admin_and_to_nobody_else(tmp_path: Path) -> None:
+    """And the key that its script makes is one."""
+    docker = Path(__file__).parents[2] / "docker"
+    services = yaml.safe_load((docker / "compose.yaml").read_text())["services"]
+    holders = {name for name, one in services.items() if "sealing_key" in one.get("secrets", ())}
+    assert holders == {"ingest", "admin"}
+    script = shutil.copy(docker / "make-secrets", tmp_path)
+    subprocess.run(["sh", script], check=True, capture_output=True, timeout=30)
+    settings = Settings.from_env({"SEALING_KEY_FILE": str(tmp_path / "secrets/sealing_key")})
+    assert Sealer(settings.sealing_key).seal("x")

@@ -185,18 +185,21 @@ class Keys(Page):
         tried: Tried | None = None,
         status: int = 200,
     ) -> Any:
-        unset = ""
+        wanted = ""
         try:
-            self._sealer().need()
+            sealer = self._sealer()
+            sealer.need()
+            if key.signing:
+                sealer.open(key.signing.secret)
         except SettingsError as error:
-            unset = error.expected
+            wanted = error.expected
         preset = key.signing and next((name for name, one in PRESETS.items() if same(one, key.signing)), "")
         page = self.render(
             "key_signing.html",
             form=form,
             key=key,
             preset=preset,
-            unset=unset,
+            wanted=wanted,
             seen=_seen(key),
             attempt=attempt or TryForm(formdata=None),
             tried=tried,
