@@ -16,6 +16,9 @@ log = logging.getLogger("mutt.keys")
 #: A field of the copy that is no key: a new value for each publication. Without it Redis was emptied.
 MADE = b"made"
 
+#: Before the name of a source that signs, where uses are noted: a name may look like a digest.
+SIGNED = "signed:"
+
 
 class KeysCopy:
     """``redis.RedisError`` passes through."""
@@ -48,7 +51,7 @@ class KeysCopy:
         return self._read(names.KEYS_SIGNED)
 
     def used(self, at: Mapping[str, int]) -> None:
-        """Note when keys were used: digest -> epoch milliseconds."""
+        """Note when keys were used: digest, or SIGNED and a name -> epoch milliseconds."""
         if at:
             self._client.hset(names.KEYS_USED, mapping=dict(at))
 

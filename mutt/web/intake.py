@@ -27,6 +27,7 @@ from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
@@ -166,6 +167,8 @@ class Intake:
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()
             self._signed.check(grant, post.headers, sent)
+            if post.source:
+                self.keys.note(SIGNED + grant.name)
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before

@@ -70,12 +70,15 @@ class Keys:
         if found is None:
             self._known.need()  # a 401 would have its sender give up for good
             return None
-        now = self._clock()
-        if found.expired(now):
+        if found.expired(self._clock()):
             return None
-        self._used[digest] = round(now * 1000)
-        self._note_uses()
+        self.note(digest)
         return found
+
+    def note(self, what: str) -> None:
+        """A key was used: its digest, or SIGNED and the name of a source."""
+        self._used[what] = round(self._clock() * 1000)
+        self._note_uses()
 
     def need(self) -> str:
         """``ok``, if the keys were read since this process began. Raises Unavailable."""

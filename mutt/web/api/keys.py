@@ -46,6 +46,7 @@ _STORED: dict[str, Json] = {
     "created_at": TIME,
     "created_by": TEXT,
     "revoked_at": or_null(TIME),
+    "last_used_at": or_null(TIME),
     "secrets": {"type": "array", "items": _SECRET},
 }
 _KEY = obj(" ".join(_STORED), **_STORED)
@@ -158,6 +159,7 @@ def stored_key(key: Key) -> dict[str, Any]:
         "created_at": key.created_at,
         "created_by": key.created_by,
         "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
         "secrets": [{name: getattr(one, name) for name in _SECRET["properties"]} for one in key.secrets],
     }
 
