@@ -221,9 +221,7 @@ class Settings:
     admin_password: str = _setting("", text, secret=True)
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
-    sealing_key: str = _setting(
-        "", sealing, secret=True
-    )  #: seals what signs webhooks; the first of several seals
+    sealing_key: str = _setting("", sealing, secret=True)  #: seals the secrets of signed webhooks
     flower_url: str = _setting("", text)
 
     metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none

@@ -119,7 +119,7 @@ class Intake:
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
         self._signed = Signed(services.redis, self.settings.sealing_key)
-        self._quotas = Quotas(services.redis)
+        self._quotas, self._counts_alone = Quotas(services.redis), False
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
 
@@ -224,10 +224,14 @@ class Intake:
         """Count what fits into the quotas: for all replicas, or in this process while Redis is away."""
         if time.monotonic() >= self._away_until:
             try:
-                return self._quotas.take(asks)
+                counted, self._counts_alone = self._quotas.take(asks), False
             except redis.RedisError as error:
                 self._note_outage()
-                log.warning("quotas are counted in this process: %s", error)
+                if not self._counts_alone:  # an outage is a line, and not one a second
+                    log.warning("quotas are counted in this process: %s", error)
+                self._counts_alone = True
+            else:
+                return counted
         return self._quotas.take_here(asks)
 
     def _give_back(self, granted: Sequence[tuple[Ask, Counted]]) -> None:
