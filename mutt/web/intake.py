@@ -202,7 +202,7 @@ class Intake:
 
     def _count(self, asks: Sequence[Ask]) -> list[Counted]:
         """Count what fits into the quotas: for all replicas, or in this process while Redis is away."""
-        if time.monotonic() >= self._away_until:
+        if time.monotonic() >= self._away_until and not self.keys.away:
             try:
                 counted, self._counts_alone = self._quotas.take(asks), False
             except redis.RedisError as error:

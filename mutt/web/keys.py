@@ -73,7 +73,7 @@ class Keys:
         self._unread = UNREAD
         self._read_at = self._noted_at = float("-inf")
         self._stamp: bytes | None = None
-        self._away = False
+        self.away = False  #: Redis did not answer when it was last asked
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -113,12 +113,12 @@ class Keys:
             self._read_at = time.monotonic()
         try:
             stamp = self._copy.stamp()
-            self._away = False
+            self.away = False
             if stamp is not None and stamp == self._stamp:
                 return self._known
             found = self._copy.read()
         except redis.RedisError:
-            self._away = True
+            self.away = True
             return self._known  # whether Redis takes events is the append's to say
         if found is not None:
             self._known, self._stamp, self._unread = {**found, **self._own}, stamp, ""
@@ -128,7 +128,7 @@ class Keys:
 
     def _note_uses(self) -> None:
         """At once for the first use in a while, so that a sender who posts once a day is seen; then now and then."""
-        if self._away or time.monotonic() - self._noted_at < NOTED:
+        if self.away or time.monotonic() - self._noted_at < NOTED:
             return
         with self._lock:
             used, self._used = self._used, {}
