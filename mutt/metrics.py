@@ -26,6 +26,7 @@ HELD_FOR = ("maintenance", "threshold", "dedup", "flapping", "storm", "cleared")
 REFUSED_FOR = (
     "no_key",
     "unknown_key",
+    "signature",
     "scope",
     "format",
     "quota",

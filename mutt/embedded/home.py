@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hmac
 import json
 import os
 import secrets
@@ -45,9 +46,15 @@ class Secrets:
     management_key: str = field(repr=False)
     admin_password: str = field(repr=False)
     secret_key: str = field(repr=False)
+    sealing_key: str = field(repr=False)
     moog_key: str = field(repr=False)
     redis_password: str = field(repr=False)
     postgres_password: str = field(repr=False)
+    roles_secret: str = field(repr=False)
+
+    def password(self, server: str, role: str) -> str:
+        """What a role of MUTT logs in with at the private ``redis`` or ``postgres``: made of ``roles_secret``."""
+        return hmac.digest(self.roles_secret.encode(), f"{server}:{role}".encode(), "sha256").hex()
 
 
 #: Bytes of randomness. People type the admin's password.

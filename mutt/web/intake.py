@@ -31,6 +31,9 @@ from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
 from mutt.web.problem import problem
+from mutt.web.proxies import Proxies
+from mutt.web.signatures import BadSignature
+from mutt.web.signed import Signed
 
 log = logging.getLogger("mutt.ingest")
 
@@ -49,6 +52,11 @@ _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 #: Why a body is refused, by its status; else it is bad.
 _WHY = {403: "format", 413: "too_large"}
 
+_NO_SOURCE = (
+    "no source that signs is called so: post to /signed/NAME with the name of a key whose signatures are set up"
+    " (page Keys, or `mutt keys sign`)"
+)
+
 #: Formats that requests are counted by; others are ``unknown``.
 _COUNTED = frozenset(("sniffed", *registry.FORMATS))
 
@@ -57,9 +65,10 @@ class Post(NamedTuple):
     """A request, apart from its body."""
 
     headers: Headers
-    address: str  #: the sender's
+    address: str  #: the sender's, or of a proxy that handed it over
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
+    source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
 
 
 class _Group:
@@ -109,14 +118,16 @@ class Intake:
         self.services = services
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
+        self._signed = Signed(services.redis, self.settings.sealing_key)
         self._quotas, self._counts_alone = Quotas(services.redis), False
+        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         """The answer to one post. ``read`` gives its body; what that raises passes through."""
         group = _Group(time.monotonic())
-        post = group.named(post)
+        post = group.named(self._from_its_sender(post))
         found = self._open(group, post, read)
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
@@ -130,7 +141,7 @@ class Intake:
         ``since`` is when the first of them was whole (monotonic): their second counts from there.
         """
         group = _Group(since)
-        named = [(group.named(post), body) for post, body in posts]
+        named = [(group.named(self._from_its_sender(post)), body) for post, body in posts]
         opened = [
             self._guarded(group, post, self._open, post, lambda body=body: body) for post, body in named
         ]
@@ -155,9 +166,13 @@ class Intake:
                 return grant
             before = time.monotonic()
             coding = post.headers.get("CONTENT-ENCODING", "")
-            body = bodies.decompress(read(), coding, self.settings.ingest_max_body)
+            sent = read()
+            self._signed.check(grant, post.headers, sent)
+            body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
+        except BadSignature as error:
+            return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
             why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
             return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
@@ -170,11 +185,15 @@ class Intake:
         return _Joining(post, grant, Contribution(about, parsed), read_for)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
-        """What the post's key allows, or its refusal; before any of its body is looked at."""
-        key = presented(post.headers)
-        grant = self.keys.identify(key) if key is not None else None
+        """What the post's key, or its source, may do, or its refusal; before any of its body is looked at."""
+        if post.source:
+            grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
+        else:
+            key = presented(post.headers)
+            grant = self.keys.identify(key) if key is not None else None
+            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
         if grant is None:
-            return group.refused("no_key" if key is None else "unknown_key", post, 401, _NO_KEY)
+            return group.refused(why, post, 401, told)
         if not grant.allows(INGEST):
             return group.refused("scope", post, 403, _NO_SCOPE)
         if post.format and registry.get(post.format) is None:
@@ -277,6 +296,13 @@ class Intake:
             self._note_outage()
         if parsed.rejected:
             self._keep_rejected(parsed, brought.request.key_id)
+
+    def _from_its_sender(self, post: Post) -> Post:
+        """``post`` with its sender's address, where a trusted proxy stands between."""
+        if not self._proxies:
+            return post
+        origin = self._proxies.origin(post.address, lambda name: post.headers.get(name, ""))
+        return post._replace(address=origin.address)
 
     def _parsed(self, post: Post, body: bytes, grant: Grant) -> Parsed:
         context = Context(

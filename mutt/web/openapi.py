@@ -61,6 +61,7 @@ def _paths(settings: Settings) -> Json:
     named["parameters"] = [{"name": "format", "in": "path", "required": True, "schema": chosen}]
     return paths | {
         "/ingest/{format}": named,
+        **_signed(settings, sniffed, named),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
         "/readyz": {
             "get": _page("It has what it needs.", _ref("schemas", "Ready"))
@@ -69,9 +70,22 @@ def _paths(settings: Settings) -> Json:
                 "503": _json("Something that it needs is away or full: which, and why.", _ref("schemas", "Ready")),
             }}
         },
-        "/metrics": {"get": _page("Counters and gauges, as Prometheus reads them.", _TEXT, "text/plain")},
         "/openapi.json": {"get": _page("This document.", {"type": "object"})},
     }  # fmt: skip
+
+
+def _signed(settings: Settings, sniffed: str, named: Json) -> Json:
+    """Where a signature stands for a key. What it has to be is each source's own."""
+    source = {"name": "source", "in": "path", "required": True, "schema": _TEXT}
+    found = _ingest(settings, sniffed) | {"parameters": [source]}
+    as_format = {**named, "post": named["post"].copy(), "parameters": [source, *named["parameters"]]}
+    for path in (found, as_format):
+        path["post"] |= {
+            "summary": "Take events of a source that signs them",
+            "description": "The source is the name of a key; its signature of the body as it is sent is the proof.",
+            "security": [],
+        }
+    return {"/signed/{source}": found, "/signed/{source}/{format}": as_format}
 
 
 def _ingest(settings: Settings, how: str) -> Json:
@@ -240,7 +254,7 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing, not known, revoked or expired.",
+        "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
         "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",

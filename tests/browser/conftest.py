@@ -20,6 +20,7 @@ from playwright.sync_api import (
 from sqlalchemy import Engine
 from werkzeug.serving import make_server
 
+from mutt.sealing import new_key
 from mutt.web.admin.app import make_admin
 from tests.admin_client import PASSWORD, settings_of
 from tests.servers import lacking
@@ -37,6 +38,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+#: The admin's SEALING_KEY.
+SEALING = new_key()
 
 
 # For this folder alone: while it lives, its event loop counts as running in the main thread.
@@ -98,9 +103,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def admin(engine: Engine, database_url: str, redis_url: str) -> Iterator[str]:
     """The address of an admin with the starting rules."""
-    server = make_server(
-        "127.0.0.1", 0, make_admin(settings_of(database_url, redis_url=redis_url), engine), threaded=True
-    )
+    settings = settings_of(database_url, redis_url=redis_url, sealing_key=SEALING)
+    server = make_server("127.0.0.1", 0, make_admin(settings, engine), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -251,7 +251,7 @@ def test_redis_away_for_long_ends_no_key_but_those_that_expire(
     KeysCopy(ingest.redis).publish({digest_of(b"stays"): stays, digest_of(b"ends"): ends})
     assert [found.identify(key) for key in (b"stays", b"ends")] == [stays, ends]
     own_redis.kill()
-    monkeypatch.setattr(found, "_read_at", float("-inf"))
+    monkeypatch.setattr(found._known, "_read_at", float("-inf"))
     assert [found.identify(key) for key in (b"stays", b"ends", b"none")] == [stays, ends, None]
     monkeypatch.setattr(found, "_clock", lambda: now + 2 * HOUR.total_seconds())
     assert [found.identify(key) for key in (b"stays", b"ends")] == [stays, None]

@@ -44,7 +44,7 @@ def ingest(redis_url: str) -> Ingest:
     made = Ingest(redis_url, ingest_max_depth=10**9)
     narrow = Grant("narrow", (INGEST,), formats=("syslog",))
     limited = Grant("limited", (INGEST,), quota=1)
-    KeysCopy(made.redis).publish({digest_of(b"narrow"): narrow, digest_of(b"limited"): limited})
+    KeysCopy(made.redis).publish({digest_of(b"narrow"): narrow, digest_of(b"limited"): limited}, {})
     return made
 
 
@@ -65,7 +65,7 @@ def test_the_document_names_every_path_and_method_of_the_application_and_no_othe
     automatic = {"HEAD", "OPTIONS"}
     routes: dict[str, set[str]] = {}
     for rule in ingest.app.url_map.iter_rules():
-        path = re.sub(r"<\w+>", "{format}", rule.rule)
+        path = re.sub(r"<_?(\w+?)_?>", r"{\1}", rule.rule)
         routes.setdefault(path, set()).update((rule.methods or set()) - automatic)
     told = document(ingest.services.settings)["paths"]
     methods = {path: {name.upper() for name in told[path]} - automatic - {"PARAMETERS"} for path in told}

@@ -219,7 +219,7 @@ def test_while_redis_hangs_a_quota_makes_nobody_wait_for_it_twice(
     """Where the keys can't be read the count is not asked for: what is left of the time is the spill's."""
     assert spilling.post(GOOD, "few").status_code == 202
     intake = spilling.app.extensions["ingest"]
-    monkeypatch.setattr(intake.keys, "_read_at", float("-inf"))
+    monkeypatch.setattr(intake.keys._known, "_read_at", float("-inf"))
     monkeypatch.setattr(intake._quotas, "take", pytest.fail)
     with test_spill.stopped(own_redis):
         assert spilling.post(GOOD, "few").get_json()["spilled"]

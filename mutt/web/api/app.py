@@ -7,7 +7,8 @@ from flask import Blueprint, Flask, Response, render_template
 from flask_login import current_user
 
 from mutt.services import Services
-from mutt.web.api import records, rules, ruleset, state
+from mutt.web.api import keys, records, rules, ruleset, state
+from mutt.web.api.holders import Holders
 from mutt.web.api.openapi import document
 from mutt.web.api.routes import Route
 from mutt.web.api.wire import VERSIONS, blueprint
@@ -22,15 +23,16 @@ DOCS_POLICY = (
 def all_routes(services: Services) -> list[Route]:
     """Every operation there is."""
     # What is fixed comes before what is any name: /rules/lint before /rules/<id> would be the same to Flask.
-    modules = (rules, ruleset, records, state)
+    modules = (rules, ruleset, records, keys, state)
     return [route for module in modules for route in module.routes(services)]
 
 
 def add_api(app: Flask, services: Services) -> None:
     """Give ``app`` the API under every version, ``openapi.json`` and ``/api/docs``."""
     routes = all_routes(services)
+    holders = app.extensions["holders"] = Holders(services)
     for version in VERSIONS:
-        made = blueprint(version, services.settings, routes)
+        made = blueprint(version, holders, routes)
         app.extensions["csrf"].exempt(
             made
         )  # it asks for the token itself, where a session is shown and no key

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import hmac
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -30,11 +28,13 @@ from mutt.errors import (
     StoreDown,
     Unavailable,
 )
-from mutt.settings import Settings
 from mutt.store.history import Said
+from mutt.web import roles
 from mutt.web.admin.page import correlation_id
 from mutt.web.answer import Answer
+from mutt.web.api.holders import Holders
 from mutt.web.api.routes import Reply, Route
+from mutt.web.api.wrong import Wrong as Wrong
 from mutt.web.keys import presented
 from mutt.web.problem import problem
 
@@ -42,9 +42,6 @@ log = logging.getLogger("mutt.api")
 
 VERSIONS = ("v1", "v2")
 CURRENT = VERSIONS[-1]
-
-#: The name under which the key's changes stand in the history.
-KEY_NAME = "api"
 
 #: Characters of a reason.
 REASON_MAX = 500
@@ -58,14 +55,6 @@ AT_ONCE, TURN_WAIT = 4, 2.0
 _turns = threading.BoundedSemaphore(AT_ONCE)
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
-
-
-class Wrong(Exception):
-    """An answer that ends the request."""
-
-    def __init__(self, status: int, detail: str, *, retry_after: int | None = None, **more: Any) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.retry_after, self.more = status, detail, retry_after, more
 
 
 class Stale(Wrong):
@@ -82,10 +71,10 @@ _TOLD: tuple[type[Exception], ...] = (Wrong, HTTPException, CSRFError, Refused, 
 _TOLD += (PoisonRow, StoreDown, Unavailable, SettingsError, NoRuleset, redis.RedisError)
 
 
-def blueprint(version: str, settings: Settings, routes: Collection[Route]) -> Blueprint:
+def blueprint(version: str, holders: Holders, routes: Collection[Route]) -> Blueprint:
     """The API as one version shows it; all of them do the same."""
     made = Blueprint(f"api_{version}", __name__, url_prefix=f"/api/{version}")
-    made.before_request(_who(settings))
+    made.before_request(_who(holders))
     for number, route in enumerate(routes):
         made.add_url_rule(route.path, f"{route.tag}_{number}", _answering(route), methods=[route.method])
     made.after_request(_headed)
@@ -94,13 +83,12 @@ def blueprint(version: str, settings: Settings, routes: Collection[Route]) -> Bl
     return made
 
 
-def _who(settings: Settings) -> Callable[[], None]:
-    management, ingest = settings.management_api_key, settings.ingest_api_key
-
+def _who(holders: Holders) -> Callable[[], None]:
     def check() -> None:
         key = presented(request.headers)
+        g.by_session = key is None
         if key is not None:
-            g.who = _holder(key)
+            g.who = holders.of(key)
         elif current_user.is_authenticated:
             # A browser sends the cookie by itself: so a change needs the token, which only our pages know.
             if request.method not in _SAFE:
@@ -112,29 +100,13 @@ def _who(settings: Settings) -> Callable[[], None]:
         else:
             raise Wrong(401, "no key: send it as X-API-KEY, or as a Bearer token")
 
-    def _holder(key: bytes) -> str:
-        # Each is compared, whatever the others gave.
-        ours, theirs = _same(key, management), _same(key, ingest)
-        if ours:
-            return KEY_NAME
-        if theirs:
-            raise Wrong(403, "this key may send events, and not manage: use MANAGEMENT_API_KEY's")
-        if not management:
-            raise Wrong(
-                503, "MANAGEMENT_API_KEY is not set: set it, and start the admin again", retry_after=60
-            )
-        raise Wrong(401, "the key is not known")
-
     return check
-
-
-def _same(key: bytes, known: str) -> bool:
-    digests = (hashlib.sha256(value).digest() for value in (key, known.encode()))
-    return hmac.compare_digest(*digests) and bool(known)
 
 
 def _answering(route: Route) -> Callable[..., Response]:
     def answer(**named: Any) -> Response:
+        if g.by_session:
+            roles.check(route.needs.of(route.method))
         _check_query(route)
         reply = _in_turn(route, named)
         response = json(reply.value, reply.status)
@@ -146,6 +118,7 @@ def _answering(route: Route) -> Callable[..., Response]:
             )
         return response
 
+    answer.needs = route.needs  # type: ignore[attr-defined]
     return answer
 
 

@@ -1,0 +1,264 @@
+"""Keys: who may send, and who may manage by script; and whose posts are signed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from flask import abort, flash, redirect, request, url_for
+from flask_admin import expose
+from sqlalchemy import Connection
+
+from mutt.errors import Refused, SettingsError
+from mutt.grant import INGEST, Signing, check_name, digest_of
+from mutt.sealing import Sealer
+from mutt.store import keys, lookup
+from mutt.store.engine import transaction
+from mutt.store.keys import Key
+from mutt.web.admin.keyforms import (
+    KEPT,
+    MADE,
+    NewKeyForm,
+    RightsForm,
+    RotateForm,
+    SigningForm,
+    TryForm,
+    newest,
+    same,
+)
+from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
+from mutt.web.published import LATER, published
+from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
+
+#: A time that a pasted signature may be off, so that the rest of it can be looked at.
+_EVER = 10**12
+
+
+class Tried(NamedTuple):
+    """What came of a signature that was tried."""
+
+    fault: Fault | None = None  #: None: it is good; stale: it is, but for its time
+    why: str = ""
+
+
+class Keys(Page):
+    @expose("/")
+    def index(self) -> str:
+        wanted = request.args.get("q", "")
+        with lookup.reading(self.engine) as conn:
+            found = search(keys.listed(conn), wanted, lambda key: f"{key.name} {key.note}")
+        now = datetime.now(UTC)
+        groups = {
+            "Good": [key for key in found if key.live(now)],
+            "Without a live secret": [key for key in found if not key.live(now) and not key.revoked_at],
+            "Revoked": [key for key in found if key.revoked_at],
+        }
+        return self.render("keys.html", groups=groups, q=wanted, found=len(found), now=now)
+
+    @expose("/new", methods=("GET", "POST"))
+    def new(self) -> Any:
+        form, status = NewKeyForm(data={"scopes": [INGEST]}), 200
+        if form.validate_on_submit():
+            try:
+                name, expires_at = (form.name.data or "").strip(), form.expires()
+                with transaction(self.engine) as conn:
+                    key, text = keys.make(
+                        conn, name, expires_at=expires_at, **form.rights(), **said(form.why.data)
+                    )
+                return self._once(key, "The key", text)
+            except Refused as error:
+                form.refuse(error)
+                status = REFUSED
+        return self.render("key_new.html", form=form), status
+
+    @expose("/<key_name>", methods=("GET", "POST"))
+    def edit(self, key_name: str) -> Any:
+        key, status = self._read(key_name), 200
+        form = RightsForm.of(key)
+        if form.validate_on_submit():
+            try:
+                with transaction(self.engine) as conn:
+                    keys.change(conn, key_name, **form.rights(), **said(form.why.data))
+                self._told(f"{key_name} is changed.")
+                return redirect(url_for("keys.edit", key_name=key_name))
+            except Refused as error:
+                form.refuse(error)
+                status = REFUSED
+        return self.render("key.html", form=form, key=key, now=datetime.now(UTC)), status
+
+    @expose("/<key_name>/rotate", methods=("GET", "POST"))
+    def rotate(self, key_name: str) -> Any:
+        key, status = self._read(key_name), 200
+        form = RotateForm.of(key)
+        if form.validate_on_submit():
+            try:
+                with transaction(self.engine) as conn:
+                    key = keys.find(conn, key_name, lock=True)
+                    if form.seen.data != newest(key):
+                        abort(
+                            CONFLICT,
+                            f"{key_name} was rotated since this page was opened: nothing was changed.",
+                        )
+                    text = keys.rotate(conn, key_name, form.span(), form.expires(key), **said(form.why.data))
+                return self._once(key, "The new secret of the key", text)
+            except Refused as error:
+                form.refuse(error)
+                status = REFUSED
+        return self.render("key_rotate.html", form=form, key=key, now=datetime.now(UTC)), status
+
+    @expose("/<key_name>/revoke", methods=("POST",))
+    def revoke(self, key_name: str) -> Any:
+        """The whole key, or with ``made`` the one of its secrets that was made then."""
+        made, why = request.form.get("made", ""), said(request.form.get("reason"))
+        with transaction(self.engine) as conn:
+            key = _find(conn, key_name)
+            if made:
+                keys.revoke_secret(conn, key_name, _digest(key, made), **why)
+            else:
+                keys.revoke(conn, key_name, **why)
+        self._told(
+            f"{'One secret of ' if made else ''}{key_name} is revoked: it is refused within 5 seconds."
+        )
+        return redirect(url_for("keys.edit", key_name=key_name))
+
+    # ---- signatures
+
+    @expose("/<key_name>/signing", methods=("GET", "POST"))
+    def signing(self, key_name: str) -> Any:
+        key = self._read(key_name)
+        form = SigningForm.of(key.signing)
+        if form.validate_on_submit():
+            try:
+                return self._sign(key, form)
+            except Refused as error:
+                form.refuse(error)
+        return self._signing_page(key, form, status=REFUSED if request.method == "POST" else 200)
+
+    def _sign(self, key: Key, form: SigningForm) -> Any:
+        signing, typed = checked(form.signing()), form.secret.data or ""
+        made = not typed and form.source.data == MADE
+        kept = not typed and form.source.data == KEPT and key.signing
+        secret = secrets.token_urlsafe(32) if made else "" if kept else checked_secret(typed)
+        sealed = kept.secret if kept else self._sealer().seal(secret)
+        with transaction(self.engine) as conn:
+            standing = _find(conn, key.name)
+            if form.seen.data != _seen(standing):
+                abort(
+                    CONFLICT, f"{key.name} signs otherwise since this page was opened: nothing was changed."
+                )
+            signed = msgspec.structs.replace(signing, secret=sealed)
+            keys.sign_with(conn, key.name, signed, **said(form.why.data))
+        if made:
+            return self._once(key, "The secret that signs its posts", secret)
+        self._told(f"Posts of {key.name} must be signed.")
+        return redirect(url_for("keys.signing", key_name=key.name))
+
+    @expose("/<key_name>/unsign", methods=("POST",))
+    def unsign(self, key_name: str) -> Any:
+        try:
+            with transaction(self.engine) as conn:
+                _find(conn, key_name)
+                keys.sign_with(conn, key_name, None, **said(request.form.get("reason")))
+        except Refused as error:
+            abort(CONFLICT, f"{error.reason}.")
+        self._told(f"Posts of {key_name} need no signature any more; /signed/{key_name} is closed.")
+        return redirect(url_for("keys.edit", key_name=key_name))
+
+    @expose("/<key_name>/try", methods=("POST",))
+    def attempt(self, key_name: str) -> Any:
+        """Is this the signature of this body?"""
+        key, form = self._read(key_name), TryForm()
+        if key.signing is None:
+            abort(CONFLICT, f"Posts of {key_name} are not signed: there is nothing to try.")
+        tried = _tried(key.signing, self._sealer().open(key.signing.secret), form)
+        return self._signing_page(key, SigningForm.of(key.signing, formdata=None), form, tried)
+
+    def _signing_page(
+        self,
+        key: Key,
+        form: SigningForm,
+        attempt: TryForm | None = None,
+        tried: Tried | None = None,
+        status: int = 200,
+    ) -> Any:
+        unset = ""
+        try:
+            self._sealer().need()
+        except SettingsError as error:
+            unset = error.expected
+        preset = key.signing and next((name for name, one in PRESETS.items() if same(one, key.signing)), "")
+        page = self.render(
+            "key_signing.html",
+            form=form,
+            key=key,
+            preset=preset,
+            unset=unset,
+            seen=_seen(key),
+            attempt=attempt or TryForm(formdata=None),
+            tried=tried,
+        )
+        return page, status
+
+    # ---- shared
+
+    def _once(self, key: Key, what: str, text: str) -> str:
+        """The one page that shows ``text``: the answer to the post that made it. No cache keeps it."""
+        return self.render("key_made.html", key=key, what=what, text=text, late=self._late())
+
+    def _told(self, sentence: str) -> None:
+        flash(" ".join([sentence, *filter(None, [self._late()])]))
+
+    def _late(self) -> str:
+        return "" if published(self.services) else LATER
+
+    def _sealer(self) -> Sealer:
+        return Sealer(self.services.settings.sealing_key)
+
+    def _read(self, name: str) -> Key:
+        with lookup.reading(self.engine) as conn:
+            return _find(conn, name, lock=False)
+
+
+def _find(conn: Connection, name: str, *, lock: bool = True) -> Key:
+    try:
+        check_name(name)
+        return keys.find(conn, name, lock=lock)
+    except (Refused, LookupError):
+        abort(404, "There is no key of this name.")
+
+
+def _digest(key: Key, made: str) -> str:
+    found = next((one for one in key.secrets if one.created_at.isoformat() == made), None)
+    if found is None:
+        abort(404, f"{key.name} has no such secret.")
+    return found.digest
+
+
+def _seen(key: Key) -> str:
+    """What names the signing that stands, and tells nothing of it."""
+    return digest_of(key.signing.secret.encode())[:16] if key.signing else ""
+
+
+def _tried(signing: Signing, secret: bytes, form: TryForm) -> Tried:
+    headers = {
+        signing.timestamp_header.upper(): (form.timestamp.data or "").strip(),
+        signing.header.upper(): (form.signature.data or "").strip(),
+    }
+    now, tried = time.time(), Tried()
+    for body in form.bodies():
+        tried = _tried_now(msgspec.structs.replace(signing, tolerance=_EVER), secret, headers, body, now)
+        if tried.fault is None:
+            return _tried_now(signing, secret, headers, body, now)
+    return tried
+
+
+def _tried_now(signing: Signing, secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> Tried:
+    try:
+        check(signing, secret, headers, body, now)
+    except BadSignature as error:
+        return Tried(error.fault, str(error))
+    return Tried()

@@ -1,0 +1,218 @@
+"""The API keys: made, rotated, revoked. A key's text is in the answer that makes it, and never again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from mutt.errors import Refused
+from mutt.formats.registry import FORMATS
+from mutt.grant import NOTE_MOST, QUOTA_MOST, SCOPES, check_name
+from mutt.services import Services
+from mutt.store import keys, lookup
+from mutt.store.engine import transaction
+from mutt.store.keys import Key
+from mutt.web.api.routes import FLAG, TEXT, TIME, Json, Reply, Route, listing, obj, or_null
+from mutt.web.api.wire import body, known, said
+from mutt.web.published import published
+
+#: Seconds that the text before a rotation stays good, if nobody says otherwise; and at most.
+OVERLAP, OVERLAP_MOST = 86400, 366 * 86400
+
+_QUOTA = or_null({"type": "integer", "minimum": 1, "maximum": QUOTA_MOST})
+_SPAN: Json = {"type": "integer", "minimum": 0, "maximum": OVERLAP_MOST, "default": OVERLAP}
+_RIGHTS: dict[str, Json] = {
+    "scopes": {"type": "array", "items": {"enum": list(SCOPES)}},
+    "formats": {"type": "array", "items": {"enum": sorted(FORMATS)}},
+    "quota": _QUOTA,
+    "note": TEXT | {"maxLength": NOTE_MOST},
+}
+_SECRET = obj(
+    "hint created_at expires_at revoked_at last_used_at",
+    hint=TEXT,
+    created_at=TIME,
+    expires_at=or_null(TIME),
+    revoked_at=or_null(TIME),
+    last_used_at=or_null(TIME),
+)
+_STORED: dict[str, Json] = {
+    "name": TEXT,
+    **_RIGHTS,
+    "signing": or_null({"type": "object"}),
+    "created_at": TIME,
+    "created_by": TEXT,
+    "revoked_at": or_null(TIME),
+    "secrets": {"type": "array", "items": _SECRET},
+}
+_KEY = obj(" ".join(_STORED), **_STORED)
+_MADE = obj(" ".join(["key", "published", *_STORED]), key=TEXT, published=FLAG, **_STORED)
+_CHANGED = obj(" ".join(["published", *_STORED]), published=FLAG, **_STORED)
+
+
+def routes(services: Services) -> list[Route]:
+    return _Keys(services).routes()
+
+
+class _Keys:
+    """``/keys``."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> list[Route]:
+        one, tag = "/keys/<name>", "keys"
+        return [
+            Route("GET", "/keys", self.index, "The API keys by name, those that are revoked too", tag,
+                  listing("keys", _KEY)),
+            Route("POST", "/keys", self.make, "Make a key; its text is in this answer, and never again", tag, _MADE,
+                  status=201, body=obj("name scopes", name=TEXT, **_RIGHTS, expires_at=or_null(TIME))),
+            Route("GET", one, self.get, "One key", tag, _KEY, missing=True),
+            Route("PATCH", one, self.change, "Give a key other rights", tag, _CHANGED,
+                  body=obj("", **_RIGHTS), missing=True),
+            Route("POST", f"{one}/rotate", self.rotate,
+                  "A new text for a key; the one in use is good for `overlap` seconds longer", tag, _MADE,
+                  body=obj(overlap=_SPAN, expires_at=or_null(TIME)), missing=True),
+            Route("POST", f"{one}/revoke", self.revoke,
+                  "End a key for good, or, with `hint`, only the text that ends so", tag, _CHANGED,
+                  body=obj(hint=TEXT), missing=True),
+        ]  # fmt: skip
+
+    def index(self) -> Reply:
+        with lookup.reading(self._services.engine) as conn:
+            found = keys.listed(conn)
+        return Reply({"keys": [stored_key(one) for one in found]})
+
+    def get(self, name: str) -> Reply:
+        with lookup.reading(self._services.engine) as conn:
+            return Reply(stored_key(_find(conn, name)))
+
+    def make(self) -> Reply:
+        given = body()
+        known(given, ("name", *_RIGHTS, "expires_at"))
+        name = given.get("name")
+        if not isinstance(name, str):
+            raise Refused("name", "is missing; write the name by which the key is known")
+        with transaction(self._services.engine) as conn:
+            rights = {"scopes": (), **_rights(given)}
+            key, text = keys.make(conn, name, expires_at=_time(given, "expires_at"), **rights, **said())
+        told = {**stored_key(key), "key": text, "published": published(self._services)}
+        return Reply(told, 201, location=key.name)
+
+    def change(self, name: str) -> Reply:
+        given = body()
+        known(given, tuple(_RIGHTS))
+        with transaction(self._services.engine) as conn:
+            key = _find(conn, name, lock=True)
+            standing = {field: getattr(key, field) for field in _RIGHTS}
+            changed = keys.change(conn, name, **{**standing, **_rights(given)}, **said())
+        return self._changed(changed)
+
+    def rotate(self, name: str) -> Reply:
+        given = body()
+        known(given, ("overlap", "expires_at"))
+        overlap = given.get("overlap", OVERLAP)
+        if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap <= OVERLAP_MOST:
+            raise Refused("overlap", f"is no whole number of seconds from 0 to {OVERLAP_MOST}")
+        with transaction(self._services.engine) as conn:
+            key = _find(conn, name, lock=True)
+            expires_at = _time(given, "expires_at")
+            if expires_at is None and key.lifetime:
+                expires_at = datetime.now(UTC) + key.lifetime
+            text = keys.rotate(conn, name, timedelta(seconds=overlap), expires_at, **said())
+            rotated = keys.find(conn, name)
+        return Reply({**stored_key(rotated), "key": text, "published": published(self._services)})
+
+    def revoke(self, name: str) -> Reply:
+        given = body()
+        known(given, ("hint",))
+        hint = given.get("hint")
+        with transaction(self._services.engine) as conn:
+            key = _find(conn, name, lock=True)
+            if hint is None:
+                keys.revoke(conn, name, **said())
+            else:
+                keys.revoke_secret(conn, name, _ending(key, hint), **said())
+            revoked = keys.find(conn, name)
+        return self._changed(revoked)
+
+    def _changed(self, key: Key) -> Reply:
+        return Reply({**stored_key(key), "published": published(self._services)})
+
+
+def stored_key(key: Key) -> dict[str, Any]:
+    """A key as the API gives it: nothing that opens, and nothing by which that could be known."""
+    signing = msgspec.to_builtins(key.signing)
+    if signing:
+        del signing["secret"]
+    return {
+        "name": key.name,
+        "scopes": key.scopes,
+        "formats": key.formats,
+        "quota": key.quota,
+        "note": key.note,
+        "signing": signing,
+        "created_at": key.created_at,
+        "created_by": key.created_by,
+        "revoked_at": key.revoked_at,
+        "secrets": [{name: getattr(one, name) for name in _SECRET["properties"]} for one in key.secrets],
+    }
+
+
+def _find(conn: Connection, name: str, *, lock: bool = False) -> Key:
+    try:
+        check_name(name)
+    except Refused:
+        raise LookupError("there is no key of this name") from None
+    return keys.find(conn, name, lock=lock)
+
+
+def _ending(key: Key, hint: Any) -> str:
+    """The digest of the text that ends so. Raises :class:`Refused`."""
+    ending = [one.digest for one in key.secrets if one.hint == hint]
+    if len(ending) != 1:
+        raise Refused("hint", f"is the end of {len(ending)} of its texts; name one of {_hints(key)}")
+    return ending[0]
+
+
+def _hints(key: Key) -> str:
+    return ", ".join(one.hint for one in key.secrets)
+
+
+def _rights(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the rights that are given, of the right types. Raises :class:`Refused`."""
+    rights: dict[str, Any] = {}
+    for name in ("scopes", "formats"):
+        if name in given:
+            rights[name] = _texts(given, name)
+    if "quota" in given:
+        quota = given["quota"]
+        if isinstance(quota, bool) or not isinstance(quota, int | None):
+            raise Refused("quota", f"is neither null nor a whole number from 1 to {QUOTA_MOST}")
+        rights["quota"] = quota
+    if "note" in given:
+        if not isinstance(given["note"], str):
+            raise Refused("note", "is no text")
+        rights["note"] = given["note"]
+    return rights
+
+
+def _texts(given: Mapping[str, Any], name: str) -> list[str]:
+    value = given[name]
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Refused(name, "is no list of texts")
+    return value
+
+
+def _time(given: Mapping[str, Any], name: str) -> datetime | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise Refused(name, "is no time; write one such as 2027-03-04T09:15:00Z") from None
