@@ -1,9 +1,10 @@
 # What there is to type; `make help` lists it. ARGS is passed on: make run ARGS=--once, make test ARGS="-k streams".
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format chaos fuzz bench bench-quick screenshots test-streams lock clean
+.PHONY: help run test check static format chaos fuzz bench bench-quick screenshots test-streams audit sbom lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := $(VENV)/audit
 ARGS ?=
 JOBS ?= 2
 ALONE := tests/acceptance tests/chaos
@@ -61,13 +62,27 @@ screenshots: $(VENV)/.installed ## Pictures of the pages for the docs, from a MU
 test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server
 	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or gate" $(ARGS)
 
+audit: $(VENV)/.installed $(AUDIT)/.installed ## Known vulnerabilities, licences, hashes, bandit (fails, too, where advisories can't be reached)
+	@exec $(AUDIT)/bin/python -m tests.audit
+
+sbom: $(VENV)/.installed $(AUDIT)/.installed ## What MUTT is made of here, as CycloneDX: build/sbom.json (the image has its own, /app/sbom.json)
+	@$(AUDIT)/bin/python docker/sbom.py $(BIN)/python build/sbom.json && echo "build/sbom.json is written"
+
 lock: ## Choose versions anew and write them down, with hashes (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv on PATH"; exit 1; }
 	uv pip compile --quiet $(LOCK) requirements.in -o requirements.txt
 	uv pip compile --quiet $(LOCK) -c requirements.txt docker/requirements.in -o docker/requirements.txt
 	uv pip compile --quiet $(LOCK) tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
+	uv pip compile --quiet $(LOCK) tests/audit/requirements.in -o tests/audit/requirements.txt
 
 LOCK := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --no-strip-extras
+
+# Its tools want other versions of what MUTT runs on.
+$(AUDIT)/.installed: tests/audit/requirements.txt $(VENV)/.installed
+	@echo "installing what tests/audit/requirements.txt names into $(AUDIT)"
+	@$(BIN)/python -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r tests/audit/requirements.txt
+	@touch $@
 
 clean: ## Remove what make made (not what `mutt up` keeps: that is in MUTT_HOME)
 	rm -rf $(VENV) mutt.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,33 +1,37 @@
 """Celery's settings, and nothing else. Why each is as it is: docs/architecture.md, "Celery"."""
 
+import sys
+
 from kombu.entity import Exchange, Queue
 
 from mutt.budget.arithmetic import celery_rate
 from mutt.errors import SettingsError
+from mutt.flower import is_flower
 from mutt.settings import Settings
-from mutt.streams.connect import kombu_url
+from mutt.streams.connect import broker
 
 try:
     _settings = Settings.from_env()
-    _url, _transport = kombu_url(_settings.broker_url or "redis://127.0.0.1:6379/0")
+    _broker = broker(_settings)
 except SettingsError as error:
     # Celery's command would put a traceback around it.
     raise SystemExit(f"mutt: {error}") from None
 
-broker_url = _url
+broker_url = _broker.url
 broker_transport_options = {
-    "visibility_timeout": 180,
+    # Flower listens for answers alone: it gives no doorbell out again, and may not.
+    "visibility_timeout": 180 if not is_flower(sys.argv) else 10**9,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "health_check_interval": 10,
     "unacked_restore_limit": 200,
     "priority_steps": [0],
-    **_transport,
+    **_broker.options,
 }
-if _url.startswith("rediss://"):
+if _broker.ssl:
     # Without this kombu does not verify the certificate.
-    broker_use_ssl = {"ssl_cert_reqs": "required"}
+    broker_use_ssl = _broker.ssl
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_channel_error_retry = True

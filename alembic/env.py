@@ -18,8 +18,8 @@ PATIENCE = 600
 
 
 def run() -> None:
-    url = context.config.attributes.get("database_url") or _from_settings()
-    engine = one_shot_engine(url, role="migrate")
+    url, ca = context.config.attributes.get("database") or _from_settings()
+    engine = one_shot_engine(url, role="migrate", ca=ca)
     with engine.connect() as connection:
         _alone(connection)
         # Waiting for a table must not take long, for all others queue behind.
@@ -50,10 +50,10 @@ def _alone(connection: Connection) -> None:
         time.sleep(0.1)
 
 
-def _from_settings() -> str:
+def _from_settings() -> tuple[str, str]:
     settings = Settings.from_env()
     settings.need("database_url")
-    return settings.database_url
+    return settings.database_url, settings.database_ca
 
 
 if context.is_offline_mode():

@@ -9,24 +9,72 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import redis
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
 
-from mutt import names
+from mutt import flower, names
+from mutt.errors import SettingsError
 from mutt.settings import Settings
+from mutt.streams.connect import TlsConnection, TlsMasterConnection, login
 
 log = logging.getLogger(__name__)
 
-app = Celery("mutt")
+
+class Secure(redis_transport.Channel):
+    """Speaks TLS as our other connections to Redis do."""
+
+    connection_class_ssl = TlsConnection
+
+
+class Transport(redis_transport.Transport):
+    Channel = Secure
+
+
+class SecureSentinel(redis_transport.SentinelChannel):
+    """The same through Sentinel."""
+
+    connection_class_ssl: Any = TlsMasterConnection
+
+
+class SentinelTransport(redis_transport.SentinelTransport):
+    Channel = SecureSentinel
+
+
+_OURS: dict[type, type] = {
+    redis_transport.Transport: Transport,
+    redis_transport.SentinelTransport: SentinelTransport,
+}
+
+
+class BrokerConnection(Connection):
+    """A connection to the broker that asks for its login whenever it connects: the password may have changed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("credential_provider") is None:
+            kwargs["credential_provider"] = login(settings(), "broker_url")
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def get_transport_cls(self) -> type:
+        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _OURS.get(found, found)
+
+
+class Amqp(AMQP):
+    Connection = BrokerConnection
+
+
+app = Celery("mutt", amqp=Amqp)
 app.config_from_object("celeryconfig")
 
 
@@ -98,6 +146,14 @@ def _tolerant(close: Callable[[], None]) -> Callable[[], None]:
 def settings() -> Settings:
     """This process' settings, read once."""
     return Settings.from_env()
+
+
+if flower.is_flower(sys.argv):
+    # Here, since Flower looks for its options before it looks at Celery's.
+    try:
+        flower.behind_login(sys.argv, settings())
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
 
 
 def ring(queue: str, **labels: Any) -> None:

@@ -15,6 +15,7 @@
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── OverQuota          quota, retry_after     (a sender's own limit; nothing was taken)
+    ├── LoginFailed        kind, why              (of a login by the OpenID provider)
     ├── NoRuleset          a worker without rules refuses to evaluate
     ├── StoreDown          PostgreSQL can't be asked, or not now
     ├── PoisonRow          PostgreSQL refuses what these rows hold
@@ -131,6 +132,14 @@ class OverQuota(MuttError):
     def __init__(self, quota: int, retry_after: int) -> None:
         super().__init__(f"the quota of this key, {quota} events a minute, is used up")
         self.quota, self.retry_after = quota, retry_after
+
+
+class LoginFailed(MuttError):
+    """Nobody was logged in by the OpenID provider. ``kind`` is of a closed set, ``why`` is for the log: no secret."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"{kind}: {why}")
+        self.kind, self.why = kind, why
 
 
 class NoRuleset(MuttError):

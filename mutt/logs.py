@@ -1,18 +1,34 @@
-"""Logs: one JSON object a line (or text for people), with the process' role. Values of secrets never get here."""
+"""Logs: one JSON object a line (or text for people), with the process' role. Values of secrets never get here.
+
+Much of what is logged was written by others: names, paths, what a server said. None of it can begin a line of its
+own, or move a terminal's cursor: JSON is written in ASCII, and text for people has no control characters but its
+own line ends, behind which a traceback is indented.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from mutt.settings import Settings
+from mutt.words import printable
+
+#: Libraries that bring handlers of their own, in another shape.
+_THEIRS = ("gunicorn.error", "gunicorn.access")
+
+#: What Python writes into JSON and no other reader takes: halves of characters, numbers that are none.
+_PYTHONS_OWN = re.compile(r"\\ud|NaN|Infinity")
 
 
 def configure(settings: Settings, role: str) -> None:
-    """Send every log of this process to standard error in one shape."""
+    """Send every log of this process to standard error in one shape, and what ends a thread or the process, too."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -20,27 +36,85 @@ def configure(settings: Settings, role: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: Any = (
-        structlog.processors.JSONRenderer()
+    last: list[Any] = (
+        [structlog.processors.JSONRenderer(serializer=_json)]
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer()
+        else [_for_people, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, _role(role)],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            last,
+            *last,
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for name in _THEIRS:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     # Each task would be two lines of Celery's and one of ours; ours says what it did.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _process_ended
+    threading.excepthook = _thread_ended
+
+
+class _Handler(logging.StreamHandler):
+    """A record that can't be written is told of, in the same shape."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if isinstance(error, OSError) or self.stream.closed:
+            return  # nobody is there to read it
+        told = "a line of the log can't be written: %s"
+        instead = logging.LogRecord(
+            record.name, logging.ERROR, record.pathname, record.lineno, told, (type(error).__name__,), None
+        )
+        self.stream.write(self.format(instead) + self.terminator)
+
+
+def _json(event: Mapping[str, Any], **options: Any) -> str:
+    text = json.dumps(event, **options)
+    if _PYTHONS_OWN.search(text):
+        whole = json.dumps(event, ensure_ascii=False, **options).encode("utf-8", "replace")
+        text = json.dumps(json.loads(whole, parse_constant=str))
+    return text
+
+
+def _for_people(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    trace = event.pop("exception", "")
+    shown = {name: _on_a_line(value) for name, value in event.items()}
+    if trace:
+        shown["exception"] = "\n".join("    " + _on_a_line(line) for line in trace.split("\n"))
+    return shown
+
+
+def _on_a_line(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return (
+        printable(value if isinstance(value, str) else repr(value)).replace("\n", "\\n").replace("\t", "\\t")
+    )
+
+
+def _process_ended(kind: Any, error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger("mutt").critical("the process ends", exc_info=(kind, error, trace))
+
+
+def _thread_ended(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        name = args.thread.name if args.thread else "unknown"
+        info = (args.exc_type, args.exc_value, args.exc_traceback)
+        logging.getLogger("mutt").error("thread %s ends", name, exc_info=info)
 
 
 def _role(role: str) -> Any:

@@ -34,6 +34,8 @@ RULES_VERSION = "mutt:rules:version"
 #: a quota what was counted.
 KEYS, KEYS_SIGNED, KEYS_USED = "mutt:keys", "mutt:keys:signed", "mutt:keys:used"
 QUOTA = "mutt:quota:"
+#: Of the admin: tries to log in, and sessions that were ended before their time.
+LOGIN, SESSIONS_ENDED = "mutt:login:", "mutt:admin:ended:"
 DLQ_INGEST, DLQ_ALERTS, DLQ_MOOG = "mutt:dlq:ingest", "mutt:dlq:alerts", "mutt:dlq:moog"
 DLQS = {"ingest": DLQ_INGEST, "alerts": DLQ_ALERTS, "moog": DLQ_MOOG}
 #: Orders about letters that workers carry out, a queue, and the last one of each that ended.

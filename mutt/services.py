@@ -31,7 +31,7 @@ from mutt.store.rulebook import Rulebook
 from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
 from mutt.streams.bound import Held, Inlet, Lanes, Suspects
-from mutt.streams.connect import Client, connect
+from mutt.streams.connect import Client, redis_of
 from mutt.streams.due import Due
 from mutt.streams.letters import Letters
 from mutt.streams.rounds import Rounds
@@ -57,8 +57,7 @@ class Services:
 
     @cached_property
     def redis(self) -> Client:
-        self.settings.need("redis_url")
-        return connect(self.settings.redis_url, timeout=WEB_TIMEOUT if self.web else 5.0)
+        return redis_of(self.settings, timeout=WEB_TIMEOUT if self.web else 5.0)
 
     @cached_property
     def queues(self) -> dict[str, names.Queue]:
@@ -109,7 +108,7 @@ class Services:
         """A replica, for pages, where there is one."""
         if self.settings.database_read_url == self.settings.database_url:
             return self.engine
-        return make_engine(self.settings, role=self.role, url=self.settings.database_read_url)
+        return make_engine(self.settings, role=self.role, which="database_read_url")
 
     @cached_property
     def spill(self) -> Spill:

@@ -1,9 +1,9 @@
 """Settings: the environment, read once, typed, into one frozen value. Nothing else reads ``os.environ``.
 
 A bad value stops the start with its name, its value and what was expected. Every secret may also come from a
-file named by ``NAME_FILE``. ``REDIS_URL``, ``DATABASE_URL`` and the other addresses that are not set come from
-``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds the stack; and so do the settings that this
-stack was started with, so that a worker typed beside it behaves as its own do.
+file named by ``NAME_FILE``; when that changes, :meth:`Settings.current` says so. ``REDIS_URL``, ``DATABASE_URL`` and
+the other addresses that are not set come from ``MUTT_HOME/up.json``, so that a command typed beside ``mutt up`` finds
+the stack; and so do the settings that it was started with, so that a worker typed beside it behaves as its own do.
 
 ``eval "$(mutt env)"`` leaves its mark: what it put into a shell is not taken for what somebody set there, so that it
 can't outlive its stack, or lead into another.
@@ -18,13 +18,16 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 from mutt.errors import SettingsError, StackGone
+from mutt.secretfile import SecretFile
 
 Reader = Callable[[str, str], Any]
+Network = IPv4Network | IPv6Network
 
 #: Which settings may be filled from ``up.json``, and under which key it keeps them.
 FROM_UP = {
@@ -39,7 +42,7 @@ FROM_UP = {
 }
 
 #: One process' own, and no part of how a stack behaves.
-_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_PORT"})
+_OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
 
 #: The mark of ``mutt env``: of which home it spoke, and which variables it set, each with a hash of its value.
 MARK_HOME, MARK_SET = "MUTT_ENV_OF", "MUTT_ENV_SET"
@@ -148,6 +151,66 @@ def _is_sealing_key(key: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9_-]{43}=|[0-9a-fA-F]{64}", key))
 
 
+def networks(name: str, text: str) -> tuple[Network, ...]:
+    """Addresses and networks, comma separated; ``none``: there are none. One that holds everybody is refused."""
+    expected = "addresses and networks such as 10.0.0.7, 192.168.8.0/22, fd00::/8; not everybody's; or none"
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        found = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingsError(name, text, expected) from None
+    if not found or any(network.prefixlen == 0 for network in found):
+        raise SettingsError(name, text, expected)
+    return found
+
+
+def safe_url(name: str, text: str) -> str:
+    """An address by https, or by http on this machine: what goes there is nobody else's to read."""
+    try:
+        parts = urlsplit(text)
+        complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        complete = False
+    plain = complete and "@" not in parts.netloc and not parts.query and not parts.fragment
+    here = plain and parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not here and not (plain and parts.scheme == "https"):
+        expected = "an https:// address (http:// only on this machine), without a user, ? or #"
+        raise SettingsError(name, "…" if "@" in text else text, expected)
+    return text
+
+
+def site(name: str, text: str) -> str:
+    """A safe address without a path."""
+    found = safe_url(name, text).removesuffix("/")
+    if urlsplit(found).path:
+        raise SettingsError(name, text, "an address without a path, such as https://mutt.example.net")
+    return found
+
+
+def pairs_of(*words: str) -> Reader:
+    """``name=word`` for each; comma separated, or by semicolons where a name holds a comma."""
+
+    def read(name: str, text: str) -> tuple[tuple[str, str], ...]:
+        parts = [part.rpartition("=") for part in text.split(";" if ";" in text else ",") if part.strip()]
+        found = tuple((key.strip(), word.strip().lower()) for key, _, word in parts)
+        if any(not key or word not in words for key, word in found):
+            raise SettingsError(
+                name, text, f"pairs such as netops={words[0]}; one of {', '.join(words)} in each"
+            )
+        return found
+
+    return read
+
+
+def moog_address(name: str, text: str) -> str:
+    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
+    if "@" in urlsplit(text).netloc:
+        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
+    return str(url("http", "https")(name, text))
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -156,13 +219,32 @@ def path(_name: str, value: str) -> Path:
     return Path(value).expanduser()
 
 
+def pem(name: str, text: str) -> str:
+    """The absolute path of a PEM file. Who uses the file says what is wrong with it: not every process needs it."""
+    if not Path(text).expanduser().is_absolute():
+        raise SettingsError(name, text, "an absolute path: processes run in directories of their own")
+    return str(Path(text).expanduser())
+
+
+def redis_address(name: str, text: str) -> str:
+    """Where a Redis is. Its certificate is checked, always: an address has no say in that."""
+    asked = [key for key, _ in parse_qsl(urlsplit(text).query) if key.startswith("ssl")]
+    if asked:
+        raise SettingsError(
+            name,
+            f"…{asked[0]}=…",
+            "an address without that: rediss:// always checks certificate and host name; REDIS_CA names a CA of"
+            " your own, REDIS_CERT and REDIS_KEY the certificate that MUTT shows",
+        )
+    return str(url("redis", "rediss", "sentinel", "sentinels", "unix")(name, text))
+
+
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
     # The default is written as the environment would write it, and goes through the same reader.
     told = {"default": default, "reader": reader, "secret": secret, "env": env}
     return dataclasses.field(metadata=told, repr=not secret)
 
 
-_redis = url("redis", "rediss", "sentinel", "unix")
 _postgres = url("postgresql", "postgres", "postgresql+psycopg2")
 
 
@@ -170,15 +252,21 @@ _postgres = url("postgresql", "postgres", "postgresql+psycopg2")
 class Settings:
     """Every knob of MUTT. Durations are seconds, sizes bytes."""
 
+    _files: ClassVar[Mapping[str, SecretFile]] = {}  # of this instance, where it has any
+
     mutt_home: Path = _setting("~/.mutt", path)
     mutt_role: str = _setting("", text)  #: shown in logs: ingest, alerts, moog …
 
-    redis_url: str = _setting("", _redis, secret=True)
-    broker_url: str = _setting("", _redis, secret=True)  #: default: redis_url
+    redis_url: str = _setting("", redis_address, secret=True)
+    broker_url: str = _setting("", redis_address, secret=True)  #: default: redis_url
+    redis_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
+    redis_cert: str = _setting("", pem)  #: PEM that a Redis with mutual TLS asks for
+    redis_key: str = _setting("", pem)
     database_url: str = _setting("", _postgres, secret=True)
     database_read_url: str = _setting(
         "", _postgres, secret=True
     )  #: a replica for pages; default: database_url
+    database_ca: str = _setting("", pem)  #: PEM; set: sslmode=verify-full
     db_pool_min: int = _setting("2", whole(0))
     db_pool_max: int = _setting("10", whole(1))
 
@@ -194,9 +282,10 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
-    moog_url: str = _setting("", url("http", "https"))
+    moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
+    moog_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     moog_user: str = _setting("", text)  #: Enterprise with Basic auth; empty: Bearer
     moog_rate_limit: int = _setting("50", whole(1))
     moog_rate_period: float = _setting("1s", span())
@@ -222,9 +311,31 @@ class Settings:
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
     sealing_key: str = _setting("", sealing, secret=True)  #: seals the secrets of signed webhooks
+    session_idle: float = _setting("4h", span())  #: since a page was last used
+    session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)
 
-    metrics_port: int = _setting("0", whole(0, 65535))  #: a worker's own /metrics; 0: none
+    admin_url: str = _setting("", site)  #: as browsers see it; OIDC providers send them back there
+    oidc_issuer: str = _setting("", safe_url)  #: empty: nobody logs in by OpenID Connect
+    oidc_client_id: str = _setting("", text)
+    oidc_client_secret: str = _setting("", text, secret=True)  #: empty: a public client
+    oidc_name: str = _setting("single sign-on", text)  #: what the button calls it
+    oidc_scopes: str = _setting("openid profile email", text)
+    oidc_role_claim: str = _setting("groups", text)
+    oidc_roles: tuple[tuple[str, str], ...] = _setting("", pairs_of("viewer", "operator", "admin"))
+    oidc_ca: str = _setting("", text)  #: a file of certificates, instead of the system's
+    oidc_timeout: float = _setting("5s", span())
+    oidc_only: bool = _setting("off", flag)  #: users with a password stay out, but for ADMIN_USER
+
+    trusted_proxies: tuple[Network, ...] = _setting("none", networks)  #: whose word on the sender counts
+    proxy_headers: str = _setting("x-forwarded", one_of("x-forwarded", "forwarded"))  #: that they write
+
+    metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
+    metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
+    tls_cert: str = _setting("", pem)  #: PEM; set: ingest and admin speak HTTPS only
+    tls_key: str = _setting("", pem)
+    tls_client_ca: str = _setting("", pem)  #: PEM; set: who has no certificate of it is turned away
+
     metrics_dir: str = _setting("", text, env="PROMETHEUS_MULTIPROC_DIR")
     log_format: str = _setting("json", one_of("json", "text"))
     log_level: str = _setting("info", one_of("debug", "info", "warning", "error"))
@@ -248,19 +359,35 @@ class Settings:
         env = _chosen(os.environ if env is None else env)
         stack = _of_stack(read_up(_home(env)), env)
         values: dict[str, Any] = {}
+        files: dict[str, SecretFile] = {}
         for field in dataclasses.fields(cls):
             if field.name in overrides:
                 values[field.name] = overrides[field.name]
                 continue
             name, secret = _name(field), field.metadata["secret"]
-            given = _given(name, env, secret)
-            if given is None:
-                given = _given(name, stack, secret)
+            source = env if _given(name, env, secret) is not None else stack
+            given = _given(name, source, secret)
             raw = field.metadata["default"] if given is None or given == "" else given
-            values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
-        values["broker_url"] = values["broker_url"] or values["redis_url"]
-        values["database_read_url"] = values["database_read_url"] or values["database_url"]
-        return cls(**values)
+            value = values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
+            if place := _file(name, source, secret):
+                files[field.name] = SecretFile(name, place, field.metadata["reader"], value)
+        for one, other in (("broker_url", "redis_url"), ("database_read_url", "database_url")):
+            if not values[one]:
+                values[one] = values[other]
+                files.pop(one, None)
+                if other in files:
+                    files[one] = files[other]
+        made = cls(**values)
+        object.__setattr__(made, "_files", files)
+        return made
+
+    def current(self, name: str, *, at_once: bool = False) -> Any:
+        """A setting (by field name); of a secret from a file, what the file says now, looked at once a second.
+
+        ``at_once``: looked at now, for who connects seldom and must not be refused over an old password.
+        """
+        found = self._files.get(name)
+        return found.current(at_once=at_once) if found else getattr(self, name)
 
     def need(self, *names: str) -> None:
         """Refuse to start without these settings (by field name). Raises :class:`SettingsError`."""
@@ -281,13 +408,17 @@ def _variables(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     return (name + "_FILE", name) if field.metadata["secret"] else (name,)
 
 
+def _file(name: str, env: Mapping[str, str], secret: bool) -> Path | None:
+    """The file that holds it, made absolute: who reads it again may have changed directories."""
+    return Path(env[name + "_FILE"]).absolute() if secret and env.get(name + "_FILE") else None
+
+
 def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
-    if secret and env.get(name + "_FILE"):
-        file = Path(env[name + "_FILE"])
+    if place := _file(name, env, secret):
         try:
-            return file.read_text().strip()
+            return place.read_text().strip()
         except OSError as error:
-            raise SettingsError(name + "_FILE", str(file), f"a readable file ({error.strerror})") from None
+            raise SettingsError(name + "_FILE", str(place), f"a readable file ({error.strerror})") from None
     return env.get(name)
 
 
@@ -303,13 +434,23 @@ def inherited() -> dict[str, str]:
     return env
 
 
+def offer(name: str, value: str) -> None:
+    """Set a variable that another library reads of this process' environment, where nothing stands in it."""
+    if not os.environ.get(name):
+        os.environ[name] = value
+
+
 def shared(env: Mapping[str, str]) -> dict[str, str]:
-    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names."""
+    """Of an environment, what another process needs to behave the same, beside what ``FROM_UP`` names.
+
+    Of what that names, the files: what stands in them may change.
+    """
     found: dict[str, str] = {}
     for field in dataclasses.fields(Settings):
-        if _name(field) in FROM_UP or _name(field) in _OWN:
+        if _name(field) in _OWN:
             continue
-        variable = next((name for name in _variables(field) if env.get(name)), "")
+        variables = _variables(field)[: -1 if _name(field) in FROM_UP else None]
+        variable = next((name for name in variables if env.get(name)), "")
         if variable and env[variable] != field.metadata["default"]:
             found[variable] = env[variable]
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import argon2
 import hypothesis
 import psycopg2
 import pytest
@@ -43,6 +44,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         if name.startswith(("MUTT_", "CELERY_", "PG")) or name.removesuffix("_FILE") in settings:
             monkeypatch.delenv(name)
     monkeypatch.setenv("MUTT_HOME", str(tmp_path_factory.getbasetemp() / f"home-{next(_numbers)}"))
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login takes no tenth of a second in tests of something else. What is sure of the real cost is a unit test."""
+    if "unit" not in request.path.parts:
+        hasher = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+        monkeypatch.setattr("mutt.passwords._hasher", hasher)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,13 +20,15 @@ ROOT = Path(__file__).parents[1]
 
 
 class Door:
-    """An application as gunicorn serves it."""
+    """An application as gunicorn serves it; with a ``tls`` over HTTPS, as ``localhost``."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.port, self.tls = port, tls
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        if self.tls:
+            made = self.tls.wrap_socket(made, server_hostname="localhost")
         made.sendall(sent)
         return made
 
@@ -70,7 +73,9 @@ def send_all(sock: socket.socket, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def served(name: str, env: Mapping[str, str], directory: Path, *options: str) -> Iterator[tuple[int, Path]]:
+def served(
+    name: str, env: Mapping[str, str], directory: Path, *options: str, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[int, Path]]:
     """gunicorn with the application of this name: its port and its log, in which no traceback may stand."""
     port, log = free_port(18300), directory / "gunicorn.log"
     told = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
@@ -80,7 +85,7 @@ def served(name: str, env: Mapping[str, str], directory: Path, *options: str) ->
     with log.open("wb") as file:
         process = subprocess.Popen(argv, env=told, cwd=directory, stdout=file, stderr=file)
     try:
-        wait_until(lambda: _answers(Door(port)), 30, f"{name}: {log.read_text()}")
+        wait_until(lambda: _answers(Door(port, tls)), 30, f"{name}: {log.read_text()}")
         yield port, log
         assert process.poll() is None, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()

@@ -174,9 +174,15 @@ class Stack:
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
 
+    @property
+    def owner_redis_url(self) -> str:
+        """Redis for who may do everything there."""
+        secret = json.loads((self.home / "secrets.json").read_text())["redis_password"]
+        return f"redis://:{secret}@{self.up['redis_url'].rpartition('@')[2]}"
+
     def books(self, name: str) -> int:
         """One figure of the ledger, read directly: a shell's command would take the processor from what is measured."""
-        with redis.Redis.from_url(self.up["redis_url"]) as client:
+        with redis.Redis.from_url(self.owner_redis_url) as client:
             return int(client.hget("mutt:ledger", name) or 0)
 
     def balanced(self, accepted: int | None = None, timeout: float = 180) -> dict[str, Any]:
@@ -200,7 +206,7 @@ class Stack:
 
     def sql(self, query: str, **values: Any) -> list[Any]:
         """Rows of the stack's PostgreSQL."""
-        url = str(self.up["database_url"]).replace("postgresql://", "postgresql+psycopg2://")
+        url = str(self.up["owner_url"]).replace("postgresql://", "postgresql+psycopg2://")
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         with engine.connect() as conn:
             return list(conn.execute(sa.text(query), values))

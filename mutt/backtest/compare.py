@@ -66,7 +66,11 @@ class Judge:
 
 
 def verdict_of(event: Event, ruleset: Ruleset) -> Verdict:
-    """:func:`evaluate`, but for the template of what no rule matches: nobody asks for it here."""
+    """:func:`evaluate`, but for the template of what no rule matches: nobody asks for it here.
+
+    Of an event that came before a redaction was made, what is taken out today is taken out first.
+    """
+    event = ruleset.redactions.redact(event)
     if event.internal or ruleset.candidates(event):
         return evaluate(event, ruleset)
     host = ruleset.host(event.hostname)

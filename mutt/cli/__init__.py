@@ -15,6 +15,7 @@ from mutt.cli.ledger import ledger as ledger_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.queues import queues as queues_command
+from mutt.cli.roles import roles as roles_command
 from mutt.cli.rules import rules as rules_command
 from mutt.cli.send import send as send_command
 from mutt.cli.shadow import shadow as shadow_command
@@ -23,6 +24,7 @@ from mutt.cli.simulator import moogsim as moogsim_command
 from mutt.cli.up import env as env_command
 from mutt.cli.up import migrate as migrate_command
 from mutt.cli.up import up as up_command
+from mutt.cli.users import users as users_command
 from mutt.errors import MuttError
 
 
@@ -43,7 +45,9 @@ for command in (
     dlq_command,
     explain_command,
     maintenance_command,
+    users_command,
     partitions_command,
+    roles_command,
     ledger_command,
     doctor_command,
     moogsim_command,

@@ -17,7 +17,7 @@ from mutt.cli.outages import spoken
 from mutt.errors import SettingsError, Unavailable
 from mutt.services import Services
 from mutt.streams import books
-from mutt.streams.connect import Client, connect
+from mutt.streams.connect import Client, redis_of
 from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
@@ -94,7 +94,7 @@ def queues(as_json: bool, watch: bool) -> None:
     """
     s = services()
     s.settings.need("redis_url", "broker_url")
-    with connect(s.settings.broker_url) as broker, contextlib.suppress(KeyboardInterrupt):
+    with redis_of(s.settings, "broker_url") as broker, contextlib.suppress(KeyboardInterrupt):
         while True:
             seen = look(s, broker)
             if watch and not as_json:

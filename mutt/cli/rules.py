@@ -18,6 +18,7 @@ from rich.markup import escape
 from mutt.cli.backtest import backtest
 from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
+from mutt.cli.redactions import redactions as redactions_command
 from mutt.errors import MuttError, RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
@@ -26,6 +27,7 @@ from mutt.rules import book, lint
 from mutt.rules.book import Book, Fault, NotRules
 from mutt.rules.change import Change, falls_silent
 from mutt.rules.evaluate import Ruleset, evaluate
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS
 from mutt.store import plans, rulebook, usage, versions
@@ -53,6 +55,7 @@ def rules() -> None:
 
 
 rules.add_command(backtest)
+rules.add_command(redactions_command)
 
 
 @rules.command()
@@ -69,11 +72,13 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
     """
     good: list[Rule] = []
     hosts: list[str] = []
+    redactions: list[Redaction] = []
     faults: list[tuple[str, Fault]] = []
     for file in files:
         checked, found = book.check(book.read(file.name, file.read()))
         good += checked.rules or ()
         hosts += checked.hosts or ()
+        redactions += checked.redactions or ()
         faults += [(file.name, fault) for fault in found]
     if faults:
         table(
@@ -81,7 +86,8 @@ def check(files: tuple[BinaryIO, ...], events: BinaryIO | None, development: tup
         )
         sys.exit(1)
     good = [msgspec.structs.replace(rule, id=number) for number, rule in enumerate(good, 1)]
-    ruleset = Ruleset.compile(0, good, development or hosts or STARTING_DEVELOPMENT_HOSTS, {})
+    development = development or tuple(hosts) or STARTING_DEVELOPMENT_HOSTS
+    ruleset = Ruleset.compile(0, good, development, {}, redactions=redactions)
     click.echo(f"{many(len(good), 'rule')}, {'all of them ' if len(good) > 1 else ''}good")
     if events is not None:
         _verdicts(ruleset, events_of(events.read()))
@@ -365,8 +371,7 @@ def events_of(data: bytes) -> Iterator[Event]:
 def _verdicts(ruleset: Ruleset, events: Iterable[Event]) -> None:
     rows = []
     for event in events:
-        told = msgspec.structs.asdict(evaluate(event, ruleset))
-        rows.append(
-            (event.hostname, event.message[:60], told["handling"], told["moog_severity"], told["why"])
-        )
+        kept = ruleset.redactions.redact(event)
+        told = msgspec.structs.asdict(evaluate(kept, ruleset))
+        rows.append((kept.hostname, kept.message[:60], told["handling"], told["moog_severity"], told["why"]))
     table("", ["host", "message", "handling", "Moog", "why"], rows)

@@ -26,10 +26,10 @@ from mutt.embedded.stack import Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
 from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
-from mutt.settings import Settings, exported, inherited, marked
+from mutt.settings import Settings, exported, inherited, marked, read_up
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
-from mutt.streams.connect import connect
+from mutt.streams.connect import redis_of
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -81,12 +81,13 @@ def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
     if settings.redis_url:
         try:
-            connect(settings.redis_url, timeout=FIRST_ANSWER).ping()
+            redis_of(settings, timeout=FIRST_ANSWER).ping()
         except redis.RedisError as error:
             raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
     if settings.database_url:
         try:
-            with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+            engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+            with transaction(engine) as conn:
                 conn.execute(text("SELECT 1"))
         except StoreDown as error:
             raise _unreachable("DATABASE_URL", "a PostgreSQL", first_line(error)) from error
@@ -104,8 +105,10 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) 
     shutil.rmtree(stack.metrics_dir, ignore_errors=True)
     stack.home.directory(stack.metrics_dir.name)
 
+    shown = {name: value for name, value in told.items() if name != "roles"}
+
     def changed(processes: Mapping[str, int]) -> None:
-        stack.home.write_up({**told, "processes": {"supervisor": os.getpid(), **processes}})
+        stack.home.write_up({**shown, "processes": {"supervisor": os.getpid(), **processes}})
 
     verdict: list[int] = []
     with Supervisor(changed, report=_say, keep_open=(descriptor,)) as supervisor:
@@ -118,7 +121,9 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) 
             _say("starting Redis and PostgreSQL")
             supervisor.start(*servers)
         _say("bringing the database up to date")
-        upgrade(str(told["database_url"]))
+        upgrade(str(told["owner_url"]), stack.settings.database_ca)
+        if postgres:
+            stack.let_in(postgres)
         tell_of_keys(Settings.from_env(stack.environment(told, "cli")), _say)
         simulator = stack.simulator(told)
         _say("starting MUTT")
@@ -183,7 +188,7 @@ def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
         ("API", f"{told['admin']}/api/docs", f"X-API-KEY: {told['management_key']}"),
         ("Flower", told["flower"], login),
         ("Moog", told["moogsim"] or "as MOOG_URL says", "a simulator" if told["moogsim"] else ""),
-        ("metrics", f"{told['ingest']}/metrics", ""),
+        ("metrics", told["metrics"], ""),
         ("logs", str(stack.home.log("ingest").parent), ""),
     ]
     for name, address, note in lines:
@@ -238,7 +243,10 @@ def migrate() -> None:
     """Bring the database up to date: tables, partitions, the starting rules in an empty one; and Redis' API keys."""
     settings = Settings.from_env()
     settings.need("database_url")
-    upgrade(settings.database_url)
+    up = read_up(settings.mutt_home)
+    # A private PostgreSQL lets this shell in as one who owns nothing.
+    private = settings.database_url == up.get("database_url")
+    upgrade(up["owner_url"] if private else settings.database_url, settings.database_ca)
     if settings.redis_url:
         tell_of_keys(settings, lambda why: click.echo(why, err=True))
     click.echo("the database is up to date")

@@ -7,13 +7,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import cast
 
+import psycopg2.extensions
 import redis
 from sqlalchemy import Connection
 
 from mutt import names
 from mutt.balance import Report, observe, weigh
-from mutt.doctor import flow, postgres
+from mutt.doctor import flow, postgres, wire
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, bad, ok
 from mutt.entry import KINDS
@@ -55,7 +57,7 @@ def _redis(services: Services) -> Iterator[Finding]:
 
 def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
-    sentinel = s.redis_url.startswith("sentinel://")
+    sentinel = s.redis_url.startswith("sentinel")
     yield from redis_checks.check(
         client.info(),
         _config(client),
@@ -63,6 +65,9 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
         sentinel=sentinel,
         spill=s.ingest_spill,
     )
+    yield wire.address("Redis, on the wire", s.redis_url, "set REDIS_URL to rediss:// (docs/tls.md)")
+    if s.broker_url != s.redis_url:
+        yield wire.address("broker, on the wire", s.broker_url, "set BROKER_URL to rediss:// (docs/tls.md)")
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
@@ -104,6 +109,9 @@ def _postgres(services: Services) -> Iterator[Finding]:
     try:
         with transaction(services.engine) as conn:
             found = list(_ask_postgres(conn, services.settings))
+        if services.read_engine is not services.engine:
+            with transaction(services.read_engine) as conn:
+                found.append(_postgres_wire("replica, on the wire", conn))
     except StoreDown as error:
         yield bad("PostgreSQL", f"can't be asked: {_line(error)}", "start it, and see DATABASE_URL")
     except SettingsError as error:
@@ -114,6 +122,7 @@ def _postgres(services: Services) -> Iterator[Finding]:
 
 def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
     found = vitals(conn)
+    yield _postgres_wire("PostgreSQL, on the wire", conn)
     yield from postgres.check(found, pool_max=settings.db_pool_max, now=datetime.now(UTC))
     yield from flow.clocks({"PostgreSQL": _skew(lambda: clock(conn).timestamp())})
     if found.migrated_to == found.head:
@@ -126,6 +135,13 @@ def _keys(services: Services) -> Iterator[Finding]:
         with transaction(services.engine) as conn:
             good = keys.copy(conn)
         yield flow.keys(good, KeysCopy(services.redis).read(), time.time())
+
+
+def _postgres_wire(what: str, conn: Connection) -> Finding:
+    info = cast(psycopg2.extensions.connection, conn.connection.dbapi_connection).info
+    return wire.postgres(
+        what, wire.Postgres(info.host or "/", info.ssl_in_use, info.dsn_parameters.get("sslmode", ""))
+    )
 
 
 def _books(services: Services) -> Iterator[Finding]:
@@ -159,6 +175,7 @@ def _moog(settings: Settings) -> Iterator[Finding]:
     client.close()
     if answer.kind is Kind.UNSENT:
         yield ok("Moog, connection", "opens; nothing was sent")
+        yield wire.address("Moog, on the wire", settings.moog_url, "set MOOG_URL to https:// (docs/tls.md)")
     else:
         yield bad(
             "Moog, connection",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hmac
 import json
 import os
 import secrets
@@ -49,6 +50,11 @@ class Secrets:
     moog_key: str = field(repr=False)
     redis_password: str = field(repr=False)
     postgres_password: str = field(repr=False)
+    roles_secret: str = field(repr=False)
+
+    def password(self, server: str, role: str) -> str:
+        """What a role of MUTT logs in with at the private ``redis`` or ``postgres``: made of ``roles_secret``."""
+        return hmac.digest(self.roles_secret.encode(), f"{server}:{role}".encode(), "sha256").hex()
 
 
 #: Bytes of randomness. People type the admin's password.

@@ -51,10 +51,11 @@ class PostgresServer:
         """The address of the database ``mutt``, with the password."""
         return self.url_of(DATABASE)
 
-    def url_of(self, database: str) -> str:
-        """The address of any of its databases."""
-        secret = f":{self.password}" if self.password else ""
-        return f"postgresql://{USER}{secret}@{self.host}:{self.port}/{database}"
+    def url_of(self, database: str, user: str = USER, password: str = "") -> str:
+        """The address of any of its databases, for its owner or another user."""
+        known = password or self.password
+        secret = f":{known}" if known else ""
+        return f"postgresql://{user}{secret}@{self.host}:{self.port}/{database}"
 
     def process(self, log: Path, name: str = "postgres") -> Process:
         """How to run it; the first start makes the data directory."""

@@ -39,11 +39,16 @@ class RedisServer:
     password: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     extra: Mapping[str, str] = field(default_factory=dict)  #: more lines for its configuration
+    users: str = field(default="", repr=False)  #: an ACL file (streams/acl); empty: everyone is ``default``
 
     @property
     def url(self) -> str:
-        """Its address, with the password."""
-        secret = f":{self.password}@" if self.password else ""
+        """Its address, with the password of who may do everything."""
+        return self.url_of("", self.password)
+
+    def url_of(self, user: str, password: str) -> str:
+        """Its address for one of its users."""
+        secret = f"{user}:{password}@" if password else ""
         return f"redis://{secret}{self.host}:{self.port}/0"
 
     def process(self, log: Path, name: str = "redis") -> Process:
@@ -62,9 +67,9 @@ class RedisServer:
         """Make its directory and write its configuration. The password goes there, not where `ps` shows it."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _last_used(self.directory).write_text(str(self.binary))
-        descriptor = os.open(self._file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.writelines(f"{name} {_quoted(value)}\n" for name, value in self._settings().items())
+        _write(self._file, "".join(f"{name} {_quoted(value)}\n" for name, value in self._settings().items()))
+        if self.users:
+            _write(self._users, self.users)
 
     def ready(self) -> bool:
         """Does it answer, with its data loaded?"""
@@ -82,7 +87,13 @@ class RedisServer:
     def _file(self) -> Path:
         return self.directory / "redis.conf"
 
+    @property
+    def _users(self) -> Path:
+        return self.directory / "users.acl"
+
     def _settings(self) -> dict[str, str]:
+        # The file of users names the user without a name, too, and his password.
+        access = {"aclfile": str(self._users.resolve())} if self.users else {"requirepass": self.password}
         return {
             "bind": self.host,
             "port": str(self.port),
@@ -95,7 +106,7 @@ class RedisServer:
             "auto-aof-rewrite-min-size": "64mb",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "requirepass": self.password,
+            **access,
             **self.extra,
         }
 
@@ -142,6 +153,12 @@ def _usable(binary: Path) -> bool:
         return False
     found = re.search(r"\bv=(\d+)\.(\d+)", said)
     return found is not None and (int(found[1]), int(found[2])) >= FLOOR
+
+
+def _write(file: Path, content: str) -> None:
+    descriptor = os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(content)
 
 
 def _last_used(directory: Path) -> Path:

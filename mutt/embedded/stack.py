@@ -7,23 +7,39 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mutt.embedded.account import postgres_account
 from mutt.embedded.home import Home, Secrets
 from mutt.embedded.pgbinaries import find_postgres
 from mutt.embedded.ports import free_port
-from mutt.embedded.postgres import PostgresServer, data_version, place_for
+from mutt.embedded.postgres import DATABASE, PostgresServer, data_version, place_for
 from mutt.embedded.process import Process, answers
 from mutt.embedded.redis import RedisServer, find_redis
+from mutt.errors import SettingsError
 from mutt.settings import Settings, shared
+from mutt.store import privileges
+from mutt.store.engine import one_shot_engine, transaction
+from mutt.streams import acl
 
 HOST = "127.0.0.1"
 
 #: Where each thing listens if nobody else does.
-PORTS = {"ingest": 8080, "admin": 8081, "flower": 5555, "moogsim": 8888, "redis": 16379, "postgres": 15432}
+PORTS = {
+    "ingest": 8080,
+    "admin": 8081,
+    "flower": 5555,
+    "moogsim": 8888,
+    "metrics": 9400,
+    "redis": 16379,
+    "postgres": 15432,
+}
 
 #: The private Redis' share of the machine: ingest refuses at four fifths of it, long before the system would.
 MEMORY = "2gb"
+
+#: The addresses of who needs no server.
+NOTHING = {"redis_url": "", "database_url": ""}
 
 #: Threads that forward: at least twice rate times latency.
 MOOG_THREADS = 32
@@ -66,14 +82,24 @@ class Stack:
         """The private Redis; None: one was given."""
         if self.settings.redis_url:
             return None
-        directory = self.home.directory("redis")
-        binary, port = find_redis(directory=directory), self.ports["redis"]
-        return RedisServer(binary, directory, port, self.secrets.redis_password, extra={"maxmemory": MEMORY})
+        directory, password = self.home.directory("redis"), self.secrets.redis_password
+        hashes = {role: acl.hashed(self.secrets.password("redis", role)) for role in acl.ROLES}
+        return RedisServer(
+            find_redis(directory=directory),
+            directory,
+            self.ports["redis"],
+            password,
+            extra={"maxmemory": MEMORY},
+            users=acl.file(hashes, default=acl.hashed(password)),
+        )
 
     def postgres(self) -> PostgresServer | None:
         """The private PostgreSQL; None: one was given."""
         if self.settings.database_url:
             return None
+        if self.settings.database_ca:
+            expected = "no CA: the PostgreSQL that is started here listens on this machine only, without TLS"
+            raise SettingsError("DATABASE_CA", self.settings.database_ca, expected)
         account = postgres_account()
         place = place_for(self.home.path, account)
         binaries = find_postgres(account=account, major=data_version(place))
@@ -81,17 +107,33 @@ class Stack:
             binaries, place, self.ports["postgres"], self.secrets.postgres_password, account
         )
 
-    def up(self, redis: RedisServer | None, postgres: PostgresServer | None) -> dict[str, object]:
-        """What ``up.json`` says: where everything is, how to get in, and how it was told to behave."""
+    def let_in(self, server: PostgresServer) -> None:
+        """Make each role's login at the private PostgreSQL, and grant what it needs. After the migrations."""
+        passwords = {role: self.secrets.password("postgres", role) for role in privileges.ROLES}
+        with transaction(one_shot_engine(server.url, role="migrate")) as conn:
+            privileges.apply(conn, passwords)
+
+    def up(self, redis: RedisServer | None, postgres: PostgresServer | None) -> dict[str, Any]:
+        """What ``up.json`` says (but for ``roles``): where everything is, how to get in, how it was told to behave."""
         s, secrets = self.settings, self.secrets
-        told: dict[str, object] = {
+        told: dict[str, Any] = {
             "ingest": self.url("ingest"),
             "admin": self.url("admin"),
             "flower": self.url("flower"),
             "moogsim": "" if s.moog_url else self.url("moogsim"),
+            "metrics": self.url("metrics") + "/metrics",
             "moog_url": s.moog_url or self._moogsim_url(),
-            "redis_url": redis.url if redis else s.redis_url,
-            "database_url": postgres.url if postgres else s.database_url,
+            "redis_url": self._redis_url(redis, "cli"),
+            "database_url": self._database_url(postgres, "cli"),
+            "roles": {
+                role: {
+                    "redis_url": self._redis_url(redis, role),
+                    "database_url": self._database_url(postgres, role),
+                }
+                for role in acl.ROLES
+            },
+            # For `mutt migrate`: nobody who works is the owner of what he works on.
+            "owner_url": postgres.url if postgres else s.database_url,
             "api_key": s.ingest_api_key or secrets.api_key,
             "admin_user": s.admin_user,
             "admin_password": s.admin_password or secrets.admin_password,
@@ -99,6 +141,20 @@ class Stack:
             "metrics_dir": str(self.metrics_dir),
         }
         return {**told, "settings": shared(self.environment(told, ""))}
+
+    def _redis_url(self, server: RedisServer | None, role: str) -> str:
+        """A role's way into Redis: a private one knows each role."""
+        if server is None:
+            return self.settings.redis_url
+        return server.url_of(role, self.secrets.password("redis", role))
+
+    def _database_url(self, server: PostgresServer | None, role: str) -> str:
+        """A role's way into PostgreSQL; empty: it needs none."""
+        if server is None:
+            return self.settings.database_url
+        if role not in privileges.ROLES:
+            return ""
+        return server.url_of(DATABASE, privileges.login_of(role), self.secrets.password("postgres", role))
 
     def _moogsim_url(self) -> str:
         path = (
@@ -110,16 +166,18 @@ class Stack:
     def metrics_dir(self) -> Path:
         return self.home.path / "metrics"
 
-    def environment(self, up: Mapping[str, object], role: str) -> dict[str, str]:
+    def environment(self, up: Mapping[str, Any], role: str) -> dict[str, str]:
         """What a process of MUTT's own is started with. Secrets travel in the environment, never in arguments."""
         s = self.settings
+        # Set, though empty: else the shell's stood in for it.
+        own = NOTHING if role == "moogsim" else up["roles"].get(role, up)
         env = {
             **self.environ,
             "MUTT_HOME": str(self.home.path),
             "MUTT_ROLE": role,
             "APP": "mutt",
-            "REDIS_URL": str(up["redis_url"]),
-            "DATABASE_URL": str(up["database_url"]),
+            "REDIS_URL": str(own["redis_url"]),
+            "DATABASE_URL": str(own["database_url"]),
             "INGEST_API_KEY": str(up["api_key"]),
             "ADMIN_USER": str(up["admin_user"]),
             "ADMIN_PASSWORD": str(up["admin_password"]),
@@ -133,10 +191,13 @@ class Stack:
         }
         if not s.moog_url and not env.get("MOOG_BREAKER_TIMEOUT"):
             env["MOOG_BREAKER_TIMEOUT"] = SIMULATORS_BREAKER
-        # A worker's own metrics port would be the same for all of them here; ingest shows the sum.
-        env.pop("METRICS_PORT", None)
+        # One port shows the sum; all would want the same.
+        env["METRICS_HOST"] = HOST
+        env["METRICS_PORT"] = str(self.ports["metrics"]) if role == "admin" else "0"
+        # What listens on this machine only needs no TLS.
+        for name in ("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
+            env.pop(name, None)
         if role == "flower":
-            env["FLOWER_BASIC_AUTH"] = f"{up['admin_user']}:{up['admin_password']}"
             # It counts by the same library, and would count into our sum.
             del env["PROMETHEUS_MULTIPROC_DIR"]
         return env

@@ -131,10 +131,12 @@ class Explainer:
             "nowhere": "The audit has no such event: it was never accepted, is older than what is kept, or was a "
             "repeat that counted as a duplicate of another row.",
         }[found]
+        event_id = str(event.event_id if event else next(iter(sorted(ids)), asked))
+        event = self._as_kept(event, notes) if event else None
         now = self._now(event, notes) if event else None
         return Explanation(
             asked=asked,
-            event_id=str(event.event_id if event else next(iter(sorted(ids)), asked)),
+            event_id=event_id,
             found=found,
             answer=f"{says} {place.says}",
             notes=notes,
@@ -144,10 +146,20 @@ class Explainer:
             place=place,
         )
 
+    def _as_kept(self, event: Event, notes: list[str]) -> Event | None:
+        """An event that is not evaluated yet, without what is to be taken out of it; None: that can't be told."""
+        try:
+            with self._services.store.transaction() as tx:
+                return tx.ruleset().redactions.redact(event)
+        except NoRuleset as error:
+            notes.append(f"The event is not shown: what is to be taken out of it can't be told: {error}.")
+            return None
+
     def _now(self, event: Event, notes: list[str]) -> Trace | None:
         try:
             with self._services.store.transaction() as tx:
-                return trace(event, tx.ruleset())
+                ruleset = tx.ruleset()
+                return trace(ruleset.redactions.redact(event), ruleset)
         except NoRuleset as error:
             notes.append(f"Today's rules can't be asked: {error}.")
             return None

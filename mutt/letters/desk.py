@@ -23,7 +23,16 @@ from sqlalchemy import Connection, select
 from mutt import codec, names
 from mutt.alert import Alert, Outcome, Status
 from mutt.entry import Entry, again, deliver
-from mutt.errors import MuttError, NewerEntry, Refused, RejectedBody, StoreDown, UndecodableEntry
+from mutt.errors import (
+    MuttError,
+    NewerEntry,
+    NoRuleset,
+    Refused,
+    RejectedBody,
+    SettingsError,
+    StoreDown,
+    UndecodableEntry,
+)
 from mutt.event import Envelope, Event, Segment, State, uuid7
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
@@ -33,6 +42,7 @@ from mutt.letters.apart import Bounds, try_apart
 from mutt.letters.trial import Trial, try_entry, try_event
 from mutt.pipeline.accept import Acceptor, Contribution, Request
 from mutt.pipeline.evaluate import Policy
+from mutt.rules.redaction import Redactions
 from mutt.services import Services
 from mutt.store import alerts as alert_rows
 from mutt.store import audit, history
@@ -57,6 +67,9 @@ log = logging.getLogger("mutt.letters")
 
 #: Seconds that a copy may take to be accepted.
 ACCEPT_WITHIN = 1.0
+
+#: In the place of what a letter holds, where it may hold what no page shows.
+NOT_SHOWN = "not shown: what is to be taken out of it is told by PostgreSQL, which does not answer"
 
 REPLAY, DROP, EDIT = "REPLAY", "DROP", "EDIT"
 
@@ -110,8 +123,21 @@ class Desk:
         return self._services.letters
 
     def show(self, queue: str, id_: str) -> Letter:
-        """One letter with what it holds. Raises NoLetter."""
-        return letter_of(queue, self.letters.one(queue, id_), payload=True)
+        """One letter with what it holds, but for what is to be taken out of events. Raises NoLetter."""
+        letter = letter_of(queue, self.letters.one(queue, id_), payload=True)
+        redactions = self._redactions()
+        if redactions is None:
+            return msgspec.structs.replace(letter, payload=NOT_SHOWN)
+        return letter if not redactions else _redacted(letter, redactions)
+
+    def _redactions(self) -> Redactions | None:
+        """Those in force, or the last that were; None: PostgreSQL has not said any yet."""
+        try:
+            with transaction(self._services.engine) as conn:
+                return self._rulebook.current(conn).redactions
+        except (StoreDown, NoRuleset, SettingsError):
+            last = self._rulebook.last
+            return None if last is None else last.redactions
 
     # ---- replay and drop
 
@@ -478,6 +504,30 @@ class Desk:
             else " An alert does not keep its event's tags and OID: rules about them are not told."
         )
         return trial
+
+
+def _redacted(letter: Letter, redactions: Redactions) -> Letter:
+    return msgspec.structs.replace(
+        letter, payload=_without(letter.payload, redactions), detail=redactions.text(letter.detail)
+    )
+
+
+def _without(held: Any, redactions: Redactions) -> Any:
+    """What a letter holds, as it would be kept. The host's name stays, as it does in an event."""
+    if isinstance(held, str):
+        return redactions.text(held)
+    if isinstance(held, list):
+        return [_without(one, redactions) for one in held]
+    if not isinstance(held, dict):
+        return held
+    return {
+        redactions.text(name): one
+        if name == "hostname"
+        else redactions.named(name, one)
+        if isinstance(one, str)
+        else _without(one, redactions)
+        for name, one in held.items()
+    }
 
 
 def _counts(letters: Sequence[Entry]) -> dict[str, int]:

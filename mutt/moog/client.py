@@ -8,11 +8,11 @@ import math
 import ssl
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import orjson
 import requests
 import urllib3.exceptions
@@ -25,6 +25,7 @@ from mutt.moog.connection import Exchange, GatedAdapter, Headers, Way
 from mutt.moog.dialects import DIALECTS, Dialect
 from mutt.moog.outcome import Answer, Kind, Reason, judge
 from mutt.settings import Settings
+from mutt.tls import check_ca
 
 log = logging.getLogger("mutt.moog")
 
@@ -48,6 +49,8 @@ class MoogClient:
     ``timeout`` bounds the whole exchange in seconds, from opening the connection to the last byte of the answer;
     only the look-up of a name can't be cut short, and nothing was sent then. ``idle`` is how many seconds a
     connection may have been unused. ``interrupts`` are exceptions that end a worker's work from outside (a time limit).
+    ``secret`` may be a function of whether to look at once: the key may change while the client is used. ``ca`` is a
+    file with the CAs that vouch for Moog; empty: the system's, or those that REQUESTS_CA_BUNDLE names.
     Raises :class:`SettingsError` for an address that holds a user or a key, or a key that no header can carry.
     """
 
@@ -55,10 +58,11 @@ class MoogClient:
         self,
         url: str,
         dialect: Dialect,
-        secret: str,
+        secret: str | Callable[[bool], str],
         user: str = "",
         timeout: float = 10.0,
         *,
+        ca: str = "",
         idle: float = 30.0,
         interrupts: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -70,10 +74,14 @@ class MoogClient:
             )
         self._url, self._dialect = url, dialect
         self._timeout, self._idle, self._interrupts = timeout, idle, interrupts
-        self._headers = Headers(dialect.headers(secret, user))
-        self._hidden = _spellings(secret, user) if secret else ()
+        self._ask_key: Callable[[bool], str] = secret if callable(secret) else lambda _at_once: secret
+        self._user, self._key, self._hidden = user, self._ask_key(True), tuple[str, ...]()
+        self._headers = self._headers_of(self._key)
+        self._made: Way | None = None
         self._adapter = GatedAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
         self._environment = _environment(url)
+        if check_ca("MOOG_CA", ca):
+            self._environment["verify"] = ca
 
     @classmethod
     def from_settings(cls, settings: Settings, *, interrupts: tuple[type[Exception], ...] = ()) -> MoogClient:
@@ -82,9 +90,10 @@ class MoogClient:
         return cls(
             settings.moog_url,
             DIALECTS[settings.moog_dialect],
-            settings.moog_api_key,
+            lambda at_once: str(settings.current("moog_api_key", at_once=at_once)),
             settings.moog_user,
             settings.moog_timeout,
+            ca=settings.moog_ca,
             interrupts=interrupts,
         )
 
@@ -117,16 +126,18 @@ class MoogClient:
 
     def close(self) -> None:
         """Close the connections that are not in use; the next request opens one."""
-        self.__dict__.pop("_way", None)  # it holds on to the pool that the adapter lets go
+        self._made = None  # it holds on to the pool that the adapter lets go
         self._adapter.close()
 
     def _exchange(self, body: bytes, permit: Permit) -> Answer:
+        way: Way | None = None
         exchange = Exchange(permit, time.monotonic() + self._timeout, self._idle)
         said, error, text = b"", None, ""
         response: BaseHTTPResponse | None = None
         try:
+            way = self._way()
             with exchange.running():
-                response = self._post(body)
+                response = self._post(way, body)
                 said = _read(response)
             error = Reason.TIMEOUT if exchange.timed_out else None
         except PermitExpired:
@@ -139,7 +150,7 @@ class MoogClient:
             if isinstance(error, self._interrupts):
                 raise
             return self._broken(exchange.started_at)
-        return judge(
+        answer = judge(
             None if response is None else response.status,
             said,
             {} if response is None else response.headers,
@@ -148,6 +159,10 @@ class MoogClient:
             text=text or self._hide(said),
             started_at=exchange.started_at,
         )
+        if answer.kind is Kind.AUTH and way and self._has_another_key(way):
+            # What Moog says of a key that was replaced meanwhile is said of nothing that will be sent.
+            return msgspec.structs.replace(answer, kind=Kind.RETRY)
+        return answer
 
     def _broken(self, started_at: float | None) -> Answer:
         """What to say while an exception is handled that nobody thought of."""
@@ -155,13 +170,13 @@ class MoogClient:
         log.error("forwarding failed: %s", said)
         return Answer(kind=Kind.BROKEN, reason=Reason.BROKEN, text=said[-TRACE_MAX:], started_at=started_at)
 
-    def _post(self, body: bytes) -> BaseHTTPResponse:
+    def _post(self, way: Way, body: bytes) -> BaseHTTPResponse:
         # Redirects are neither followed nor prepared: an alert and its key go to one address.
-        return self._way.pool.urlopen(
+        return way.pool.urlopen(
             "POST",
-            self._way.target,
+            way.target,
             body=body,
-            headers=self._way.headers,
+            headers=way.headers,
             redirect=False,
             retries=False,
             assert_same_host=False,
@@ -170,9 +185,31 @@ class MoogClient:
             timeout=self._timeout,
         )
 
-    @cached_property
-    def _way(self) -> Way:
-        return self._adapter.way(self._url, self._headers, self._environment)
+    def _way(self, *, at_once: bool = False) -> Way:
+        """The way with the key as it is now. ``at_once``: however recently somebody looked."""
+        self._renew(self._ask_key(at_once))
+        headers, made = self._headers, self._made
+        if made is None or made.asked is not headers:
+            made = self._made = self._adapter.way(self._url, headers, self._environment)
+        return made
+
+    def _has_another_key(self, way: Way) -> bool:
+        return self._way(at_once=True).asked is not way.asked
+
+    def _renew(self, key: str) -> None:
+        if key == self._key:
+            return
+        self._key = key
+        try:
+            self._headers = self._headers_of(key)
+        except SettingsError as error:
+            log.warning("the new MOOG_API_KEY can't be used, the old one stays: %s", error)
+
+    def _headers_of(self, key: str) -> Headers:
+        headers = Headers(self._dialect.headers(key, self._user))
+        # An answer to the key before it may be on its way.
+        self._hidden = (*(_spellings(key, self._user) if key else ()), *self._hidden[:3])
+        return headers
 
     def _hide(self, said: bytes) -> str:
         """Moog's words without the key, should it echo it."""
@@ -187,6 +224,8 @@ def classify(error: BaseException) -> Reason:
     chain = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return Reason.CERTIFICATE
+    if any(isinstance(cause, PermissionError) for cause in chain):
+        return Reason.CONFIG  # an address that MUTT does not ask, or may not
     # The libraries' own timeouts won't do: urllib3 counts a refused connection among them.
     return Reason.TIMEOUT if any(isinstance(cause, TimeoutError) for cause in chain) else Reason.CONNECTION
 

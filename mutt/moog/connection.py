@@ -7,6 +7,8 @@ through a context variable, because urllib3 makes the connections: outside an ex
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import socket
 import ssl
 import threading
@@ -24,6 +26,23 @@ from urllib3.response import BaseHTTPResponse
 from mutt.budget.permit import Permit
 from mutt.deadline import DEADLINES
 from mutt.errors import PermitExpired
+
+#: Where clouds tell a machine about itself, its credentials too, apart from the link-local addresses.
+_METADATA = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
+)
+
+
+def is_metadata(address: str) -> bool:
+    """Is this IP address one at which a cloud, and nobody's Moog, answers?"""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_link_local or found in _METADATA
+
+
+def _check_peer(address: str) -> None:
+    if is_metadata(address):
+        raise PermissionError(errno.EACCES, "this address is a cloud's metadata, not Moog: MOOG_URL is wrong")
 
 
 class Exchange:
@@ -107,8 +126,15 @@ class GatedConnection(HTTPConnection):
         exchange = CURRENT.get()
         # Each address of a name gets the whole timeout: share what is left among them.
         addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        for *_, address in addresses:
+            _check_peer(str(address[0]))
         self.timeout = exchange.left() / len(addresses)
         sock = super()._new_conn()
+        try:
+            _check_peer(str(sock.getpeername()[0]))  # the name was looked up once more
+        except BaseException:
+            sock.close()
+            raise
         self.timeout = exchange.left()
         sock.settimeout(self.timeout)
         exchange.watch(sock)
@@ -211,6 +237,7 @@ class Way(NamedTuple):
     pool: HTTPConnectionPool
     target: str  #: as the first line of a request names it
     headers: Headers
+    asked: Mapping[str, str]  #: those that it was made for
 
 
 class GatedAdapter(requests.adapters.HTTPAdapter):
@@ -238,4 +265,4 @@ class GatedAdapter(requests.adapters.HTTPAdapter):
         pool = self.get_connection_with_tls_context(asked, verify, proxies=proxies, cert=cert)
         self.cert_verify(pool, asked.url, verify, cert)  # type: ignore[no-untyped-call]
         assert isinstance(pool, HTTPConnectionPool)
-        return Way(pool, self.request_url(asked, proxies), Headers(asked.headers))
+        return Way(pool, self.request_url(asked, proxies), Headers(asked.headers), headers)

@@ -87,6 +87,7 @@ BY_ERROR = {
     Reason.TIMEOUT: Kind.RETRY,
     Reason.CONNECTION: Kind.RETRY,
     Reason.CERTIFICATE: Kind.CONFIG,
+    Reason.CONFIG: Kind.CONFIG,
     Reason.EXPIRED: Kind.UNSENT,
 }
 

@@ -33,11 +33,26 @@ BODY_MAX = 64 * 1024 * 1024
 #: Seconds between two bytes of a drip, where the step gives no delay.
 DRIP = 0.1
 
-PAGE = Path(__file__).with_name("page.html")
-PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:",
+#: The page, and what it loads.
+PAGES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+
+#: Of every answer. What came stands in them, so a browser runs and keeps none of it.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
 }
 
 
@@ -123,6 +138,12 @@ class Handler(BaseHTTPRequestHandler):
 
     # What http.server calls:
 
+    def send_error(self, code: int, *_: Any) -> None:
+        """A request that it can't read. Its own answer would be a page that holds what was sent."""
+        self.close_connection = True
+        self.command = getattr(self, "command", None) or ""
+        self._json(code, {"message": HTTPStatus(code).phrase}, {"Connection": "close"})
+
     def do_POST(self) -> None:
         body = self._body()
         if body is None:
@@ -131,13 +152,16 @@ class Handler(BaseHTTPRequestHandler):
         if dialect:
             self._events(dialect, body)
         elif urlsplit(self.path).path == "/script":
-            self._tell(body)
+            if self._is_own():
+                self._tell(body)
         else:
             self._json(404, {"message": "no such page"})
 
     def do_DELETE(self) -> None:
         if urlsplit(self.path).path != "/received":
             return self._json(404, {"message": "no such page"})
+        if not self._is_own():
+            return None
         self.server.moog.book.reset()
         return self._json(200, {})
 
@@ -147,8 +171,9 @@ class Handler(BaseHTTPRequestHandler):
         limit = int(asked["limit"]) if asked.get("limit", "").isdecimal() else None
         moog = self.server.moog
         match parts.path:
-            case "/":
-                self._write(200, PAGE.read_bytes(), PAGE_HEADERS)
+            case path if path in PAGES:
+                name, kind = PAGES[path]
+                self._write(200, Path(__file__).with_name(name).read_bytes(), {"Content-Type": kind})
             case "/stats":
                 self._json(200, moog.book.stats())
             case "/received":
@@ -218,6 +243,13 @@ class Handler(BaseHTTPRequestHandler):
 
     # HTTP:
 
+    def _is_own(self) -> bool:
+        """Does no other site's page, in a browser that can reach us, ask?"""
+        if self.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+            return True
+        self._json(403, {"message": "a page of another site may not change what is answered here"})
+        return False
+
     def _body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > BODY_MAX:
@@ -237,8 +269,7 @@ class Handler(BaseHTTPRequestHandler):
         fields = {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-        }
+        } | HEADERS
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in (fields | headers).items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1"), b"" if self.command == "HEAD" else body

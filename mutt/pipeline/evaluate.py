@@ -1,5 +1,7 @@
 """Evaluate: entries of the ingest stream become audit rows and alerts, in one transaction; then they are settled.
 
+What is to be taken out of an event goes first: no rule, row, alert, letter or page after that has it.
+
 The first committed verdict stands. Rows that are already there are read back, not evaluated again: those of the
 same request and item are this entry's own (it was committed and not settled), any other is a duplicate.
 """
@@ -230,6 +232,9 @@ class Evaluator:
     def _commit(self, items: list[Item], *, reread: bool) -> Committed:
         with self._store.transaction() as tx:
             ruleset = tx.ruleset()
+            if ruleset.redactions:
+                for item in items:
+                    item.redact(ruleset.redactions)
             standing = tx.stored([item.key for item in items]) if reread else {}
             known = [item for item in items if item.key in standing] if standing else []
             new = [item for item in items if item.key not in standing] if standing else items

@@ -35,7 +35,7 @@ def compare(items: Sequence[Item], draft: Ruleset | None, now: float, monotonic:
         if entry.id not in fit:
             fit[entry.id] = _is_fit(entry, now)
         if fit[entry.id] and monotonic() < ends:
-            verdict = evaluate(event, draft)
+            verdict = evaluate(draft.redactions.redact(item.whole), draft)
             kind = kind_of(item.verdict, verdict)
             if kind.differs:
                 differences.append(Difference(kind, event, item.verdict, verdict))

@@ -18,6 +18,7 @@ from mutt.errors import StoreDown
 from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.ports import Key, StoredRow
 from mutt.rules.noise import Limits
+from mutt.rules.redaction import Redactions
 from mutt.rules.rule import Verdict
 
 
@@ -65,11 +66,23 @@ class Item(msgspec.Struct, eq=False):
     batch_id: str
     correlation_id: str
     verdict: Verdict = UNJUDGED
+    sent: Event | None = None  #: what the event was before something was taken out of it
     twins: Sequence[Item] = ()  #: others of this take with the same key
 
     @property
     def key(self) -> Key:
         return self.event.key
+
+    @property
+    def whole(self) -> Event:
+        """The event as it came."""
+        return self.event if self.sent is None else self.sent
+
+    def redact(self, redactions: Redactions) -> None:
+        """Only what ``redactions`` leave of it is looked at and kept from here on."""
+        whole = self.whole
+        self.event = redactions.redact(whole)
+        self.sent = None if self.event is whole else whole
 
 
 @dataclass
@@ -129,7 +142,8 @@ def park_item(item: Item, reason: str, detail: str) -> None:
 
 def requeued(items: Sequence[Item]) -> tuple[Follow, int]:
     """These events as an entry of their own, and the bytes of it: they wait, and hold nobody."""
-    segments = [Segment(item.batch_id, item.correlation_id, [item.event]) for item in items]
+    # As they came: then one version takes out what it takes out, the one that judges.
+    segments = [Segment(item.batch_id, item.correlation_id, [item.whole]) for item in items]
     fields, size = codec.encode(Envelope(segments), n=len(items))
     return {"op": "append", "stream": names.INGEST_STREAM, "fields": fields, "queue": "ingest_queue"}, size
 

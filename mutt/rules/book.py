@@ -1,6 +1,6 @@
 """Book: what makes a ruleset, as values; and as a file for people, which is YAML or JSON.
 
-A file of rules holds up to four sections::
+A file of rules holds up to five sections::
 
     rules:
     - name: fan failed
@@ -14,6 +14,8 @@ A file of rules holds up to four sections::
     device_teams: {core-*: Backbone}
     storm_policies:
     - {name: a host goes wild, group_by: host, alert_count: 50, alert_window: 60}
+    redactions:
+    - {name: passwords, pattern: 'password=\\S+', replacement: 'password=[redacted]'}
 
 A plain list is one of rules. What is left out has its default. Every value is read as the text that stands there, so
 that no ``no``, ``010`` or ``1:30`` becomes something else: what a field means by it, the field's own check says.
@@ -31,8 +33,9 @@ import orjson
 import yaml
 
 from mutt.errors import MuttError, RuleError
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
-from mutt.rules.check import check_hostname, check_rule, check_storm, check_team
+from mutt.rules.change import HOSTS, REDACTIONS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
+from mutt.rules.check import check_hostname, check_redaction, check_rule, check_storm, check_team
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
 
@@ -44,7 +47,7 @@ Item = Mapping[str, Any]
 _Made = TypeVar("_Made")
 
 #: The sections of a file, in its order.
-SECTIONS = ("rules", HOSTS, TEAMS, STORMS)
+SECTIONS = ("rules", HOSTS, TEAMS, STORMS, REDACTIONS)
 
 
 class NotRules(MuttError):
@@ -60,12 +63,13 @@ class Fault(NamedTuple):
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a ruleset. None: nothing is said of it. The ids of rules and policies are 0 where they have none."""
+    """What makes a ruleset. None: nothing is said of it. An id is 0 where there is none."""
 
     rules: Sequence[Rule] | None = None
     hosts: Sequence[str] | None = None
     teams: Mapping[str, str] | None = None
     storms: Sequence[StormPolicy] | None = None
+    redactions: Sequence[Redaction] | None = None
     windows: Sequence[Window] | None = None  #: to be compared only: no file speaks of them
 
     def rows(self) -> dict[str, list[tuple[str, Fields]]]:
@@ -81,6 +85,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
             ]
         if self.storms is not None:
             found[STORMS] = [(str(policy.id), fields_of(policy)) for policy in self.storms]
+        if self.redactions is not None:
+            found[REDACTIONS] = [(str(one.id), fields_of(one)) for one in self.redactions]
         if self.windows is not None:
             found[WINDOWS] = [(str(window.id), fields_of(window)) for window in self.windows]
         return found
@@ -103,8 +109,8 @@ def between(before: Book, after: Book) -> list[Change]:
 def planned(standing: Book, wanted: Book, *, replace: bool = False) -> list[Change]:
     """What makes ``standing`` hold what ``wanted`` says; with ``replace`` nothing else, of what it speaks of.
 
-    Rules and storm policies are known by their names, and so keep their ids: of several of one name, the first stays
-    the first.
+    Rules, storm policies and redactions are known by their names, and so keep their ids: of several of one name, the
+    first stays the first.
     """
     changes = []
     had = standing.rows()
@@ -152,7 +158,7 @@ def sections_of(name: str, found: Any) -> dict[str, Any]:
         if not isinstance(value, dict if section == TEAMS else list):
             what = "mapping of hosts to teams" if section == TEAMS else "list"
             raise NotRules(f"{name}: {section} is no {what}")
-        if section in ("rules", STORMS) and not all(isinstance(item, dict) for item in value):
+        if section in ("rules", STORMS, REDACTIONS) and not all(isinstance(item, dict) for item in value):
             raise NotRules(f"{name}: {section} holds what has no fields")
     return sections
 
@@ -198,7 +204,19 @@ def check(sections: Mapping[str, Any]) -> tuple[Book, list[Fault]]:
             for number, item in enumerate(sections[STORMS], 1)
         ]
         values["storms"] = [policy for policy in storms if policy]
+    if REDACTIONS in sections:
+        values["redactions"] = _redactions(sections[REDACTIONS], faults)
     return Book(**values), faults
+
+
+def _redactions(items: Iterable[Item], faults: list[Fault]) -> list[Redaction]:
+    found: dict[str, Redaction] = {}
+    for number, item in enumerate(items, 1):
+        what = f"{REDACTIONS} {item.get('name') or f'#{number}'}"
+        redaction = _tried(faults, what, partial(check_redaction, item))
+        if redaction and found.setdefault(redaction.name, redaction) is not redaction:
+            faults.append(Fault(what, "name", "is given a second time; give each its own"))
+    return list(found.values())
 
 
 def _assigned(host: Any, team: Any) -> tuple[str, str]:
@@ -286,13 +304,15 @@ def write(book: Book, comment: str = "") -> str:
         sections[TEAMS] = dict(book.teams)
     if book.storms is not None:
         sections[STORMS] = [_short(policy) for policy in book.storms]
+    if book.redactions is not None:
+        sections[REDACTIONS] = [_short(redaction) for redaction in book.redactions]
     text: str = yaml.dump(
         sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 30, default_flow_style=False
     )
     return f"# {comment}\n{text}" if comment else text
 
 
-def _short(row: Rule | StormPolicy) -> dict[str, Any]:
+def _short(row: Rule | StormPolicy | Redaction) -> dict[str, Any]:
     default = _DEFAULTS[type(row)]
     fields = {
         name: value for name, value in fields_of(row).items() if name not in default or value != default[name]
@@ -308,6 +328,7 @@ def _short(row: Rule | StormPolicy) -> dict[str, Any]:
 _DEFAULTS: dict[type, Fields] = {
     Rule: {name: value for name, value in fields_of(Rule(id=0, name="")).items() if name != "name"},
     StormPolicy: {"hostname": None, "is_active": True},
+    Redaction: {"is_active": True, "position": 100},
 }
 
 

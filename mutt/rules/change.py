@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
 
 #: The tables that make a ruleset.
 RULES, HOSTS, TEAMS, STORMS = "alert_rules", "development_hosts", "device_teams", "storm_policies"
-WINDOWS = "maintenance_windows"
+WINDOWS, REDACTIONS = "maintenance_windows", "redactions"
 
 #: What people call a row of them.
 NOUNS = {
@@ -21,6 +22,7 @@ NOUNS = {
     TEAMS: "device team",
     STORMS: "storm policy",
     WINDOWS: "maintenance window",
+    REDACTIONS: "redaction",
 }
 
 Fields = Mapping[str, Any]
@@ -86,8 +88,8 @@ def falls_silent(change: Change) -> bool:
     return change.table == RULES and forwards(change.before) and not forwards(change.after)
 
 
-def fields_of(row: Rule | StormPolicy | Window) -> dict[str, Any]:
-    """The fields of a rule, policy or window as plain values, without its id: that belongs to the database."""
+def fields_of(row: Rule | StormPolicy | Window | Redaction) -> dict[str, Any]:
+    """The fields of a rule, policy, window or redaction as plain values, without its id: it is the database's."""
     values: dict[str, Any] = msgspec.to_builtins(row)
     del values["id"]
     return values

@@ -17,6 +17,7 @@ from mutt.rules.gaps import check_gaps
 from mutt.rules.golden import check_examples
 from mutt.rules.hosts import check_host_pattern
 from mutt.rules.oid import normal
+from mutt.rules.redaction import Redaction, check_redactable
 from mutt.rules.rule import Example, Handling, MatchType, Rule, StormPolicy
 from mutt.rules.windows import Window, check_times, check_timezone, in_zone, read_recurrence, read_time
 
@@ -112,6 +113,19 @@ def check_storm(data: Mapping[str, Any], *, policy_id: int = 0) -> StormPolicy:
     if policy.hostname:
         check_host_pattern(policy.hostname)
     return policy
+
+
+def check_redaction(data: Mapping[str, Any], *, redaction_id: int = 0) -> Redaction:
+    """The redaction that ``data`` describes, as :func:`check_rule` reads a rule. Raises :class:`RuleError`.
+
+    The blanks of pattern and replacement are their own.
+    """
+    values = _values(data, _OF_REDACTION, "redaction")
+    if not values.get("name"):
+        raise RuleError("name", "is empty; name what is taken out")
+    redaction = Redaction(id=redaction_id, **{"pattern": "", **values})
+    check_redactable(redaction)
+    return redaction
 
 
 def check_window(data: Mapping[str, Any], *, window_id: int = 0) -> Window:
@@ -354,6 +368,15 @@ _OF_STORM: dict[str, Reader] = {
     "alert_window": _whole(1, WINDOW_MAX),
     "hostname": _scope,
     "is_active": read_flag,
+}
+
+#: How each field of a redaction is read.
+_OF_REDACTION: dict[str, Reader] = {
+    "name": _text(NAME_MAX),
+    "pattern": _text(TEXT_MAX, strip=False),
+    "replacement": _text(NAME_MAX, strip=False),
+    "is_active": read_flag,
+    "position": _whole(-_PRIORITY_LIMIT, _PRIORITY_LIMIT),
 }
 
 #: What a maintenance window may be about, and what it can't be without.

@@ -17,6 +17,7 @@ from mutt.event import Event, State
 from mutt.rules.hosts import HostPatterns, check_host_pattern
 from mutt.rules.matcher import Matcher, check_expression, expression
 from mutt.rules.oid import OidPrefixes, normal, under
+from mutt.rules.redaction import Redaction, Redactions
 from mutt.rules.rule import FIELDS, META, UNHANDLED, Handling, MatchType, Rule, StormPolicy, Verdict
 from mutt.rules.template import template_of
 from mutt.rules.windows import Window, Windows
@@ -106,9 +107,11 @@ class Ruleset:
         hosts: Hosts,
         storms: Sequence[StormPolicy] = (),
         windows: Windows | None = None,
+        redactions: Redactions | None = None,
     ) -> None:
         self.version = version
         self.windows = windows or Windows()  #: of maintenance
+        self.redactions = redactions or Redactions()  #: what is taken out of an event before it is judged
         self.storms = storms  #: active policies, in the order of their ids
         self.rules = {rule.id: rule for rule in rules}  #: by id, inactive ones too
         self.refused = refused  #: active rules that can't be compiled, by id; their neighbours stand
@@ -136,9 +139,11 @@ class Ruleset:
         default_team: str = "NETO",
         storms: Iterable[StormPolicy] = (),
         windows: Iterable[Window] = (),
+        redactions: Iterable[Redaction] = (),
     ) -> Ruleset:
         """The ruleset of ``rules``. Raises :class:`mutt.errors.NoRuleset` where re2 can't hold them all.
 
+        And where a redaction can't be compiled: what it should take out must not be kept.
         A rule that can't be compiled is left out and stands in ``refused``. ``development_hosts`` and the keys of
         ``device_teams`` are names, globs or networks.
         """
@@ -150,7 +155,7 @@ class Ruleset:
         maintenance = Windows(windows)
         scopes |= {window.hostname for window in maintenance if window.hostname}
         hosts = Hosts(scopes, development_hosts, device_teams, default_team)
-        return cls(version, given, refused, hosts, policies, maintenance)
+        return cls(version, given, refused, hosts, policies, maintenance, Redactions(redactions))
 
     @property
     def ranked(self) -> Sequence[Rule]:

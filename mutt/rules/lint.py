@@ -413,7 +413,7 @@ def overlaps(ruleset: Ruleset, sample: Sequence[Event]) -> list[Finding]:
     """Rules that match events of the sample which an earlier rule decides: the pairs that share most."""
     shared: Counter[tuple[int, int]] = Counter()
     for event in sample:
-        matching = [] if event.internal else ruleset.matching(event)
+        matching = [] if event.internal else ruleset.matching(ruleset.redactions.redact(event))
         shared.update((matching[0].id, other.id) for other in matching[1:])
     return [
         _said(

@@ -63,7 +63,7 @@ def expression(match_type: MatchType, text: str) -> str:
 def check_expression(text: str, field: str = "match_string") -> None:
     """Raise :class:`RuleError` naming the part at fault where re2 can't compile ``text``."""
     try:
-        re2.compile(text, _options(_PATTERN_MEMORY))
+        re2.compile(text, options(_PATTERN_MEMORY))
     except re2.error as error:
         raise RuleError(field, _reason(_said(error), text)) from None
 
@@ -71,7 +71,7 @@ def check_expression(text: str, field: str = "match_string") -> None:
 def compiled(text: str) -> Any:
     """One re2 expression, compiled as a set compiles it; its ``search`` takes UTF-8. Raises :class:`RuleError`."""
     check_expression(text)
-    return re2.compile(text, _options(_PATTERN_MEMORY))
+    return re2.compile(text, options(_PATTERN_MEMORY))
 
 
 def spans(text: str, pattern: str, most: int) -> list[tuple[int, int]] | None:
@@ -80,7 +80,7 @@ def spans(text: str, pattern: str, most: int) -> list[tuple[int, int]] | None:
     None: nowhere. A match of no characters has no span. Raises ``re2.error`` for what can't be compiled.
     """
     # As Matcher reads it: each half of a surrogate pair becomes one other character.
-    found = re2.compile(pattern, _options(_PATTERN_MEMORY)).finditer(text.encode("utf-8", "replace").decode())
+    found = re2.compile(pattern, options(_PATTERN_MEMORY)).finditer(text.encode("utf-8", "replace").decode())
     first = next(found, None)
     if first is None:
         return None
@@ -111,7 +111,7 @@ class Matcher:
 
 
 def _compiled(expressions: list[str], memory: int) -> Any:
-    built = re2.Set.SearchSet(_options(memory))
+    built = re2.Set.SearchSet(options(memory))
     for text in expressions:
         try:
             built.Add(text)
@@ -133,13 +133,14 @@ def _memory(patterns: int) -> int:
     return min(64 * _MIB + patterns * (_MIB // 16), 1024 * _MIB)
 
 
-def _options(memory: int) -> Any:
-    options = re2.Options()
-    options.case_sensitive = False
-    options.dot_nl = True
-    options.log_errors = False
-    options.max_mem = memory
-    return options
+def options(memory: int, *, as_written: bool = False) -> Any:
+    """re2's options for a rule's pattern; ``as_written``: letters have their case, ``.`` stops at line breaks."""
+    chosen = re2.Options()
+    chosen.case_sensitive = as_written
+    chosen.dot_nl = not as_written
+    chosen.log_errors = False
+    chosen.max_mem = memory
+    return chosen
 
 
 def _said(error: Exception) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from mutt.event import Event
 from mutt.rules.evaluate import Ruleset, evaluate, text_of
+from mutt.rules.redaction import Taken
 from mutt.rules.rule import Rule, Verdict
 from mutt.rules.trace import Trace, Tried, trace
 
@@ -38,7 +39,7 @@ class Piece(NamedTuple):
 class Tested(msgspec.Struct, frozen=True, kw_only=True):
     """One event, and what becomes of it without and with the draft."""
 
-    event: Event
+    event: Event  #: as it would be kept
     before: Verdict
     after: Verdict
     rule_before: str  #: the name of the rule that decides
@@ -47,6 +48,7 @@ class Tested(msgspec.Struct, frozen=True, kw_only=True):
     draft: Tried | None  #: the draft's part of it
     field: str  #: whose text the pieces are
     pieces: list[Piece]
+    taken: list[Taken] = []  #: what would be taken out of it
 
     @property
     def changes(self) -> list[tuple[str, str, str]]:
@@ -78,7 +80,8 @@ def preview(
     return found
 
 
-def _tested(event: Event, ruleset: Ruleset, draft: Rule | None) -> Tested:
+def _tested(whole: Event, ruleset: Ruleset, draft: Rule | None) -> Tested:
+    event = ruleset.redactions.redact(whole)
     before, told = evaluate(event, ruleset), trace(event, ruleset, draft=draft, most=MATCHING, near=NEAR)
     own = next((one for one in told.tried if one.draft), None)
     shown = own or told.deciding
@@ -93,6 +96,7 @@ def _tested(event: Event, ruleset: Ruleset, draft: Rule | None) -> Tested:
         draft=own,
         field=field,
         pieces=pieces(text_of(field)(event) or "", shown.spans if shown else ()),
+        taken=[] if event is whole else ruleset.redactions.taken(whole),
     )
 
 

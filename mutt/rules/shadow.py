@@ -16,8 +16,9 @@ import msgspec
 
 from mutt.event import Event
 from mutt.rules.book import Book
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, Fields
+from mutt.rules.change import HOSTS, REDACTIONS, RULES, STORMS, TEAMS, Change, Fields
 from mutt.rules.evaluate import Ruleset
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy, Verdict
 
 #: Of a verdict, what the rule is to do with the event; which rule it was is another question.
@@ -84,6 +85,7 @@ def drafted(book: Book, changes: Iterable[Change]) -> Book:
         hosts=list(rows[HOSTS].values()),
         teams=rows[TEAMS],
         storms=list(rows[STORMS].values()),
+        redactions=list(rows[REDACTIONS].values()),
     )
 
 
@@ -111,6 +113,7 @@ def _rows(book: Book) -> dict[str, dict[str, Any]]:
         HOSTS: {host: host for host in book.hosts or ()},
         TEAMS: dict(book.teams or {}),
         STORMS: {str(policy.id): policy for policy in book.storms or ()},
+        REDACTIONS: {str(one.id): one for one in book.redactions or ()},
     }
 
 
@@ -119,7 +122,7 @@ def _row(change: Change, fields: Fields) -> Any:
         return fields["hostname"]
     if change.table == TEAMS:
         return fields["team_assignment"]
-    kind = Rule if change.table == RULES else StormPolicy
+    kind = {RULES: Rule, STORMS: StormPolicy, REDACTIONS: Redaction}[change.table]
     return msgspec.convert({**fields, "id": int(change.record_id)}, kind)
 
 

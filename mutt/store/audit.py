@@ -17,7 +17,6 @@ from sqlalchemy import (
     Uuid,
     cast,
     column,
-    delete,
     func,
     insert,
     select,
@@ -240,6 +239,5 @@ def _through_and_out(conn: Connection) -> bool:
         uuid4(), now, now, "mutt", None, "mutt", "control", None, 0, "Ignore", None, "control", 0, "", ""
     )
     copy_rows(conn, [row])
-    log = event_audit_log.c
-    gone = conn.execute(delete(event_audit_log).where(log.event_id == row.event_id, log.received_at == now))
-    return gone.rowcount == 1
+    # Nobody may delete rows of the audit: the database itself takes out this one.
+    return bool(conn.execute(select(func.audit_forget_control(row.event_id, now))).scalar_one())

@@ -24,8 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
-from mutt.rules.check import check_rule, check_storm, check_window
+from mutt.errors import Refused
+from mutt.rules.change import HOSTS, REDACTIONS, RULES, STORMS, TEAMS, WINDOWS, Change, Fields, fields_of
+from mutt.rules.check import check_redaction, check_rule, check_storm, check_window
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.store import history
@@ -35,6 +37,7 @@ from mutt.store.tables import (
     development_hosts,
     device_teams,
     maintenance_windows,
+    redactions,
     storm_policies,
 )
 
@@ -56,7 +59,9 @@ class Kept(NamedTuple):
         return self.table.c[self.key].type.python_type(record_id)
 
 
-def _checked(check: Callable[[Fields], Rule | StormPolicy | Window]) -> Callable[[Fields], Fields]:
+def _checked(
+    check: Callable[[Fields], Rule | StormPolicy | Window | Redaction],
+) -> Callable[[Fields], Fields]:
     return lambda fields: fields_of(check(fields))
 
 
@@ -67,10 +72,11 @@ KEPT = {
     TEAMS: Kept(device_teams, "hostname"),
     STORMS: Kept(storm_policies, check=_checked(check_storm)),
     WINDOWS: Kept(maintenance_windows, check=_checked(check_window)),
+    REDACTIONS: Kept(redactions, check=_checked(check_redaction)),
 }
 
 #: Those of which a ruleset is compiled: what stands in them has to fit together.
-COMPILED = (RULES, HOSTS, TEAMS, STORMS)
+COMPILED = (RULES, HOSTS, TEAMS, STORMS, REDACTIONS)
 
 
 def hold(conn: Connection) -> None:
@@ -97,8 +103,17 @@ def write(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) -> 
         for table in KEPT:
             if found := grouped.get((operation, table)):
                 work(conn, KEPT[table], found)
+    if any(change.table == REDACTIONS for change in made):
+        _check_names(conn)
     history.note_all(conn, made, **said)
     return made
+
+
+def _check_names(conn: Connection) -> None:
+    # PostgreSQL looks at the end of the transaction only, for two may exchange their names; then it is too late to say.
+    twice = select(redactions.c.name).group_by(redactions.c.name).having(func.count() > 1).limit(1)
+    if name := conn.execute(twice).scalar_one_or_none():
+        raise Refused("name", f"two redactions would be called {name!r}; rename one first")
 
 
 def with_ids(conn: Connection, changes: Sequence[Change]) -> list[Change]:

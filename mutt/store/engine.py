@@ -1,4 +1,8 @@
-"""Connections to PostgreSQL, and its errors as MUTT's own."""
+"""Connections to PostgreSQL, and its errors as MUTT's own.
+
+With DATABASE_CA nothing is sent to a server before its certificate and host name were checked. A login may change while
+the process runs: each new connection asks for it anew, and old ones stay until they end.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
 from mutt.store.patience import HastyConnection, PatientConnection, PatientCursor, watch
+from mutt.tls import check_ca
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain never outlives its claim
 TCP_TIMEOUT = 20  # seconds in which the other side's kernel confirms what was sent
 GUARD_TIMEOUT = 5  # seconds: a lock that is only tried
 IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
+
+SAID_MAX = 300  # characters of PostgreSQL's words: some of them quote what was sent
 
 #: What helps, where that is not plain from what PostgreSQL says.
 _MIGRATE = ": its schema is not this MUTT's: run `mutt migrate`"
@@ -35,14 +42,16 @@ _CHECK_VIOLATION = "23514"
 _BAD_TEXT = "22021"
 
 
-def make_engine(settings: Settings, *, role: str, url: str = "", patience: float = CONNECT_TIMEOUT) -> Engine:
+def make_engine(
+    settings: Settings, *, role: str, which: str = "database_url", patience: float = CONNECT_TIMEOUT
+) -> Engine:
     """A pool of ``db_pool_min`` to ``db_pool_max`` connections for one process.
 
-    ``role`` names the process in ``pg_stat_activity``. ``url`` replaces ``database_url`` (a replica's, say).
+    ``role`` names the process in ``pg_stat_activity``. ``which`` is the setting that holds the address.
     ``patience`` is how many seconds a caller waits for a connection that others use.
-    Make it after fork. Nothing is connected yet.
+    Make it after fork. Nothing is connected yet. Raises :class:`SettingsError`.
     """
-    address = _address(url or settings.database_url)
+    address = _address(getattr(settings, which))
     kept = max(1, min(settings.db_pool_min, settings.db_pool_max))
     engine = create_engine(
         address,
@@ -51,7 +60,7 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
         pool_timeout=patience,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(role)
+        connect_args=_connect_args(role, settings.database_ca)
         | {
             "options": _session_options(
                 address.query.get("options", ""), statement=STATEMENT_TIMEOUT, idle=IDLE_TIMEOUT
@@ -60,6 +69,7 @@ def make_engine(settings: Settings, *, role: str, url: str = "", patience: float
             "cursor_factory": PatientCursor,
         },
     )
+    _ask_for_login(engine, settings, which)
     watch(engine)
     return engine
 
@@ -79,7 +89,7 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
         pool_timeout=timeout,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(role)
+        connect_args=_connect_args(role, settings.database_ca)
         | {
             "connect_timeout": 2,  # the least that libpq knows
             "tcp_user_timeout": HASTY_DEAD_AFTER,
@@ -88,6 +98,7 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
             "cursor_factory": PatientCursor,
         },
     )
+    _ask_for_login(engine, settings)
     watch(engine)
     return engine
 
@@ -99,28 +110,40 @@ def guard_engine(settings: Settings, *, role: str) -> Engine:
     engine = create_engine(
         address,
         poolclass=NullPool,
-        connect_args=_connect_args(role)
+        connect_args=_connect_args(role, settings.database_ca)
         | {
             "options": _session_options(theirs, statement=GUARD_TIMEOUT, idle=IDLE_TIMEOUT),
             "connection_factory": PatientConnection,
             "cursor_factory": PatientCursor,
         },
     )
+    _ask_for_login(engine, settings)
     watch(engine)
     return engine
 
 
-def one_shot_engine(url: str, *, role: str) -> Engine:
-    """Without a pool and without time limits, for what runs once: a migration."""
-    return create_engine(_address(url), poolclass=NullPool, connect_args=_connect_args(role))
+def one_shot_engine(url: str, *, role: str, ca: str = "") -> Engine:
+    """Without a pool and without time limits, for what runs once: a migration. ``ca`` is DATABASE_CA."""
+    return create_engine(_address(url), poolclass=NullPool, connect_args=_connect_args(role, ca))
 
 
 def _address(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg2")
 
 
-def _connect_args(role: str) -> dict[str, Any]:
+def _ask_for_login(engine: Engine, settings: Settings, which: str = "database_url") -> None:
+    @event.listens_for(engine, "do_connect")
+    def ask(_dialect: Any, _record: Any, _args: Any, how: dict[str, Any]) -> None:
+        address = _address(settings.current(which, at_once=True))
+        now = {"user": address.username, "password": address.password}
+        how.update({name: value for name, value in now.items() if value})
+
+
+def _connect_args(role: str, ca: str) -> dict[str, Any]:
+    # GSSAPI would be tried first, and knows nothing of certificates.
+    tls = {"sslmode": "verify-full", "sslrootcert": check_ca("DATABASE_CA", ca), "gssencmode": "disable"}
     return {
+        **(tls if ca else {}),
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": f"mutt-{role}",
         "client_encoding": "utf8",
@@ -171,7 +194,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, psycopg2.Error) as error:
-        raise fault(error) from error
+        found = fault(error)
+        _without_rows(error)
+        raise found from error
     except UnicodeEncodeError as error:
         raise PoisonRow(str(error), _BAD_TEXT) from error
     except ValueError as error:
@@ -180,11 +205,25 @@ def translated() -> Iterator[None]:
         raise PoisonRow(str(error), _BAD_TEXT) from error
 
 
+def _without_rows(error: BaseException | None) -> None:
+    """Leave of what PostgreSQL said its first line: the others hold rows, and tracebacks hold what is said."""
+    while error is not None:
+        if isinstance(error, (SQLAlchemyError, psycopg2.Error)):
+            error.args = tuple(_first_line(part) for part in error.args)
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(said: object) -> object:
+    return said.strip().partition("\n")[0][:SAID_MAX] if isinstance(said, str) else said
+
+
 def fault(error: Exception) -> MuttError:
     """What an error of SQLAlchemy or psycopg2 means. Whatever isn't surely about the rows is an outage."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(cause, "pgcode", None) or ""
-    said = str(cause).strip().partition("\n")[0]
+    said = str(cause).strip().partition("\n")[0][:SAID_MAX]
     if state == _UNIQUE_VIOLATION:
         return AlreadyStored(said)
     if state == _CHECK_VIOLATION and cause.diag.constraint_name is None:  # type: ignore[union-attr]

@@ -1,4 +1,8 @@
-"""Who changed which configuration, when and why."""
+"""Who changed which configuration, when and why.
+
+Notes are only added. What else happens to one goes through functions of the database (migration 0014), which let
+nobody but its owner change any other.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Required, TypedDict, Unpack
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, cast, func, insert, select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from mutt.rules.change import Change
 from mutt.store.tables import config_audit_log, ruleset_version
@@ -75,18 +80,15 @@ def note_all(conn: Connection, changes: Sequence[Change], **said: Unpack[Said]) 
 
 
 def add(conn: Connection, note_id: int, counts: Mapping[str, int]) -> None:
-    """Count on what a note says of a change that goes on: these are added to the numbers of its ``after``."""
-    at = config_audit_log.c
-    before = conn.execute(select(at.after).where(at.id == note_id).with_for_update()).scalar_one_or_none()
-    after = {**(before or {}), **{name: (before or {}).get(name, 0) + n for name, n in counts.items()}}
-    conn.execute(update(config_audit_log).where(at.id == note_id).values(after=after))
+    """Count on while the dead letters of a note move: these are added to the numbers of its ``after``."""
+    conn.execute(select(func.history_count(note_id, cast(dict(counts), JSONB))))
 
 
 def withdraw(conn: Connection, note_id: int) -> None:
-    """Take back the note of a change that was not made."""
-    conn.execute(delete(config_audit_log).where(config_audit_log.c.id == note_id))
+    """Take back the note of dead letters that were not moved."""
+    conn.execute(select(func.history_withdraw(note_id)))
 
 
 def prune(conn: Connection, before: datetime) -> int:
     """Forget what changed before this time. How many notes went."""
-    return conn.execute(delete(config_audit_log).where(config_audit_log.c.at < before)).rowcount
+    return int(conn.execute(select(func.history_prune(before))).scalar_one())

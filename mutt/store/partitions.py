@@ -1,4 +1,8 @@
-"""The months of ``event_audit_log``: made ahead, listed, and retired once archived."""
+"""The months of ``event_audit_log``: made ahead, listed, and retired once archived.
+
+What takes the owner of the audit to do is a function of the database (migration 0014): housekeeping may have it done,
+and is not the owner.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +86,7 @@ def listing(conn: Connection) -> list[Partition]:
 
 def default_rows(conn: Connection) -> int:
     """How many rows stand in the default partition; anything but 0 means that a month is missing."""
-    return conn.execute(text(f"SELECT count(*) FROM {DEFAULT}")).scalar_one()  # noqa: S608 - a constant
+    return int(conn.execute(text("SELECT coalesce(sum(n), 0) FROM audit_months_in_default()")).scalar_one())
 
 
 def retire(conn: Connection, now: datetime, retention_days: int, archive_dir: Path) -> list[str]:
@@ -123,53 +127,28 @@ def _months(now: datetime, count: int) -> Iterator[datetime]:
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for _ in range(count):
         yield month
-        month = _next(month)
-
-
-def _next(month: datetime) -> datetime:
-    return (month + timedelta(days=32)).replace(day=1)
+        month = (month + timedelta(days=32)).replace(day=1)
 
 
 def _months_in_default(conn: Connection) -> list[datetime]:
-    query = f"SELECT DISTINCT date_trunc('month', received_at, 'UTC') FROM {DEFAULT} ORDER BY 1"  # noqa: S608
-    return [month.astimezone(UTC) for month in conn.execute(text(query)).scalars()]
+    found = conn.execute(text("SELECT month FROM audit_months_in_default()"))
+    return [month.astimezone(UTC) for month in found.scalars()]
 
 
-def _make_default(conn: Connection, parent: str) -> None:
-    conn.execute(text(f"CREATE TABLE {DEFAULT} PARTITION OF {parent} DEFAULT"))
+def _make_default(conn: Connection, _parent: str) -> None:
+    conn.execute(text("SELECT audit_make_default()"))
 
 
 def _make(conn: Connection, month: datetime) -> None:
-    # CREATE … PARTITION OF would lock the whole audit, and fail where the default partition holds rows of the month.
-    name, start, end = name_of(month), month.isoformat(), _next(month).isoformat()
-    within = f"received_at >= '{start}' AND received_at < '{end}'"
-    conn.execute(text(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE"))
-    conn.execute(
-        text(
-            f"CREATE TABLE {name} (LIKE {PARENT} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
-        )
-    )
-    conn.execute(
-        text(
-            f"WITH moved AS (DELETE FROM {DEFAULT} WHERE {within} RETURNING *) INSERT INTO {name} SELECT * FROM moved"  # noqa: S608
-        )
-    )
-    # The check says what ATTACH wants to know, so that it need not read the rows.
-    conn.execute(text(f"ALTER TABLE {name} ADD CONSTRAINT within CHECK ({within})"))
-    conn.execute(
-        text(f"ALTER TABLE {PARENT} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')")
-    )
-    conn.execute(text(f"ALTER TABLE {name} DROP CONSTRAINT within"))
+    conn.execute(text("SELECT audit_make_month(:month)"), {"month": month})
 
 
 def _freeze(conn: Connection, name: str) -> None:
-    # Read by anyone, written by no one until it is gone: no row slips in behind the archive.
-    conn.execute(text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+    conn.execute(text("SELECT audit_freeze_month(:name)"), {"name": name})
 
 
 def _drop(conn: Connection, name: str) -> None:
-    conn.execute(text(f"ALTER TABLE {PARENT} DETACH PARTITION {name}"))
-    conn.execute(text(f"DROP TABLE {name}"))
+    conn.execute(text("SELECT audit_drop_month(:name)"), {"name": name})
 
 
 def _bounds(bound: str) -> tuple[datetime, datetime]:

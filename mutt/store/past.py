@@ -101,7 +101,7 @@ def judges(conn: Connection, since: datetime) -> Judges:
     for table, record, version in conn.execute(moved):
         if table == "alert_rules":
             revised.add(int(record))
-        elif table in ("development_hosts", "device_teams"):
+        elif table in ("development_hosts", "device_teams", "redactions"):
             trusted_from = max(trusted_from, version)
     return Judges(trusted_from, frozenset(revised))
 

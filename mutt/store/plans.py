@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from mutt.errors import Refused
 from mutt.rules.book import Book, planned
 from mutt.rules.change import Change, falls_silent
-from mutt.store import changes, devices, rulebook, storms
+from mutt.store import changes, devices, redactions, rulebook, storms
 from mutt.store.history import Said
 
 
@@ -38,6 +38,7 @@ def standing(conn: Connection) -> Book:
         hosts=devices.hosts(conn),
         teams=devices.teams(conn),
         storms=storms.policies(conn),
+        redactions=redactions.listed(conn),
     )
 
 

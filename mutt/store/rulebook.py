@@ -20,9 +20,10 @@ from sqlalchemy.dialects.postgresql import JSONB, REGCLASS
 
 from mutt.errors import ManyRefused, NoRuleset, RuleError
 from mutt.rules.book import Book, planned
-from mutt.rules.change import RULES, Change, Fields, fields_of
+from mutt.rules.change import REDACTIONS, RULES, Change, Fields, fields_of
 from mutt.rules.check import check_rule, read_flag
 from mutt.rules.evaluate import Ruleset
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Example, Rule, StormPolicy
 from mutt.rules.shadow import drafted
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
@@ -34,6 +35,7 @@ from mutt.store.tables import (
     development_hosts,
     device_teams,
     maintenance_windows,
+    redactions,
     ruleset_version,
     storm_policies,
 )
@@ -59,6 +61,7 @@ _columns = [
     for name in Rule.__struct_fields__
 ]
 _storm_columns = [storm_policies.c[name] for name in StormPolicy.__struct_fields__]
+_redaction_columns = [redactions.c[name] for name in Redaction.__struct_fields__]
 _window_columns = [maintenance_windows.c[name] for name in Window.__struct_fields__]
 _ATTEMPTS = 5
 
@@ -123,6 +126,11 @@ class Rulebook:
             self._refused = version
             log.error("ruleset %d can't be compiled, %d stays in force: %s", version, good.version, error)
             return good
+
+    @property
+    def last(self) -> Ruleset | None:
+        """The last ruleset that was in force here, whatever stands by now."""
+        return self._ruleset
 
     def _compiled_now(self, conn: Connection) -> Ruleset:
         found = load(conn, self._default_team)
@@ -190,10 +198,17 @@ class _Read(NamedTuple):
     teams: dict[str, str]
     storms: list[StormPolicy]
     windows: list[Window]
+    redactions: list[Redaction]
 
     @property
     def book(self) -> Book:
-        return Book(rules=self.rules, hosts=self.hosts, teams=self.teams, storms=self.storms)
+        return Book(
+            rules=self.rules,
+            hosts=self.hosts,
+            teams=self.teams,
+            storms=self.storms,
+            redactions=self.redactions,
+        )
 
     def compile(self, default_team: str) -> Ruleset:
         ruleset = Ruleset.compile(
@@ -204,6 +219,7 @@ class _Read(NamedTuple):
             default_team,
             storms=self.storms,
             windows=self.windows,
+            redactions=self.redactions,
         )
         return _told(ruleset)
 
@@ -232,13 +248,14 @@ def load_drafted(
 def _read(conn: Connection) -> _Read:
     def all_of_it(
         conn: Connection,
-    ) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy], list[Window]]:
+    ) -> tuple[list[Rule], list[str], dict[str, str], list[StormPolicy], list[Window], list[Redaction]]:
         rules = list_rules(conn)
         hosts = list(conn.execute(select(development_hosts.c.hostname)).scalars())
         teams = {row.hostname: row.team_assignment for row in conn.execute(select(device_teams))}
         storms = [StormPolicy(**row._mapping) for row in conn.execute(select(*_storm_columns))]
         windows = [Window(**row._mapping) for row in conn.execute(select(*_window_columns))]
-        return rules, hosts, teams, storms, windows
+        taken_out = [Redaction(**row._mapping) for row in conn.execute(select(*_redaction_columns))]
+        return rules, hosts, teams, storms, windows, taken_out
 
     version, found = unchanged(conn, all_of_it)
     return _Read(version, *found)
@@ -264,6 +281,7 @@ def read_draft(conn: Connection, changes: Sequence[Change]) -> _Read:
         hosts=list(made.hosts or ()),
         teams=dict(made.teams or {}),
         storms=list(made.storms or ()),
+        redactions=list(made.redactions or ()),
     )
 
 
@@ -369,7 +387,11 @@ def check_compiles(conn: Connection, field: str = "match_string") -> None:
 
 def looks_for_more(change: Change) -> bool:
     """Can a ruleset that could be compiled be one no more, once this is done?"""
-    return change.table == RULES and change.after is not None and _looks_for_more(change.before, change.after)
+    if change.after is None:
+        return False
+    if change.table == REDACTIONS:
+        return bool(change.after["is_active"])
+    return change.table == RULES and _looks_for_more(change.before, change.after)
 
 
 def _asks_for_more(before: Rule | None, after: Rule) -> bool:

@@ -272,6 +272,22 @@ storm_policies = Table(
     CheckConstraint("alert_window > 0", name="alert_window"),
 )
 
+#: What is taken out of an event before it is kept. See rules/redaction.Redaction.
+redactions = Table(
+    "redactions",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("pattern", Text, nullable=False),  #: re2's
+    Column("replacement", Text, nullable=False, server_default="[redacted]"),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("position", Integer, nullable=False, server_default="100"),  #: the lowest goes first
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("updated_at", _instant, nullable=False, server_default=_now),
+    CheckConstraint("pattern <> ''", name="pattern"),
+    UniqueConstraint("name", deferrable=True, initially="DEFERRED"),
+)
+
 #: When hosts, teams or rules are in maintenance: their alerts are held. See rules/windows.Window.
 maintenance_windows = Table(
     "maintenance_windows",
@@ -514,6 +530,54 @@ api_key_secrets = Table(
     Column("last_used_at", _instant),
     CheckConstraint("digest ~ '^[0-9a-f]{64}$'", name="digest"),
     Index(None, "key_id"),
+)
+
+
+class Role(StrEnum):
+    """What somebody may do; each may all that those before it may, and that is their order."""
+
+    VIEWER = "viewer"  #: read everything but secrets and people
+    OPERATOR = "operator"  #: and deal with dead letters and maintenance windows, and try rules
+    ADMIN = "admin"  #: and change what decides: rules, hosts, teams, keys, people
+
+    @property
+    def rank(self) -> int:
+        return list(Role).index(self)
+
+    # The order of their words, which text has, would be quite another.
+    def __lt__(self, other: str) -> bool:
+        return self.rank < Role(other).rank
+
+    def __le__(self, other: str) -> bool:
+        return self.rank <= Role(other).rank
+
+    def __gt__(self, other: str) -> bool:
+        return self.rank > Role(other).rank
+
+    def __ge__(self, other: str) -> bool:
+        return self.rank >= Role(other).rank
+
+
+#: Who may log in beside the administrator of the settings.
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("password_hash", Text),  #: argon2id; none: logs in elsewhere
+    Column("issuer", Text),  #: who says that it is them, and what it calls them there
+    Column("subject", Text),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("epoch", Integer, nullable=False, server_default="1"),  #: raised: all of their sessions end
+    Column("created_at", _instant, nullable=False, server_default=_now),
+    Column("password_changed_at", _instant),
+    Column("last_login_at", _instant),
+    _one_of("role", Role),
+    CheckConstraint("name = lower(name)", name="name"),
+    CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="subject"),
+    UniqueConstraint("name"),
+    UniqueConstraint("issuer", "subject"),
 )
 
 

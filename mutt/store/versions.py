@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from mutt.errors import NoRuleset, Refused
 from mutt.rules.book import Book, between
 from mutt.rules.change import Change
 from mutt.rules.evaluate import Ruleset
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.store import changes, plans, rulebook
@@ -30,6 +31,7 @@ from mutt.store.tables import (
     development_hosts,
     device_teams,
     maintenance_windows,
+    redactions,
     rule_revisions,
     ruleset_versions,
     storm_policies,
@@ -82,6 +84,12 @@ def windows_of(conn: Connection, version: int, *, but_not: int | None = None) ->
     return sorted((msgspec.convert(row, Window) for row in rows), key=lambda window: window.id)
 
 
+def redactions_of(conn: Connection, version: int, *, but_not: int | None = None) -> list[Redaction]:
+    """The redactions of a version, inactive ones too, in their order. Raises :class:`LookupError`."""
+    rows = _rows(conn, version, redactions.name, but_not)
+    return sorted((msgspec.convert(row, Redaction) for row in rows), key=lambda one: (one.position, one.id))
+
+
 def load(conn: Connection, version: int, default_team: str) -> Ruleset:
     """The ruleset of a version, compiled as it was when it judged.
 
@@ -96,6 +104,7 @@ def load(conn: Connection, version: int, default_team: str) -> Ruleset:
         default_team,
         storms=storms_of(conn, version),
         windows=windows_of(conn, version),
+        redactions=redactions_of(conn, version),
     )
 
 
@@ -166,6 +175,7 @@ def _book(conn: Connection, version: int, *, but_not: int | None = None) -> Book
         hosts=hosts_of(conn, version, but_not=but_not),
         teams=teams_of(conn, version, but_not=but_not),
         storms=storms_of(conn, version, but_not=but_not),
+        redactions=redactions_of(conn, version, but_not=but_not),
     )
 
 
@@ -194,7 +204,7 @@ def compare(conn: Connection, before: int, after: int, *, windows: bool = True) 
 
 
 def restore(conn: Connection, version: int, said: Said, *, seen: int | None = None) -> Plan:
-    """Make rules, hosts, teams and storm policies stand as they did in a version: as a new one, each change noted.
+    """Make rules, hosts, teams, storm policies and redactions stand as in a version: as a new one, each change noted.
 
     Rows that were deleted since get their ids back. Maintenance windows are left alone: they belong to their time.
     With ``seen``, only if that version stands. Raises :class:`LookupError` where the version is not kept,
@@ -222,9 +232,7 @@ def prune(conn: Connection, before: datetime) -> int:
         return 0
     while (earlier := _before(conn, oldest)) is not None and not _compiles(conn, oldest):
         oldest = earlier
-    revision = rule_revisions.c
-    conn.execute(delete(rule_revisions).where(revision.until_version <= oldest))
-    return conn.execute(delete(ruleset_versions).where(at.version < oldest)).rowcount
+    return int(conn.execute(select(func.versions_prune(oldest))).scalar_one())
 
 
 def _before(conn: Connection, version: int) -> int | None:

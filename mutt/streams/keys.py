@@ -39,8 +39,11 @@ class KeysCopy:
 
     def stamp(self) -> bytes | None:
         """Another one after each publication; None: there is no copy, or one of an older version."""
-        found: bytes | None = self._client.hget(names.KEYS, MADE)
-        return found
+        return self._stamp(names.KEYS)
+
+    def stamp_signed(self) -> bytes | None:
+        """Likewise."""
+        return self._stamp(names.KEYS_SIGNED)
 
     def read(self) -> dict[str, Grant] | None:
         """What each live key allows, by its digest. None: there is no copy; Redis is new, or was emptied."""
@@ -62,6 +65,10 @@ class KeysCopy:
             pipe.delete(names.KEYS_USED)
             found, _ = pipe.execute()
         return {digest.decode(): int(at) for digest, at in found.items()}
+
+    def _stamp(self, name: str) -> bytes | None:
+        found: bytes | None = self._client.hget(name, MADE)
+        return found
 
     def _read(self, name: str) -> dict[str, Grant] | None:
         found = self._client.hgetall(name)

@@ -20,7 +20,8 @@ from kombu.exceptions import OperationalError
 
 from mutt import names
 from mutt.celery import app, ring
-from mutt.streams.connect import Client, connect
+from mutt.settings import Settings
+from mutt.streams.connect import Client, redis_of
 
 log = logging.getLogger("mutt.tick")
 
@@ -261,6 +262,6 @@ def end(within: float = END_WITHIN) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connection(url: str) -> Client:
+def connection(settings: Settings, which: str = "redis_url") -> Client:
     """One of the tick's own connections."""
-    return connect(url, timeout=2.0, max_connections=4)
+    return redis_of(settings, which, timeout=2.0, max_connections=4)

@@ -6,16 +6,16 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Container
 from typing import Any
 
-import prometheus_client
 import redis
 from celery import signals
 from celery.worker import state
 from kombu.exceptions import OperationalError
 from prometheus_client import multiprocess
 
-from mutt import names
+from mutt import names, told
 from mutt.celery import ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
@@ -40,11 +40,13 @@ def _logs(**_kwargs: Any) -> None:
 
 
 @signals.worker_init.connect
-def _check(**_kwargs: Any) -> None:
+def _check(sender: Any, **_kwargs: Any) -> None:
     """Refuse to start on what MUTT can't work with. Only SystemExit gets out of a signal's handler."""
+    # Who only forwards needs no PostgreSQL.
+    store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
-        settings().need("redis_url", "database_url")
-        check_server(tick.connection(settings().redis_url))
+        settings().need("redis_url", *store)
+        check_server(tick.connection(settings()))
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
     except redis.RedisError as error:
@@ -54,7 +56,7 @@ def _check(**_kwargs: Any) -> None:
 @signals.worker_ready.connect
 def _ready(sender: Any, **_kwargs: Any) -> None:
     """The worker takes tasks: start its tick, and its /metrics where a port is set."""
-    client = tick.connection(settings().redis_url)
+    client = tick.connection(settings())
     known = names.queues(settings())
     own = frozenset(queue.name for queue in sender.task_consumer.queues)
     if own == {"backtests"}:
@@ -68,7 +70,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             - {"backtests"},  # a long job is not stuck: its heart beats, or another takes it over
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
-            broker=tick.connection(settings().broker_url),
+            broker=tick.connection(settings(), "broker_url"),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,
@@ -77,8 +79,15 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
         if queue.celery_queue in own:
             # Whoever starts looks: it makes its connections now, and not when the first event waits for them.
             _look(queue.name)
-    if settings().metrics_port:
-        _serve_metrics(settings().metrics_port)
+    try:
+        listening = told.listen(settings())
+    except SettingsError as error:
+        # It works all the same; and a worker's copy that was started beside it has the port.
+        log.error("no metrics: %s", error)
+        return
+    if listening:
+        # Children of a prefork pool count in the directory; without one, only this process' threads are counted.
+        told.serve(listening, told.teller(services(), queues=queues_are_read_by(own)))
 
 
 def _look(name: str) -> None:
@@ -105,13 +114,9 @@ def work_here(name: str) -> None:
         log.info("worked without a doorbell", extra={"queue": name, "did": result})
 
 
-def _serve_metrics(port: int) -> None:
-    # Children of a prefork pool count in the directory; without one, only this process' threads are counted.
-    registry = services().metrics.registry
-    if settings().metrics_dir:
-        registry = prometheus_client.CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, path=settings().metrics_dir)  # type: ignore[no-untyped-call]
-    prometheus_client.start_http_server(port, registry=registry)
+def queues_are_read_by(own: Container[str]) -> bool:
+    """May a worker of these Celery queues read what stands in Redis? Housekeeping may."""
+    return "housekeeping" in own
 
 
 @signals.worker_shutting_down.connect

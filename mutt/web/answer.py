@@ -8,6 +8,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 
+from mutt.web.headers import DATA_LINES
+
 #: Statuses with their phrases, as a status line has them.
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -29,7 +31,7 @@ def written(answer: Answer, server: str, now: float, *, kept: bool) -> bytes:
     head = (
         f"HTTP/1.1 {_STATUS[answer.status]}\r\nServer: {server}\r\nDate: {_date(int(now))}\r\n"
         f"Connection: {'keep-alive' if kept else 'close'}\r\nContent-Type: {answer.type}\r\n"
-        f"Content-Length: {len(answer.body)}\r\n{more}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n{DATA_LINES}{more}\r\n"
     )
     return head.encode("latin-1") + answer.body
 

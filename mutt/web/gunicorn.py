@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import gc
+import socket
+import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import multiprocess
 
+from mutt import told
+from mutt.errors import SettingsError
+from mutt.logs import configure
 from mutt.settings import Settings
+from mutt.tls import FLOOR, check_ca, check_pair
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
+# Said, for gunicorn itself would listen everywhere where a variable PORT is set.
+bind = "127.0.0.1:8000"
 worker_class = "mutt.web.worker.Worker"
 workers = 1
 threads = 32
@@ -20,12 +29,26 @@ graceful_timeout = 15
 limit_request_line = LINE_MAX
 limit_request_fields = HEADERS_MAX
 limit_request_field_size = HEADER_MAX
+try:
+    _settings = Settings.from_env()
+    _cert, _key = check_pair("TLS_CERT", _settings.tls_cert, "TLS_KEY", _settings.tls_key)
+    _client_ca = check_ca("TLS_CLIENT_CA", _settings.tls_client_ca)
+    if _client_ca and not _cert:
+        raise SettingsError("TLS_CERT", "", "a PEM file, for TLS_CLIENT_CA is set")
+except SettingsError as error:
+    # gunicorn would put a traceback around it.
+    raise SystemExit(f"mutt: {error}") from None
+certfile, keyfile, ca_certs = _cert or None, _key or None, _client_ca or None
+cert_reqs = ssl.CERT_REQUIRED if _client_ca else ssl.CERT_NONE
 # Ours say more: metrics count every request, and errors are logged where they happen.
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
 # Nobody in front of us writes these, and who writes them himself chooses the path that we see.
 forwarder_headers = ""
+# Whom we believe about the sender is TRUSTED_PROXIES' to say, for all headers alike: see mutt/web/proxies.py.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
 # Two applications of one user would share one socket in the home directory.
 control_socket_disable = True
 
@@ -34,11 +57,39 @@ control_socket_disable = True
 SWITCH = 0.0005
 
 
-def post_worker_init(_worker: Any) -> None:
-    """The application stands: what it is made of is no garbage, and need not be looked through again and again.
+_metrics: socket.socket | None = None
+
+
+def on_starting(_server: Any) -> None:
+    """What gunicorn itself has to say is said as all else is.
+
+    The port of metrics is bound once, by who forks the workers: each of them answers there.
+    """
+    global _metrics
+    try:
+        settings = Settings.from_env()
+        configure(settings, settings.mutt_role or "gunicorn")
+        _metrics = told.listen(settings)
+    except SettingsError as error:
+        raise SystemExit(f"mutt: {error}") from None
+
+
+def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """How TLS is spoken here."""
+    made = default()
+    made.minimum_version = FLOOR
+    return made
+
+
+def post_worker_init(worker: Any) -> None:
+    """The worker answers at the port of metrics, too.
+
+    The application stands: what it is made of is no garbage, and need not be looked through again and again.
 
     A full collection over it took longer than everything else that a request waits for.
     """
+    if _metrics:
+        told.serve(_metrics, worker.wsgi.extensions["metrics"])
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)
@@ -46,6 +97,6 @@ def post_worker_init(_worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """A worker is gone: its gauges go with it."""
-    directory = Settings.from_env().metrics_dir
+    directory = _settings.metrics_dir
     if directory:
         multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]

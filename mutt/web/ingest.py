@@ -12,7 +12,9 @@ from werkzeug.exceptions import (
 )
 
 from mutt.services import Services
+from mutt.told import teller
 from mutt.web.answer import Answer
+from mutt.web.headers import DATA
 from mutt.web.intake import Intake, Post
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
@@ -37,10 +39,12 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     intake = app.extensions["ingest"] = Intake(services)
     app.extensions["lane"] = intake.answer_all
+    app.extensions["metrics"] = teller(services, queues=False)
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_guard)
     take_whole_bodies(app)
     return app
 
@@ -61,6 +65,11 @@ def _http_error(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
     _count(_intake().services, answer.status)
+    return response
+
+
+def _guard(response: Response) -> Response:
+    response.headers.update(DATA)
     return response
 
 

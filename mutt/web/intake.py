@@ -32,6 +32,7 @@ from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
 from mutt.web.problem import problem
+from mutt.web.proxies import Proxies
 from mutt.web.signatures import BadSignature
 from mutt.web.signed import Signed
 
@@ -65,7 +66,7 @@ class Post(NamedTuple):
     """A request, apart from its body."""
 
     headers: Headers
-    address: str  #: the sender's
+    address: str  #: the sender's, or of a proxy that handed it over
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
     source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
@@ -120,13 +121,14 @@ class Intake:
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
         self._signed = Signed(services.redis, self.settings.sealing_key)
         self._quotas, self._counts_alone = Quotas(services.redis), False
+        self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         """The answer to one post. ``read`` gives its body; what that raises passes through."""
         group = _Group(time.monotonic())
-        post = group.named(post)
+        post = group.named(self._from_its_sender(post))
         found = self._open(group, post, read)
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
@@ -140,7 +142,7 @@ class Intake:
         ``since`` is when the first of them was whole (monotonic): their second counts from there.
         """
         group = _Group(since)
-        named = [(group.named(post), body) for post, body in posts]
+        named = [(group.named(self._from_its_sender(post)), body) for post, body in posts]
         opened = [
             self._guarded(group, post, self._open, post, lambda body=body: body) for post, body in named
         ]
@@ -222,7 +224,7 @@ class Intake:
 
     def _count(self, asks: Sequence[Ask]) -> list[Counted]:
         """Count what fits into the quotas: for all replicas, or in this process while Redis is away."""
-        if time.monotonic() >= self._away_until:
+        if time.monotonic() >= self._away_until and not self.keys.away:
             try:
                 counted, self._counts_alone = self._quotas.take(asks), False
             except redis.RedisError as error:
@@ -297,6 +299,13 @@ class Intake:
             self._note_outage()
         if parsed.rejected:
             self._keep_rejected(parsed, brought.request.key_id)
+
+    def _from_its_sender(self, post: Post) -> Post:
+        """``post`` with its sender's address, where a trusted proxy stands between."""
+        if not self._proxies:
+            return post
+        origin = self._proxies.origin(post.address, lambda name: post.headers.get(name, ""))
+        return post._replace(address=origin.address)
 
     def _parsed(self, post: Post, body: bytes, grant: Grant) -> Parsed:
         context = Context(

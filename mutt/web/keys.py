@@ -52,7 +52,7 @@ class Keys:
     def __init__(self, client: Client, bootstrap: str, clock: Callable[[], float] = time.time) -> None:
         self._copy, self._clock = KeysCopy(client), clock
         self._own = {digest_of(bootstrap.encode()): BOOTSTRAP} if bootstrap else {}
-        self._known = Copied(self._copy.stamp, self._copy.read)
+        self._known = Copied(self._copy.read, self._copy.stamp)
         self._noted_at = float("-inf")
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -85,9 +85,14 @@ class Keys:
         self._known.need()
         return "ok"
 
+    @property
+    def away(self) -> bool:
+        """Did Redis not answer, when it was last asked for the keys?"""
+        return self._known.away
+
     def _note_uses(self) -> None:
         """At once for the first use in a while, so that a sender who posts once a day is seen; then now and then."""
-        if self._known.away or time.monotonic() - self._noted_at < NOTED:
+        if self.away or time.monotonic() - self._noted_at < NOTED:
             return
         with self._lock:
             used, self._used = self._used, {}

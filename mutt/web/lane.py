@@ -30,9 +30,6 @@ _STRANGE = frozenset(
     ("CONTENT-ENCODING", "EXPECT", "HTTP2-SETTINGS", "TRANSFER-ENCODING", "TRAILER", "UPGRADE")
 )
 
-#: Headers of proxies which may contradict one another.
-_SCHEMES = frozenset(("X-FORWARDED-PROTO", "X-FORWARDED-PROTOCOL", "X-FORWARDED-SSL"))
-
 
 def recognised(request: bytes, address: str) -> tuple[Post, bytes] | None:
     """The post and its body, if ``request`` (a whole one, of a length that was told) may take the lane."""
@@ -47,7 +44,7 @@ def recognised(request: bytes, address: str) -> tuple[Post, bytes] | None:
     lines = [line.partition(":") for line in found[1].split("\r\n")[1:]]
     headers = {name.upper(): value.strip(" \t") for name, _, value in lines}
     twice, many = len(headers) < len(lines), len(lines) > HEADERS_MAX
-    if twice or many or not _STRANGE.isdisjoint(headers) or len(_SCHEMES & headers.keys()) > 1:
+    if twice or many or not _STRANGE.isdisjoint(headers):
         return None
     if headers.get("CONNECTION", "keep-alive").lower() != "keep-alive":
         return None

@@ -70,7 +70,6 @@ def _paths(settings: Settings) -> Json:
                 "503": _json("Something that it needs is away or full: which, and why.", _ref("schemas", "Ready")),
             }}
         },
-        "/metrics": {"get": _page("Counters and gauges, as Prometheus reads them.", _TEXT, "text/plain")},
         "/openapi.json": {"get": _page("This document.", {"type": "object"})},
     }  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from mutt.web.answer import Answer
+from mutt.web.headers import DATA_LINES
 
 #: The media type of a problem document.
 TYPE = "application/problem+json"
@@ -40,6 +41,6 @@ def last_words(status: int, detail: str, retry_after: int | None = None) -> byte
     again = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {TYPE}\r\n"
-        f"Content-Length: {len(body)}\r\n{again}Connection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{again}{DATA_LINES}Connection: close\r\n\r\n"
     )
     return head.encode() + body

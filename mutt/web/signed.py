@@ -26,7 +26,7 @@ class Signed:
 
     def __init__(self, client: Client, sealing_key: str, clock: Callable[[], float] = time.time) -> None:
         copy = KeysCopy(client)
-        self._known, self._clock = Copied(copy.stamp, copy.read_signed), clock
+        self._known, self._clock = Copied(copy.read_signed, copy.stamp_signed), clock
         self._sealer = Sealer(sealing_key)
         self._closed: set[str] = set()  # of whom it was logged that their secret can't be opened
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def take_whole_bodies(app: Flask) -> None:
     """No half of a body reaches ``app``.
 
-    gunicorn says ``wsgi.input_terminated``, but its body also ends where the sender went away (TLS that it ends itself
-    is read in the thread), and Werkzeug then looks no further. Without that word Werkzeug counts.
+    gunicorn says ``wsgi.input_terminated``, but its body also ends where the sender went away (as its own workers read
+    it), and Werkzeug then looks no further. Without that word Werkzeug counts.
     """
     inner = app.wsgi_app
 

@@ -9,7 +9,7 @@ Small posts of events do not go to a thread one by one: those that are there tog
 application together, and share an append (the lane). What costs once a group then does not cost once a request: handing
 over between threads is dearer than all the rest of it.
 
-TLS that gunicorn itself ends is read as gunicorn does: let a proxy end it.
+TLS (``mutt/web/https.py``) is read in the same loop: its handshake has ``REQUEST_TIMEOUT``, too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import errno
 import selectors
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -36,7 +37,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from mutt.errors import RejectedBody, SettingsError
 from mutt.settings import Settings
 from mutt.web.answer import Answer, written
+from mutt.web.client import Client
 from mutt.web.framing import Framing
+from mutt.web.https import IN_THE_CLEAR, Certificates, SecureClient
 from mutt.web.intake import Post
 from mutt.web.lane import recognised
 from mutt.web.problem import last_words
@@ -69,6 +72,8 @@ _LIMITS = {
     "limit_request_field_size": HEADER_MAX,
 }
 
+_HTTPS = "this is a door for HTTPS: send it to https://"
+
 _OURS = "an error of MUTT's own: its log has it; send it again later"
 
 _FULL = (errno.EMFILE, errno.ENFILE)
@@ -80,16 +85,6 @@ AnswerAll = Callable[[Sequence[tuple[Post, bytes]], float], list[Answer]]
 
 def _uncounted(_status: int) -> None:
     """For an application that does not count."""
-
-
-class Client(socket.socket):
-    """A sender's connection. One that does not read its answer is one that went away."""
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        try:
-            super().sendall(data, flags)
-        except TimeoutError:
-            raise BrokenPipeError(errno.EPIPE, "the sender does not read its answer") from None
 
 
 class Received:
@@ -139,6 +134,7 @@ class Connection(TConn):
         self._rest = b""
         self.listened = False  #: does the loop hear when something comes?
         self.data_ready = True  # whenever a thread asks
+        self.greeted = not isinstance(self.sock, SecureClient)  #: is its handshake done, or needs it none?
         self.began = time.monotonic()  #: this request, or to wait for it
         self.framing = Framing(most)
 
@@ -189,6 +185,8 @@ class Connection(TConn):
 
     def deadline(self, patience: float) -> float:
         """When its sender has been too slow (monotonic)."""
+        if not self.greeted:
+            return self.began + patience
         if not self.begun:
             return self.began + float(self.cfg.keepalive)
         return self.began + patience + (self.size / _RATE if self.framing.headed else 0)
@@ -233,6 +231,7 @@ class Worker(ThreadWorker):
     def load_wsgi(self) -> None:
         """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
         super().load_wsgi()
+        self._certificates = Certificates(self.cfg, self.log) if self.cfg.is_ssl else None
         own = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
         self._answer_all = self._lane()
         self._most = own or Settings.from_env().ingest_max_body
@@ -250,9 +249,6 @@ class Worker(ThreadWorker):
     # ---- a connection's life: accepted, read, handed over, read again, left
 
     def accept(self, listener: socket.socket) -> None:
-        if self.cfg.is_ssl:
-            super().accept(listener)
-            return
         try:
             accepted, address = listener.accept()
         except OSError as error:
@@ -263,6 +259,12 @@ class Worker(ThreadWorker):
             return
         client = Client(fileno=accepted.detach())
         client.setblocking(False)
+        if self._certificates:
+            try:
+                client = self._certificates.wrap(client)
+            except OSError:
+                client.close()
+                return
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
             self._make_room()
@@ -279,18 +281,40 @@ class Worker(ThreadWorker):
         if conn not in self._reading:
             self._stop_listening(conn)  # it has an answer to come first, or was ended by another one's turn
             return
+        if not (conn.greeted or self._greet(conn)):
+            return
         data = self._received(conn)
         if data:
             self._feed(conn, data)
         elif data is not None:
             self._close(conn)
 
+    def _greet(self, conn: Connection) -> bool:
+        """Go on with its handshake. Is it done?"""
+        try:
+            conn.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except OSError as error:
+            self.log.info("refused %s: TLS: %s", conn.client, error)
+            if getattr(error, "reason", "") == IN_THE_CLEAR:
+                conn.sock.say_in_the_clear(last_words(400, _HTTPS))
+                self._count(400)
+                self._stop_reading(conn)
+                self._leave(conn)
+            else:
+                self._close(conn)
+            return False
+        conn.greeted, conn.began = True, time.monotonic()
+        return True
+
     @staticmethod
     def _received(conn: Connection) -> bytes | None:
         """What has come; b"": no more will; None: nothing yet."""
         try:
+            # Over TLS that is a record, which is less: the rest stays in the system's buffer, and the loop hears of it.
             return conn.sock.recv(_BITE)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError:
             return b""
@@ -445,7 +469,7 @@ class Worker(ThreadWorker):
         """Send an answer, or the rest of one."""
         try:
             sent = conn.sock.send(data)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         except OSError:
             self._close(conn)
@@ -487,7 +511,10 @@ class Worker(ThreadWorker):
         again = 1 if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         with contextlib.suppress(OSError):  # it may not be there any more, or not read: then it is not told
             sock.send(last_words(status, detail, again))
-        # The application counts what it never saw, too.
+        self._count(status)
+
+    def _count(self, status: int) -> None:
+        """The application counts what it never saw, too."""
         getattr(self.wsgi, "extensions", {}).get("refused", _uncounted)(status)
 
     def _refuse_the_oldest_upload(self) -> None:
@@ -509,6 +536,8 @@ class Worker(ThreadWorker):
         if now < self._looked_at + 0.5:
             return
         self._looked_at = now
+        if self._certificates:
+            self._certificates.look()
         for waiting in (self._leaving, self._sending):
             for conn in [conn for conn, until in waiting.items() if until <= now]:
                 self._close(conn)

@@ -26,7 +26,7 @@ def flower(stack: Stack, path: str, **arguments: str):
 
 
 def metric(stack: Stack, name: str) -> float:
-    text = requests.get(stack.up["ingest"] + "/metrics", timeout=10).text
+    text = requests.get(stack.up["metrics"], timeout=10).text
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 

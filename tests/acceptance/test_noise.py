@@ -21,7 +21,7 @@ INSERT INTO storm_policies (name, group_by, alert_count, alert_window) VALUES ('
 
 
 def execute(stack: Stack, statement: str, **values: Any) -> None:
-    url = str(stack.up["database_url"]).replace("postgresql://", "postgresql+psycopg2://")
+    url = str(stack.up["owner_url"]).replace("postgresql://", "postgresql+psycopg2://")
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as conn:
         conn.execute(sa.text(statement), values)
 

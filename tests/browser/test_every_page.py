@@ -10,12 +10,14 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
-from mutt.store import keys, shadows, storms, windows
+from mutt.store import keys, redactions, shadows, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit
+from mutt.store.users import Role
 from tests.bench import Bench, benches, event
 from tests.browser.test_admin_lists import CONTRAST, FAINT, filled
 from tests.browser.test_admin_pages import parked
+from tests.people import person
 
 #: What is downloaded, or no page of the menu.
 _ELSEWHERE = re.compile(r"\.(csv|yaml|json)$|/logout$")
@@ -38,6 +40,7 @@ def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
 def furnished(engine: Engine, bench: Bench, redis_url: str) -> None:
     """Something on every page: events, alerts that a window and a storm hold, a shadow, a dead letter."""
     now = datetime.now(UTC)
+    person(engine, "eve", Role.VIEWER)
     with transaction(engine) as conn:
         policy = {"name": "wild", "group_by": "host", "alert_count": 2, "alert_window": 3600}
         storms.save(conn, policy, changed_by="ada")
@@ -45,6 +48,12 @@ def furnished(engine: Engine, bench: Bench, redis_url: str) -> None:
         window = {"name": "new cards", "owner": "ada", "hostname": "edge-*", **times}
         windows.save(conn, window, changed_by="ada")
         keys.make(conn, "collector", ["ingest"], changed_by="ada")
+        taken_out = {
+            "name": "passwords",
+            "pattern": "(?i)(password|secret|token)=" + "[^ ]" * 30,
+            "position": 7,
+        }
+        redactions.save(conn, taken_out, changed_by="ada")
         shadows.start(conn, [Edit(None, {"match_string": "disk"})], changed_by="ada")
     bench.append(*(event(f"CRITICAL {n}", "core-1") for n in range(4)), event("CRITICAL fan", "edge-1"))
     bench.run()
@@ -93,9 +102,9 @@ def test_every_page_is_whole(
         # Lists that are narrowed by two things at once look like those that are narrowed by one.
         ahead += [link for link in found["links"] if link.startswith(admin) and link.count("&") < 2]
     paths = {shape.removeprefix(admin).partition("?")[0] for shape in seen}
-    for path in ("/audit/N", "/alerts/N", "/maintenance/N", "/storms/N", "/shadow/N", "/history/N/undo",
-                 "/keys/collector/signing", "/versions/N/restore", "/letters/alerts/N", "/rules/N", "/rules/lint/",
-                 "/api/docs"):  # fmt: skip
+    for path in ("/audit/N", "/alerts/N", "/maintenance/N", "/storms/N", "/redactions/N", "/shadow/N",
+                 "/history/N/undo", "/keys/collector/signing", "/versions/N/restore", "/users/N", "/profile/",
+                 "/letters/alerts/N", "/rules/N", "/rules/lint/", "/api/docs"):  # fmt: skip
         assert path in paths
 
 

@@ -161,6 +161,16 @@ def test_what_moog_took_is_what_was_sent(make, moog):
     assert (one.came.severity, one.came.description) == (5, sent.description)
 
 
+def test_what_is_said_of_a_key_that_was_replaced_meanwhile_is_no_verdict(make, moog):
+    """The alert is sent again with the new key; a key that stands is refused for good."""
+    client = make(secret=lambda _at_once: SECRET if moog.starts else "old")
+    refused = client.send([alert()], permit())
+    assert (refused.kind, refused.reason, refused.moog_status) == (Kind.RETRY, Reason.AUTH, 401)
+    assert client.send([alert()], permit()).kind is Kind.DELIVERED
+    standing = make(secret=lambda _at_once: "old")
+    assert standing.send([alert()], permit()).kind is Kind.AUTH
+
+
 def test_a_batch_is_one_request(make, moog):
     answer = make().send([alert(signature=str(n)) for n in range(20)], permit())
     assert answer.kind is Kind.DELIVERED

@@ -90,7 +90,7 @@ def test_a_wrong_password_is_refused(stranger: FlaskClient) -> None:
 def test_without_admin_password_nobody_enters(database_url: str, engine: Engine) -> None:
     """An empty password is no password: the page says what is missing, and refuses the empty one too."""
     client = make_admin(settings_of(database_url, admin_password=""), engine).test_client()
-    assert "ADMIN_PASSWORD is not set" in client.get("/login").text
+    assert "nobody can log in" in client.get("/login").text
     assert log_in(client, "").status_code == 403
     assert client.get("/").status_code == 302
 

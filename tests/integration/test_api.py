@@ -178,6 +178,7 @@ def test_what_was_changed_since_it_was_read_is_not_deleted(api: Api, path: str, 
         ("/rules", RULE),
         ("/maintenance-windows", WINDOW),
         ("/storm-policies", {"name": "s", "group_by": "host", "alert_count": 9, "alert_window": 60}),
+        ("/redactions", {"name": "r", "pattern": r"password=\S+", "replacement": ""}),
         ("/teams", {"hostname": "core-1", "team_assignment": "Core"}),
     ],
 )
@@ -188,6 +189,25 @@ def test_what_was_read_may_be_sent_back_as_it_came(api: Api, path: str, body: An
     read = api("GET", one)
     same = api("PUT", one, read.get_json(), If_Match=f'"other", {read.headers["ETag"]}')
     assert (same.status_code, same.get_json()) == (200, read.get_json())
+
+
+def test_redactions_are_tried_on_a_text(api: Api) -> None:
+    """Those in force, or the one that is given; a field at fault is named with its place."""
+    made = api("POST", "/redactions", {"name": "r", "pattern": r"(password)=\S+", "replacement": r"\1=x"})
+    assert made.status_code == 201, made.get_json()
+    found = api("POST", "/redactions/test", {"text": '{"password": "abc"}'}).get_json()
+    taken = [{"redaction": "r", "was": "abc", "becomes": "x"}]
+    assert found == {"text": '{"password": "x"}', "taken": taken}
+    draft = {"text": "abc", "redaction": {"pattern": "b", "replacement": ""}}
+    assert api("POST", "/redactions/test", draft).get_json()["text"] == "ac"
+    for body, field in (
+        ({}, "text"),
+        ({"text": 1}, "text"),
+        ({"text": "a", "redaction": []}, "redaction"),
+        ({"text": "a", "redaction": {"pattern": "("}}, "redaction.pattern"),
+        ({"text": "a", "more": 1}, "more"),
+    ):
+        assert is_problem(api("POST", "/redactions/test", body), 422)["field"] == field
 
 
 def test_a_rule_is_not_given_another_number(api: Api) -> None:

@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import Connection, Engine, select, text
 
 from mutt.errors import Refused
-from mutt.store import devices, rulebook, storms, undo, windows
+from mutt.store import devices, redactions, rulebook, storms, undo, windows
 from mutt.store.engine import transaction
 from mutt.store.tables import config_audit_log, device_teams
 from mutt.web.admin.app import make_admin
@@ -73,6 +73,11 @@ def test_who_deletes_a_rule_is_told_what_was_deleted(app: Flask, engine: Engine)
             "/maintenance-windows",
             WINDOW,
             lambda conn, id_: windows.save(conn, {"owner": "p"}, window_id=id_, **SAID),
+        ),
+        (
+            "/redactions",
+            {"name": "first", "pattern": "x"},
+            lambda conn, id_: redactions.save(conn, {"pattern": "p"}, redaction_id=id_, **SAID),
         ),
     ],
 )

@@ -27,7 +27,7 @@ from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store.tables import alerts, audit_ledger, config_audit_log
 from mutt.streams.keys import KeysCopy
-from mutt.web.health import RedisGauges
+from mutt.told import RedisGauges
 from mutt.web.ingest import make_ingest
 
 KEY = "test-key"

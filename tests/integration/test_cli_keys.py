@@ -1,4 +1,4 @@
-"""``mutt keys``: a key is made, seen, rotated and revoked from a shell; its text alone is on standard output."""
+"""``mutt keys``: a key is made, seen, rotated and revoked in a shell; its text alone stands on standard output."""
 
 from __future__ import annotations
 

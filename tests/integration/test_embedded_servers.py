@@ -21,6 +21,7 @@ from mutt.embedded.pgbinaries import NoPostgres, find_postgres
 from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresFailed, PostgresServer, data_version, place_for
 from mutt.embedded.redis import NoRedis, RedisServer, find_redis
+from mutt.streams import acl
 from tests.servers import PG_BIN, REDIS_BIN, Live, live_postgres, live_redis
 
 
@@ -67,6 +68,27 @@ def test_a_random_password_is_asked_for(own_directory: Path) -> None:
             psycopg2.connect(server.url.replace(":s3cret", ""))
         settings = shown(server.url, "server_encoding", "fsync", "listen_addresses")
     assert settings == ["UTF8", "off", "127.0.0.1"]
+
+
+def test_a_redis_of_an_older_mutt_comes_up_with_users_and_its_data(own_directory: Path) -> None:
+    """Who was alone there is its owner; each role has its own way in."""
+    binary, place, port = find_redis(REDIS_BIN), own_directory / "redis", free_port(0)
+    older = RedisServer(binary, place, port, "s3cret")
+    newer = RedisServer(
+        binary,
+        place,
+        port,
+        "s3cret",
+        users=acl.file(dict.fromkeys(acl.ROLES, acl.hashed("p")), default=acl.hashed("s3cret")),
+    )
+    for server in (older, newer):
+        live = Live(server.url, server.process(own_directory / "redis.log")).start()
+        with redis.Redis.from_url(live.url) as owner:
+            owner.incr("mutt:quota:kept")
+        if server is newer:
+            with redis.Redis.from_url(server.url_of("ingest", "p")) as ingest:
+                assert ingest.get("mutt:quota:kept") == b"2"
+        live.stop()
 
 
 def shown(url: str, *names: str) -> list[str]:

@@ -186,7 +186,9 @@ def test_the_page_loads_nothing_from_elsewhere_and_knows_each_behaviour(http, mo
     assert page.headers["Content-Type"].startswith("text/html")
     assert "http://" not in page.text
     assert "https://" not in page.text
-    assert all(f'"{behaviour}"' in page.text for behaviour in Behaviour)
+    script = http.get(moog.url + "/page.js", timeout=5).text
+    assert "//" not in script.replace("// ", "")
+    assert all(f'"{behaviour}"' in script for behaviour in Behaviour)
     assert http.head(moog.url + "/", timeout=5).status_code == 200
 
 
@@ -208,3 +210,14 @@ def test_it_runs_as_a_process_and_ends_when_told(http, tmp_path, end):
             assert process.wait(5) == 0
         finally:
             process.kill()
+
+
+def test_a_page_of_another_site_changes_nothing(http, moog):
+    """A browser says who asks; without that word it is no browser."""
+    for method, path, body in (("POST", "/script", "{}"), ("DELETE", "/received", None)):
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), (None, 200)):
+            told = {"Sec-Fetch-Site": site} if site else {}
+            assert (
+                http.request(method, moog.url + path, data=body, headers=told, timeout=5).status_code
+                == status
+            )

@@ -213,6 +213,18 @@ def test_while_redis_is_away_the_process_counts(spilling: test_spill.Ingest, own
     wait_until(lambda: "spilled" not in spilling.post(GOOD, "many").get_json(), 10, "Redis to be used again")
 
 
+def test_while_redis_hangs_a_quota_makes_nobody_wait_for_it_twice(
+    spilling: test_spill.Ingest, own_redis: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the keys can't be read the count is not asked for: what is left of the time is the spill's."""
+    assert spilling.post(GOOD, "few").status_code == 202
+    intake = spilling.app.extensions["ingest"]
+    monkeypatch.setattr(intake.keys._known, "_read_at", float("-inf"))
+    monkeypatch.setattr(intake._quotas, "take", pytest.fail)
+    with test_spill.stopped(own_redis):
+        assert spilling.post(GOOD, "few").get_json()["spilled"]
+
+
 def test_where_nothing_is_accepted_no_quota_is_used(own_redis: Live) -> None:
     """Without a spill an outage refuses everything, and what was refused is free when it is over."""
     ingest = Ingest(own_redis.url)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from mutt.embedded.ports import free_port
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from tests.doors import Door, answer, is_closed, read_answer, send_all, served
@@ -37,6 +38,10 @@ HELD = 64 << 20
 class Ingest(Door):
     """Ingest as gunicorn serves it."""
 
+    def __init__(self, port: int, metrics: int) -> None:
+        super().__init__(port)
+        self.metrics = Door(metrics)
+
     def takes_an_event(self) -> bool:
         return self.ask(HONEST)[0] == 202
 
@@ -44,14 +49,15 @@ class Ingest(Door):
 @pytest.fixture(scope="module")
 def door() -> Iterator[Ingest]:
     with scratch() as directory, live_redis(directory) as server:
+        metrics = free_port(19300)
         env = {
-            "REDIS_URL": server.url, "INGEST_API_KEY": KEY,
+            "REDIS_URL": server.url, "INGEST_API_KEY": KEY, "METRICS_PORT": str(metrics),
             "INGEST_MAX_BODY": str(MOST), "REQUEST_TIMEOUT": str(PATIENCE),
         }  # fmt: skip
         KeysCopy(connect(server.url)).publish({})
         options = ("--threads", str(THREADS), "--worker-connections", str(CONNECTIONS))
         with served("ingest", env, directory, *options) as (port, log):
-            yield Ingest(port)
+            yield Ingest(port, metrics)
             assert KEY not in log.read_text(), log.read_text()
 
 
@@ -235,6 +241,14 @@ def test_what_follows_a_request_that_cannot_be_framed_is_never_read_as_another(d
     assert accepted(door) == before
 
 
+def test_metrics_are_told_at_their_own_port_and_nothing_else_is(door: Ingest) -> None:
+    get = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert door.ask(get % b"/metrics")[0] == 404
+    assert door.metrics.ask(get % b"/metrics")[0] == 200
+    for path in (b"/", b"/ingest", b"/readyz", b"/metrics/"):
+        assert door.metrics.ask(get % path)[0] == 404
+
+
 def accepted(door: Ingest) -> float:
     """How many events ingest took so far."""
     return counted(door, "mutt_events_accepted_total")
@@ -242,7 +256,7 @@ def accepted(door: Ingest) -> float:
 
 def counted(door: Ingest, series: str) -> float:
     """The sum of the series that are called so."""
-    _, _, body = door.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    _, _, body = door.metrics.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     return sum(map(float, re.findall(rf"^{series} (.+)$", body.decode(), re.M)))
 
 
@@ -328,7 +342,7 @@ def test_who_does_not_read_his_answers_holds_up_nobody(door: Ingest) -> None:
             sock.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    sock.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+                    sock.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
         assert door.takes_an_event()
 
 

@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 from mutt import celery, names
 from mutt.pipeline.evaluate import ALONE_FROM
+from mutt.settings import Settings
 from mutt.store.migrate import upgrade
 from mutt.tasks import base, tick
 from mutt.tasks.tick import Tick
@@ -20,6 +21,10 @@ from mutt.tasks.worker import WORK, work_here
 from tests.bench import Bench, benches, event
 from tests.servers import Live
 from tests.waiting import wait_until
+
+
+def at(url: str) -> Settings:
+    return Settings.from_env({}, redis_url=url)
 
 
 class Fleet:
@@ -40,12 +45,12 @@ class Fleet:
 
     def worker(self, *own: str, broker: str = "") -> Tick:
         return Tick(
-            tick.connection(self.bench.settings.redis_url),
+            tick.connection(self.bench.settings),
             names.queues(self.bench.settings),
             own_queues=frozenset(own),
             progress=lambda: self.finished,
             run_here=self.here.append,
-            broker=tick.connection(broker or self.bench.settings.redis_url),
+            broker=tick.connection(at(broker or self.bench.settings.redis_url)),
             rings=self.ring,
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
@@ -224,7 +229,7 @@ def test_doorbells_for_a_housekeeping_that_is_away_do_not_pile_up_and_cost_it_no
     fleet.bench.redis.hset(names.OUTSIDE, "minor", 3)
     fleet.bench.redis.hset(names.LETTER_ORDERS, "moog", "{}")
     fleet.bench.services.inlet.tell_spilled()
-    with tick.connection(own_redis.url) as broker:
+    with tick.connection(at(own_redis.url)) as broker:
         one, other = (fleet.worker("alerts", broker=own_redis.url) for _ in range(2))
 
         def seconds(n: int) -> list[int]:
@@ -288,7 +293,7 @@ def test_the_doorbells_that_wait_are_those_at_the_broker(fleet: Fleet, own_redis
     assert not worker.stuck()
     fleet.now += tick.STUCK_AFTER + 1
     assert not worker.stuck()
-    with tick.connection(own_redis.url) as broker:
+    with tick.connection(at(own_redis.url)) as broker:
         broker.lpush("alerts", "doorbell")
     fleet.now += tick.STUCK_AFTER + 1
     assert worker.stuck()

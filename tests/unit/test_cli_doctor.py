@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from mutt.balance import weigh
-from mutt.doctor import flow, postgres
+from mutt.doctor import flow, postgres, wire
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, Level
 from mutt.grant import INGEST, Grant
@@ -143,6 +143,44 @@ def test_each_fault_of_postgresql_has_a_fix(what, level, changed):
 
 def test_an_old_postgresql_is_bad():
     assert of_postgres({"server_version_num": "140012"})["PostgreSQL version"].level is Level.BAD
+
+
+@pytest.mark.parametrize(
+    ("url", "level"),
+    [
+        ("rediss://:p@redis.example/0", Level.OK),
+        ("sentinels://a:1,b:2/0?master=m", Level.OK),
+        ("https://moog.example/events", Level.OK),
+        ("redis://:p@127.0.0.1:6379/0", Level.OK),
+        ("redis://:p@[::1]/0", Level.OK),
+        ("redis://localhost:6379", Level.OK),
+        ("unix:///run/redis.sock", Level.OK),
+        ("redis://:p@redis.example:6379/0", Level.WARN),
+        ("redis://10.0.0.7", Level.WARN),
+        ("sentinel://localhost:1,b:2/0?master=m", Level.WARN),
+        ("http://moog.example/events", Level.WARN),
+    ],
+)
+def test_what_leaves_the_machine_in_the_clear_is_a_warning(url, level):
+    assert wire.address("way", url, "fix").level is level
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "sslmode", "level"),
+    [
+        ("db.example", True, "verify-full", Level.OK),
+        ("db.example", True, "verify-ca", Level.WARN),
+        ("db.example", True, "require", Level.WARN),
+        ("db.example", True, "prefer", Level.WARN),
+        ("db.example", False, "prefer", Level.WARN),
+        ("10.0.0.7", False, "disable", Level.WARN),
+        ("127.0.0.1", False, "prefer", Level.OK),
+        ("localhost", True, "prefer", Level.OK),
+        ("/var/run/postgresql", False, "prefer", Level.OK),
+    ],
+)
+def test_a_postgresql_that_is_not_checked_is_a_warning(host, tls, sslmode, level):
+    assert wire.postgres("way", wire.Postgres(host, tls, sslmode)).level is level
 
 
 def test_clocks_may_differ_by_a_second():

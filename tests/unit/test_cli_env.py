@@ -119,6 +119,7 @@ def test_a_secret_that_came_from_a_file_is_told_as_that_file():
     env = {"MOOG_API_KEY": "s", "MOOG_API_KEY_FILE": "/key", "MOOG_TURN": "3", "MOOG_TIMEOUT": "10s"}
     own = {"MUTT_ROLE": "x", "METRICS_PORT": "1", "MUTT_HOME": "/h", "REDIS_URL": "redis://r/0", "PATH": "/"}
     assert shared({**env, **own}) == {"MOOG_API_KEY_FILE": "/key", "MOOG_TURN": "3"}
+    assert shared({"REDIS_URL_FILE": "/url", "REDIS_URL": "redis://r/0"}) == {"REDIS_URL_FILE": "/url"}
 
 
 @pytest.mark.parametrize("command", [("env",), ("queues",), ("ledger",), ("send",), ("dlq", "list")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,7 +11,9 @@ from mutt.cli.queues import Breaker
 from mutt.cli.show import waiting
 from mutt.cli.up import check_given, shown_key, wanted
 from mutt.embedded.home import Home
+from mutt.embedded.postgres import PostgresServer
 from mutt.embedded.process import Process
+from mutt.embedded.redis import RedisServer
 from mutt.embedded.stack import PORTS, Sizes, Stack
 from mutt.errors import MuttError
 from mutt.settings import Settings
@@ -73,6 +76,56 @@ def test_flower_does_not_count_into_our_metrics(tmp_path):
     made = processes(planned(tmp_path))
     with_directory = {name for name, one in made.items() if "PROMETHEUS_MULTIPROC_DIR" in (one.env or {})}
     assert made.keys() - with_directory == {"flower"}
+
+
+def test_each_process_is_told_its_own_way_into_a_private_server_and_no_other(tmp_path):
+    """Those who need no PostgreSQL get none; the owner's password is nobody's; up.json tells the shell's alone."""
+    stack = planned(tmp_path)
+    servers = RedisServer(tmp_path, tmp_path, 1, "owner-r"), PostgresServer(None, tmp_path, 2, "owner-p")
+    told = stack.up(*servers)
+    roles = (
+        "ingest",
+        "admin",
+        "alerts",
+        "moog",
+        "housekeeping",
+        "backtests",
+        "beat",
+        "flower",
+        "moogsim",
+        "cli",
+    )
+    made = {role: stack.environment(told, role) for role in roles}
+    users = {role: (user_of(env["REDIS_URL"]), user_of(env["DATABASE_URL"])) for role, env in made.items()}
+    assert users == {
+        role: (role, f"mutt_{role}")
+        for role in ("ingest", "admin", "alerts", "housekeeping", "backtests", "cli")
+    } | {"moog": ("moog", None), "beat": ("beat", None), "flower": ("flower", None), "moogsim": (None, None)}
+    assert not [role for role, env in made.items() if "owner-" in str(env)]
+    passwords = [
+        urlsplit(env[name]).password for env in made.values() for name in ("REDIS_URL", "DATABASE_URL")
+    ]
+    known = [password for password in passwords if password]
+    assert len(set(known)) == len(known) == 15
+    assert (told["redis_url"], told["database_url"]) == (
+        made["cli"]["REDIS_URL"],
+        made["cli"]["DATABASE_URL"],
+    )
+
+
+def user_of(url: str) -> str | None:
+    return urlsplit(url).username
+
+
+def test_servers_that_are_given_are_for_all_as_they_are_given(tmp_path):
+    """Who they let in is not ours to say."""
+    given = {"REDIS_URL": "redis://r/0", "DATABASE_URL": "postgresql://p/mutt"}
+    stack = planned(tmp_path, **given)
+    told = stack.up(None, None)
+    for role in ("ingest", "moog", "beat", "cli"):
+        env = stack.environment(told, role)
+        assert {name: env[name] for name in given} == given
+    assert told["owner_url"] == given["DATABASE_URL"]
 
 
 @pytest.mark.parametrize(

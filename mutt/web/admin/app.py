@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import redis
 from flask import Flask, Response, render_template, request
 from flask_admin import Admin, BaseView
+from flask_login import current_user
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import CSRFError
 from sqlalchemy import Engine
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.wrappers import Response as AnyResponse
 
 from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
 from mutt.rules.change import falls_silent
@@ -22,6 +24,7 @@ from mutt.store import rulebook
 from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
+from mutt.told import teller
 from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.devices import Hosts, Teams
 from mutt.web.admin.home import Home
@@ -30,17 +33,23 @@ from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
-from mutt.web.admin.page import correlation_id, here
+from mutt.web.admin.page import correlation_id, here, in_place
+from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
+from mutt.web.admin.redactions import RedactionPages
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
+from mutt.web.admin.users import Users
 from mutt.web.admin.versions import Versions
 from mutt.web.api.app import add_api
 from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
+from mutt.web.headers import PAGES
 from mutt.web.health import Need, health
+from mutt.web.proxies import Proxies, believing
+from mutt.web.roles import may
 from mutt.web.whole import take_whole_bodies
 from mutt.words import age, many, printable, span
 
@@ -49,16 +58,8 @@ log = logging.getLogger("mutt.admin")
 #: Bytes of a form: a copy of a dead letter may hold its text twice, and each of its bytes written as three.
 FORM_MAX = 4 << 20
 
-HEADERS = {
-    # Our own pages hold no inline script or style, and none of Flask-Admin's are shown: nothing needs unsafe-inline.
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # Not no-referrer: over HTTPS the CSRF check asks for the form's own address.
-    "Referrer-Policy": "same-origin",
-}
+#: Whoever came by HTTPS once comes by nothing else, for a year: not even the first request of a day goes in the clear.
+HSTS = "max-age=31536000"
 
 _QUERY_CANCELED = "57014"
 
@@ -80,13 +81,16 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     # A token lives as long as its session: a rule may take longer than an hour to write.
     app.config.update(MAX_CONTENT_LENGTH=FORM_MAX, MAX_FORM_MEMORY_SIZE=FORM_MAX, WTF_CSRF_TIME_LIMIT=None)
     CSRFProtect(app)
-    add_login(app, settings)
+    add_login(app, services)
     _add_pages(app, services)
     _add_errors(app)
     add_api(app, services)
+    app.extensions["metrics"] = teller(services, queues=True)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
+    if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
+        app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore[method-assign,assignment]
     app.add_template_filter(utc)
     app.add_template_filter(stamp)
     app.add_template_filter(age)
@@ -97,6 +101,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
     app.add_template_global(here)
+    app.add_template_global(may)
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 
@@ -136,6 +141,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Rules(services, "Rules", "rules"),
         Maintenance(services, "Maintenance", "maintenance"),
         Storms(services, "Storms", "storms"),
+        RedactionPages(services, "Redactions", "redactions"),
         Tester(services, "Test a rule", "tester", "/rules/test"),
         Backtests(services, "Back-tests", "backtests"),
         Shadows(services, "Shadow", "shadow"),
@@ -148,6 +154,8 @@ def _add_pages(app: Flask, services: Services) -> None:
         DeadLetters(services, "Dead letters", "letters"),
         Keys(services, "Keys", "keys"),
         History(services, "History", "history"),
+        Users(services, "Users", "users"),
+        Profile(services, "Profile", "profile"),
     )
     app.context_processor(lambda: {"menu_of": lambda: grouped(pages.views)})
     # A page may point to another where there is one.
@@ -162,8 +170,20 @@ def _add_errors(app: Flask) -> None:
             return refusal(error)  # of an address that no route of the API has
         return _sorry(error.code or 500, error.name, error.description or "")
 
+    @app.errorhandler(BadHost)
+    def no_host(_error: BadHost) -> Response:
+        # A page would have links, which Flask can't make then.
+        return Response("Host: is no name of a host\n", 400, mimetype="text/plain")
+
     @app.errorhandler(CSRFError)
-    def forged(error: CSRFError) -> Response:
+    def forged(error: CSRFError) -> AnyResponse:
+        if not current_user.is_authenticated and request.endpoint != "auth.login":
+            if in_place():
+                return app.login_manager.unauthorized()  # type: ignore[attr-defined]
+            again = "Log in, load the page again, and send the form once more."
+            return _sorry(
+                400, "You are not logged in", f"Your session has ended; nothing was changed. {again}"
+            )
         remedy = "Nothing was changed. Go back, load the page again, and send the form once more."
         return _sorry(400, "This form can't be trusted", f"{error.description} {remedy}")
 
@@ -214,10 +234,15 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 
 
 def _guard(response: Response) -> Response:
-    for name, value in HEADERS.items():
+    for name, value in PAGES.items():
         response.headers.setdefault(name, value)
+    if response.location and response.location.startswith(request.host_url):
+        # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
+        response.location = "/" + response.location.removeprefix(request.host_url)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     if request.method == "POST":
         response.headers.setdefault("X-Correlation-ID", correlation_id())
-    if request.endpoint not in ("static", "favicon"):
+    if request.endpoint not in ("static", "favicon") or response.status_code >= 400:
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -29,6 +29,7 @@ from mutt.store.engine import transaction
 from mutt.web.admin.forms import Refusable, RuleForm
 from mutt.web.admin.page import REFUSED, Page
 from mutt.web.admin.ruleform import is_draft, refused_draft
+from mutt.web.roles import BY_OPERATORS
 
 SPANS = {
     "1h": timedelta(hours=1),
@@ -106,6 +107,8 @@ class Chart(NamedTuple):
 
 
 class Backtests(Page):
+    needs = BY_OPERATORS
+
     @expose("/")
     def index(self) -> Any:
         return self._list(BacktestForm(formdata=None))

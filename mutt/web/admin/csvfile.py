@@ -16,8 +16,8 @@ from mutt.errors import Refused
 ROWS_MAX = 20_000
 
 #: What a spreadsheet takes for a formula, or what we have put before one.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_DEFUSED = re.compile(r"'+[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_DEFUSED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 
 
 class Line(NamedTuple):

@@ -14,6 +14,7 @@ from mutt.rules.hosts import KINDS, HostPatterns, kind_of
 from mutt.store import devices, lookup
 from mutt.store.engine import transaction
 from mutt.store.history import Said
+from mutt.store.users import Role
 from mutt.web.admin import csvfile
 from mutt.web.admin.forms import HostForm, ImportForm, TeamForm, searched
 from mutt.web.admin.page import (
@@ -28,6 +29,7 @@ from mutt.web.admin.page import (
     search,
     wanted_page,
 )
+from mutt.web.roles import requires
 from mutt.words import many
 
 HOST_COLUMNS = ("hostname",)
@@ -133,6 +135,7 @@ class Hosts(Devices):
         return csvfile.download("hosts.csv", HOST_COLUMNS, ({"hostname": host} for host in found))
 
     @expose("/import", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def import_(self) -> Any:
         def put(conn: Connection, cells: dict[str, str], said: Said) -> None:
             devices.add_host(conn, cells["hostname"], **said)
@@ -153,6 +156,7 @@ class Teams(Devices):
         return self.render("teams.html", **shown, default_team=default, teams=sorted(set(teams.values())))
 
     @expose("/new", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def new(self) -> Any:
         form = TeamForm()
         if form.validate_on_submit() and self._save(form, form.hostname.data or ""):
@@ -160,6 +164,7 @@ class Teams(Devices):
         return self._form_page(form)
 
     @expose("/edit", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def edit(self) -> Any:
         """The team of ``?host=``: a network's slash has no place in a path."""
         hostname = request.args.get("host", "")
@@ -214,6 +219,7 @@ class Teams(Devices):
         return csvfile.download("teams.csv", TEAM_COLUMNS, rows)
 
     @expose("/import", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def import_(self) -> Any:
         return self.import_page(TEAM_COLUMNS, "device teams", _put_team)
 

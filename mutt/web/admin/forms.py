@@ -68,13 +68,13 @@ def _numbered(label: str, empty: str, words: tuple[str, ...], **more: Any) -> Se
     return SelectField(label, choices=choices, validate_choice=False, **more)
 
 
-def _lines(text: str | None) -> str:
+def lines(text: str | None) -> str:
     # Browsers send CR LF for each line end of a text area.
     return (text or "").replace("\r\n", "\n")
 
 
 def _area(label: str, rows: int, **more: Any) -> TextAreaField:
-    return TextAreaField(label, filters=[_lines], render_kw={"rows": rows, "spellcheck": "false"}, **more)
+    return TextAreaField(label, filters=[lines], render_kw={"rows": rows, "spellcheck": "false"}, **more)
 
 
 def _number(label: str, description: str) -> StringField:
@@ -92,7 +92,7 @@ class RuleForm(Refusable):
 
     name = StringField("Name", description="Left empty: the text it looks for.")
     match_type = _choice("Match type", MatchType)
-    match_string = TextAreaField("Text", filters=[_lines], render_kw={"rows": 2, "spellcheck": "false"})
+    match_string = TextAreaField("Text", filters=[lines], render_kw={"rows": 2, "spellcheck": "false"})
     field = StringField("Field", description="Where the text is looked for.", render_kw={"list": "fields"})
     trap_oid = StringField("Trap OID", description="For oid_prefix; else only traps with this OID.")
     syslog_severity = _numbered("Severity", "any", SYSLOG, description="This one and all that are worse.")
@@ -101,7 +101,7 @@ class RuleForm(Refusable):
     )
     source = StringField("Source")
     program = StringField("Program")
-    tags = TextAreaField("Tags", filters=[_lines], description="One a line: site=lon1", render_kw={"rows": 2})
+    tags = TextAreaField("Tags", filters=[lines], description="One a line: site=lon1", render_kw={"rows": 2})
     priority = StringField(
         "Priority", description="The lowest number wins.", render_kw={"inputmode": "numeric"}
     )

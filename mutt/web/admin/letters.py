@@ -19,9 +19,11 @@ from mutt.letters.orders import Orders
 from mutt.letters.remedy import remedy
 from mutt.letters.trial import Trial, told
 from mutt.services import Services
+from mutt.store.users import Role
 from mutt.streams.letters import KEPT, Letter, NoLetter, NotReplayable, is_id
 from mutt.web.admin.forms import AlertCopyForm, CopyForm, DropForm, EventCopyForm, TextCopyForm
 from mutt.web.admin.page import REFUSED, SHOWN, Page
+from mutt.web.roles import BY_OPERATORS, requires
 from mutt.words import many, printable
 
 #: Letters that a page of a list shows.
@@ -32,6 +34,8 @@ HELD_MAX = 200_000
 
 
 class DeadLetters(Page):
+    needs = BY_OPERATORS
+
     def __init__(self, services: Services, name: str, endpoint: str) -> None:
         super().__init__(services, name, endpoint)
         self._desk = Desk(services)
@@ -124,6 +128,7 @@ class DeadLetters(Page):
         return self._carried_out(order, letter, "is dropped")
 
     @expose("/<queue>/<id_>/edit", methods=("GET", "POST"))
+    @requires(Role.OPERATOR)
     def edit(self, queue: str, id_: str) -> Any:
         letter = self._read(queue, id_)
         form = self._copy_form(letter)

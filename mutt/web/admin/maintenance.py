@@ -18,9 +18,11 @@ from mutt.rules.check import WINDOW_SCOPES
 from mutt.rules.windows import DAYS, Occurrence, Window, check_timezone, in_zone, read_time
 from mutt.store import devices, lookup, receipts, windows
 from mutt.store.engine import transaction
+from mutt.store.users import Role
 from mutt.web.admin import repeats
 from mutt.web.admin.forms import Refusable
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
+from mutt.web.roles import BY_OPERATORS, requires
 
 #: How long a new window is, if nobody says otherwise.
 USUAL = timedelta(hours=2)
@@ -122,6 +124,8 @@ class Shown(NamedTuple):
 
 
 class Maintenance(Page):
+    needs = BY_OPERATORS
+
     @expose("/")
     def index(self) -> Any:
         now, wanted = datetime.now(UTC), request.args.get("q", "")
@@ -141,6 +145,7 @@ class Maintenance(Page):
         return self.render("windows.html", groups=groups, q=wanted, found=len(found), says=_says, local=_told)
 
     @expose("/new", methods=("GET", "POST"))
+    @requires(Role.OPERATOR)
     def new(self) -> Any:
         """A new window; ``?like=ID`` begins with another, ``?hostname=``, ``?team=`` and ``?rule_id=`` with a scope."""
         form = WindowForm.of(self._like(request.args.get("like", type=int)))

@@ -19,6 +19,7 @@ GROUPS = (
             "maintenance",
             "windows",
             "storms",
+            "redactions",
             "lint",
             "versions",
         ),
@@ -30,8 +31,8 @@ GROUPS = (
 
 
 def grouped(views: Iterable[BaseView]) -> list[tuple[str, list[BaseView]]]:
-    """The pages of the menu: (title, its pages)."""
-    left = {view.endpoint: view for view in views}
+    """The pages of the menu that who is logged in may see: (title, its pages)."""
+    left = {view.endpoint: view for view in views if view.is_visible()}
     found = [
         (title, [left.pop(endpoint) for endpoint in endpoints if endpoint in left])
         for title, endpoints in GROUPS

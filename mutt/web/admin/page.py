@@ -15,7 +15,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from mutt.event import uuid7
 from mutt.services import Services
 from mutt.store.history import Said
+from mutt.web import roles
 from mutt.web.intake import CORRELATION
+from mutt.web.roles import USUAL
 
 #: Rows of a list that a page shows; a search finds the others.
 SHOWN = 500
@@ -33,7 +35,9 @@ _Row = TypeVar("_Row")
 
 
 class Page(BaseView):
-    """One entry of the menu, for who is logged in."""
+    """One entry of the menu, for who is logged in and has the role that it ``needs``."""
+
+    needs = USUAL
 
     def __init__(self, services: Services, name: str, endpoint: str, url: str | None = None) -> None:
         super().__init__(name=name, endpoint=endpoint, url=url)
@@ -46,10 +50,14 @@ class Page(BaseView):
     def is_accessible(self) -> bool:
         return bool(current_user.is_authenticated)
 
+    def is_visible(self) -> bool:
+        return current_user.may(self.needs.reading)
+
     def inaccessible_callback(self, _view: str, **_arguments: Any) -> Any:
         return current_app.login_manager.unauthorized()  # type: ignore[attr-defined]
 
     def _run_view(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        roles.check(roles.needed(self.needs, fn, request.method))
         # Flask-Admin's own calls a view a second time when it raises TypeError, and so hides where.
         return fn(self, *args, **kwargs)
 

@@ -14,10 +14,12 @@ from mutt.errors import Refused
 from mutt.store import lookup, undo
 from mutt.store.engine import transaction
 from mutt.store.lookup import AlertSearch, AuditSearch, Rows
+from mutt.store.users import Role
 from mutt.web.admin import csvfile
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
 from mutt.web.admin.stories import AlertPage, EventPage
+from mutt.web.roles import requires
 
 #: Rows that a file of a search holds at most.
 CSV_ROWS = 10_000
@@ -140,6 +142,7 @@ class History(Records):
         )
 
     @expose("/<int:note_id>/undo", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def undo(self, note_id: int) -> Any:
         """Shows a change that is to be taken back; sent, takes it back."""
         with lookup.reading(self.engine) as conn:

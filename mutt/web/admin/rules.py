@@ -16,6 +16,7 @@ from mutt.services import Services
 from mutt.store import lookup, rulebook, rulesearch
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import Listed
+from mutt.store.users import Role
 from mutt.web.admin import csvfile
 from mutt.web.admin.backtests import drafted_rule
 from mutt.web.admin.badges import Badges
@@ -23,6 +24,7 @@ from mutt.web.admin.examples import read_examples
 from mutt.web.admin.forms import ImportForm, RuleForm, RuleListForm, read_tags, texts_of
 from mutt.web.admin.page import A_PAGE, CONFLICT, REFUSED, Page, done, in_place, list_of, said, wanted_page
 from mutt.web.admin.ruleform import form_page
+from mutt.web.roles import requires
 from mutt.words import many
 
 CSV_COLUMNS = ("id", *(name for name in Rule.__struct_fields__ if name != "id"), "changed_at")
@@ -76,8 +78,12 @@ class Rules(Page):
         return self.render("rules_badges.html", findings=findings, of=of)
 
     @expose("/new", methods=("GET", "POST"))
+    @requires(Role.OPERATOR, changing=Role.ADMIN)
     def new(self) -> Any:
-        """A new rule; ``?like=ID`` begins with the values of another, ``?backtest=ID`` with those of a draft."""
+        """A new rule; ``?like=ID`` begins with the values of another, ``?backtest=ID`` with those of a draft.
+
+        An operator drafts there, to test and to back-test.
+        """
         form = RuleForm.of(self._tested() or self._like(request.args.get("like", type=int)))
         if form.validate_on_submit() and self._save(form):
             return redirect(url_for("rules.index"))
@@ -219,6 +225,7 @@ class Rules(Page):
         return csvfile.download("rules.csv", CSV_COLUMNS, map(_cells, found))
 
     @expose("/import", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def import_(self) -> Any:
         """Rules from a file: all of its lines, or none."""
         form, status = ImportForm(), 200

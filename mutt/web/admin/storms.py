@@ -16,8 +16,10 @@ from mutt.rules.check import STORM_KEYS
 from mutt.rules.rule import StormPolicy
 from mutt.store import lookup, storms
 from mutt.store.engine import transaction
+from mutt.store.users import Role
 from mutt.web.admin.forms import Refusable
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said
+from mutt.web.roles import requires
 
 
 class StormForm(Refusable):
@@ -71,6 +73,7 @@ class Storms(Page):
         return self.render("storms.html", policies=found, going=going, outage=outage)
 
     @expose("/new", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def new(self) -> Any:
         """A new policy; ``?like=ID`` begins with the values of another."""
         like = request.args.get("like", type=int)

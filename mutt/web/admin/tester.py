@@ -22,8 +22,10 @@ from mutt.rules.check import check_rule
 from mutt.rules.preview import Tested, preview
 from mutt.rules.rule import Rule
 from mutt.store import audit, lookup, rulebook, stories
+from mutt.store.users import Role
 from mutt.web.admin.forms import RuleForm, Search
 from mutt.web.admin.page import REFUSED, Page
+from mutt.web.roles import Needs
 from mutt.words import many
 
 #: Events that are tried at once, and bytes of text that are read for them.
@@ -75,6 +77,8 @@ class Said(msgspec.Struct, kw_only=True):
 
 
 class Tester(Page):
+    needs = Needs(Role.OPERATOR, Role.OPERATOR)
+
     @expose("/")
     @expose("")
     def index(self) -> Any:

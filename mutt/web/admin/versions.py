@@ -16,8 +16,10 @@ from mutt.rules.book import Book, Fault, NotRules
 from mutt.store import lookup, plans, rulebook, versions
 from mutt.store.engine import transaction
 from mutt.store.plans import Plan
+from mutt.store.users import Role
 from mutt.web.admin.forms import Refusable
 from mutt.web.admin.page import A_PAGE, CONFLICT, REFUSED, SHOWN, Page, said
+from mutt.web.roles import requires
 from mutt.words import many
 
 
@@ -89,6 +91,7 @@ class Versions(Page):
         )
 
     @expose("/<int:version>/restore", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def restore(self, version: int) -> Any:
         form = RestoreForm()
         if form.validate_on_submit() and (done := self._restored(version, form)):
@@ -126,6 +129,7 @@ class Versions(Page):
         return answer
 
     @expose("/import", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def bring_in(self) -> Any:
         """A file: first its plan, then, as it was shown, that done."""
         form = ImportForm()

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from mutt import __version__
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Rule, StormPolicy
 from mutt.rules.windows import Window
+from mutt.store.users import Role
 from mutt.web.api.routes import TEXT, TIME, Json, Route, ref
 from mutt.web.api.wire import CURRENT
 from mutt.web.problem import TYPE
@@ -40,7 +42,7 @@ _IF_MATCH: Json = {
 _REFUSALS = {
     "400": "It can't be read.",
     "401": "The key is missing or not known.",
-    "403": "The key may not manage.",
+    "403": "The key may not manage; or a session is used, and its user has too little of a role.",
     "404": "There is no such thing.",
     "405": "The address does not know this method.",
     "409": "It can't be done as things stand.",
@@ -100,6 +102,8 @@ def _operation(route: Route) -> Json:
         "responses": {str(route.status): _answer(route)}
         | {status: {"$ref": f"#/components/responses/{status}"} for status in _refusals(route)},
     }
+    if (role := route.needs.of(route.method)) is not Role.VIEWER:
+        told["description"] = f"Where a session asks and no key, its user needs the role {role}."
     if route.body is not None:
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": route.body}}}
     return told
@@ -131,10 +135,10 @@ def _problem(text: str) -> Json:
 
 def _schemas() -> dict[str, Json]:
     _, found = msgspec.json.schema_components(
-        [Rule, Window, StormPolicy], ref_template="#/components/schemas/{name}"
+        [Rule, Window, StormPolicy, Redaction], ref_template="#/components/schemas/{name}"
     )
     schemas: dict[str, Json] = dict(found)
-    for kind in (Rule, Window, StormPolicy):
+    for kind in (Rule, Window, StormPolicy, Redaction):
         schemas[f"{kind.__name__}Change"] = _change_of(schemas[kind.__name__])
     stored = schemas["Rule"]
     schemas["StoredRule"] = stored | {"properties": {**stored["properties"], "updated_at": TIME}}

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mutt.web.roles import USUAL, Needs
+
 Json = dict[str, Any]
 
 
@@ -34,6 +36,7 @@ class Route:
     body: Json | None = None  #: the schema of what it takes
     kept: bool = False  #: does it heed If-Match?
     missing: bool = False  #: may what it asks for not be there?
+    needs: Needs = USUAL  #: the least role, where a session asks and no key
 
 
 INTEGER: Json = {"type": "integer"}

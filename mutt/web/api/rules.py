@@ -1,7 +1,8 @@
-"""What is configured: rules, development hosts, teams, maintenance windows, storm policies."""
+"""What is configured: rules, development hosts, teams, maintenance windows, storm policies, redactions."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,15 +11,18 @@ import msgspec
 from sqlalchemy import Connection
 
 from mutt.errors import Refused
+from mutt.rules.check import check_redaction
+from mutt.rules.redaction import Redaction, Redactions
 from mutt.rules.rule import Handling, MatchType, Rule, StormPolicy
 from mutt.rules.windows import Window
 from mutt.services import Services
-from mutt.store import changes, devices, lookup, rulebook, rulesearch, storms, windows
+from mutt.store import changes, devices, lookup, redactions, rulebook, rulesearch, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.rulesearch import ORDERS, Listed, RuleSearch
 from mutt.web.api import wire
 from mutt.web.api.routes import COUNT, INTEGER, TEXT, Json, Reply, Route, listing, obj, ref
 from mutt.web.api.wire import Stale, body, known, match, said
+from mutt.web.roles import BY_OPERATORS, USUAL, Needs
 
 _PAGING: Mapping[str, Json] = {
     "page": {"type": "integer", "minimum": 1, "default": 1},
@@ -30,6 +34,7 @@ _PAGES = obj("page limit total pages", page=INTEGER, limit=INTEGER, total=COUNT,
 def routes(services: Services) -> list[Route]:
     found = [*_Rules(services).routes(), *_Hosts(services).routes()]
     found += [*_Teams(services).routes(), *_windows(services), *_storms(services)]
+    found += _redactions(services)
     return found
 
 
@@ -348,7 +353,9 @@ def _windows(services: Services) -> list[Route]:
     kept = _Kept(
         services, "window_id", windows.windows, windows.get, windows.save, windows.remove, msgspec.to_builtins
     )
-    return kept.routes("maintenance-windows", "windows", Window.__name__, "a maintenance window")
+    return kept.routes(
+        "maintenance-windows", "windows", Window.__name__, "a maintenance window", BY_OPERATORS
+    )
 
 
 def _storms(services: Services) -> list[Route]:
@@ -356,6 +363,78 @@ def _storms(services: Services) -> list[Route]:
         services, "policy_id", storms.policies, storms.get, storms.save, storms.remove, msgspec.to_builtins
     )
     return kept.routes("storm-policies", "policies", StormPolicy.__name__, "a storm policy")
+
+
+def _redactions(services: Services) -> list[Route]:
+    kept = _Kept(
+        services,
+        "redaction_id",
+        redactions.listed,
+        redactions.get,
+        redactions.save,
+        redactions.remove,
+        msgspec.to_builtins,
+    )
+    found = kept.routes("redactions", "redactions", Redaction.__name__, "a redaction")
+    (put,) = (route for route in found if route.method == "PUT")
+    found.insert(found.index(put) + 1, dataclasses.replace(put, method="PATCH"))
+    return [
+        *found,
+        Route(
+            "POST",
+            "/redactions/test",
+            _Redacted(services).test,
+            "What redactions leave of a text: the one that is given, or those in force. Nothing is kept",
+            "redactions",
+            _REDACTED,
+            body=obj("text", text=TEXT, redaction=ref("RedactionChange")),
+        ),
+    ]
+
+
+_REDACTED = obj(
+    "text taken",
+    text=TEXT,
+    taken={
+        "type": "array",
+        "items": obj("redaction was becomes", redaction=TEXT, was=TEXT, becomes=TEXT),
+    },
+)
+
+
+class _Redacted:
+    """``/redactions/test``."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def test(self) -> Reply:
+        given = body()
+        known(given, ("text", "redaction"))
+        draft, text = given.get("redaction"), given.get("text")
+        if not isinstance(text, str):
+            raise Refused("text", "is missing; write text" if text is None else "is no text")
+        if draft is not None and not isinstance(draft, dict):
+            raise Refused("redaction", "is no object; give its pattern and replacement")
+        made = Redactions(self._standing() if draft is None else [_draft(draft)])
+        taken = [
+            {"redaction": one.redaction.name, "was": piece.was, "becomes": piece.becomes}
+            for one in made.taken_of(text)
+            for piece in one.pieces
+            if not piece.stays
+        ]
+        return Reply({"text": made.text(text), "taken": taken})
+
+    def _standing(self) -> list[Redaction]:
+        with lookup.reading(self._services.engine) as conn:
+            return redactions.listed(conn)
+
+
+def _draft(given: dict[str, Any]) -> Redaction:
+    try:
+        return msgspec.structs.replace(check_redaction({"name": "draft", **given}), is_active=True)
+    except Refused as error:
+        raise Refused(f"redaction.{error.field}", error.reason) from None
 
 
 class _Kept:
@@ -374,9 +453,9 @@ class _Kept:
         self._services, self._key, self._list, self._get = services, key, list_, get
         self._save, self._remove, self._plain = save, remove, plain
 
-    def routes(self, tag: str, name: str, schema: str, what: str) -> list[Route]:
+    def routes(self, tag: str, name: str, schema: str, what: str, needs: Needs = USUAL) -> list[Route]:
         one = f"/{tag}/<int:id_>"
-        shared: dict[str, Any] = {"tag": tag, "answer": ref(schema)}
+        shared: dict[str, Any] = {"tag": tag, "answer": ref(schema), "needs": needs}
         of_one: dict[str, Any] = shared | {"missing": True}
         change = ref(schema + "Change")
 

@@ -45,6 +45,7 @@ from mutt.web.api.routes import (
     ref,
 )
 from mutt.web.api.wire import body, known, said
+from mutt.web.roles import BY_OPERATORS
 
 _MADE: Json = obj(
     "version at who why",
@@ -67,6 +68,7 @@ _BOOK: Json = obj(
     development_hosts={"type": "array", "items": TEXT},
     device_teams={"type": "object", "additionalProperties": TEXT},
     storm_policies={"type": "array", "items": ref("StormPolicyChange")},
+    redactions={"type": "array", "items": ref("RedactionChange")},
 )
 _FINDING: Json = obj("rule_id kind level message", rule_id=INTEGER, kind=TEXT, level=TEXT, message=TEXT)
 _VERDICT: Json = obj("rule handling team", rule=TEXT, handling=TEXT, team=or_null(TEXT))
@@ -164,6 +166,7 @@ class _Ruleset:
                 "rules",
                 listing("tested", _TESTED, left_out=COUNT),
                 body=obj("events", events={}, rule=ref("RuleChange"), rule_id=INTEGER),
+                needs=BY_OPERATORS,
             ),
             Route(
                 "GET",
@@ -204,11 +207,19 @@ class _Ruleset:
                     host=TEXT,
                     baseline={"enum": [NOW, THEN]},
                 ),
+                needs=BY_OPERATORS,
             ),
             Route(
                 "GET", "/backtests/<uuid:job>", self.backtest, "How far one is, and what came out", **of_job
             ),
-            Route("POST", "/backtests/<uuid:job>/cancel", self.cancel, "End one", **of_job),
+            Route(
+                "POST",
+                "/backtests/<uuid:job>/cancel",
+                self.cancel,
+                "End one",
+                needs=BY_OPERATORS,
+                **of_job,
+            ),
         ]
 
     def versions(self) -> Reply:
@@ -353,6 +364,7 @@ def _as_file(found: book.Book) -> dict[str, Any]:
         "development_hosts": list(found.hosts or ()),
         "device_teams": dict(found.teams or {}),
         "storm_policies": [msgspec.to_builtins(policy) for policy in found.storms or ()],
+        "redactions": [msgspec.to_builtins(one) for one in found.redactions or ()],
     }
 
 

@@ -29,6 +29,7 @@ from mutt.errors import (
     Unavailable,
 )
 from mutt.store.history import Said
+from mutt.web import roles
 from mutt.web.admin.page import correlation_id
 from mutt.web.answer import Answer
 from mutt.web.api.holders import Holders
@@ -85,6 +86,7 @@ def blueprint(version: str, holders: Holders, routes: Collection[Route]) -> Blue
 def _who(holders: Holders) -> Callable[[], None]:
     def check() -> None:
         key = presented(request.headers)
+        g.by_session = key is None
         if key is not None:
             g.who = holders.of(key)
         elif current_user.is_authenticated:
@@ -103,6 +105,8 @@ def _who(holders: Holders) -> Callable[[], None]:
 
 def _answering(route: Route) -> Callable[..., Response]:
     def answer(**named: Any) -> Response:
+        if g.by_session:
+            roles.check(route.needs.of(route.method))
         _check_query(route)
         reply = _in_turn(route, named)
         response = json(reply.value, reply.status)
@@ -114,6 +118,7 @@ def _answering(route: Route) -> Callable[..., Response]:
             )
         return response
 
+    answer.needs = route.needs  # type: ignore[attr-defined]
     return answer
 
 

@@ -14,6 +14,7 @@ const keys = {
     return Boolean(field);
   },
   n: () => {
+    if (!help.dataset.newRule) return false;
     location.assign(help.dataset.newRule);
     return true;
   },
