@@ -32,6 +32,7 @@ from mutt.web.admin.keyforms import (
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
 from mutt.web.published import LATER, published
+from mutt.web.roles import ADMINS_ONLY
 from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
 
 #: A time that a pasted signature may be off, so that the rest of it can be looked at.
@@ -46,6 +47,8 @@ class Tried(NamedTuple):
 
 
 class Keys(Page):
+    needs = ADMINS_ONLY
+
     @expose("/")
     def index(self) -> str:
         wanted = request.args.get("q", "")
