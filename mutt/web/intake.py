@@ -119,7 +119,7 @@ class Intake:
         self.services = services
         self.settings = services.settings
         self.keys = Keys(services.redis, self.settings.ingest_api_key)
-        self._signed = Signed(services.redis, self.settings.sealing_key)
+        self._signed = Signed(services.redis, lambda: self.settings.current("sealing_key"))
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once

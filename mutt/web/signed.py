@@ -24,7 +24,9 @@ RETRY = 60
 class Signed:
     """The sources that sign, by name; and the check of what they send."""
 
-    def __init__(self, client: Client, sealing_key: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, client: Client, sealing_key: Callable[[], str], clock: Callable[[], float] = time.time
+    ) -> None:
         copy = KeysCopy(client)
         self._known, self._clock = Copied(copy.read_signed, copy.stamp_signed), clock
         self._sealer = Sealer(sealing_key)

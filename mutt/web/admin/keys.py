@@ -222,7 +222,7 @@ class Keys(Page):
         return "" if published(self.services) else LATER
 
     def _sealer(self) -> Sealer:
-        return Sealer(self.services.settings.sealing_key)
+        return Sealer(self.services.settings.current("sealing_key"))
 
     def _read(self, name: str) -> Key:
         with lookup.reading(self.engine) as conn:
