@@ -124,6 +124,14 @@ def one_of(*choices: str) -> Reader:
     return read
 
 
+def moog_address(name: str, text: str) -> str:
+    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
+    if "@" in urlsplit(text).netloc:
+        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
+    return str(url("http", "https")(name, text))
+
+
 def url(*schemes: str) -> Reader:
     """An address with one of ``schemes``. The value may hold a password, so the error does not repeat it."""
 
@@ -201,14 +209,6 @@ def pairs_of(*words: str) -> Reader:
         return found
 
     return read
-
-
-def moog_address(name: str, text: str) -> str:
-    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
-    if "@" in urlsplit(text).netloc:
-        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
-        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
-    return str(url("http", "https")(name, text))
 
 
 def text(_name: str, value: str) -> str:

@@ -177,6 +177,8 @@ class Stack:
     @property
     def owner_redis_url(self) -> str:
         """Redis for who may do everything there."""
+        if self.environ.get("REDIS_URL"):
+            return str(self.up["redis_url"])
         secret = json.loads((self.home / "secrets.json").read_text())["redis_password"]
         return f"redis://:{secret}@{self.up['redis_url'].rpartition('@')[2]}"
 

@@ -84,6 +84,12 @@ class RedisServer:
             connection.close()
 
     @property
+    def durability(self) -> dict[str, str]:
+        """Of its configuration, how safe it keeps what it took."""
+        told = self._settings()
+        return {name: told[name] for name in ("appendfsync", "no-appendfsync-on-rewrite")}
+
+    @property
     def _file(self) -> Path:
         return self.directory / "redis.conf"
 

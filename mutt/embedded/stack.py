@@ -132,6 +132,8 @@ class Stack:
                 }
                 for role in acl.ROLES
             },
+            # For `mutt doctor`: its user may not ask Redis.
+            "redis_config": redis.durability if redis else {},
             # For `mutt migrate`: nobody who works is the owner of what he works on.
             "owner_url": postgres.url if postgres else s.database_url,
             "api_key": s.ingest_api_key or secrets.api_key,
