@@ -310,9 +310,7 @@ class Settings:
     admin_password: str = _setting("", text, secret=True)
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
-    sealing_key: str = _setting(
-        "", sealing, secret=True
-    )  #: seals what signs webhooks; the first of several seals
+    sealing_key: str = _setting("", sealing, secret=True)  #: seals the secrets of signed webhooks
     session_idle: float = _setting("4h", span())  #: since a page was last used
     session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)
