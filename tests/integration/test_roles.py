@@ -21,7 +21,7 @@ from tests.people import everybody
 
 #: What needs no login, and why that is no harm: health, the login itself, files that hold nothing of the user's.
 OPEN = """
-GET /healthz, GET /readyz, GET /metrics
+GET /healthz, GET /readyz
 GET /login, POST /login, POST /logout
 GET /static/<path:filename>, GET /static/admin/<path:filename>, GET /favicon.ico
 GET /api/docs, GET /api/openapi.json, GET /api/<version>/openapi.json
