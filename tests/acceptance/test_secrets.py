@@ -93,6 +93,7 @@ def stack() -> Iterator[Stack]:
 def test_no_secret_stands_where_it_was_not_given(stack: Stack) -> None:
     """After work, refusals, wrong logins, a Moog that echoes, killed servers, and commands that fail."""
     works(stack)
+    made = a_made_key(stack)
     senders_are_wrong(stack)
     people_are_wrong(stack)
     servers_end(stack)
@@ -113,6 +114,7 @@ def test_no_secret_stands_where_it_was_not_given(stack: Stack) -> None:
         "what seals": kept["sealing_key"],
         "the shell's password at Redis": up["redis_url"].split(":")[2].split("@")[0],
         "the shell's password at PostgreSQL": up["database_url"].split(":")[2].split("@")[0],
+        "a made key": made,
         "a wrong one": WRONG,
         "one of a server that is away": AWAY,
     }
@@ -149,6 +151,19 @@ def works(stack: Stack) -> None:
     stack.post([{"hostname": "s1", "message": "ERROR x"}, {"hostname": "", "message": ""}])
     stack.post({"hostname": "s2", "message": "CRITICAL y"}, **{"Idempotency-Key": SECRETS["INGEST_API_KEY"]})
     wait_until(lambda: not Echo.statuses, 60, "Moog to have said no in each way")
+
+
+def a_made_key(stack: Stack) -> str:
+    """One that was made from a shell, sends, and is shown where none belongs."""
+    said = stack.mutt("keys", "make", "canary", "--scope", "ingest", check=True).stdout
+    [key] = set(re.findall(r"mutt_[A-Za-z0-9_-]{43}", said))
+    event = {"hostname": "k", "message": "CRITICAL by a made key"}
+    wait_until(
+        lambda: stack.post(event, **{"X-API-KEY": key}).status_code == 202, 20, "ingest to know it", every=0.5
+    )
+    stack.post(event, path=f"/ingest/{key}", **{"X-API-KEY": key + "x"})
+    stack.post(event, path=f"/ingest?key={key}", **{"X-API-KEY": "", "Authorization": f"Token {key}"})
+    return key
 
 
 def senders_are_wrong(stack: Stack) -> None:
