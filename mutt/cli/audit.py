@@ -41,7 +41,8 @@ def redact(since: str, until: str, only: str | None, dry_run: bool, who: str | N
     """Take out of stored events and alerts what redactions take out of new ones. There is no way back.
 
     Archives, backups, what waits in Redis and what Moog was told are not touched. Each changed row is written anew:
-    the months grow by as much until PostgreSQL has used the room again.
+    the months grow by as much until PostgreSQL has used the room again. Where each role of MUTT has a login of its own,
+    none may change the audit: DATABASE_URL is the owner's then, as for `mutt migrate`.
     """
     begin, end = (
         in_zone(name, read_time(name, text), "UTC") for name, text in (("since", since), ("until", until))

@@ -69,6 +69,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "device_teams": _RULESET,
     "storm_policies": _RULESET,
     "maintenance_windows": _RULESET,
+    "redactions": _RULESET,
     "maintenance_receipts": _RECEIPTS,
     "maintenance_burning": _RECEIPTS,
     "ruleset_version": _HISTORY,
@@ -84,7 +85,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "api_keys": {**_PEOPLE, "housekeeping": "r"},
     "api_key_secrets": {**_PEOPLE, "housekeeping": "r"},
     "users": _PEOPLE,
-    "redactions": {"admin": "rawd", "cli": "rawd", "alerts": "r", "backtests": "r"},
     # Alembic's own: what the schema is.
     "alembic_version": dict.fromkeys(ROLES, "r"),
 }
@@ -96,7 +96,7 @@ COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 #: Tables whose ids are asked for ahead of the row.
-NUMBERED = ("alert_rules", "storm_policies", "maintenance_windows")
+NUMBERED = ("alert_rules", "storm_policies", "maintenance_windows", "redactions")
 _NUMBERS = {"admin": "USAGE, SELECT", "cli": "USAGE, SELECT", "backtests": "SELECT"}
 
 _LETTERS_DESK = ("admin", "cli", "housekeeping")

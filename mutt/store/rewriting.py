@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Engine,
+    Integer,
     Table,
     Text,
     Uuid,
@@ -29,7 +30,7 @@ from mutt.store.audit import context_of, event_of
 from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.store.patience import allow
-from mutt.store.tables import alerts, event_audit_log
+from mutt.store.tables import alerts, config_audit_log, event_audit_log
 
 #: Rows of a slice at most; seconds of the first one, and of the shortest and the longest.
 MOST = 5_000
@@ -65,6 +66,17 @@ def begin(
     )
 
 
+def _count(conn: Connection, note_id: int, events: int, alerts_: int) -> None:
+    at = config_audit_log.c
+    counts = func.jsonb_build_object(
+        "events",
+        cast(at.after["events"], Integer) + events,
+        "alerts",
+        cast(at.after["alerts"], Integer) + alerts_,
+    )
+    conn.execute(update(config_audit_log).where(at.id == note_id).values(after=at.after.op("||")(counts)))
+
+
 def rewrite(
     engine: Engine, made: Redactions, since: datetime, until: datetime, note_id: int | None
 ) -> Iterator[Rewritten]:
@@ -87,7 +99,7 @@ def rewrite(
             if note_id is not None and (changed or of_alerts):
                 _write(conn, event_audit_log, ("event_id", "received_at"), _OF_EVENT, changed)
                 _write(conn, alerts, ("alert_id",), _OF_ALERT, of_alerts)
-                history.add(conn, note_id, {"events": len(changed), "alerts": len(of_alerts)})
+                _count(conn, note_id, len(changed), len(of_alerts))
         yield Rewritten(end, len(events), len(changed), len(of_alerts))
         start = end
         if len(events) < MOST // 4:

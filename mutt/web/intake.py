@@ -118,7 +118,7 @@ class Intake:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.settings = services.settings
-        self.keys = Keys(services.redis, self.settings.ingest_api_key)
+        self.keys = Keys(services.redis, lambda: self.settings.current("ingest_api_key"))
         self._signed = Signed(services.redis, lambda: self.settings.current("sealing_key"))
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)

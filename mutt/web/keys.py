@@ -49,9 +49,12 @@ def _bytes(value: str) -> bytes:
 class Keys:
     """The known keys, by digest. The last good copy stays, however long Redis is away; what expires, expires."""
 
-    def __init__(self, client: Client, bootstrap: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, client: Client, bootstrap: Callable[[], str], clock: Callable[[], float] = time.time
+    ) -> None:
+        """``bootstrap`` gives the key that the environment brings, as it is now; empty: there is none."""
         self._copy, self._clock = KeysCopy(client), clock
-        self._own = {digest_of(bootstrap.encode()): BOOTSTRAP} if bootstrap else {}
+        self._bootstrap, self._own = bootstrap, ("", "")  # with its digest
         self._known = Copied(self._copy.read, self._copy.stamp)
         self._noted_at = float("-inf")
         self._used: dict[str, int] = {}
@@ -65,8 +68,8 @@ class Keys:
         """
         digest = digest_of(key)
         found = self._known.get(digest)
-        if own := self._own.get(digest):
-            return own
+        if self._is_own(digest):
+            return BOOTSTRAP
         if found is None:
             self._known.need()  # a 401 would have its sender give up for good
             return None
@@ -74,6 +77,12 @@ class Keys:
             return None
         self.note(digest)
         return found
+
+    def _is_own(self, digest: str) -> bool:
+        text = self._bootstrap()
+        if text != self._own[0]:
+            self._own = text, digest_of(text.encode())
+        return bool(text) and digest == self._own[1]
 
     def note(self, what: str) -> None:
         """A key was used: its digest, or SIGNED and the name of a source."""

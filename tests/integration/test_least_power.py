@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import make_url
 
-from mutt import names
+from mutt import keyring, names
 from mutt.backtest import jobs
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import Question
@@ -35,10 +35,24 @@ from mutt.pipeline.record import sweep
 from mutt.pipeline.spill import flow_back
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import archive, history, partitions, privileges, receipts, rulebook, tables, versions
+from mutt.store import (
+    archive,
+    changes,
+    history,
+    keys,
+    partitions,
+    privileges,
+    receipts,
+    redactions,
+    rulebook,
+    tables,
+    users,
+    versions,
+)
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
 from mutt.streams import acl, books
+from mutt.streams.keys import KeysCopy
 from mutt.told import teller
 from mutt.web.health import ingest_health
 from mutt.web.ingest import keys_of, make_ingest
@@ -144,12 +158,12 @@ def _execute(url: str, statement: str) -> None:
 # ---- each can do its work: one event goes all the way, each step by its own role
 
 
-def post(site: Site, body: Any, **told: Any) -> Any:
+def post(site: Site, body: Any, key: str = KEY, **told: Any) -> Any:
     services = site.services("ingest", **told)
     app = make_ingest(services)
     app.register_blueprint(ingest_health(services, keys_of(app).need))
     assert app.test_client().get("/readyz").status_code == 200
-    headers = {"X-API-KEY": KEY, "Idempotency-Key": uuid4().hex}
+    headers = {"X-API-KEY": key, "Idempotency-Key": uuid4().hex}
     reply = app.test_client().post("/ingest", data=orjson.dumps(body), headers=headers)
     assert "mutt_events_accepted_total" in teller(services, queues=False)().decode()
     return reply.get_json()
@@ -302,6 +316,35 @@ def test_people_keep_the_rules_and_each_change_is_in_the_history(quiet: Site, ro
     assert quiet.as_owner("SELECT version FROM ruleset_version")[0][0] == before + 1
 
 
+@pytest.mark.parametrize("role", ["admin", "cli"])
+def test_people_keep_keys_users_and_redactions(quiet: Site, role: str) -> None:
+    """The copy of the keys goes to Redis, and comes to ingest."""
+    services, said = quiet.services(role), {"changed_by": "ann"}
+    with transaction(services.engine) as conn:
+        _, text = keys.make(conn, f"of-{role}", ["ingest"], **said)
+        keys.rotate(conn, f"of-{role}", timedelta(hours=1), **said)
+        users.make(conn, f"of-{role}", "viewer", password_hash="x", **said)
+        redactions.save(conn, {"name": f"of {role}", "pattern": "secret"}, **said)
+    keyring.publish(services)
+    assert post(quiet, {"hostname": "h", "message": "m"}, key=text)["accepted"] == 1
+    with transaction(services.engine) as conn:
+        keys.revoke(conn, f"of-{role}", **said)
+    assert keyring.publish(services) == 0
+
+
+def test_housekeeping_mends_the_copy_of_the_keys_and_notes_their_use(quiet: Site) -> None:
+    """Ingest notes it in Redis, housekeeping brings it into the one column that it may change."""
+    with transaction(one_shot_engine(quiet.database_url, role="test")) as conn:
+        keys.make(conn, "used", ["ingest"], changed_by="ann")
+        [secret] = keys.find(conn, "used").secrets
+    services = quiet.services("housekeeping")
+    assert keyring.publish(services) == 1
+    KeysCopy(quiet.redis("ingest")).used({secret.digest: 1_800_000_000_000})
+    assert keyring.note_uses(services) == 1
+    with quiet.sql("housekeeping") as cursor, pytest.raises(InsufficientPrivilege):
+        cursor.execute("UPDATE api_key_secrets SET expires_at = NULL")
+
+
 def test_the_admins_pages_work(quiet: Site) -> None:
     """A login, a saved rule, and each page of lists."""
     from mutt.web.admin.app import make_admin  # noqa: PLC0415 with Flask-Admin, which others don't need
@@ -315,7 +358,8 @@ def test_the_admins_pages_work(quiet: Site) -> None:
     )
     pages = (
         "/", "/rules/", "/hosts/", "/teams/", "/storms/", "/maintenance/", "/audit/", "/alerts/", "/letters/",
-        "/history/", "/versions/", "/backtests/", "/shadow/", "/rules/lint/", "/readyz",
+        "/history/", "/versions/", "/backtests/", "/shadow/", "/rules/lint/", "/keys/",
+        "/users/", "/redactions/", "/readyz",
     )  # fmt: skip
     assert {page: browser.get(page, follow_redirects=True).status_code for page in pages} == dict.fromkeys(
         pages, 200
@@ -463,6 +507,8 @@ def _servers() -> list[Path]:
 def test_every_table_has_a_decision() -> None:
     """Who adds a table says who may do what with it."""
     assert set(tables.metadata.tables) <= set(privileges.TABLES)
+    by_id = {kept.table.name for kept in changes.KEPT.values() if kept.key == "id"}
+    assert set(privileges.NUMBERED) == by_id, "whose rows get their ids ahead"
 
 
 def test_each_role_has_the_rights_that_are_written_and_no_other(site: Site) -> None:
@@ -555,6 +601,13 @@ HISTORY = [
     ("cli", "CREATE TABLE mine (a int)"),
     ("ingest", "SELECT 1 FROM event_audit_log"),
     ("ingest", "SELECT 1 FROM alert_rules"),
+    ("ingest", "SELECT 1 FROM users"),
+    ("alerts", "SELECT 1 FROM users"),
+    ("alerts", "SELECT 1 FROM api_keys"),
+    ("housekeeping", "SELECT 1 FROM users"),
+    ("housekeeping", "UPDATE api_keys SET scopes = '{}'"),
+    ("reader", "SELECT 1 FROM users"),
+    ("reader", "SELECT 1 FROM api_key_secrets"),
     ("ingest", "DELETE FROM ingest_spill"),
     ("reader", "INSERT INTO audit_ledger (rows, alerts) VALUES (1, 1)"),
     ("backtests", "INSERT INTO alerts (alert_id) VALUES (gen_random_uuid())"),

@@ -193,7 +193,9 @@ def test_the_quick_look_misses_nothing(
     raw = data.draw(
         st.sampled_from([message, json.dumps(document), json.dumps(document, separators=(",", ":"))])
     )
-    whole = event(message or "m", raw=raw, tags={name: value}, varbinds=(Varbind("1.3", value),))
+    whole = event(
+        message if message.strip() else "m", raw=raw, tags={name: value}, varbinds=(Varbind("1.3", value),)
+    )
     made = redactions(*((pattern, "") for pattern in patterns))
     quick = made.redact(whole)
     thorough = whole

@@ -95,12 +95,12 @@ def test_a_bad_key_stops_the_start_and_is_not_repeated(bad: str) -> None:
     assert bad not in str(caught.value)
 
 
-def test_compose_gives_the_key_to_ingest_and_the_admin_and_to_nobody_else(tmp_path: Path) -> None:
-    """And the key that its script makes is one."""
+def test_compose_gives_the_key_to_who_seals_or_opens_and_to_nobody_else(tmp_path: Path) -> None:
+    """An operator's shell seals as the admin does. And the key that its script makes is one."""
     docker = Path(__file__).parents[2] / "docker"
     services = yaml.safe_load((docker / "compose.yaml").read_text())["services"]
     holders = {name for name, one in services.items() if "sealing_key" in one.get("secrets", ())}
-    assert holders == {"ingest", "admin"}
+    assert holders == {"ingest", "admin", "cli"}
     shutil.copy(docker / "redis.acl", tmp_path)
     script = shutil.copy(docker / "make-secrets", tmp_path)
     subprocess.run(["sh", script], check=True, capture_output=True, timeout=30)
