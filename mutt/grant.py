@@ -47,6 +47,9 @@ class Signing(msgspec.Struct, frozen=True):
     template: str = "{body}"  #: what is signed, such as ``{timestamp}.{body}``
     tolerance: int = 300  #: seconds that a timestamp may be off
 
+    def __repr__(self) -> str:
+        return f"Signing({self.header!r}, {self.algorithm!r})"
+
 
 class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the holder of a key may do."""

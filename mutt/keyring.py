@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from mutt.services import Services
 from mutt.store import keys
 from mutt.store.engine import transaction
-from mutt.streams.keys import KeysCopy
+from mutt.streams.keys import SIGNED, KeysCopy
 
 
 def publish(services: Services) -> int:
@@ -29,8 +29,9 @@ def note_uses(services: Services) -> int:
     taken = copy.take_used()
     try:
         with transaction(services.engine) as conn:
-            at = {digest: datetime.fromtimestamp(ms / 1000, UTC) for digest, ms in taken.items()}
-            return keys.note_use(conn, at)
+            at = {what: datetime.fromtimestamp(ms / 1000, UTC) for what, ms in taken.items()}
+            signed = {what.removeprefix(SIGNED): at.pop(what) for what in taken if what.startswith(SIGNED)}
+            return keys.note_use(conn, at) + keys.note_signed(conn, signed)
     except BaseException:
         copy.used(taken)
         raise

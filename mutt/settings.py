@@ -124,6 +124,14 @@ def one_of(*choices: str) -> Reader:
     return read
 
 
+def moog_address(name: str, text: str) -> str:
+    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
+    if "@" in urlsplit(text).netloc:
+        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
+        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
+    return str(url("http", "https")(name, text))
+
+
 def url(*schemes: str) -> Reader:
     """An address with one of ``schemes``. The value may hold a password, so the error does not repeat it."""
 
@@ -201,14 +209,6 @@ def pairs_of(*words: str) -> Reader:
         return found
 
     return read
-
-
-def moog_address(name: str, text: str) -> str:
-    """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
-    if "@" in urlsplit(text).netloc:
-        expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
-        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
-    return str(url("http", "https")(name, text))
 
 
 def text(_name: str, value: str) -> str:
@@ -310,9 +310,7 @@ class Settings:
     admin_password: str = _setting("", text, secret=True)
     management_api_key: str = _setting("", text, secret=True)  #: of the management API; empty: no key is good
     secret_key: str = _setting("", text, secret=True)  #: signs the admin's sessions
-    sealing_key: str = _setting(
-        "", sealing, secret=True
-    )  #: seals what signs webhooks; the first of several seals
+    sealing_key: str = _setting("", sealing, secret=True)  #: seals the secrets of signed webhooks
     session_idle: float = _setting("4h", span())  #: since a page was last used
     session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("created_at", _instant, server_default=_now, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("revoked_at", _instant),
+        sa.Column("signed_at", _instant),
         sa.CheckConstraint(
             "name ~ '^[a-z0-9][a-z0-9._-]{0,63}$' AND name <> 'bootstrap'", name=op.f("ck_api_keys_name")
         ),

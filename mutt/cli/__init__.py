@@ -7,6 +7,7 @@ import sys
 import click
 
 from mutt import __version__
+from mutt.cli.audit import audit as audit_command
 from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
 from mutt.cli.explain import explain as explain_command
@@ -47,6 +48,7 @@ for command in (
     maintenance_command,
     users_command,
     partitions_command,
+    audit_command,
     roles_command,
     ledger_command,
     doctor_command,

@@ -122,7 +122,7 @@ def show(name: str, as_json: bool) -> None:
         ("made", f"{_minute(key.created_at)} by {key.created_by}"),
         ("note", key.note),
     ]
-    table(escape(key.name), ["", ""], [(what, escape(value)) for what, value in about])
+    table("", ["name", escape(key.name)], [(what, escape(value)) for what, value in about])
     listed = [
         (
             f"…{escape(one.hint)}",

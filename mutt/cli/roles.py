@@ -70,7 +70,8 @@ def postgres(directory: Path | None, apply: bool) -> None:
         return
     settings = Settings.from_env()
     settings.need("database_url")
-    with transaction(one_shot_engine(settings.database_url, role="cli")) as conn:
+    engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+    with transaction(engine) as conn:
         privileges.apply(conn, passwords)
     click.echo(f"{len(passwords)} roles may log in: {', '.join(map(privileges.login_of, passwords))}")
 

@@ -183,7 +183,7 @@ def tell_of_keys(settings: Settings, say: Callable[[str], None]) -> None:
 def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
     login = f"{told['admin_user']} / {told['admin_password']}"
     lines = [
-        ("ingest", f"{told['ingest']}/ingest", _first_key(stack, told, first=first)),
+        ("ingest", f"{told['ingest']}/ingest", shown_key(stack, told, first=first)),
         ("admin", told["admin"], login),
         ("API", f"{told['admin']}/api/docs", f"X-API-KEY: {told['management_key']}"),
         ("Flower", told["flower"], login),
@@ -195,7 +195,7 @@ def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
         console.print(f"  {name:8} {escape(address)}  {escape(note)}".rstrip(), soft_wrap=True)
 
 
-def _first_key(stack: Stack, told: Mapping[str, Any], *, first: bool) -> str:
+def shown_key(stack: Stack, told: Mapping[str, Any], *, first: bool) -> str:
     """The API key, where it was just made: it is shown once."""
     if stack.settings.ingest_api_key:
         return "with the key of INGEST_API_KEY"

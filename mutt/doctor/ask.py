@@ -24,16 +24,23 @@ from mutt.moog.client import MoogClient
 from mutt.moog.outcome import Kind
 from mutt.services import Services
 from mutt.settings import Settings, read_up
-from mutt.store import spill
+from mutt.store import keys, spill
 from mutt.store.engine import transaction
 from mutt.store.vitals import clock, vitals
 from mutt.streams import books
 from mutt.streams.connect import Client
+from mutt.streams.keys import KeysCopy
 
 
 def examine(services: Services) -> list[Finding]:
     """Every check, in the order of an event's way."""
-    return [*_redis(services), *_postgres(services), *_books(services), *_moog(services.settings)]
+    return [
+        *_redis(services),
+        *_postgres(services),
+        *_keys(services),
+        *_books(services),
+        *_moog(services.settings),
+    ]
 
 
 def _redis(services: Services) -> Iterator[Finding]:
@@ -124,6 +131,14 @@ def _ask_postgres(conn: Connection, settings: Settings) -> Iterator[Finding]:
     yield from flow.clocks({"PostgreSQL": _skew(lambda: clock(conn).timestamp())})
     if found.migrated_to == found.head:
         yield flow.spill(spill.standing(conn), on=settings.ingest_spill, most=settings.ingest_spill_bytes)
+
+
+def _keys(services: Services) -> Iterator[Finding]:
+    # A server that can't be asked, or that is not migrated, was a finding before.
+    with contextlib.suppress(redis.RedisError, SettingsError, StoreDown):
+        with transaction(services.engine) as conn:
+            good = keys.copy(conn)
+        yield flow.keys(good, KeysCopy(services.redis).read(), time.time())
 
 
 def _postgres_wire(what: str, conn: Connection) -> Finding:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mutt.balance import Report
 from mutt.doctor.finding import Finding, bad, ok, warn
+from mutt.grant import Grant
 from mutt.store.spill import Standing
 from mutt.streams.books import Depth
 from mutt.words import age, many
@@ -18,6 +19,9 @@ OLD = 60.0
 
 #: From this share of INGEST_SPILL_BYTES on somebody has to act.
 SPILL_FULL_SOON = 0.8
+
+#: Seconds before a key has no good text any more from which on somebody has to act.
+EXPIRES_SOON = 7 * 86400.0
 
 _WORKERS = {
     "ingest_queue": "alerts",
@@ -110,6 +114,22 @@ def _spilled(stands: Standing) -> str:
     return (
         f"{many(stands.events, 'event')} in {rounds} of ingest_spill, the oldest {age(stands.oldest_s)} old"
     )
+
+
+def keys(good: Mapping[str, Grant], copied: Mapping[str, Grant] | None, now: float) -> Finding:
+    """The API keys that are good, as PostgreSQL says, and as ingest reads them in Redis (None: there is no copy)."""
+    what, remedy = "API keys", "see that a worker serves -Q maintenance: it copies them each minute"
+    if copied is None:
+        says = "Redis has no copy of them: whom it does not know, an ingest that begins now answers 503"
+        return warn(what, says, remedy)
+    if differ := sum(good.get(one) != copied.get(one) for one in {*good, *copied}):
+        return warn(what, f"of {many(differ, 'key')} Redis does not say what PostgreSQL says", remedy)
+    # A source that signs needs none.
+    lasting = {one.name for one in good.values() if one.signing or not one.expired(now + EXPIRES_SOON)}
+    if soon := sorted({grant.name for grant in good.values()} - lasting):
+        named = ", ".join(soon[:5]) + (" and others" if len(soon) > 5 else "")
+        return warn(what, f"within a week there is no good text of {named}", "`mutt keys rotate` it")
+    return ok(what, f"{many(len(lasting), 'key')} beside INGEST_API_KEY; Redis has them")
 
 
 def ledger(found: Report) -> Finding:

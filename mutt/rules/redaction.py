@@ -8,9 +8,11 @@ for it.
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -32,6 +34,9 @@ REFERENCES_MAX = 9
 #: the text goes.
 _WORK, _FEW = 50_000_000, 200
 
+#: Of a JSON text in which more names and values are to be changed, nothing stays.
+_MANY = 10_000
+
 #: One redaction takes so much of memory at most, and all of them together besides.
 _MEMORY = 1 << 20
 
@@ -46,9 +51,11 @@ _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
 )
 _TOKEN = re.compile(
-    r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|true|false|null)', re.DOTALL
+    r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|-?Infinity|NaN|true|false|null)',
+    re.DOTALL,
 )
 _BLANK = re.compile(r"\s*")
+_lenient = json.JSONDecoder(strict=False)
 _COLON = re.compile(r'"\s*:\s*"?')
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
 #: What a pattern is made of, as far as an anchor (^, $, \A, \z) is told from what only looks like one.
@@ -276,7 +283,9 @@ class _One:
 
     def _in_json(self, text: str) -> list[Edit]:
         tokens = list(_TOKEN.finditer(text))
-        said = _apart(self._said(tokens))
+        said = _apart(islice(self._said(tokens), _MANY + 1))
+        if len(said) > _MANY:
+            return [Edit(0, len(text), f'"{REDACTED}"')]
         spanning = [edit for edit in self._found(text) if not _touches(edit, said)]
         made = _apart([*said, *spanning])
         if not spanning or _is_json(_edited(text, made)):
@@ -474,10 +483,14 @@ def _is_like_json(text: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
+    """Would ingest read it as JSON? It forgives line ends and tabs within a text, and NaN."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
-        return False
+        try:
+            _lenient.decode(text)
+        except (ValueError, RecursionError):
+            return False
     return True
 
 

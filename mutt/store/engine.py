@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
@@ -210,7 +210,7 @@ def _without_rows(error: BaseException | None) -> None:
     while error is not None:
         if isinstance(error, (SQLAlchemyError, psycopg2.Error)):
             error.args = tuple(_first_line(part) for part in error.args)
-        if isinstance(error, StatementError):
+        if hasattr(error, "hide_parameters"):
             error.hide_parameters = True
         error = error.__cause__ or error.__context__
 

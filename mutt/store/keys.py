@@ -83,6 +83,7 @@ class Key:
     created_at: datetime
     created_by: str
     revoked_at: datetime | None
+    signed_at: datetime | None  #: when a signature of its source was last good
     secrets: tuple[Secret, ...]
 
     def live(self, now: datetime) -> list[Secret]:
@@ -91,7 +92,8 @@ class Key:
 
     @property
     def last_used_at(self) -> datetime | None:
-        return max((one.last_used_at for one in self.secrets if one.last_used_at), default=None)
+        used = [self.signed_at, *(one.last_used_at for one in self.secrets)]
+        return max((at for at in used if at), default=None)
 
     @property
     def lifetime(self) -> timedelta | None:
@@ -256,6 +258,18 @@ def note_use(conn: Connection, used: Mapping[str, datetime]) -> int:
     return conn.execute(noted.values(last_used_at=given.c.at)).rowcount
 
 
+def note_signed(conn: Connection, used: Mapping[str, datetime]) -> int:
+    """Likewise when sources were last heard of at ``/signed``, by name."""
+    if not used:
+        return 0
+    given = values(Column("name", Text), Column("at", DateTime(timezone=True)), name="given").data(
+        [*used.items()]
+    )
+    later = or_(_key.signed_at.is_(None), _key.signed_at < given.c.at)
+    noted = update(api_keys).where(_key.name == given.c.name, later)
+    return conn.execute(noted.values(signed_at=given.c.at)).rowcount
+
+
 def _change(conn: Connection, name: str, changed: Mapping[str, Any], said: Said) -> Key:
     before = _standing(conn, name)
     after = dataclasses.replace(before, **changed)
@@ -348,7 +362,7 @@ def _note(conn: Connection, operation: str, before: Key | None, after: Key, said
 def _told(key: Key) -> dict[str, Any]:
     """What the history says of a key: nothing that opens, and nothing by which it could be known."""
     told: dict[str, Any] = msgspec.to_builtins(dataclasses.asdict(key))
-    del told["id"], told["name"]
+    del told["id"], told["name"], told["signed_at"]
     told["secrets"] = [
         {name: value for name, value in one.items() if name not in ("digest", "last_used_at")}
         for one in told["secrets"]

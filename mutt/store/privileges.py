@@ -90,7 +90,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 }
 
 #: (table, column) that a role may change, where it may not change the others.
-COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {("api_key_secrets", "last_used_at"): ("housekeeping",)}
+COLUMNS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("api_key_secrets", "last_used_at"): ("housekeeping",),
+    ("api_keys", "signed_at"): ("housekeeping",),
+}
 
 #: Tables whose ids are asked for ahead of the row.
 NUMBERED = ("alert_rules", "storm_policies", "maintenance_windows", "redactions")

@@ -510,6 +510,7 @@ api_keys = Table(
     Column("created_at", _instant, nullable=False, server_default=_now),
     Column("created_by", Text, nullable=False),
     Column("revoked_at", _instant),
+    Column("signed_at", _instant),  #: when it was last used at /signed
     CheckConstraint("name ~ '^[a-z0-9][a-z0-9._-]{0,63}$' AND name <> 'bootstrap'", name="name"),
     CheckConstraint("scopes <@ ARRAY['ingest', 'management'] AND cardinality(scopes) > 0", name="scopes"),
     CheckConstraint("quota > 0", name="quota"),

@@ -139,7 +139,7 @@ def connect(
     parts = urlsplit(url)
     if login:
         options["credential_provider"] = login
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        url = url.replace(f"//{parts.netloc}", f"//{parts.netloc.rpartition('@')[2]}", 1)
     secure = parts.scheme in OVER_TLS
     if secure:
         options |= {"connection_class": TlsConnection, **tls.options}
@@ -196,6 +196,11 @@ def broker(settings: Settings) -> Broker:
     scheme = urlsplit(url).scheme
     tls = Tls.of(settings) if scheme in OVER_TLS else None
     options = tls.options if tls else None
+    if scheme == "unix":
+        # Without a login: kombu takes that of BrokerConnection, or one in the address, and not both.
+        parts = urlsplit(url)
+        db = parse_qs(parts.query).get("db", ["0"])[0]
+        return Broker(f"redis+socket://{parts.path}?virtual_host={db}", {}, None)
     if scheme not in SENTINEL:
         return Broker(url, {}, options)
     found = _sentinel(url)

@@ -13,8 +13,11 @@ from mutt.streams.connect import Client
 
 log = logging.getLogger("mutt.keys")
 
-#: A field of the copy that is no key: it says that the copy was made. Without it Redis was emptied.
+#: A field of the copy that is no key: a new value for each publication. Without it Redis was emptied.
 MADE = b"made"
+
+#: Before the name of a source that signs, where uses are noted: a name may look like a digest.
+SIGNED = "signed:"
 
 
 class KeysCopy:
@@ -34,6 +37,14 @@ class KeysCopy:
                 _replace(pipe, names.KEYS_SIGNED, signed)
             pipe.execute()
 
+    def stamp(self) -> bytes | None:
+        """Another one after each publication; None: there is no copy, or one of an older version."""
+        return self._stamp(names.KEYS)
+
+    def stamp_signed(self) -> bytes | None:
+        """Likewise."""
+        return self._stamp(names.KEYS_SIGNED)
+
     def read(self) -> dict[str, Grant] | None:
         """What each live key allows, by its digest. None: there is no copy; Redis is new, or was emptied."""
         return self._read(names.KEYS)
@@ -43,7 +54,7 @@ class KeysCopy:
         return self._read(names.KEYS_SIGNED)
 
     def used(self, at: Mapping[str, int]) -> None:
-        """Note when keys were used: digest -> epoch milliseconds."""
+        """Note when keys were used: digest, or SIGNED and a name -> epoch milliseconds."""
         if at:
             self._client.hset(names.KEYS_USED, mapping=dict(at))
 
@@ -54,6 +65,10 @@ class KeysCopy:
             pipe.delete(names.KEYS_USED)
             found, _ = pipe.execute()
         return {digest.decode(): int(at) for digest, at in found.items()}
+
+    def _stamp(self, name: str) -> bytes | None:
+        found: bytes | None = self._client.hget(name, MADE)
+        return found
 
     def _read(self, name: str) -> dict[str, Grant] | None:
         found = self._client.hgetall(name)

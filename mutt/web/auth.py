@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from flask import Blueprint, Flask, Response, current_app, flash, redirect, render_template, request, url_for
@@ -12,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from wtforms import PasswordField, StringField
 
 from mutt import passwords
-from mutt.errors import StoreDown
+from mutt.errors import StoreDown, Unavailable
 from mutt.services import Services
 from mutt.store import users
 from mutt.store.engine import transaction
@@ -68,7 +69,11 @@ class Login:
         if wait:
             log.warning("login refused, from %s: too soon", address)
             raise TooSoon(whole_seconds(wait))
-        who = self._who(name, password)
+        try:
+            who = self._who(name, password)
+        except (StoreDown, Unavailable):
+            self._throttle.give_back(name, address)
+            raise
         if who is None:
             log.warning("login refused, from %s", address)
             return None
@@ -93,13 +98,15 @@ class Login:
         return self._noted(known, password) if known else None
 
     def _noted(self, user: User, password: str) -> Person:
-        try:
-            with transaction(self._services.engine) as conn:
-                users.note_login(conn, user.id)
-                if user.password_hash and passwords.is_dated(user.password_hash):
-                    users.rehash(conn, user, passwords.hashed(password))
-        except StoreDown:
-            pass  # it is for the record only
+        newer = ""
+        # Both are for later: nobody is kept out because they can't be done now.
+        with contextlib.suppress(Unavailable):
+            if user.password_hash and passwords.is_dated(user.password_hash):
+                newer = passwords.hashed(password)
+        with contextlib.suppress(StoreDown), transaction(self._services.engine) as conn:
+            users.note_login(conn, user.id)
+            if newer:
+                users.rehash(conn, user, newer)
         return Person.of(user)
 
 

@@ -1,4 +1,4 @@
-"""Copied: what Redis says of the keys, asked again every two seconds; the last good answer stays in the process."""
+"""Copied: what Redis says of the keys, looked for every two seconds; the last good answer stays in the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 from mutt.errors import Unavailable
 from mutt.grant import Grant
 
-#: Seconds that an answer is used before Redis is asked again.
+#: Seconds that an answer is used before Redis is asked whether there is a newer one.
 FRESH = 2.0
 
 #: What is said of a key that is not known while none was ever read: it may be a good one.
@@ -26,10 +26,17 @@ NOT_MADE = (
 
 
 class Copied:
-    """A copy of grants, by whatever they are looked up by. ``read`` gives None where Redis holds none."""
+    """A copy of grants, by whatever they are looked up by. ``read`` gives None where Redis holds none.
 
-    def __init__(self, read: Callable[[], Mapping[str, Grant] | None]) -> None:
+    ``stamp`` tells of a copy whether it is another one than before, without reading it; None: it can't.
+    """
+
+    def __init__(
+        self, read: Callable[[], Mapping[str, Grant] | None], stamp: Callable[[], bytes | None]
+    ) -> None:
         self._read, self._known = read, dict[str, Grant]()
+        self._look = stamp
+        self._stamp: bytes | None = None
         #: Why one that is not known may be good; empty: the copy was read.
         self._unread = UNREAD
         self._read_at = float("-inf")
@@ -51,12 +58,16 @@ class Copied:
                 return self._known
             self._read_at = time.monotonic()
         try:
-            found, self.away = self._read(), False
+            stamp = self._look()
+            self.away = False
+            if stamp is not None and stamp == self._stamp:
+                return self._known
+            found = self._read()
         except redis.RedisError:
             self.away = True
             return self._known  # whether Redis takes events is the append's to say
         if found is not None:
-            self._known, self._unread = dict(found), ""
+            self._known, self._stamp, self._unread = dict(found), stamp, ""
         elif self._unread:
             self._unread = NOT_MADE
         return self._known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import ssl
@@ -61,15 +62,10 @@ _metrics: socket.socket | None = None
 
 
 def on_starting(_server: Any) -> None:
-    """What gunicorn itself has to say is said as all else is.
-
-    The port of metrics is bound once, by who forks the workers: each of them answers there.
-    """
+    """The port of metrics is bound once, by who forks the workers: each of them answers there."""
     global _metrics
     try:
-        settings = Settings.from_env()
-        configure(settings, settings.mutt_role or "gunicorn")
-        _metrics = told.listen(settings)
+        _metrics = told.listen(Settings.from_env())
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
 
@@ -100,3 +96,10 @@ def child_exit(_server: Any, worker: Any) -> None:
     directory = _settings.metrics_dir
     if directory:
         multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]
+
+
+def when_ready(_server: Any) -> None:
+    """What gunicorn itself has to say is said as all else is."""
+    with contextlib.suppress(SettingsError):  # a worker says it
+        settings = Settings.from_env()
+        configure(settings, settings.mutt_role or "gunicorn")

@@ -27,6 +27,7 @@ from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
 from mutt.web.keys import Headers, Keys, presented
@@ -117,9 +118,9 @@ class Intake:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.settings = services.settings
-        self.keys = Keys(services.redis, self.settings.ingest_api_key)
-        self._signed = Signed(services.redis, self.settings.sealing_key)
-        self._quotas = Quotas(services.redis)
+        self.keys = Keys(services.redis, lambda: self.settings.current("ingest_api_key"))
+        self._signed = Signed(services.redis, lambda: self.settings.current("sealing_key"))
+        self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._away_until = float("-inf")
@@ -168,6 +169,8 @@ class Intake:
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()
             self._signed.check(grant, post.headers, sent)
+            if post.source:
+                self.keys.note(SIGNED + grant.name)
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
@@ -221,12 +224,16 @@ class Intake:
 
     def _count(self, asks: Sequence[Ask]) -> list[Counted]:
         """Count what fits into the quotas: for all replicas, or in this process while Redis is away."""
-        if time.monotonic() >= self._away_until:
+        if time.monotonic() >= self._away_until and not self.keys.away:
             try:
-                return self._quotas.take(asks)
+                counted, self._counts_alone = self._quotas.take(asks), False
             except redis.RedisError as error:
                 self._note_outage()
-                log.warning("quotas are counted in this process: %s", error)
+                if not self._counts_alone:  # an outage is a line, and not one a second
+                    log.warning("quotas are counted in this process: %s", error)
+                self._counts_alone = True
+            else:
+                return counted
         return self._quotas.take_here(asks)
 
     def _give_back(self, granted: Sequence[tuple[Ask, Counted]]) -> None:

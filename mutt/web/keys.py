@@ -49,10 +49,13 @@ def _bytes(value: str) -> bytes:
 class Keys:
     """The known keys, by digest. The last good copy stays, however long Redis is away; what expires, expires."""
 
-    def __init__(self, client: Client, bootstrap: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, client: Client, bootstrap: Callable[[], str], clock: Callable[[], float] = time.time
+    ) -> None:
+        """``bootstrap`` gives the key that the environment brings, as it is now; empty: there is none."""
         self._copy, self._clock = KeysCopy(client), clock
-        self._own = {digest_of(bootstrap.encode()): BOOTSTRAP} if bootstrap else {}
-        self._known = Copied(self._copy.read)
+        self._bootstrap, self._own = bootstrap, ("", "")  # with its digest
+        self._known = Copied(self._copy.read, self._copy.stamp)
         self._noted_at = float("-inf")
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -65,26 +68,40 @@ class Keys:
         """
         digest = digest_of(key)
         found = self._known.get(digest)
-        if own := self._own.get(digest):
-            return own
+        if self._is_own(digest):
+            return BOOTSTRAP
         if found is None:
             self._known.need()  # a 401 would have its sender give up for good
             return None
-        now = self._clock()
-        if found.expired(now):
+        if found.expired(self._clock()):
             return None
-        self._used[digest] = round(now * 1000)
-        self._note_uses()
+        self.note(digest)
         return found
+
+    def _is_own(self, digest: str) -> bool:
+        text = self._bootstrap()
+        if text != self._own[0]:
+            self._own = text, digest_of(text.encode())
+        return bool(text) and digest == self._own[1]
+
+    def note(self, what: str) -> None:
+        """A key was used: its digest, or SIGNED and the name of a source."""
+        self._used[what] = round(self._clock() * 1000)
+        self._note_uses()
 
     def need(self) -> str:
         """``ok``, if the keys were read since this process began. Raises Unavailable."""
         self._known.need()
         return "ok"
 
+    @property
+    def away(self) -> bool:
+        """Did Redis not answer, when it was last asked for the keys?"""
+        return self._known.away
+
     def _note_uses(self) -> None:
         """At once for the first use in a while, so that a sender who posts once a day is seen; then now and then."""
-        if self._known.away or time.monotonic() - self._noted_at < NOTED:
+        if self.away or time.monotonic() - self._noted_at < NOTED:
             return
         with self._lock:
             used, self._used = self._used, {}

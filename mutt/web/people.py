@@ -47,18 +47,30 @@ class Person(UserMixin):
 
 
 class Administrator:
-    """Whom ADMIN_USER and ADMIN_PASSWORD name: works while PostgreSQL is away, and in an empty database."""
+    """Whom ADMIN_USER and ADMIN_PASSWORD name: works while PostgreSQL is away, and in an empty database.
 
-    def __init__(self, settings: Settings, secret: bytes) -> None:
-        self.name, self.can_log_in = settings.admin_user, bool(settings.admin_password)
-        self._password = _digest(settings.admin_password)
+    ``key`` gives what signs the sessions.
+    """
+
+    def __init__(self, settings: Settings, key: Callable[[], bytes]) -> None:
+        self.name, self._settings, self._key = settings.admin_user, settings, key
+
+    @property
+    def can_log_in(self) -> bool:
+        return bool(self._settings.current("admin_password"))
+
+    @property
+    def person(self) -> Person:
         # A new password, or a new name, ends old sessions.
-        epoch = hmac.new(secret, self.name.encode() + b"\0" + self._password, "sha256").hexdigest()
-        self.person = Person(ADMINISTRATOR, self.name, Role.ADMIN, epoch)
+        told = self.name.encode() + b"\0" + self._password()
+        return Person(ADMINISTRATOR, self.name, Role.ADMIN, hmac.new(self._key(), told, "sha256").hexdigest())
 
     def accepts(self, password: str) -> bool:
         """Is it theirs? Takes the same time whatever is wrong."""
-        return hmac.compare_digest(_digest(password), self._password) & self.can_log_in
+        return hmac.compare_digest(_digest(password), self._password()) & self.can_log_in
+
+    def _password(self) -> bytes:
+        return _digest(self._settings.current("admin_password"))
 
 
 Opens = Callable[[], AbstractContextManager[Connection]]

@@ -98,7 +98,7 @@ class Provider:
                 raise LoginFailed("token", "there is no ID token in its answer")
             return self._with_userinfo(client, token, dict(claims))
         except OAuthError as error:
-            hidden = (code, code_verifier, self._settings.oidc_client_secret)
+            hidden = (code, code_verifier, client.client_secret or "")
             raise LoginFailed("code", said(error.error, error.description, hidden)) from None
         except requests.RequestException as error:
             raise LoginFailed("away", type(error).__name__) from None
@@ -129,6 +129,7 @@ class Provider:
         with self._lock:
             age = time.monotonic() - self._asked_at
             if self._client is not None and age < _FRESH:
+                self._client.client_secret = self._secret()
                 return self._client
             if self._failure is not None and age < _SILENT:
                 raise LoginFailed(self._failure.kind, self._failure.why)
@@ -153,7 +154,7 @@ class Provider:
         except (requests.RequestException, ValueError, OSError) as error:
             raise LoginFailed("away", f"{url}: {type(error).__name__}") from None
         checked = self._checked(told if answer.status_code == 200 else None)
-        secret = settings.oidc_client_secret or None
+        secret = self._secret()
         if secret and _POSTED in _words(told, "token_endpoint_auth_methods_supported"):
             # As it is: how its characters are written in Basic is read differently by providers.
             kept["token_endpoint_auth_method"] = _POSTED
@@ -164,6 +165,9 @@ class Provider:
             client_kwargs={**kept, "scope": settings.oidc_scopes, "code_challenge_method": "S256"},
             **checked,
         )
+
+    def _secret(self) -> str | None:
+        return self._settings.current("oidc_client_secret") or None
 
     def _checked(self, told: Any) -> dict[str, Any]:
         """What of its description we use."""

@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -100,7 +101,17 @@ class Ended:
 
 
 class _Cookies(SecureCookieSessionInterface):
-    """Flask's signed cookie, kept to HTTPS where it came by HTTPS."""
+    """Flask's signed cookie, kept to HTTPS where it came by HTTPS, signed with the key as it is now.
+
+    A new SECRET_KEY ends all sessions: who changes it may have to.
+    """
+
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        self._key = key
+
+    def get_signing_serializer(self, app: Flask) -> Any:
+        app.secret_key = self._key()  # the tokens of forms are signed with it, too
+        return super().get_signing_serializer(app)
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
         return request.is_secure
@@ -165,26 +176,28 @@ class Sessions:
         return who if who and hmac.compare_digest(who.epoch, str(session.get("epoch"))) else None
 
 
-def session_key(settings: Settings) -> bytes:
+def session_key(settings: Settings) -> Callable[[], bytes]:
     """What signs the sessions: SECRET_KEY, else a key that every process of this installation derives alike.
 
     Anybody can fetch a signed cookie and try passwords against its signature: so it is slow to derive, and the
     database's address (which holds another secret) goes in. Without ADMIN_PASSWORD there is nothing to derive it of.
     """
     if settings.secret_key:
-        return settings.secret_key.encode()
-    if not settings.admin_password:
-        return secrets.token_bytes(32)
-    salt = hashlib.sha256(b"mutt admin session\0" + settings.database_url.encode()).digest()
-    return hashlib.scrypt(settings.admin_password.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=32)
+        return lambda: str(settings.current("secret_key")).encode()
+    if settings.admin_password:
+        salt = hashlib.sha256(b"mutt admin session\0" + settings.database_url.encode()).digest()
+        key = hashlib.scrypt(settings.admin_password.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=32)
+    else:
+        key = secrets.token_bytes(32)
+    return lambda: key
 
 
 def add_sessions(app: Flask, services: Services) -> People:
     """Give ``app`` its sessions, and a way to the login for who has none; who they may be of."""
     settings = services.settings
-    app.secret_key = key = session_key(settings)
+    key = session_key(settings)
     people = People(Administrator(settings, key), lambda: lookup.reading(services.engine))
-    app.session_interface = _Cookies()
+    app.session_interface = _Cookies(key)
     app.config.update(
         SESSION_COOKIE_NAME="mutt_admin",
         SESSION_COOKIE_HTTPONLY=True,

@@ -24,8 +24,11 @@ RETRY = 60
 class Signed:
     """The sources that sign, by name; and the check of what they send."""
 
-    def __init__(self, client: Client, sealing_key: str, clock: Callable[[], float] = time.time) -> None:
-        self._known, self._clock = Copied(KeysCopy(client).read_signed), clock
+    def __init__(
+        self, client: Client, sealing_key: Callable[[], str], clock: Callable[[], float] = time.time
+    ) -> None:
+        copy = KeysCopy(client)
+        self._known, self._clock = Copied(copy.read_signed, copy.stamp_signed), clock
         self._sealer = Sealer(sealing_key)
         self._closed: set[str] = set()  # of whom it was logged that their secret can't be opened
 

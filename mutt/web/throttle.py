@@ -120,10 +120,17 @@ def tried(counts: Counts, now: float) -> Said:
     )
 
 
+def given_back(counts: Counts) -> Counts:
+    """Nobody could tell whether the password was right: it was no try."""
+    pair = counts.pair or Count()
+    failures = (max(0, count.failures - 1) for count in (pair, counts.name, counts.address))
+    of_pair, of_name, of_address = map(Count, failures)
+    return Counts(msgspec.structs.replace(of_pair, known=pair.known), of_name, of_address)
+
+
 def passed(counts: Counts) -> Counts:
     """The password was right: the try is given back, and the place is known from now on."""
-    name, address = (max(0, count.failures - 1) for count in (counts.name, counts.address))
-    return Counts(Count(known=True), Count(name), Count(address))
+    return given_back(counts)._replace(pair=Count(known=True))
 
 
 _Change = Callable[[Counts, float], Said]
@@ -146,6 +153,10 @@ class Throttle:
     def passed(self, name: str, address: str) -> None:
         """Its password was right."""
         self._change(name, address, lambda counts, _now: Said(0.0, passed(counts)))
+
+    def give_back(self, name: str, address: str) -> None:
+        """It could not be looked at."""
+        self._change(name, address, lambda counts, _now: Said(0.0, given_back(counts)))
 
     def _change(self, name: str, address: str, change: _Change) -> float:
         keys = _keys(name, address)

@@ -116,6 +116,7 @@ def test_no_secret_stands_where_it_was_not_given(stack: Stack) -> None:
         "a wrong one": WRONG,
         "one of a server that is away": AWAY,
     }
+    secrets |= {f"{name} of this home": text for name, text in kept.items()}
     secrets |= {
         f"{name}, as Basic": base64.b64encode(f":{text}".encode()).decode() for name, text in secrets.items()
     }
@@ -242,8 +243,9 @@ def pages(stack: Stack) -> dict[str, str]:
         for path in ("/metrics", "/healthz", "/readyz", "/openapi.json"):
             found[f"{door} {path}"] = requests.get(up[door] + path, timeout=10).text
     found["metrics"] = requests.get(up["metrics"], timeout=10).text
+    login = ("admin", SECRETS["ADMIN_PASSWORD"])
     for path in ("/", "/workers", "/tasks", "/broker", "/api/workers?refresh=1", "/api/tasks?limit=500"):
-        found[f"Flower {path}"] = requests.get(up["flower"] + path, timeout=20).text
+        found[f"Flower {path}"] = requests.get(up["flower"] + path, auth=login, timeout=20).text
     return found
 
 

@@ -22,7 +22,7 @@ from tests.browser.test_admin_lists import CONTRAST, FAINT
 def test_a_key_is_made_seen_once_and_gone_after(
     log_in: Callable[..., Page], admin: str, engine: Engine
 ) -> None:
-    """Neither a reload, nor the way back, nor the key's own page shows it again."""
+    """Neither a reload nor the key's own page shows it again."""
     page = log_in()
     page.goto(f"{admin}/keys/")
     page.get_by_role("link", name="New key").focus()

@@ -59,9 +59,9 @@ def test_a_viewer_reads_everything_and_can_press_nothing(
     seen: set[str] = set()
     ahead = [f"{admin}/"]
     while ahead:
-        address = ahead.pop(0)
-        path = address.partition("?")[0]
-        if shape_of(address) in seen or path.endswith((".csv", ".yaml", ".json", "/api/docs")):
+        # What is asked of a page changes no button of it.
+        address = ahead.pop(0).partition("?")[0]
+        if shape_of(address) in seen or address.endswith((".csv", ".yaml", ".json", "/api/docs")):
             continue
         seen.add(shape_of(address))
         answer = page.goto(address)
@@ -70,8 +70,8 @@ def test_a_viewer_reads_everything_and_can_press_nothing(
         assert [(address, name) for name in buttons if not _THEIRS.match(name.strip())] == []
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert (address, width) == (address, 390)
-        ahead += [link for link in page.evaluate(_LINKS) if link.startswith(admin) and link.count("&") < 2]
-    paths = {shape.removeprefix(admin).partition("?")[0] for shape in seen}
+        ahead += [link for link in page.evaluate(_LINKS) if link.startswith(admin)]
+    paths = {shape.removeprefix(admin) for shape in seen}
     assert {"/rules/N", "/maintenance/N", "/storms/N", "/shadow/N", "/letters/alerts/N", "/profile/"} <= paths
     assert not paths & {"/users/", "/rules/new", "/rules/test", "/history/N/undo", "/maintenance/new"}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import signal
@@ -23,11 +22,14 @@ import psycopg2
 import redis
 import requests
 
-from mutt import names
+from mutt import keyring
 from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process, answers
+from mutt.grant import INGEST
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.store import keys
+from mutt.store.engine import transaction
 from tests.chaos.proxy import Links
 from tests.servers import Live, live_postgres, live_redis
 from tests.stack import Stack
@@ -44,8 +46,8 @@ SETTINGS = {
     "MOOG_RATE_LIMIT": str(LIMIT),
 }
 
-#: Keys of senders beside the one that ``mutt up`` makes.
-KEYS = ("chaos-key-one", "chaos-key-two")
+#: Senders that have keys of their own beside the one that ``mutt up`` makes.
+SENDERS = ("chaos-one", "chaos-two")
 
 ROLES = frozenset(
     {"ingest", "admin", "alerts1", "alerts2", "moog1", "moog2", "housekeeping", "backtests", "beat", "flower"}
@@ -87,14 +89,16 @@ class Site:
         )
 
     def start(self) -> None:
-        """Start MUTT, and let the senders' keys be known."""
+        """Start MUTT, and let the senders have keys."""
         self.stack.start()
         self.links.lead("ingest", int(self.stack.up["ingest"].rpartition(":")[2]))
-        for key in KEYS:
-            self.redis.hset(names.KEYS, hashlib.sha256(key.encode()).hexdigest(), key)
+        with transaction(self.services.engine) as conn:
+            made = [keys.make(conn, name, [INGEST], changed_by="chaos")[1] for name in SENDERS]
+        keyring.publish(self.services)
         # Ingest looks at them every two seconds; until then they are none.
-        for key in KEYS:
+        for key in made:
             wait_until(lambda key=key: self._is_known(key), 10, "ingest to know the senders' keys")
+        self.keys = (str(self.stack.up["api_key"]), *made)
 
     def _is_known(self, key: str) -> bool:
         answer = requests.post(self.ingest, b"", headers={"X-API-KEY": key}, timeout=5)
@@ -116,10 +120,6 @@ class Site:
     def ingest(self) -> str:
         """Where the senders send: through the proxy."""
         return f"http://127.0.0.1:{self.links.ports['ingest']}/ingest"
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return (str(self.stack.up["api_key"]), *KEYS)
 
     @functools.cached_property
     def services(self) -> Services:

@@ -12,8 +12,11 @@ from celery.worker import WorkController
 from kombu import Consumer, Message, Producer, Queue
 from kombu.asynchronous import Hub
 
+from mutt.celery import BrokerConnection
 from mutt.celery import Consumer as WorkersConsumer
-from tests.servers import Live
+from mutt.settings import Settings
+from mutt.streams.connect import broker, login, redis_of
+from tests.servers import Live, live_redis, scratch
 
 
 @pytest.mark.parametrize("word", ["ack", "reject", "requeue"])
@@ -66,3 +69,16 @@ def test_a_broker_that_dies_while_doorbells_are_held_does_not_end_the_worker(
     own_redis.kill()
     worker.on_connection_error_after_connected(ConnectionError("as the loop said"))
     assert worker.connection is None
+
+
+def test_data_and_doorbells_go_over_a_unix_socket() -> None:
+    """With a password, and in another database than the first."""
+    with scratch() as directory:
+        socket_file = str(directory / "redis.sock")
+        with live_redis(directory, password="pass", extra={"unixsocket": socket_file}):
+            settings = Settings.from_env({"REDIS_URL": f"unix://:pass@{socket_file}?db=3"})
+            told = broker(settings)
+            with BrokerConnection(told.url, credential_provider=login(settings, "broker_url")) as connection:
+                connection.default_channel.client.set("doorbell", "1")
+            with redis_of(settings) as client:
+                assert client.get("doorbell") == b"1"

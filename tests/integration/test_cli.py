@@ -26,6 +26,7 @@ from mutt.moogsim.server import Simulator
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store.tables import alerts, audit_ledger, config_audit_log
+from mutt.streams.keys import KeysCopy
 from mutt.told import RedisGauges
 from mutt.web.ingest import make_ingest
 
@@ -104,6 +105,7 @@ def shell(
         "MOOG_API_KEY": "moog-key",
     }
     made = Shell(monkeypatch, settings)
+    KeysCopy(made.services.redis).publish({})
     yield made
     made.services.engine.dispose()
     made.services.redis.close()

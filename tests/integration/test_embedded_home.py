@@ -14,6 +14,7 @@ import pytest
 
 from mutt.embedded.home import AlreadyRunning, Home
 from mutt.errors import MuttError
+from mutt.sealing import Sealer
 from mutt.settings import Settings
 
 HOLD = """
@@ -44,6 +45,11 @@ def test_secrets_are_the_same_at_the_next_start_and_its_owners_alone(home: Home)
         len({first.api_key, first.secret_key, first.moog_key, first.redis_password, first.postgres_password})
         == 5
     )
+
+
+def test_the_key_that_seals_is_one_that_the_settings_take(home: Home) -> None:
+    key = home.secrets().sealing_key
+    assert Sealer(Settings.from_env({"SEALING_KEY": key}).sealing_key).seal("x")
 
 
 def test_a_secret_added_by_a_later_version_leaves_the_others_alone(home: Home) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from flask import Flask
 from sqlalchemy import Engine
@@ -22,6 +24,7 @@ from mutt.web.health import health
 from mutt.web.ingest import make_ingest
 from tests.admin_client import PASSWORD, log_in, operator_of, settings_of
 from tests.doors import Door, served
+from tests.waiting import wait_until
 
 UUID = "018f0000-0000-7000-8000-000000000000"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
@@ -204,3 +207,16 @@ def test_the_admin_sets_no_cookie_that_scripts_can_read(engine: Engine, database
     cookies = page.headers.getlist("Set-Cookie") + login.headers.getlist("Set-Cookie")
     assert cookies
     assert [cookie for cookie in cookies if "HttpOnly" not in cookie or "SameSite=" not in cookie] == []
+
+
+def test_what_gunicorn_itself_logs_is_a_record(redis_url: str, tmp_path: Path) -> None:
+    """Of a worker that was killed, and of requests that are none: one JSON object a line."""
+    env = {"REDIS_URL": redis_url, "INGEST_API_KEY": "k", "LOG_LEVEL": "info"}
+    with served("ingest", env, tmp_path) as (port, log):
+        Door(port).ask(b'GET /%0a{"event":"forged"} HTTP/1.1\r\nA\x1b[2J: b\r\n\r\n')
+        ours = psutil.Process().children(recursive=True)
+        [worker] = [one for one in ours if "gunicorn: worker" in " ".join(one.cmdline())]
+        worker.kill()
+        wait_until(lambda: "SIGKILL" in log.read_text(), 10, "the master's word on it")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any("SIGKILL" in record["event"] for record in records)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,7 +147,7 @@ def test_the_administrator_gets_in_while_both_servers_are_away(engine: Engine) -
     assert log_in(client).status_code == 302
     assert is_in(client) and is_in(client, "/")
     stranger = make_admin(away).test_client()
-    assert enter(stranger, "ada").status_code == 503
+    assert [enter(stranger, "ada").status_code for _ in range(throttle.PAIR.free + 3)] == [503] * 8
     assert enter(stranger, "admin", WRONG).status_code == 503, (
         "an outage does not tell who the administrator is"
     )
@@ -228,13 +230,17 @@ def test_two_processes_and_many_at_once_count_together(
         served("admin", env, tmp_path / "b", "--threads", "4") as (other, _),
     ):
         tries = [_prepared(port) for port in (first, other) * 8]
+        began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda send: send(), tries))
         looked_at = statuses.count(403)
-        assert set(statuses) == {403, 429}
-        # The doubling waits may end while the last ones come.
-        assert throttle.PAIR.free + 1 <= looked_at <= throttle.PAIR.free + 4, statuses
-        assert _prepared(other)() == 429
+        # Where a machine is very busy a hash waits for its turn too long, and is no try.
+        not_looked_at = statuses.count(503)
+        assert set(statuses) - {503} == {403, 429}
+        # The first waits may end while the last ones come: one more after 1 s, 3 s, 7 s …
+        more = int(math.log2(time.monotonic() - began + 1))
+        assert looked_at <= throttle.PAIR.free + 1 + more, statuses
+        assert looked_at + not_looked_at > throttle.PAIR.free, statuses
 
 
 def _prepared(port: int) -> Callable[[], int]:

@@ -8,20 +8,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection, text
 
+from mutt import codec
 from mutt.alert import Alert
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import NOW, Question, Watch, run
+from mutt.cli import cli, common
+from mutt.cli.audit import NothingToRedact
 from mutt.entry import Entry
 from mutt.errors import Overwrites, Refused, RuleError
 from mutt.event import Envelope, Event, Varbind
 from mutt.explain.gather import Explainer
 from mutt.formats.base import Rejected
 from mutt.letters.desk import NOT_SHOWN, Desk
+from mutt.pipeline.work import Item, Result, requeued
 from mutt.rules import book
-from mutt.rules.redaction import Redaction
-from mutt.store import changes, plans, redactions, rulebook, versions
+from mutt.rules.redaction import Redaction, Redactions
+from mutt.store import changes, plans, redactions, rewriting, rulebook, versions
 from mutt.store.audit import event_of
 from mutt.store.engine import transaction
 from mutt.store.history import Said
@@ -118,6 +123,28 @@ def test_what_was_committed_and_not_settled_is_told_without_its_secret(bench: Be
     moves = bench.evaluate(bench.take_over())
     assert [move.counts["events.settled"] for move in moves] == [2]
     assert SECRET not in repr([move.unhandled for move in moves])
+
+
+def test_it_is_redacted_once_however_often_it_is_tried(bench: Bench) -> None:
+    """A batch is halved around what PostgreSQL refuses: what its neighbours lose, they lose once."""
+    redact(bench, "fan", replacement="fan fan")
+    bench.append(event("CRITICAL fan"), *(event(f"CRITICAL fan {n}", severity=99_999) for n in range(3)))
+    bench.run()
+    assert [row.message for row in bench.rows()] == ["CRITICAL fan fan"]
+    assert len(bench.letters()) == 3
+
+
+def test_what_is_put_back_is_put_back_as_it_came(bench: Bench) -> None:
+    """An event that waits for PostgreSQL is redacted by whoever judges it, and not before."""
+    made = redact(bench)
+    sent = event(f"CRITICAL {SECRET}")
+    item = Item(Result(Entry("s", "1-0", 1, {})), 0, sent, "b", "c")
+    item.redact(Redactions([made]))
+    assert item.event.message == "CRITICAL [redacted]"
+    follow, _ = requeued([item])
+    told = [one if isinstance(one, bytes) else str(one).encode() for one in follow["fields"]]
+    (segment,) = codec.decode(Envelope, codec.pairs(told)).segments
+    assert segment.events == [sent]
 
 
 def test_rules_see_what_is_left(bench: Bench) -> None:
@@ -296,3 +323,71 @@ def test_a_file_that_holds_a_fault_says_which(given: dict[str, str], field: str)
     found, faults = book.check(sections)
     assert [fault.field for fault in faults] == [field]
     assert [one.name for one in found.redactions or ()] == ["b"]
+
+
+# ---- what is stored already
+
+
+def test_stored_events_and_alerts_are_redacted_by_hand(
+    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted first; then the texts of that time are changed, nothing else is, and the history has the counts only."""
+    bench.append(secretive("CRITICAL fan", clear_key=SECRET), event("CRITICAL all is well"))
+    bench.run()
+    late = secretive("CRITICAL later", received_at=datetime.now(UTC) + timedelta(hours=2))
+    bench.append(late)
+    bench.run()
+    before = {row.event_id: row for row in bench.rows()}
+    redact(bench, is_active=False)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    common.services.cache_clear()
+    span = ("--since", "2025-01-01", "--until", (datetime.now(UTC) + timedelta(hours=1)).isoformat())
+
+    def run_it(*more: str) -> str:
+        given = ["audit", "redact", *span, "--who", "ann", "--reason", "GDPR-7", *more]
+        done = CliRunner().invoke(cli, given)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    told = "2 events looked at: 1 event and 1 alert "
+    assert run_it("--only", PATTERN, "--dry-run") == f"{told}would be changed\n"
+    assert {row.event_id: row for row in bench.rows()} == before
+    assert run_it("--only", PATTERN) == f"{told}changed\n"
+    assert run_it("--only", PATTERN) == "2 events looked at: 0 events and 0 alerts changed\n"
+    common.services().engine.dispose()
+    common.services.cache_clear()
+    after = {row.event_id: row for row in bench.rows()}
+    differs = [one for one, row in after.items() if row != before[one]]
+    assert len(differs) == 1 and SECRET not in repr(after[differs[0]])
+    kept = [
+        getattr(rows[differs[0]], name)
+        for rows in (before, after)
+        for name in ("handling", "batch_id", "team")
+    ]
+    assert kept[:3] == kept[3:]
+    assert SECRET in after[late.event_id].message
+    assert [SECRET in alert.description for alert in bench.alerts()].count(True) == 1
+    with bench.sql() as conn:
+        notes = conn.execute(config_audit_log.select().where(config_audit_log.c.operation == "REDACT")).all()
+    assert [note.after for note in notes] == [
+        {"redactions": PATTERN, "events": n, "alerts": n} for n in (1, 0)
+    ]
+    result = CliRunner().invoke(cli, ["audit", "redact", *span, "--reason", "none is on"])
+    assert isinstance(result.exception, NothingToRedact)
+
+
+def test_a_slice_that_is_too_full_is_cut(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many came at once, a transaction rewrites few of them."""
+    monkeypatch.setattr(rewriting, "MOST", 4)
+    bench.append(*(secretive(f"CRITICAL {n}") for n in range(20)))
+    bench.run()
+    redact(bench)
+    now = datetime.now(UTC)
+    with bench.sql() as conn:
+        made = versions.load(conn, rulebook.current_version(conn), "NETO").redactions
+        note = rewriting.begin(conn, now - timedelta(days=1), now, ["it"], **ANN)
+    span = now - timedelta(hours=2), now + timedelta(hours=2)
+    done = list(rewriting.rewrite(bench.services.engine, made, *span, note))
+    assert sum(one.events_changed for one in done) == 20
+    assert done[-1].until == span[1]
+    assert not any(SECRET in row.message for row in bench.rows())

@@ -21,7 +21,7 @@ from tests.people import everybody
 
 #: What needs no login, and why that is no harm: health, the login itself, files that hold nothing of the user's.
 OPEN = """
-GET /healthz, GET /readyz, GET /metrics
+GET /healthz, GET /readyz
 GET /login, POST /login, POST /logout
 GET /static/<path:filename>, GET /static/admin/<path:filename>, GET /favicon.ico
 GET /api/docs, GET /api/openapi.json, GET /api/<version>/openapi.json
@@ -34,6 +34,7 @@ GET /rules/, GET /rules/badges, GET /rules/<int:rule_id>, GET /rules/rules.csv, 
 GET /maintenance/, GET /maintenance/<int:window_id>
 GET /maintenance/receipts, GET /maintenance/receipts/<int:receipt_id>
 GET /storms/, GET /storms/<int:policy_id>
+GET /redactions/, GET /redactions/<int:redaction_id>
 GET /backtests/, GET /backtests/new, GET /backtests/<uuid:job_id>, GET /backtests/<uuid:job_id>/state
 GET /shadow/, GET /shadow/<int:shadow_id>
 GET /versions/, GET /versions/<int:version>, GET /versions/<int:version>.yaml, GET /versions/compare
@@ -48,6 +49,7 @@ GET /api/<version>/dev-hosts, GET /api/<version>/dev-hosts/<path:hostname>
 GET /api/<version>/teams, GET /api/<version>/teams/<path:hostname>
 GET /api/<version>/maintenance-windows, GET /api/<version>/maintenance-windows/<int:id_>
 GET /api/<version>/storm-policies, GET /api/<version>/storm-policies/<int:id_>
+GET /api/<version>/redactions, GET /api/<version>/redactions/<int:id_>
 GET /api/<version>/versions, GET /api/<version>/versions/<int:version>
 GET /api/<version>/versions/<int:version>/compare/<int:other>
 GET /api/<version>/backtests, GET /api/<version>/backtests/<uuid:job>
@@ -69,6 +71,7 @@ POST /backtests/new, POST /backtests/<uuid:job_id>/again, POST /backtests/<uuid:
 POST /api/<version>/maintenance-windows
 PUT /api/<version>/maintenance-windows/<int:id_>, DELETE /api/<version>/maintenance-windows/<int:id_>
 POST /api/<version>/rules/test
+POST /redactions/try, POST /api/<version>/redactions/test
 POST /api/<version>/backtests, POST /api/<version>/backtests/<uuid:job>/cancel
 """
 
@@ -80,17 +83,27 @@ POST /hosts/, POST /hosts/remove, GET /hosts/import, POST /hosts/import
 GET /teams/new, POST /teams/new, GET /teams/edit, POST /teams/edit, POST /teams/put, POST /teams/remove
 GET /teams/import, POST /teams/import
 GET /storms/new, POST /storms/new, POST /storms/<int:policy_id>, POST /storms/<int:policy_id>/delete
+GET /redactions/new, POST /redactions/new, POST /redactions/<int:redaction_id>
+POST /redactions/<int:redaction_id>/switch, POST /redactions/<int:redaction_id>/delete
+POST /redactions/common/<int:number>
 POST /shadow/start, POST /shadow/<int:shadow_id>/promote, POST /shadow/<int:shadow_id>/drop
 GET /versions/<int:version>/restore, POST /versions/<int:version>/restore
 GET /versions/import, POST /versions/import
 GET /history/<int:note_id>/undo, POST /history/<int:note_id>/undo
 GET /users/, GET /users/new, POST /users/new, GET /users/<int:user_id>, POST /users/<int:user_id>/role
+GET /keys/, GET /keys/new, POST /keys/new, GET /keys/<key_name>, POST /keys/<key_name>
+GET /keys/<key_name>/rotate, POST /keys/<key_name>/rotate, POST /keys/<key_name>/revoke
+GET /keys/<key_name>/signing, POST /keys/<key_name>/signing, POST /keys/<key_name>/unsign, POST /keys/<key_name>/try
+GET /api/<version>/keys, POST /api/<version>/keys, GET /api/<version>/keys/<name>, PATCH /api/<version>/keys/<name>
+POST /api/<version>/keys/<name>/rotate, POST /api/<version>/keys/<name>/revoke
 POST /users/<int:user_id>/password, POST /users/<int:user_id>/active, POST /users/<int:user_id>/end
 POST /api/<version>/rules, PUT /api/<version>/rules/<int:rule_id>, PATCH /api/<version>/rules/<int:rule_id>
 DELETE /api/<version>/rules/<int:rule_id>, POST /api/<version>/rules/plan, POST /api/<version>/rules/apply
 POST /api/<version>/dev-hosts, PUT /api/<version>/dev-hosts/<path:hostname>
 DELETE /api/<version>/dev-hosts/<path:hostname>
 POST /api/<version>/teams, PUT /api/<version>/teams/<path:hostname>, DELETE /api/<version>/teams/<path:hostname>
+POST /api/<version>/redactions, PUT /api/<version>/redactions/<int:id_>
+PATCH /api/<version>/redactions/<int:id_>, DELETE /api/<version>/redactions/<int:id_>
 POST /api/<version>/storm-policies
 PUT /api/<version>/storm-policies/<int:id_>, DELETE /api/<version>/storm-policies/<int:id_>
 POST /api/<version>/versions/<int:version>/restore

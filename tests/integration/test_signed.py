@@ -12,12 +12,15 @@ import msgspec
 import orjson
 import pytest
 import redis
+from sqlalchemy import Engine
 
-from mutt import names
+from mutt import keyring, names
 from mutt.grant import INGEST, MANAGEMENT, Grant, Signing, digest_of
 from mutt.sealing import Sealer, new_key
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.store import keys
+from mutt.store.engine import transaction
 from mutt.streams.keys import KeysCopy
 from mutt.web.intake import Intake, Post
 from mutt.web.lane import recognised
@@ -192,40 +195,55 @@ def test_a_secret_that_can_not_be_opened_is_our_fault_and_is_logged_once(door: S
 
 def test_a_source_is_closed_within_five_seconds_of_its_revocation(door: Signers) -> None:
     copy = KeysCopy(door.redis)
-    keys = copy.read() or {}
+    known = copy.read() or {}
     later = {**SOURCES, "leaving": Grant("leaving", (INGEST,), signing=sealed("github"))}
-    copy.publish(keys, later)
+    copy.publish(known, later)
     wait_until(lambda: door.post("/signed/leaving", github(BODY))[0] == 202, 5, "a new source is not known")
-    copy.publish(keys, SOURCES)
+    copy.publish(known, SOURCES)
     wait_until(lambda: door.post("/signed/leaving", github(BODY))[0] == 401, 5, "a revoked source is good")
 
 
-def test_what_is_refused_is_counted_as_such(door: Signers) -> None:
-    door.post("/signed/github", [])
-    page = door.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[2].decode()
-    assert 'mutt_ingest_refused_total{reason="signature"}' in page
+def intake_of(redis_url: str) -> Intake:
+    settings = Settings.from_env({}, redis_url=redis_url, ingest_api_key=BOOTSTRAP, sealing_key=SEALING)
+    return Intake(Services(settings, lambda _queue, **_labels: None, role="ingest", web=True))
 
 
 def test_a_bad_signature_in_a_group_of_the_lane_costs_no_neighbour(redis_url: str) -> None:
-    client = redis.Redis.from_url(redis_url)
-    KeysCopy(client).publish({digest_of(KEY.encode()): SOURCES["github"]}, SOURCES)
-    settings = Settings.from_env({}, redis_url=redis_url, ingest_api_key=BOOTSTRAP, sealing_key=SEALING)
-    intake = Intake(Services(settings, lambda _queue, **_labels: None, role="ingest", web=True))
+    KeysCopy(redis.Redis.from_url(redis_url)).publish({digest_of(KEY.encode()): SOURCES["github"]}, SOURCES)
     bad, good = {"X-API-KEY": KEY}, {"X-API-KEY": KEY, "X-HUB-SIGNATURE-256": "sha256=" + mac(BODY)}
     posts = [
         (Post(headers, "192.0.2.1"), BODY) for headers in (good, bad, {"X-API-KEY": BOOTSTRAP}, bad, good)
     ]
-    assert [answer.status for answer in intake.answer_all(posts, time.monotonic())] == [
-        202,
-        401,
-        202,
-        401,
-        202,
-    ]
+    intake = intake_of(redis_url)
+    answers = intake.answer_all(posts, time.monotonic())
+    assert [answer.status for answer in answers] == [202, 401, 202, 401, 202]
+    counted = intake.services.metrics.registry.get_sample_value
+    assert counted("mutt_ingest_refused_total", {"reason": "signature"}) == 2
 
 
 def test_while_redis_has_no_copy_nobody_is_told_that_he_signs_wrongly(redis_url: str) -> None:
-    settings = Settings.from_env({}, redis_url=redis_url, ingest_api_key=BOOTSTRAP, sealing_key=SEALING)
-    intake = Intake(Services(settings, lambda _queue, **_labels: None, role="ingest", web=True))
-    answer = intake.answer(Post({}, "192.0.2.1", source="github"), lambda: BODY)
+    answer = intake_of(redis_url).answer(Post({}, "192.0.2.1", source="github"), lambda: BODY)
     assert answer.status == 503
+
+
+def test_when_a_source_was_last_heard_of_is_noted(redis_url: str, database_url: str, engine: Engine) -> None:
+    """Of a good signature only; it is in PostgreSQL when the uses are next brought there."""
+    signature = {"X-HUB-SIGNATURE-256": "sha256=" + mac(BODY)}
+    services = Services(
+        Settings.from_env({}, redis_url=redis_url, database_url=database_url), lambda _queue, **_labels: None
+    )
+    with transaction(engine) as conn:
+        for name in ("github", "narrow"):
+            keys.make(conn, name, [INGEST], changed_by="ada")
+            keys.sign_with(conn, name, SOURCES[name].signing, changed_by="ada")
+    keyring.publish(services)
+    for source, headers, status in (("narrow", {}, 401), ("github", signature, 202)):
+        answer = intake_of(redis_url).answer(Post(headers, "192.0.2.1", source=source), lambda: BODY)
+        assert answer.status == status
+    assert keyring.note_uses(services) == 1
+    with transaction(engine) as conn:
+        heard_of, never = keys.find(conn, "github"), keys.find(conn, "narrow")
+    assert heard_of.signed_at
+    assert heard_of.last_used_at == heard_of.signed_at
+    assert never.last_used_at is None
+    services.engine.dispose()

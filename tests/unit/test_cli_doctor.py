@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from mutt.balance import weigh
 from mutt.doctor import flow, postgres, wire
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, Level
+from mutt.grant import INGEST, Grant
 from mutt.store.spill import Standing
 from mutt.store.sums import Sums
 from mutt.store.vitals import Vitals
@@ -264,3 +266,21 @@ def test_what_stands_in_the_spill_is_told_of_by_age_room_and_reason(stands, leve
 
 def test_without_a_spill_the_doctor_says_what_ingest_does():
     assert "refuses" in flow.spill(Standing(0, 0, 0, 0.0, 0, ""), on=False, most=1000).says
+
+
+def test_the_keys_that_ingest_reads_are_compared_with_those_that_there_are() -> None:
+    """No copy, another copy, and a key that is soon without a good text are worth a word."""
+    stays, soon = Grant("stays", (INGEST,)), Grant("soon", (INGEST,), expires=2 * 86400.0)
+    follows = msgspec.structs.replace(soon, expires=90 * 86400.0)
+    told = [
+        flow.keys({}, {}, 0.0),
+        flow.keys({"a": stays}, {"a": stays}, 0.0),
+        flow.keys({"a": soon, "b": follows}, {"a": soon, "b": follows}, 0.0),
+        flow.keys({"a": stays}, None, 0.0),
+        flow.keys({"a": stays}, {}, 0.0),
+        flow.keys({}, {"a": stays}, 0.0),
+        flow.keys({"a": stays}, {"a": soon}, 0.0),
+        flow.keys({"a": soon, "b": stays}, {"a": soon, "b": stays}, 0.0),
+    ]
+    assert [one.level for one in told] == [Level.OK] * 3 + [Level.WARN] * 5
+    assert "soon" in told[-1].says and "stays" not in told[-1].says

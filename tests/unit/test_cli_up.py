@@ -9,13 +9,13 @@ import pytest
 
 from mutt.cli.queues import Breaker
 from mutt.cli.show import waiting
-from mutt.cli.up import check_given, wanted
+from mutt.cli.up import check_given, shown_key, wanted
 from mutt.embedded.home import Home
 from mutt.embedded.postgres import PostgresServer
 from mutt.embedded.process import Process
 from mutt.embedded.redis import RedisServer
 from mutt.embedded.stack import PORTS, Sizes, Stack
-from mutt.errors import MuttError
+from mutt.errors import MuttError, SettingsError
 from mutt.settings import Settings
 from mutt.streams.books import ALERTS, EVENTS, Books
 
@@ -167,3 +167,29 @@ def books(queued: int = 0, alerts: int = 0) -> Books:
 )
 def test_what_waits_is_said_with_what_it_waits_for(now, breaker, sentence):
     assert waiting(now, breaker) == sentence
+
+
+def test_the_key_that_was_made_is_shown_at_the_first_start_only(tmp_path: Path) -> None:
+    """One that was given is never shown: whoever gave it has it."""
+    home = Home(tmp_path / "home").make()
+    assert not home.has_secrets
+    stack = planned(home.path)
+    assert home.has_secrets
+    told = stack.up(None, None)
+    assert shown_key(stack, told, first=True) == f"X-API-KEY: {stack.secrets.api_key}"
+    assert stack.secrets.api_key not in shown_key(stack, told, first=False)
+    given = planned(home.path, INGEST_API_KEY="given")
+    assert shown_key(given, given.up(None, None), first=True) == "with the key of INGEST_API_KEY"
+
+
+def test_what_listens_on_this_machine_only_speaks_no_tls(tmp_path):
+    stack = planned(tmp_path, TLS_CERT="/c.pem", TLS_KEY="/k.pem", TLS_CLIENT_CA="/ca.pem", REDIS_CA="/r.pem")
+    env = processes(stack)["ingest"].env
+    assert not {"TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"} & env.keys()
+    assert env["REDIS_CA"] == "/r.pem"
+
+
+def test_a_ca_for_a_postgresql_that_is_started_here_is_refused(tmp_path):
+    with pytest.raises(SettingsError) as refused:
+        planned(tmp_path, DATABASE_CA="/ca.pem").postgres()
+    assert refused.value.name == "DATABASE_CA"

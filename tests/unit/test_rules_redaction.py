@@ -122,6 +122,11 @@ def test_an_event_without_a_hit_is_the_same_object() -> None:
         (r'{"m":"{\"password\":\"hunter2\"}"}', r'{"m":"{\"password\":\"[gone]\"}"}'),
         ("login password=hunter2 ok", "login password=[gone] ok"),
         ('{"password":"', '{"password":"'),
+        (
+            '{"m":"tab\there","password":"\\u0068unter2", "n":NaN}',
+            '{"m":"tab\there","password":"[gone]", "n":NaN}',
+        ),
+        ('{"password":NaN}', '{"password":"[gone]"}'),
         ('[1,{"password":true}]', '[1,{"password":"[gone]"}]'),
     ],
 )
@@ -188,7 +193,9 @@ def test_the_quick_look_misses_nothing(
     raw = data.draw(
         st.sampled_from([message, json.dumps(document), json.dumps(document, separators=(",", ":"))])
     )
-    whole = event(message or "m", raw=raw, tags={name: value}, varbinds=(Varbind("1.3", value),))
+    whole = event(
+        message if message.strip() else "m", raw=raw, tags={name: value}, varbinds=(Varbind("1.3", value),)
+    )
     made = redactions(*((pattern, "") for pattern in patterns))
     quick = made.redact(whole)
     thorough = whole
@@ -274,6 +281,13 @@ def test_a_text_of_a_million_hits_is_done_in_bounded_work() -> None:
     kept = redactions(("x", "yy")).text(text)
     assert "x" not in kept
     assert len(kept) < len(text)
+
+
+def test_json_with_too_many_hits_is_not_kept() -> None:
+    """Where more of a JSON text would change than can be done quickly, all of it goes, and it is JSON still."""
+    made = redactions(("secret", "x"))
+    assert json.loads(made.text(json.dumps(["secret"] * 9_000))) == ["x"] * 9_000
+    assert json.loads(made.text(json.dumps(["secret"] * 11_000))) == redaction.REDACTED
 
 
 @pytest.mark.parametrize(

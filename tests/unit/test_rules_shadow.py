@@ -18,8 +18,9 @@ from mutt.pipeline import shadow
 from mutt.pipeline.shadow import compare
 from mutt.pipeline.work import Item, Result
 from mutt.rules.book import Book
-from mutt.rules.change import HOSTS, RULES, STORMS, TEAMS, Change, fields_of
+from mutt.rules.change import HOSTS, REDACTIONS, RULES, STORMS, TEAMS, Change, fields_of
 from mutt.rules.evaluate import Ruleset, evaluate
+from mutt.rules.redaction import Redaction
 from mutt.rules.rule import Example, Handling, Rule, StormPolicy, Verdict
 from mutt.rules.shadow import Kind, Seen, called, drafted, hour_of, kind_of, overtaken
 
@@ -179,6 +180,23 @@ def test_the_draft_is_not_asked_of_what_waited_or_comes_again() -> None:
     late = AT - int(shadow.LAG * 1000)
     items = [item("x", live), item("x", live, at=late), item("x", live, at=AT + 1, attempts=2)]
     assert kinds(compare(items, draft, NOW.timestamp(), lambda: 0.0)) == {"no_longer_alerts": 1, "skipped": 2}
+
+
+def test_the_draft_sees_what_its_own_redactions_leave() -> None:
+    """A draft that redacts judges the event as it came, without what the draft takes out."""
+    made = Redaction(id=1, name="r", pattern="secret", replacement="x")
+    change = Change(table=REDACTIONS, record_id="1", after=fields_of(made))
+    wanted = drafted(book(rule(1, "secret")), [change])
+    assert wanted.redactions == [made]
+    live = ruleset(rule(1, "secret"))
+    draft = Ruleset.compile(1, wanted.rules or (), [], {}, redactions=wanted.redactions or ())
+    told = item("a secret", live)
+    seen = compare([told], draft, NOW.timestamp(), lambda: 0.0)
+    assert kinds(seen) == {"no_longer_alerts": 1}
+    told.redact(draft.redactions)
+    assert (told.event.message, told.whole.message) == ("a x", "a secret")
+    seen = compare([told], live, NOW.timestamp(), lambda: 0.0)
+    assert kinds(seen) == {"same": 1}
 
 
 def test_its_time_is_bounded() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,9 +72,37 @@ def test_keys_are_parted_by_commas_or_lines_also_in_a_file(given: str, tmp_path:
         assert NEW not in repr(settings)
 
 
+def test_a_key_in_a_file_is_renewed_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(OLD)
+    settings = Settings.from_env({"SEALING_KEY_FILE": str(file)})
+    sealer = Sealer(lambda: settings.current("sealing_key", at_once=True))
+    sealed = sealer.seal("the secret of a source")
+    file.write_text(f"{NEW}\n{OLD}\n")
+    assert sealer.open(sealed) == b"the secret of a source"
+    renewed = sealer.renew(sealed)
+    file.write_text(NEW)
+    assert sealer.open(renewed) == b"the secret of a source"
+    with pytest.raises(SettingsError):
+        sealer.open(sealed)
+
+
 @pytest.mark.parametrize("bad", ["secret", OLD[:-1], NEW[:-1], NEW + "0", f"{NEW},?"])
 def test_a_bad_key_stops_the_start_and_is_not_repeated(bad: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"SEALING_KEY": bad})
     assert caught.value.name == "SEALING_KEY"
     assert bad not in str(caught.value)
+
+
+def test_compose_gives_the_key_to_who_seals_or_opens_and_to_nobody_else(tmp_path: Path) -> None:
+    """An operator's shell seals as the admin does. And the key that its script makes is one."""
+    docker = Path(__file__).parents[2] / "docker"
+    services = yaml.safe_load((docker / "compose.yaml").read_text())["services"]
+    holders = {name for name, one in services.items() if "sealing_key" in one.get("secrets", ())}
+    assert holders == {"ingest", "admin", "cli"}
+    shutil.copy(docker / "redis.acl", tmp_path)
+    script = shutil.copy(docker / "make-secrets", tmp_path)
+    subprocess.run(["sh", script], check=True, capture_output=True, timeout=30)
+    settings = Settings.from_env({"SEALING_KEY_FILE": str(tmp_path / "secrets/sealing_key")})
+    assert Sealer(settings.sealing_key).seal("x")

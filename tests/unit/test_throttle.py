@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.web import throttle
-from mutt.web.throttle import ADDRESS, LIMITS, NAME, PAIR, Count, Counts, Limit, Throttle, passed, tried
+from mutt.web.throttle import (
+    ADDRESS,
+    LIMITS,
+    NAME,
+    PAIR,
+    Count,
+    Counts,
+    Limit,
+    Throttle,
+    given_back,
+    passed,
+    tried,
+)
 
 DAY = 86400.0
 
@@ -119,6 +131,13 @@ def test_the_right_password_gives_back_its_own_try_and_no_other(name: int, addre
     counts = passed(said.counts)
     assert (counts.name.failures, counts.address.failures) == (name, address)
     assert counts.pair == Count(known=True)
+
+
+@given(pair=st.integers(0, PAIR.free), known=st.booleans())
+def test_what_could_not_be_looked_at_was_no_try(pair: int, known: bool) -> None:
+    """An outage costs nobody their free tries."""
+    counts = Counts(Count(pair, known=known), Count(3), Count(4))
+    assert given_back(tried(counts, 1000.0).counts) == counts
 
 
 @given(tries=st.integers(1, 40))

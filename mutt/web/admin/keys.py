@@ -32,6 +32,7 @@ from mutt.web.admin.keyforms import (
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
 from mutt.web.published import LATER, published
+from mutt.web.roles import ADMINS_ONLY
 from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
 
 #: A time that a pasted signature may be off, so that the rest of it can be looked at.
@@ -46,6 +47,8 @@ class Tried(NamedTuple):
 
 
 class Keys(Page):
+    needs = ADMINS_ONLY
+
     @expose("/")
     def index(self) -> str:
         wanted = request.args.get("q", "")
@@ -185,18 +188,21 @@ class Keys(Page):
         tried: Tried | None = None,
         status: int = 200,
     ) -> Any:
-        unset = ""
+        wanted = ""
         try:
-            self._sealer().need()
+            sealer = self._sealer()
+            sealer.need()
+            if key.signing:
+                sealer.open(key.signing.secret)
         except SettingsError as error:
-            unset = error.expected
+            wanted = error.expected
         preset = key.signing and next((name for name, one in PRESETS.items() if same(one, key.signing)), "")
         page = self.render(
             "key_signing.html",
             form=form,
             key=key,
             preset=preset,
-            unset=unset,
+            wanted=wanted,
             seen=_seen(key),
             attempt=attempt or TryForm(formdata=None),
             tried=tried,
@@ -216,7 +222,7 @@ class Keys(Page):
         return "" if published(self.services) else LATER
 
     def _sealer(self) -> Sealer:
-        return Sealer(self.services.settings.sealing_key)
+        return Sealer(self.services.settings.current("sealing_key"))
 
     def _read(self, name: str) -> Key:
         with lookup.reading(self.engine) as conn:

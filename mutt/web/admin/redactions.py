@@ -17,8 +17,10 @@ from mutt.rules.check import check_redaction
 from mutt.rules.redaction import COMMON, Redaction, Redactions, Taken, common
 from mutt.store import lookup, redactions, usage
 from mutt.store.engine import transaction
+from mutt.store.users import Role
 from mutt.web.admin.forms import Refusable, lines
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said
+from mutt.web.roles import requires
 
 #: Stored events that are tried, those that are shown, and characters of a text.
 SAMPLE, SHOWN, TEXT_MAX = 1_000, 5, 64 << 10
@@ -89,6 +91,7 @@ class RedactionPages(Page):
         return self._list_page()
 
     @expose("/try", methods=("POST",))
+    @requires(Role.OPERATOR)
     def try_(self) -> Any:
         """Those in force on a text and on stored events; nothing is saved."""
         with lookup.reading(self.engine) as conn:
@@ -100,6 +103,7 @@ class RedactionPages(Page):
         return self._list_page(trial)
 
     @expose("/new", methods=("GET", "POST"))
+    @requires(Role.ADMIN)
     def new(self) -> Any:
         """A new one; ``?like=ID`` begins with the values of another."""
         like = request.args.get("like", type=int)

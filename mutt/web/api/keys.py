@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from mutt.store.keys import Key
 from mutt.web.api.routes import FLAG, TEXT, TIME, Json, Reply, Route, listing, obj, or_null
 from mutt.web.api.wire import body, known, said
 from mutt.web.published import published
+from mutt.web.roles import ADMINS_ONLY
 
 #: Seconds that the text before a rotation stays good, if nobody says otherwise; and at most.
 OVERLAP, OVERLAP_MOST = 86400, 366 * 86400
@@ -46,6 +48,7 @@ _STORED: dict[str, Json] = {
     "created_at": TIME,
     "created_by": TEXT,
     "revoked_at": or_null(TIME),
+    "last_used_at": or_null(TIME),
     "secrets": {"type": "array", "items": _SECRET},
 }
 _KEY = obj(" ".join(_STORED), **_STORED)
@@ -65,7 +68,7 @@ class _Keys:
 
     def routes(self) -> list[Route]:
         one, tag = "/keys/<name>", "keys"
-        return [
+        found = [
             Route("GET", "/keys", self.index, "The API keys by name, those that are revoked too", tag,
                   listing("keys", _KEY)),
             Route("POST", "/keys", self.make, "Make a key; its text is in this answer, and never again", tag, _MADE,
@@ -80,6 +83,7 @@ class _Keys:
                   "End a key for good, or, with `hint`, only the text that ends so", tag, _CHANGED,
                   body=obj(hint=TEXT), missing=True),
         ]  # fmt: skip
+        return [dataclasses.replace(route, needs=ADMINS_ONLY) for route in found]
 
     def index(self) -> Reply:
         with lookup.reading(self._services.engine) as conn:
@@ -158,6 +162,7 @@ def stored_key(key: Key) -> dict[str, Any]:
         "created_at": key.created_at,
         "created_by": key.created_by,
         "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
         "secrets": [{name: getattr(one, name) for name in _SECRET["properties"]} for one in key.secrets],
     }
 

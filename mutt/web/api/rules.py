@@ -388,6 +388,7 @@ def _redactions(services: Services) -> list[Route]:
             "redactions",
             _REDACTED,
             body=obj("text", text=TEXT, redaction=ref("RedactionChange")),
+            needs=BY_OPERATORS,
         ),
     ]
 

@@ -1,0 +1,90 @@
+"""Grants: what a key allows travels through Redis unchanged; what a key's text and name are."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutt.formats import registry
+from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, digest_of, new_key
+
+SIGNINGS = st.builds(Signing, header=st.text(), secret=st.text(), tolerance=st.integers(0, 10**6))
+GRANTS = st.builds(
+    Grant,
+    name=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
+    scopes=st.lists(st.sampled_from(SCOPES), unique=True).map(tuple),
+    formats=st.lists(st.sampled_from(sorted(registry.FORMATS)), unique=True).map(tuple),
+    quota=st.none() | st.integers(1, 10**8),
+    expires=st.none() | st.floats(0, 4e9, allow_nan=False),
+    signing=st.none() | SIGNINGS,
+)
+
+
+@given(GRANTS)
+def test_a_grant_is_what_it_was_before_it_was_packed(grant: Grant) -> None:
+    assert Grant.unpack(grant.pack()) == grant
+
+
+@given(GRANTS, st.dictionaries(st.from_regex(r"new_[a-z]+", fullmatch=True), st.integers(), max_size=3))
+def test_a_newer_versions_grant_can_be_read(grant: Grant, more: dict[str, int]) -> None:
+    """What it says beyond what is known here is left aside."""
+    packed = msgspec.json.encode({**msgspec.json.decode(grant.pack()), **more})
+    assert Grant.unpack(packed) == grant
+
+
+@given(st.binary())
+def test_whatever_stands_in_redis_is_a_grant_or_a_value_error(packed: bytes) -> None:
+    try:
+        grant = Grant.unpack(packed)
+    except ValueError:
+        return
+    assert grant.allows(INGEST) or packed.startswith(b"{")
+
+
+def test_a_signing_secret_stands_in_no_traceback() -> None:
+    """Sealed as it is."""
+    assert "sealed" not in repr(Grant("a", signing=Signing("X-Signature", "sealed")))
+
+
+def test_a_plain_name_of_an_older_version_may_send() -> None:
+    """And nothing else."""
+    assert Grant.unpack(b"probe") == Grant("probe", (INGEST,))
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"{", b'{"name": 1}', b"{}", b"\xff", b'{"name": "a", "scopes": "ingest"}']
+)
+def test_what_is_damaged_is_no_grant(damaged: bytes) -> None:
+    with pytest.raises(ValueError):
+        Grant.unpack(damaged)
+
+
+def test_a_grant_ends_with_the_second_that_was_named() -> None:
+    assert [Grant("a", expires=10.0).expired(now) for now in (9.9, 10.0, 11.0)] == [False, True, True]
+    assert not Grant("a").expired(4e9)
+
+
+def test_no_formats_are_all_formats() -> None:
+    assert Grant("a").takes("syslog")
+    assert [Grant("a", formats=("native",)).takes(name) for name in ("native", "syslog")] == [True, False]
+
+
+def test_the_environments_key_may_send_and_no_more() -> None:
+    assert BOOTSTRAP.scopes == (INGEST,)
+    assert (BOOTSTRAP.formats, BOOTSTRAP.quota, BOOTSTRAP.expires) == ((), None, None)
+
+
+def test_a_keys_text_is_256_random_bits_and_is_known_by_its_sha_256() -> None:
+    texts = {new_key() for _ in range(1000)}
+    assert len(texts) == 1000
+    for text in texts:
+        assert re.fullmatch(r"mutt_[A-Za-z0-9_-]{43}", text)
+        assert len(base64.urlsafe_b64decode(text.removeprefix("mutt_") + "=")) == 32
+    text = texts.pop().encode()
+    assert digest_of(text) == hashlib.sha256(text).hexdigest()
