@@ -659,6 +659,23 @@ def test_the_sql_runs_before_and_after_the_migrations_and_takes_back_what_is_not
     assert site.as_owner(may, right="INSERT") == [(True,)]
 
 
+def test_an_owner_who_is_no_superuser_is_enough(own_postgres: Live) -> None:
+    """As a PostgreSQL that is rented has it: he owns the database, and may make roles."""
+    _execute(own_postgres.url, "CREATE ROLE landlord LOGIN CREATEROLE")
+    _execute(own_postgres.url, "CREATE DATABASE rented OWNER landlord")
+    url = make_url(own_postgres.url).set(username="landlord", database="rented")
+    site = Site("redis://127.0.0.1:1", url.render_as_string(hide_password=False))
+    upgrade(site.database_url)
+    for _ in range(2):
+        with transaction(one_shot_engine(site.database_url, role="test")) as conn:
+            privileges.apply(conn, dict.fromkeys(privileges.ROLES, "p"))
+    with transaction(one_shot_engine(site.settings("housekeeping").database_url, role="test")) as conn:
+        assert partitions.ensure(conn, datetime(2031, 5, 1, tzinfo=UTC), 0) == ["event_audit_log_2031_05"]
+    with site.sql("alerts") as cursor:
+        cursor.execute("SELECT count(*) FROM alert_rules")
+        assert cursor.fetchone() != (0,)
+
+
 def test_passwords_stay_and_are_their_owners_alone(tmp_path: Path) -> None:
     """A second print is the first one's, and a file is for its owner."""
     first, second = (
