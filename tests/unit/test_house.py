@@ -148,3 +148,16 @@ def test_make_check_runs_every_check() -> None:
 def _run(*argv: str) -> None:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_test_that_the_security_page_names_is_there() -> None:
+    """A defence that the page claims has a test, by the name that it gives."""
+    page = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"\b((?:unit|integration|acceptance|browser|contract)/test_\w+\.py)(?:::(\w+))?", page)
+    assert len(named) > 100
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / "tests" / file).exists() or f"def {name}" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert missing == []
