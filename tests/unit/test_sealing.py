@@ -62,7 +62,9 @@ def test_without_a_key_it_says_which_setting_is_missing() -> None:
         assert caught.value.name == "SEALING_KEY"
 
 
-@pytest.mark.parametrize("given", [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\n{OLD}\n"])
+@pytest.mark.parametrize(
+    "given", [f"{NEW},{OLD}", f" {NEW} , {OLD}\n", f"{NEW}\n{OLD}\n"], ids=["comma", "blanks", "lines"]
+)
 def test_keys_are_parted_by_commas_or_lines_also_in_a_file(given: str, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(given)
@@ -87,7 +89,11 @@ def test_a_key_in_a_file_is_renewed_without_a_restart(tmp_path: Path) -> None:
         sealer.open(sealed)
 
 
-@pytest.mark.parametrize("bad", ["secret", OLD[:-1], NEW[:-1], NEW + "0", f"{NEW},?"])
+@pytest.mark.parametrize(
+    "bad",
+    ["secret", OLD[:-1], NEW[:-1], NEW + "0", f"{NEW},?"],
+    ids=["a word", "a character less", "a digit less", "a digit more", "a question mark"],
+)
 def test_a_bad_key_stops_the_start_and_is_not_repeated(bad: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"SEALING_KEY": bad})
