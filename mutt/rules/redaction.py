@@ -37,6 +37,9 @@ _WORK, _FEW = 50_000_000, 200
 #: Of a JSON text in which more names and values are to be changed, nothing stays.
 _MANY = 10_000
 
+#: So many times is JSON looked into that is text in JSON: it costs the square of them, and a sender can write hundreds.
+_DEEP = 8
+
 #: One redaction takes so much of memory at most, and all of them together besides.
 _MEMORY = 1 << 20
 
@@ -51,7 +54,7 @@ _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
 )
 _TOKEN = re.compile(
-    r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|-?Infinity|NaN|true|false|null)',
+    r'"(?P<text>[^"\\]*(?:\\.[^"\\]*)*)"(?P<named>\s*:)?|(?P<plain>-?[0-9][0-9.eE+-]*|-?Infinity|NaN|true|false|null)',
     re.DOTALL,
 )
 _BLANK = re.compile(r"\s*")
@@ -231,13 +234,13 @@ class _One:
     def named(self, name: str, value: str) -> str:
         return _edited(value, self._edits_of_named(name, value))
 
-    def edits(self, text: str) -> list[Edit]:
-        """What is taken out of ``text``; in order, and apart from each other."""
-        if not _is_like_json(text):
+    def edits(self, text: str, deep: int = _DEEP) -> list[Edit]:
+        """What is taken out of ``text``, to this depth; in order, and apart from each other."""
+        if not deep or not _is_like_json(text):
             return list(self._found(text))
-        if not self.may_hit("\n".join((text, *_seen_through(text)))):
+        if not self.may_hit("\n".join((text, *_seen_through(text, deep)))):
             return []
-        return self._in_json(text) if _is_json(text) else list(self._found(text))
+        return self._in_json(text, deep) if _is_json(text) else list(self._found(text))
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         kept: dict[str, str] = {}
@@ -266,10 +269,10 @@ class _One:
                 )
                 yield Edit(start, end, "".join(parts))
 
-    def _edits_of_named(self, name: str, value: str) -> list[Edit]:
+    def _edits_of_named(self, name: str, value: str, deep: int = _DEEP) -> list[Edit]:
         """What is taken out of a value that has a name: of itself, and of NAME=VALUE what begins in the name."""
-        if _is_like_json(value) and _is_json(value):
-            return self.edits(value)
+        if deep and _is_like_json(value) and _is_json(value):
+            return self.edits(value, deep)
         before = f"{name}="
         text, length = before + value, len(before)
         if not self.may_hit(text):
@@ -281,9 +284,9 @@ class _One:
         ]
         return _apart([*of_both, *self._found(value)])
 
-    def _in_json(self, text: str) -> list[Edit]:
+    def _in_json(self, text: str, deep: int) -> list[Edit]:
         tokens = list(_TOKEN.finditer(text))
-        said = _apart(islice(self._said(tokens), _MANY + 1))
+        said = _apart(islice(self._said(tokens, deep - 1), _MANY + 1))
         if len(said) > _MANY:
             return [Edit(0, len(text), f'"{REDACTED}"')]
         spanning = [edit for edit in self._found(text) if not _touches(edit, said)]
@@ -293,12 +296,12 @@ class _One:
         # A pattern that begins in one value and ends in another: what it took of each goes, and the marks stay.
         return _apart([*said, *_clipped(tokens, spanning)])
 
-    def _said(self, tokens: Iterable[re.Match[str]]) -> Iterator[Edit]:
+    def _said(self, tokens: Iterable[re.Match[str]], deep: int) -> Iterator[Edit]:
         """What is taken out of the names and values that a JSON text is made of."""
         words = list(_words(tokens))
-        for number in self._hot([word.looked_at for word in words]):
+        for number in self._hot([word.looked_at(deep) for word in words]):
             token, name, text, places = words[number]
-            edits = self.edits(text) if name is None else self._edits_of_named(name, text)
+            edits = self.edits(text, deep) if name is None else self._edits_of_named(name, text, deep)
             if places is not None:
                 at = token.start("text")
                 for start, end, becomes in edits:
@@ -326,10 +329,9 @@ class _Word(NamedTuple):
     text: str
     places: Sequence[int] | None  #: where each of its characters stands in the token; None: it is no text
 
-    @property
-    def looked_at(self) -> str:
+    def looked_at(self, deep: int) -> str:
         text = self.text if self.name is None else f"{self.name}={self.text}"
-        return "\n".join((text, *_seen_through(self.text))) if _is_like_json(self.text) else text
+        return "\n".join((text, *_seen_through(self.text, deep))) if _is_like_json(self.text) else text
 
 
 def _words(tokens: Iterable[re.Match[str]]) -> Iterator[_Word]:
@@ -494,10 +496,10 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _seen_through(text: str) -> list[str]:
-    """A JSON text once more: with its names as NAME=VALUE, and without its escapes, as deep as they go."""
+def _seen_through(text: str, deep: int = _DEEP) -> list[str]:
+    """A JSON text once more: with its names as NAME=VALUE, and without its escapes, to this depth."""
     found = [_COLON.sub("=", text)]
-    while "\\" in text:
+    for _ in range(deep):
         plain = _ESCAPE.sub(_character, text)
         if plain == text:
             break

@@ -64,7 +64,8 @@ class Login:
 
         Raises :class:`TooSoon`; StoreDown and Unavailable where nobody can tell.
         """
-        name = name.strip().lower()[:NAME_MOST]
+        # Cut first: what is counted under one name is the same name to everybody who asks for it.
+        name = name[:NAME_MOST].strip().lower()
         wait = self._throttle.tried(name, address)
         if wait:
             log.warning("login refused, from %s: too soon", address)

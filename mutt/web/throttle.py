@@ -12,7 +12,7 @@ ADDRESS   one address, whatever names              50            1 s    5 min   
 
 NAME's wait is no lock, or whoever fails often enough could keep its owner out: each address that asks for the name
 waits that long once, by itself, and then has its try. From where the owner logged in within the last 30 days only
-PAIR counts. A try is counted before the password is looked at, so that many at once count as many; the right
+PAIR counts, and nothing else is touched: nobody's own login takes a wait from who guesses beside them. A try is counted before the password is looked at, so that many at once count as many; the right
 password gives it back. A try that came too early is not looked at and not counted.
 """
 
@@ -103,29 +103,28 @@ def tried(counts: Counts, now: float) -> Said:
     closed = max(pair.until if pair else 0.0, 0.0 if known else address.until)
     if closed > now:
         return Said(closed - now, counts)
-    slow = 0.0 if known else NAME.wait(name.failures)
+    failures = (pair.failures if pair else 0) + 1
+    if known:
+        return Said(0.0, counts._replace(pair=Count(failures, now + PAIR.wait(failures), known)))
+    slow = NAME.wait(name.failures)
     if pair is None and slow:
         return Said(slow, counts._replace(pair=Count(until=now + slow)))
-    failures = (pair.failures if pair else 0) + 1
-    of_name = name.failures + 1
-    wait = max(PAIR.wait(failures), 0.0 if known else NAME.wait(of_name))
-    of_address = address.failures + 1
+    of_name, of_address = name.failures + 1, address.failures + 1
+    wait = max(PAIR.wait(failures), NAME.wait(of_name))
     return Said(
         0.0,
         Counts(
-            Count(failures, now + wait, known),
-            Count(of_name),
-            Count(of_address, now + ADDRESS.wait(of_address)),
+            Count(failures, now + wait), Count(of_name), Count(of_address, now + ADDRESS.wait(of_address))
         ),
     )
 
 
 def given_back(counts: Counts) -> Counts:
     """Nobody could tell whether the password was right: it was no try."""
-    pair = counts.pair or Count()
-    failures = (max(0, count.failures - 1) for count in (pair, counts.name, counts.address))
-    of_pair, of_name, of_address = map(Count, failures)
-    return Counts(msgspec.structs.replace(of_pair, known=pair.known), of_name, of_address)
+    if counts.pair and counts.pair.known:
+        return counts._replace(pair=Count(max(0, counts.pair.failures - 1), known=True))
+    found = (counts.pair or Count(), counts.name, counts.address)
+    return Counts(*(Count(max(0, count.failures - 1)) for count in found))
 
 
 def passed(counts: Counts) -> Counts:

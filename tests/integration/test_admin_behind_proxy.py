@@ -89,6 +89,9 @@ def test_who_is_not_trusted_says_nothing_of_it(alone: Admin) -> None:
 def test_a_made_up_host_leads_nowhere(alone: Admin) -> None:
     status, found, _ = alone.get("/rules", "X-Forwarded-Host: evil.example.net")
     assert (status, found["location"]) == (308, "/rules/")
+    for host in ("evil.example.net:80", "EVIL.example.net", "xn--bcher-kva.example", "[::1]:80"):
+        status, found, _ = alone.ask(f"GET /rules HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert (status, found["location"]) == (308, "/rules/"), host
     for host in ("x" * 64, "a..b", "[::1", "a/b", "é"):
         asked = f"GET /rules HTTP/1.1\r\nHost: {host}\r\n\r\n"
         assert alone.ask(asked.encode("latin-1"))[0] in (308, 400), host

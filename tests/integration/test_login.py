@@ -185,6 +185,15 @@ def test_who_fails_too_often_waits(app: Flask, second: Flask, engine: Engine) ->
     wait_until(lambda: enter(second.test_client(), "ada", PASSWORD).status_code == 302, 5, "the wait to end")
 
 
+@pytest.mark.parametrize("padded", [" \t{}", "{}\u2003 ", "ADMIN", "{}" + " " * 300 + "x"])
+def test_no_way_of_writing_a_name_has_free_tries_of_its_own(app: Flask, padded: str) -> None:
+    """Whatever is taken for a name counts as that name."""
+    client = app.test_client()
+    for _ in range(throttle.PAIR.free + 1):
+        assert enter(client, "admin", WRONG).status_code == 403
+    assert enter(client, padded.format("admin"), admin_client.PASSWORD).status_code == 429
+
+
 def test_a_name_that_is_attacked_from_everywhere_keeps_its_owner(app: Flask, engine: Engine) -> None:
     """Where they are known they get in at once; elsewhere they wait once, and the wait says so."""
     person(engine, "ada", Role.VIEWER)

@@ -1,6 +1,7 @@
 """Redaction: what is to go is gone from every text of an event, and everything else is as it was."""
 
 import json
+import time
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -281,6 +282,28 @@ def test_a_text_of_a_million_hits_is_done_in_bounded_work() -> None:
     kept = redactions(("x", "yy")).text(text)
     assert "x" not in kept
     assert len(kept) < len(text)
+
+
+def within(text: str, deep: int) -> str:
+    """``text`` as JSON that is text in JSON, in turn, written so that it grows slowly."""
+    for _ in range(deep):
+        text = '"' + text.replace("\\", "\\u005c").replace('"', "\\u0022") + '"'
+    return text
+
+
+def test_json_in_json_is_looked_into_eight_times_and_not_without_end() -> None:
+    """A message of 250 KB that is JSON 220 times over costs no minute of a worker: it is not looked into so deep."""
+    made, hidden = redactions((PATTERN, "x")), "\\u0068" + SECRET[1:]
+    for deep in (1, 8):
+        kept = made.text(within(f'"{hidden}"', deep - 1))
+        for _ in range(deep):
+            kept = json.loads(kept)
+        assert kept == "x"
+    deepest = within(f'"{hidden}"', 220)
+    began = time.process_time()
+    assert made.text(deepest) == deepest
+    assert within(SECRET, 220).replace(SECRET, "x") == made.text(within(SECRET, 220))
+    assert time.process_time() - began < 15
 
 
 def test_json_with_too_many_hits_is_not_kept() -> None:

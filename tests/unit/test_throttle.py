@@ -123,6 +123,19 @@ def test_a_known_place_does_not_wait_for_what_others_do() -> None:
     assert world.tried("owner", "office") == 0
 
 
+def test_a_login_of_ones_own_clears_no_way_for_guesses_at_others() -> None:
+    """Who has an account and uses it between guesses at many names is slowed down as who has none."""
+    world, looked_at = World(), 0
+    assert world.tried("insider", "a") == 0
+    world.passed("insider", "a")
+    for number in range(400):
+        looked_at += world.tried(f"name{number}", "a") == 0
+        assert world.tried("insider", "a") == 0
+        world.passed("insider", "a")
+        world.now += 1
+    assert looked_at <= ADDRESS.free + 10 + 400 / ADDRESS.most
+
+
 @given(name=st.integers(0, 100), address=st.integers(0, 100))
 def test_the_right_password_gives_back_its_own_try_and_no_other(name: int, address: int) -> None:
     """So nobody who knows one password clears the way for guesses at others, or at another's."""

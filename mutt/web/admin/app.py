@@ -236,9 +236,11 @@ def _sorry(status: int, title: str, sentence: str) -> Response:
 def _guard(response: Response) -> Response:
     for name, value in PAGES.items():
         response.headers.setdefault(name, value)
-    if response.location and response.location.startswith(request.host_url):
+    # Flask writes it in small letters; host_url is for people, where the name is not ASCII.
+    root = f"{request.scheme}://{request.host}/".lower()
+    if response.location and response.location.lower().startswith(root):
         # As a path: a Host that somebody made up leads nowhere, and one that a proxy changed is not needed.
-        response.location = "/" + response.location.removeprefix(request.host_url)
+        response.location = "/" + response.location[len(root) :]
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
     if request.method == "POST":
