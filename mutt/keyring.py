@@ -27,10 +27,10 @@ def note_uses(services: Services) -> int:
     """Bring into PostgreSQL when keys were used. How many rows changed."""
     copy = KeysCopy(services.redis)
     taken = copy.take_used()
+    at = {what: datetime.fromtimestamp(ms / 1000, UTC) for what, ms in taken.items()}
+    signed = {what.removeprefix(SIGNED): at.pop(what) for what in taken if what.startswith(SIGNED)}
     try:
         with transaction(services.engine) as conn:
-            at = {what: datetime.fromtimestamp(ms / 1000, UTC) for what, ms in taken.items()}
-            signed = {what.removeprefix(SIGNED): at.pop(what) for what in taken if what.startswith(SIGNED)}
             return keys.note_use(conn, at) + keys.note_signed(conn, signed)
     except BaseException:
         copy.used(taken)

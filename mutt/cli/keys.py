@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from mutt import keyring
 from mutt.cli.common import services, table
 from mutt.cli.outages import first_line, spoken
-from mutt.errors import MuttError
+from mutt.errors import MuttError, StoreDown
 from mutt.grant import INGEST, SCOPES
 from mutt.services import Services
 from mutt.store import keys as rows
@@ -158,10 +158,10 @@ def show(name: str, as_json: bool) -> None:
 @spoken()
 def make(name: str, expires: timedelta, who: str | None, reason: str, **given: Any) -> None:
     """Make key NAME, and print it, once."""
-    with _change() as conn:
+    with change_of_keys() as conn:
         ends = datetime.now(UTC) + expires if expires else None
-        key, text = rows.make(conn, name, expires_at=ends, **given, **_said(who, reason))
-    _publish()
+        key, text = rows.make(conn, name, expires_at=ends, **given, **said(who, reason))
+    publish()
     _print(key.name, text, ends)
 
 
@@ -184,7 +184,7 @@ def change(
     reason: str,
 ) -> None:
     """Change what key NAME allows; what is not said stays. Its text stays the same."""
-    with _change() as conn:
+    with change_of_keys() as conn:
         before = rows.find(conn, name, lock=True)
         rows.change(
             conn,
@@ -193,9 +193,9 @@ def change(
             formats=() if formats == ("all",) else formats or before.formats,
             quota=before.quota if quota is None else quota or None,
             note=before.note if note is None else note,
-            **_said(who, reason),
+            **said(who, reason),
         )
-    _publish()
+    publish()
     click.echo(f"changed: {name}", err=True)
 
 
@@ -214,13 +214,13 @@ def change(
 @spoken()
 def rotate(name: str, overlap: timedelta, expires: timedelta | None, who: str | None, reason: str) -> None:
     """Give key NAME a new text, and print it, once. It keeps its name and all that hangs on it."""
-    with _change() as conn:
+    with change_of_keys() as conn:
         before = rows.find(conn, name, lock=True)
         lasts = before.lifetime if expires is None else expires
         ends = datetime.now(UTC) + lasts if lasts else None
-        text = rows.rotate(conn, name, overlap, ends, **_said(who, reason))
+        text = rows.rotate(conn, name, overlap, ends, **said(who, reason))
         old = rows.find(conn, name).secrets[1:]
-    _publish()
+    publish()
     _print(name, text, ends)
     for one in old:
         if one.is_live(datetime.now(UTC)):
@@ -239,18 +239,18 @@ def rotate(name: str, overlap: timedelta, expires: timedelta | None, who: str | 
 @spoken()
 def revoke(name: str, hint: str | None, who: str | None, reason: str) -> None:
     """End key NAME for good, within seconds."""
-    with _change() as conn:
+    with change_of_keys() as conn:
         if hint is None:
-            rows.revoke(conn, name, **_said(who, reason))
+            rows.revoke(conn, name, **said(who, reason))
         else:
-            rows.revoke_secret(conn, name, _digest(rows.find(conn, name), hint), **_said(who, reason))
-    if not _publish():
+            rows.revoke_secret(conn, name, _digest(rows.find(conn, name), hint), **said(who, reason))
+    if not publish():
         raise NotTold(f"{name} is revoked, and is taken until Redis is back and housekeeping has told it")
     click.echo(f"revoked: {name}" + (f", the text that ends in {hint}" if hint else ""), err=True)
 
 
 @contextlib.contextmanager
-def _change() -> Iterator[Connection]:
+def change_of_keys() -> Iterator[Connection]:
     """One transaction; nothing is begun where its outcome could not be published."""
     services().settings.need("database_url", "redis_url")
     with transaction(services().engine) as conn, _known():
@@ -265,7 +265,7 @@ def _known() -> Iterator[None]:
         raise NoKey(f"{error}: see `mutt keys list --all`") from None
 
 
-def _publish() -> bool:
+def publish() -> bool:
     why = not_published(services())
     if why:
         click.echo(why, err=True)
@@ -276,7 +276,7 @@ def not_published(services_: Services) -> str:
     """Publish the keys to Redis. Empty, or why that was not possible: a sentence."""
     try:
         keyring.publish(services_)
-    except redis.RedisError as error:
+    except (redis.RedisError, StoreDown) as error:
         return (
             f"Redis can't be told of the keys now, housekeeping tells it within a minute: {first_line(error)}"
         )
@@ -346,5 +346,5 @@ def _day(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d}" if at else ""
 
 
-def _said(who: str | None, reason: str) -> Said:
+def said(who: str | None, reason: str) -> Said:
     return {"changed_by": who or getpass.getuser(), "reason": reason}

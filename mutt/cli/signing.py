@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import secrets
 from typing import Any, TextIO
 
@@ -10,13 +9,11 @@ import click
 import msgspec
 
 from mutt.cli.common import services
-from mutt.cli.keys import NoKey, not_published
+from mutt.cli.keys import change_of_keys, publish, said
 from mutt.cli.outages import spoken
 from mutt.grant import Signing
 from mutt.sealing import Sealer, new_key
 from mutt.store import keys
-from mutt.store.engine import transaction
-from mutt.store.history import Said
 from mutt.web.signatures import ALGORITHMS, ENCODINGS, PRESETS, TOLERANCE, checked, checked_secret
 from mutt.words import many
 
@@ -64,13 +61,13 @@ def sign(
     signing = checked(msgspec.structs.replace(base, **changes))
     secret = checked_secret(secret_file.read()) if secret_file else ""
     made = ""
-    with transaction(services().engine) as conn:
-        standing = _find(conn, name).signing
+    with change_of_keys() as conn:
+        standing = keys.find(conn, name, lock=True).signing
         if not secret and standing is None:
             secret = made = secrets.token_urlsafe(32)
         sealed = sealer.seal(secret) if secret else standing.secret if standing else ""
-        keys.sign_with(conn, name, msgspec.structs.replace(signing, secret=sealed), **_said(who, reason))
-    _publish()
+        keys.sign_with(conn, name, msgspec.structs.replace(signing, secret=sealed), **said(who, reason))
+    publish()
     click.echo(f"posts of {name} must be signed: {_told(signing)}", err=True)
     if made:
         click.echo("its secret, shown this once:", err=True)
@@ -84,10 +81,9 @@ def sign(
 @spoken()
 def unsign(name: str, who: str | None, reason: str) -> None:
     """Ask the posts of key NAME for no signature any more; /signed/NAME is closed."""
-    with transaction(services().engine) as conn:
-        _find(conn, name)
-        keys.sign_with(conn, name, None, **_said(who, reason))
-    _publish()
+    with change_of_keys() as conn:
+        keys.sign_with(conn, name, None, **said(who, reason))
+    publish()
     click.echo(f"posts of {name} need no signature any more", err=True)
 
 
@@ -103,26 +99,15 @@ def sealing_key() -> None:
 def reseal(who: str | None) -> None:
     """Seal all signing secrets with the first key of SEALING_KEY: the others can be taken away after it."""
     sealer = Sealer(services().settings.sealing_key)
-    with transaction(services().engine) as conn:
-        signed = [key for key in keys.listed(conn) if key.signing and key.revoked_at is None]
-        for key in signed:
-            assert key.signing is not None
-            renewed = msgspec.structs.replace(key.signing, secret=sealer.renew(key.signing.secret))
-            keys.sign_with(conn, key.name, renewed, **_said(who, "sealed anew"))
-    _publish()
+    with change_of_keys() as conn:
+        # Each as it stands under its lock: somebody may be giving it another secret.
+        found = [keys.find(conn, name, lock=True) for name in keys.names(conn)]
+        signed = [(key, key.signing) for key in found if key.signing and key.revoked_at is None]
+        for key, signing in signed:
+            renewed = msgspec.structs.replace(signing, secret=sealer.renew(signing.secret))
+            keys.sign_with(conn, key.name, renewed, **said(who, "sealed anew"))
+    publish()
     click.echo(f"{many(len(signed), 'secret')} sealed with the first key of SEALING_KEY", err=True)
-
-
-def _publish() -> None:
-    if why := not_published(services()):
-        click.echo(why, err=True)
-
-
-def _find(conn: Any, name: str) -> keys.Key:
-    try:
-        return keys.find(conn, name, lock=True)
-    except LookupError as error:
-        raise NoKey(f"{error}: see `mutt keys list --all`") from None
 
 
 def _told(signing: Signing) -> str:
@@ -130,7 +115,3 @@ def _told(signing: Signing) -> str:
     behind = f" behind {signing.prefix}" if signing.prefix else ""
     what = f"HMAC-{signing.algorithm.upper()} of {signing.template} in {signing.encoding}"
     return f"{what}{behind} in {signing.header}{time}"
-
-
-def _said(who: str | None, reason: str) -> Said:
-    return {"changed_by": who or getpass.getuser(), "reason": reason}

@@ -72,7 +72,8 @@ def keys(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     """API keys: make the copy in Redis again, and note which were used."""
 
     def work() -> dict[str, Any]:
-        return {"used": keyring.note_uses(services()), "keys": keyring.publish(services())}
+        # First what lets in and keeps out: whatever is wrong with what ingest noted keeps nobody's key waiting.
+        return {"keys": keyring.publish(services()), "used": keyring.note_uses(services())}
 
     return self.work(work)
 

@@ -14,6 +14,9 @@ from mutt.grant import Grant
 #: Seconds that an answer is used before Redis is asked whether there is a newer one.
 FRESH = 2.0
 
+#: Likewise for what is not known: it may have been made just now, and who has it tries it at once.
+MISSED = 0.1
+
 #: What is said of a key that is not known while none was ever read: it may be a good one.
 RETRY = round(FRESH)
 UNREAD = (
@@ -44,7 +47,7 @@ class Copied:
         self.away = False  #: did Redis not answer, when it was last asked?
 
     def get(self, name: str) -> Grant | None:
-        return self._current().get(name)
+        return self._current().get(name) or self._current(MISSED).get(name)
 
     def need(self) -> None:
         """Raises Unavailable: nothing could be read since this process began."""
@@ -52,22 +55,29 @@ class Copied:
         if self._unread:
             raise Unavailable(self._unread, RETRY)
 
-    def _current(self) -> Mapping[str, Grant]:
+    def _current(self, fresh: float = FRESH) -> Mapping[str, Grant]:
         with self._lock:
-            if time.monotonic() - self._read_at < FRESH:
+            # Who doesn't answer is not asked more often for it.
+            if time.monotonic() - self._read_at < (FRESH if self.away else fresh):
                 return self._known
             self._read_at = time.monotonic()
+            if self._unread:  # there is nothing to go on with meanwhile
+                self._ask()
+                return self._known
+        self._ask()
+        return self._known
+
+    def _ask(self) -> None:
         try:
             stamp = self._look()
             self.away = False
             if stamp is not None and stamp == self._stamp:
-                return self._known
+                return
             found = self._read()
         except redis.RedisError:
-            self.away = True
-            return self._known  # whether Redis takes events is the append's to say
+            self.away = True  # whether Redis takes events is the append's to say
+            return
         if found is not None:
             self._known, self._stamp, self._unread = dict(found), stamp, ""
         elif self._unread:
             self._unread = NOT_MADE
-        return self._known

@@ -67,9 +67,9 @@ class Keys:
         Raises Unavailable: it is not known, and no copy of the keys could be read since this process began.
         """
         digest = digest_of(key)
-        found = self._known.get(digest)
         if self._is_own(digest):
             return BOOTSTRAP
+        found = self._known.get(digest)
         if found is None:
             self._known.need()  # a 401 would have its sender give up for good
             return None

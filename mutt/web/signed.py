@@ -37,7 +37,8 @@ class Signed:
         found = self._known.get(name)
         if found is None:
             self._known.need()
-        return found
+            return None
+        return found if found.signing else None  # a name alone opens nothing
 
     def check(self, grant: Grant, headers: Headers, body: bytes) -> None:
         """See that a post of ``grant`` is signed, if it has to be. ``body`` is what was sent, compressed or not.

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
+from mutt import keyring
 from mutt.cli import cli, common
 from mutt.cli.keys import NoKey, NotTold
-from mutt.errors import Refused, SettingsError
+from mutt.errors import Refused, SettingsError, StoreDown
 from mutt.grant import digest_of
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
@@ -125,6 +126,18 @@ def test_a_rotation_without_overlap_ends_the_old_text_now(run: Run, copy: KeysCo
     text_of(run("make", "site"))
     new = text_of(run("rotate", "site", "--overlap", "0", "--expires", "never"))
     assert list(copy.read() or {}) == [digest_of(new.encode())]
+
+
+def test_a_key_that_was_made_is_printed_though_postgresql_went_away_behind_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could read it again."""
+
+    def away(_: object) -> None:
+        raise StoreDown("gone")
+
+    monkeypatch.setattr(keyring, "publish", away)
+    assert text_of(run("make", "site-7"))
 
 
 def test_while_redis_is_away_a_change_is_kept_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

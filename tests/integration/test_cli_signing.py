@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from mutt.cli import cli, common
 from mutt.cli.keys import NoKey
@@ -19,6 +21,7 @@ from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
+from mutt.web.signatures import PRESETS
 from tests.admin_client import notes_of
 
 Run = Callable[..., Result]
@@ -108,6 +111,16 @@ def test_without_a_sealing_key_it_says_how_to_make_one(run: Run) -> None:
     assert Settings.from_env({"SEALING_KEY": made}).sealing_key == made
 
 
+def test_nothing_is_begun_where_ingest_can_not_be_told(
+    run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a secret is kept that nobody was shown."""
+    monkeypatch.delenv("REDIS_URL")
+    assert isinstance(run("sign", "deploys", "--preset", "github").exception, SettingsError)
+    with transaction(engine) as conn:
+        assert keys.find(conn, "deploys").signing is None
+
+
 def test_a_sealing_key_is_renewed_without_losing_a_secret(run: Run, engine: Engine) -> None:
     secret = run("sign", "deploys", "--preset", "github").stdout.strip().encode()
     assert run("reseal", sealing=f"{NEW},{OLD}").exit_code == 0
@@ -116,3 +129,25 @@ def test_a_sealing_key_is_renewed_without_losing_a_secret(run: Run, engine: Engi
     with pytest.raises(SettingsError):
         Sealer(OLD).open(sealed)
     assert isinstance(run("reseal", sealing=OLD).exception, SettingsError)
+
+
+def test_a_secret_that_is_set_while_all_are_sealed_anew_stays(
+    run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before it is not written over it."""
+    assert run("sign", "deploys", "--preset", "github").exit_code == 0
+
+    def meanwhile(look: Callable[[Connection], Any]) -> Callable[[Connection], Any]:
+        def looked(conn: Connection) -> Any:
+            found = look(conn)
+            with transaction(engine) as other:
+                signing = msgspec.structs.replace(PRESETS["slack"], secret=Sealer(OLD).seal(SECRET))
+                keys.sign_with(other, "deploys", signing, changed_by="bob")
+            return found
+
+        return looked
+
+    for name in ("listed", "names"):
+        monkeypatch.setattr(keys, name, meanwhile(getattr(keys, name)))
+    assert run("reseal", sealing=f"{NEW},{OLD}").exit_code == 0
+    assert Sealer(NEW).open(signing_of(engine).secret) == SECRET.encode()

@@ -29,6 +29,9 @@ KEY_NAME = "api"
 #: Seconds that a process uses its copy of the keys before it asks PostgreSQL again: a revoked key is good no longer.
 FRESH = 2.0
 
+#: Likewise for a key that is not known: it may have been made just now.
+MISSED = 0.5
+
 #: Seconds between two notes of a key's use.
 NOTED = 60.0
 
@@ -58,6 +61,8 @@ class Holders:
         if theirs:
             raise Wrong(403, "this key may send events, and not manage: use one of the scope management")
         copy = self._current()
+        if digest not in copy:
+            copy = self._current(MISSED)
         grant = copy.get(digest)
         if grant is None or grant.expired(time.time()):
             if not management and not any(one.allows(MANAGEMENT) for one in copy.values()):
@@ -70,9 +75,9 @@ class Holders:
         self._note_use(digest)
         return f"{KEY_NAME}:{grant.name}"
 
-    def _current(self) -> Mapping[str, Grant]:
+    def _current(self, fresh: float = FRESH) -> Mapping[str, Grant]:
         with self._lock:
-            stale = time.monotonic() - self._read_at >= FRESH
+            stale = time.monotonic() - self._read_at >= fresh
             if stale:
                 self._read_at = time.monotonic()  # others go on with the last copy meanwhile
         if stale or self._copy is None:
