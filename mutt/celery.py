@@ -31,7 +31,30 @@ from mutt.streams.connect import TlsConnection, TlsMasterConnection, login
 log = logging.getLogger(__name__)
 
 
-class Secure(redis_transport.Channel):
+#: What kombu and Celery raise over a message that is none.
+_NO_DOORBELL = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
+
+class Bells:
+    """Throws away what is no doorbell: Celery lets it end the worker, and whoever may ring could do so for ever."""
+
+    qos: Any
+
+    def _brpop_read(self, **options: Any) -> Any:
+        held = set(self.qos._delivered)
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except _NO_DOORBELL as error:
+            if self.client.connection is None:
+                raise  # nothing came: the broker is lost
+            # Its words are whoever's who sent it.
+            log.warning("thrown away, for it is no doorbell: %s", type(error).__name__)
+            for tag in set(self.qos._delivered) - held:
+                self.qos.reject(tag)
+            return True
+
+
+class Secure(Bells, redis_transport.Channel):
     """Speaks TLS as our other connections to Redis do."""
 
     connection_class_ssl = TlsConnection
@@ -41,7 +64,7 @@ class Transport(redis_transport.Transport):
     Channel = Secure
 
 
-class SecureSentinel(redis_transport.SentinelChannel):
+class SecureSentinel(Bells, redis_transport.SentinelChannel):
     """The same through Sentinel."""
 
     connection_class_ssl: Any = TlsMasterConnection

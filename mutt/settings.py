@@ -126,24 +126,39 @@ def one_of(*choices: str) -> Reader:
 
 def moog_address(name: str, text: str) -> str:
     """Where Moog is; it has no say in anything else, and holds no login. The error does not repeat it."""
-    if "@" in urlsplit(text).netloc:
+    found = str(url("http", "https")(name, text))
+    if "@" in urlsplit(found).netloc:
         expected = "an address alone: MOOG_USER and MOOG_API_KEY hold the rest"
-        raise SettingsError(name, urlsplit(text).scheme + "://…", expected)
-    return str(url("http", "https")(name, text))
+        raise SettingsError(name, urlsplit(found).scheme + "://…", expected)
+    return found
 
 
 def url(*schemes: str) -> Reader:
     """An address with one of ``schemes``. The value may hold a password, so the error does not repeat it."""
 
     def read(name: str, text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
-            shown = urlsplit(text).scheme + "://…" if "://" in text else "…"
-            raise SettingsError(
-                name, shown, "an address that begins with " + " or ".join(s + "://" for s in schemes)
-            )
+        scheme = text.partition("://")[0].lower() if "://" in text else ""
+        shown = f"{scheme}://…" if scheme in schemes else "…"
+        if scheme not in schemes:
+            expected = "an address that begins with " + " or ".join(s + "://" for s in schemes)
+            raise SettingsError(name, shown, expected)
+        if not _hosts_are_whole(text):
+            expected = "host:port; in a user or a password / is %2F, ? is %3F, # is %23, @ is %40, [ is %5B, ] is %5D"
+            raise SettingsError(name, shown, expected)
         return text
 
     return read
+
+
+def _hosts_are_whole(address: str) -> bool:
+    """Else a piece of a password is taken for a port, and stands in the error of whoever reads it."""
+    try:
+        hosts = urlsplit(address).netloc.rpartition("@")[2].split(",")
+        for host in hosts:
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return True
 
 
 def sealing(name: str, text: str) -> str:
@@ -228,7 +243,8 @@ def pem(name: str, text: str) -> str:
 
 def redis_address(name: str, text: str) -> str:
     """Where a Redis is. Its certificate is checked, always: an address has no say in that."""
-    asked = [key for key, _ in parse_qsl(urlsplit(text).query) if key.startswith("ssl")]
+    found = str(url("redis", "rediss", "sentinel", "sentinels", "unix")(name, text))
+    asked = [key for key, _ in parse_qsl(urlsplit(found).query) if key.startswith("ssl")]
     if asked:
         raise SettingsError(
             name,
@@ -236,7 +252,7 @@ def redis_address(name: str, text: str) -> str:
             "an address without that: rediss:// always checks certificate and host name; REDIS_CA names a CA of"
             " your own, REDIS_CERT and REDIS_KEY the certificate that MUTT shows",
         )
-    return str(url("redis", "rediss", "sentinel", "sentinels", "unix")(name, text))
+    return found
 
 
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
@@ -419,6 +435,8 @@ def _given(name: str, env: Mapping[str, str], secret: bool) -> str | None:
             return place.read_text().strip()
         except OSError as error:
             raise SettingsError(name + "_FILE", str(place), f"a readable file ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise SettingsError(name + "_FILE", str(place), "a file of text in UTF-8") from None
     return env.get(name)
 
 

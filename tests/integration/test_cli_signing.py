@@ -137,9 +137,14 @@ def test_a_secret_that_is_set_while_all_are_sealed_anew_stays(
     """What was read before it is not written over it."""
     assert run("sign", "deploys", "--preset", "github").exit_code == 0
 
+    left = [1]
+
     def meanwhile(look: Callable[[Connection], Any]) -> Callable[[Connection], Any]:
         def looked(conn: Connection) -> Any:
             found = look(conn)
+            if not left:
+                return found
+            left.pop()
             with transaction(engine) as other:
                 signing = msgspec.structs.replace(PRESETS["slack"], secret=Sealer(OLD).seal(SECRET))
                 keys.sign_with(other, "deploys", signing, changed_by="bob")

@@ -211,3 +211,35 @@ def test_a_process_with_a_setting_that_is_wrong_says_which_and_ends_without_a_tr
     assert ended.returncode != 0
     assert "mutt: REDIS_URL='http://…': expected an address" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def _message(**changes: Any) -> bytes:
+    properties = {
+        "delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": "alerts"}, "body_encoding": "base64",
+    }  # fmt: skip
+    whole = {"body": "e30=", "headers": {}, "properties": properties, "content-type": "application/json",
+             "content-encoding": "utf-8"}  # fmt: skip
+    return json.dumps(whole | changes).encode()
+
+
+#: What whoever may ring could put where doorbells are looked for.
+NO_DOORBELLS = (
+    b"", b"ring", b"\xff\xfe\x00", b"{", b"[]", b"7", b"null", b'"x"', b"{}", b"[" * 100_000, b"1e999999",
+    b'{"properties": 3}', b'{"properties": {}}', b'{"properties": {"delivery_tag": "x"}}',
+    _message(body=None), _message(properties=[]), _message(headers={"task": "mutt.alerts.evaluate"}),
+    _message(body="!!", headers={"task": "mutt.alerts.evaluate", "id": "1"}),
+    _message(**{"content-type": "application/x-python-serialize"}), _message(**{"content-encoding": "x"}),
+)  # fmt: skip
+
+
+def test_what_is_no_doorbell_ends_no_worker_and_keeps_no_event_waiting(
+    tmp_path: Path, bench: Bench, redis_url: str, database_url: str
+) -> None:
+    with worker(tmp_path, redis_url, database_url) as working:
+        for item in NO_DOORBELLS:
+            bench.services.redis.lpush("alerts", item)
+        wait_until(lambda: not bench.services.redis.llen("alerts"), 20, "all of it to be taken")
+        queue_up(bench, 3)
+        wait_until(lambda: not bench.services.redis.xlen(names.INGEST_STREAM), 20, "the events to be worked")
+        assert working.process.poll() is None, working.log.read_text()
+        assert "Unrecoverable" not in working.log.read_text()

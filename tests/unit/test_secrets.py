@@ -137,6 +137,27 @@ def test_an_address_has_no_say_in_how_certificates_are_checked(name: str, asked:
     assert "REDIS_CA" in refused.value.expected
 
 
+@pytest.mark.parametrize("name", ["REDIS_URL", "BROKER_URL", "DATABASE_URL"])
+@pytest.mark.parametrize("password", ["pass/word", "pass?word", "pass#word", "pass[word"])
+def test_a_password_that_cuts_its_address_in_two_is_not_repeated(name: str, password: str) -> None:
+    """Else a piece of it would be taken for a port, and shown by whoever can't read that."""
+    scheme = "postgresql" if name == "DATABASE_URL" else "redis"
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({name: f"{scheme}://mutt:{password}@h:6379/0"})
+    assert refused.value.name == name
+    assert "pass" not in refused.value.value
+    assert "word" not in refused.value.value
+    assert "%2F" in refused.value.expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://[::1]:6379/0", "unix:///run/redis.sock", "sentinel://:p%2Fw@h:26379,[::2]:26379/0?master=mutt"],
+)
+def test_an_address_that_is_whole_is_taken(url: str) -> None:
+    assert Settings.from_env({"REDIS_URL": url}).redis_url == url
+
+
 @pytest.mark.parametrize("name", ["REDIS_CA", "DATABASE_CA", "MOOG_CA", "TLS_CERT"])
 def test_a_file_has_an_absolute_path(name: str) -> None:
     with pytest.raises(SettingsError) as refused:
