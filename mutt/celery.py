@@ -39,6 +39,7 @@ class Bells:
     """Throws away what is no doorbell: Celery lets it end the worker, and whoever may ring could do so for ever."""
 
     qos: Any
+    client: Any
 
     def _brpop_read(self, **options: Any) -> Any:
         held = set(self.qos._delivered)
