@@ -13,7 +13,8 @@ ADDRESS   one address, whatever names              50            1 s    5 min   
 NAME's wait is no lock, or whoever fails often enough could keep its owner out: each address that asks for the name
 waits that long once, by itself, and then has its try. From where the owner logged in within the last 30 days only
 PAIR counts, and nothing else is touched: nobody's own login takes a wait from who guesses beside them. A try is
-counted before the password is looked at, so that many at once count as many; the right password gives it back. A try that came too early is not looked at and not counted.
+counted before the password is looked at, so that many at once count as many; the right password gives it back. A try
+that came too early is not looked at and not counted.
 """
 
 from __future__ import annotations
