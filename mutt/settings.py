@@ -138,7 +138,7 @@ def url(*schemes: str) -> Reader:
 
     def read(name: str, text: str) -> str:
         scheme = text.partition("://")[0].lower() if "://" in text else ""
-        shown = f"{scheme}://…" if scheme in schemes else "…"
+        shown = f"{scheme}://…" if re.fullmatch("[a-z][a-z0-9+.-]{0,20}", scheme) else "…"
         if scheme not in schemes:
             expected = "an address that begins with " + " or ".join(s + "://" for s in schemes)
             raise SettingsError(name, shown, expected)

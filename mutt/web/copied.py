@@ -49,6 +49,11 @@ class Copied:
     def get(self, name: str) -> Grant | None:
         return self._current().get(name) or self._current(MISSED).get(name)
 
+    def renew(self) -> None:
+        """Ask again if it is time, and if nobody is waiting for an answer."""
+        if not self._lock.locked():
+            self._current()
+
     def need(self) -> None:
         """Raises Unavailable: nothing could be read since this process began."""
         self._current()

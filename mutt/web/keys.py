@@ -68,6 +68,7 @@ class Keys:
         """
         digest = digest_of(key)
         if self._is_own(digest):
+            self._known.renew()  # the others are to be known when Redis goes away
             return BOOTSTRAP
         found = self._known.get(digest)
         if found is None:
