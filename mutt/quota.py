@@ -45,7 +45,13 @@ class Window:
         """Count ``n`` events, whatever the quota; fewer than none are given back."""
         second = math.floor(now)
         self._counts = {at: count for at, count in self._counts.items() if at >= second - WINDOW}
-        self._counts[second] = max(0, self._counts.get(second, 0) + n)
+        if n >= 0:
+            self._counts[second] = self._counts.get(second, 0) + n
+            return
+        for at in sorted(self._counts, reverse=True):  # it may have been counted a second ago
+            off = min(self._counts[at], -n)
+            self._counts[at] -= off
+            n += off
 
     def _wait(self, n: int, quota: int, now: float) -> int:
         standing = sorted(item for item in self._counts.items() if item[0] >= math.floor(now) - WINDOW)
