@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from tests.acceptance.bodies import main_path
 from tests.admin_client import filled_in
 from tests.stack import QUICK, ROLES, Stack
 from tests.waiting import wait_until
@@ -31,39 +32,11 @@ def metric(stack: Stack, name: str) -> float:
 
 
 def test_a_critical_event_is_at_moog_within_two_seconds_and_everywhere_that_people_look(stack):
-    host = f"core-{uuid.uuid4().hex[:8]}"
     before = metric(stack, "mutt_events_accepted_total")
-    posted = time.monotonic()
-    reply = stack.post({"hostname": host, "message": "CRITICAL fan tray failed", "severity": 2})
-    assert reply.status_code == 202, reply.text
-    assert reply.json() | {"batch_id": "", "correlation_id": "", "queue_depth": 0} == {
-        "status": "queued",
-        "accepted": 1,
-        "duplicates": 0,
-        "rejected": [],
-        "batch_id": "",
-        "correlation_id": "",
-        "queue_depth": 0,
-    }
-
-    def at_moog():
-        return [one for one in stack.moog("/received", limit=500) if one["came"]["source"] == host]
-
-    wait_until(at_moog, 10, "the event at Moog")
-    assert time.monotonic() - posted < 2.0
-
-    [row] = stack.sql("SELECT * FROM event_audit_log WHERE hostname = :host", host=host)
-    assert (row.batch_id, row.handling, row.severity) == (reply.json()["batch_id"], "Page_and_ticket", 2)
-    wait_until(
-        lambda: stack.sql("SELECT 1 FROM alerts WHERE hostname = :host AND status = 'delivered'", host=host),
-        10,
-        "the alert to be recorded as delivered",
-    )
+    assert main_path(stack) < 2.0
     assert metric(stack, "mutt_events_accepted_total") == before + 1
     assert metric(stack, "mutt_audit_rows_total") >= 1
     assert metric(stack, 'mutt_moog_requests_total{reason="ok"') >= 1
-    batch = reply.json()["batch_id"]
-    assert batch
 
     def in_flower():
         tasks = flower(stack, "/api/tasks", taskname="mutt.alerts.evaluate", limit="20").json()

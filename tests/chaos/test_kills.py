@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.acceptance.bodies import under_load, worker_kill
 from tests.servers import scratch
 from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
@@ -22,21 +22,6 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def under_load(stack: Stack, harm) -> dict:
-    """Send while ``harm()`` is done; then wait for balance. What the sender says was accepted."""
-    before = stack.ledger()["events"]["accepted"]
-    with stack.sending("--count", "6000", "--batch", "20", "--rate", "1500", "--retry") as sender:
-        wait_until(lambda: stack.ledger()["events"]["accepted"] > before + 200, 30, "load to flow")
-        harm()
-        out, _ = sender.communicate(timeout=170)
-    sent = json.loads(out)
-    assert sent["accepted"] == 6000, sent
-    found = stack.balanced()
-    assert (found["lost"], found["double"], found["off_events"], found["off_alerts"]) == (0, 0, 0, 0), found
-    assert found["events"]["accepted"] >= before + 6000
-    return sent
-
-
 def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
@@ -46,11 +31,7 @@ def children(pid: int) -> list[psutil.Process]:
     "name", ["alerts1", "moog1", "housekeeping", "ingest", "beat", "flower", "redis", "postgres"]
 )
 def test_a_killed_process_costs_no_event_and_doubles_none(stack, name):
-    def harm():
-        old = stack.kill(name)
-        stack.back(name, old)
-
-    under_load(stack, harm)
+    worker_kill(stack, name)
 
 
 @pytest.mark.timeout(400)
