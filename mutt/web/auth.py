@@ -100,8 +100,7 @@ class Login:
             return self.people.administrator.person
         if outage:
             raise outage
-        known = user if same and not self._services.settings.oidc_only else None
-        return self._noted(known, password) if known else None
+        return self._noted(user, password) if user and same else None
 
     def _noted(self, user: User, password: str) -> Person:
         newer = ""

@@ -79,8 +79,9 @@ Opens = Callable[[], AbstractContextManager[Connection]]
 class People:
     """The known people; the last good copy of the users stays in the process, for the time PostgreSQL is away."""
 
-    def __init__(self, administrator: Administrator, opens: Opens) -> None:
-        self.administrator, self._opens = administrator, opens
+    def __init__(self, administrator: Administrator, opens: Opens, *, oidc_only: bool = False) -> None:
+        """``oidc_only``: users with a password of ours stay out, and their sessions end."""
+        self.administrator, self._opens, self._oidc_only = administrator, opens, oidc_only
         self._known: dict[str, User] | None = None
         self._read_at = float("-inf")
         self._lock = threading.Lock()
@@ -107,7 +108,8 @@ class People:
 
     def _is_out(self, user: User) -> bool:
         # One who was there before ADMIN_USER took their name is not to pass for the administrator.
-        return not user.is_active or self.is_administrator(user.name)
+        barred = not user.is_active or (self._oidc_only and user.issuer is None)
+        return barred or self.is_administrator(user.name)
 
     def _current(self) -> dict[str, User]:
         with self._lock:

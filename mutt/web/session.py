@@ -196,7 +196,9 @@ def add_sessions(app: Flask, services: Services) -> People:
     """Give ``app`` its sessions, and a way to the login for who has none; who they may be of."""
     settings = services.settings
     key = session_key(settings)
-    people = People(Administrator(settings, key), lambda: lookup.reading(services.engine))
+    people = People(
+        Administrator(settings, key), lambda: lookup.reading(services.engine), oidc_only=settings.oidc_only
+    )
     app.session_interface = _Cookies(key)
     app.config.update(
         SESSION_COOKIE_NAME="mutt_admin",

@@ -400,6 +400,20 @@ def test_oidc_only_keeps_passwords_out_but_the_administrators(
         assert client.post("/login", data=given).status_code == status
 
 
+def test_oidc_only_ends_the_sessions_that_began_with_a_password(
+    engine: Engine, database_url: str, op: Provider
+) -> None:
+    with transaction(engine) as conn:
+        users.make(conn, "bob", Role.ADMIN, password_hash=passwords.hashed("correct horse"), **BY_US)
+    before, after = (Site(engine, database_url, op, oidc_only=only) for only in (False, True))
+    page = before.client.get("/login").text
+    given = {"name": "bob", "password": "correct horse", "csrf_token": hidden(page, "csrf_token")}
+    assert before.client.post("/login", data=given).status_code == 302
+    assert before.client.get("/").status_code == 200
+    after.client.set_cookie("mutt_admin", before.client.get_cookie("mutt_admin").value)
+    assert after.client.get("/").status_code == 302
+
+
 def test_a_provider_with_a_ca_of_its_own_is_believed_by_that_alone(
     engine: Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
