@@ -165,12 +165,17 @@ class Intake:
             grant = self._grant(group, post)
             if isinstance(grant, Answer):
                 return grant
+            # A name alone learns nothing of what its source may do.
+            if not post.source and (refusal := self._refusal(group, post, grant)):
+                return refusal
             before = time.monotonic()
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()
             self._signed.check(grant, post.headers, sent)
             if post.source:
                 self.keys.note(SIGNED + grant.name)
+                if refusal := self._refusal(group, post, grant):
+                    return refusal
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
@@ -188,22 +193,24 @@ class Intake:
         return _Joining(post, grant, Contribution(about, parsed), read_for)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
-        """What the post's key, or its source, may do, or its refusal; before any of its body is looked at."""
+        """What the post's key, or its source, may do; or its refusal: nobody is known by that."""
         if post.source:
             grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
         else:
             key = presented(post.headers)
             grant = self.keys.identify(key) if key is not None else None
             why, told = "no_key" if key is None else "unknown_key", _NO_KEY
-        if grant is None:
-            return group.refused(why, post, 401, told)
+        return group.refused(why, post, 401, told) if grant is None else grant
+
+    def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
+        """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format."""
         if not grant.allows(INGEST):
             return group.refused("scope", post, 403, _NO_SCOPE)
         if post.format and registry.get(post.format) is None:
             return group.refused("unknown_format", post, 404, _unknown_format())
         if post.format:
             registry.check_allowed(post.format, grant.formats)
-        return grant
+        return None
 
     def _submit(self, group: _Group, joining: Sequence[_Joining]) -> Sequence[Reply | Exception]:
         """What came of each: at once where its key has sent its quota, else in their round."""

@@ -177,6 +177,12 @@ def test_scopes_formats_and_quota_hold_as_for_keys(door: Signers) -> None:
         assert door.post(path, github(body), body)[0] == status, (path, body)
 
 
+def test_a_name_alone_learns_nothing_of_what_its_source_may_do(door: Signers) -> None:
+    wrong = ["X-Hub-Signature-256: sha256=" + "0" * 64]
+    for path in ("/signed/manager", "/signed/narrow/syslog", "/signed/github/pigeon", "/signed/github"):
+        assert door.post(path, wrong, BODY)[0] == 401, path
+
+
 def test_senders_health_checks_are_answered(door: Signers) -> None:
     for method in (b"GET", b"HEAD", b"OPTIONS"):
         for path in (b"/signed/github", b"/signed/nobody/native"):
