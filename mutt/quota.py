@@ -44,7 +44,7 @@ class Window:
     def add(self, n: int, now: float) -> None:
         """Count ``n`` events, whatever the quota; fewer than none are given back."""
         second = math.floor(now)
-        self._counts = {at: count for at, count in self._counts.items() if at >= second - WINDOW}
+        self._counts = {at: count for at, count in self._counts.items() if _stands(at, second)}
         if n >= 0:
             self._counts[second] = self._counts.get(second, 0) + n
             return
@@ -54,10 +54,15 @@ class Window:
             n += off
 
     def _wait(self, n: int, quota: int, now: float) -> int:
-        standing = sorted(item for item in self._counts.items() if item[0] >= math.floor(now) - WINDOW)
+        standing = sorted(item for item in self._counts.items() if _stands(item[0], math.floor(now)))
         too_many, wait = sum(count for _, count in standing) + n - quota, 0
         for at, count in standing:
             if too_many <= 0:
                 break
             too_many, wait = too_many - count, math.ceil(at + WINDOW + 1 - now)
         return wait
+
+
+def _stands(at: int, second: int) -> bool:
+    """Does what was counted ``at`` then still count? Not what lies far ahead: the clock was set back since."""
+    return second - WINDOW <= at <= second + WINDOW

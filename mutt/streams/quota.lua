@@ -10,7 +10,8 @@ local function judge(name, quota, asks)
   local found = redis.call('HGETALL', name)
   for i = 1, #found, 2 do
     local at, n = tonumber(found[i]), tonumber(found[i + 1])
-    if at < second - o.window then
+    -- One far ahead was counted by another clock, or before this one was set back: it would stand for as long.
+    if at < second - o.window or at > second + o.window then
       gone[#gone + 1] = found[i]
     else
       standing[#standing + 1], sum = {at, n}, sum + n

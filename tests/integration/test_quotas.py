@@ -90,6 +90,11 @@ def test_redis_counts_as_the_arithmetic_does(
         assert 0 < client.ttl(COUNTED) <= WINDOW + 1
 
 
+def test_what_a_clock_that_ran_ahead_counted_holds_up_nobody(client: Client) -> None:
+    client.hset(COUNTED, str(int(seconds(client)) + 3600), 100)
+    assert [one.wait for one in Quotas(client).take([Ask("few", 100, 100)])] == [0]
+
+
 def test_many_replicas_at_once_grant_the_quota_and_no_more(redis_url: str) -> None:
     """The count is one step: whoever asks, and however many at a time."""
     replicas = [Quotas(connect(redis_url)) for _ in range(4)]

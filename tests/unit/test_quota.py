@@ -60,3 +60,9 @@ def test_what_is_given_back_is_free_again(n: int, back: int) -> None:
     left = QUOTA - max(0, n - back)
     assert left == 0 or window.take(left, QUOTA, 1e9) == 0
     assert window.take(1, QUOTA, 1e9) > 0
+
+
+def test_a_clock_that_was_set_back_holds_up_nobody_for_as_long() -> None:
+    window = Window()
+    assert window.take(QUOTA, QUOTA, 1e9) == 0
+    assert window.take(QUOTA, QUOTA, 1e9 - 3600) == 0
