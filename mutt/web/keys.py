@@ -97,7 +97,9 @@ class Keys:
 
     @property
     def away(self) -> bool:
-        """Did Redis not answer, when it was last asked for the keys?"""
+        """Did Redis not answer, when it was last asked for the keys? Asked again now and then, whoever posts."""
+        if self._known.away:
+            self._known.renew()  # posts that are signed show no key that would have it asked
         return self._known.away
 
     def _note_uses(self) -> None:

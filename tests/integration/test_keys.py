@@ -16,6 +16,7 @@ import requests
 
 from mutt import keyring, names
 from mutt.celery import app
+from mutt.errors import Unavailable
 from mutt.event import Envelope
 from mutt.grant import INGEST, MANAGEMENT, Grant, digest_of
 from mutt.services import Services
@@ -24,9 +25,10 @@ from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.streams import books
 from mutt.streams.connect import connect
-from mutt.streams.keys import KeysCopy
+from mutt.streams.keys import SIGNED, KeysCopy
 from mutt.tasks import maintenance
 from mutt.tasks.tick import KEYS_TICK
+from mutt.web.keys import Keys
 from tests.doors import served
 from tests.integration.test_ingest import GOOD, KEY, Ingest, metric
 from tests.integration.test_tick import Fleet, fleet  # noqa: F401 the fixture
@@ -306,6 +308,21 @@ def test_the_task_makes_the_copy_again_and_notes_the_last_use(
     assert set(KeysCopy(ingest.redis).read() or {}) == {digest}
     assert task.run().items() >= {"used": 0, "keys": 1}.items()
     house.services.engine.dispose()
+
+
+def test_uses_are_noted_again_after_an_outage_though_nobody_shows_a_key(own_redis: Live) -> None:
+    """As where all posts are signed: those ask for no key, so nothing else would see that Redis is back."""
+    client = connect(own_redis.url, timeout=0.3)
+    keys = Keys(client, lambda: "")
+    own_redis.kill()
+    with pytest.raises(Unavailable):
+        keys.need()
+    assert keys.away
+    own_redis.start()
+    keys.note(SIGNED + "github")
+    wait_until(lambda: not keys.away, 5, "Redis to be seen again")
+    keys.note(SIGNED + "github")
+    assert client.hlen(names.KEYS_USED) == 1
 
 
 def test_a_use_costs_no_command_a_post(ingest: Ingest) -> None:
