@@ -416,3 +416,12 @@ def test_an_admin_without_its_servers_starts_and_says_what_is_missing() -> None:
     """No setting of a server is needed before it is asked."""
     app = make_admin(Settings.from_env({}, management_api_key=KEY))
     assert "DATABASE_URL" in is_problem(Api(app)("GET", "/rules"), 503)["detail"]
+
+
+def test_a_login_of_a_proxy_in_front_is_no_key_for_who_is_logged_in(app: Flask) -> None:
+    """A browser shows it beside the session; a script without a session still shows its key by Basic."""
+    client = app.test_client()
+    assert client.get("/api/v2/rules", auth=("proxy", "its password")).status_code == 401
+    assert client.get("/api/v2/rules", auth=("x", KEY)).status_code == 200
+    log_in(client)
+    assert client.get("/api/v2/rules", auth=("proxy", "its password")).status_code == 200

@@ -85,7 +85,10 @@ def blueprint(version: str, holders: Holders, routes: Collection[Route]) -> Blue
 
 def _who(holders: Holders) -> Callable[[], None]:
     def check() -> None:
-        key = presented(request.headers)
+        # A proxy in front may want a login of its own, by Basic: that is no key of ours, where somebody is logged in.
+        basic = request.authorization is not None and request.authorization.type == "basic"
+        proxied = basic and "X-API-KEY" not in request.headers and current_user.is_authenticated
+        key = None if proxied else presented(request.headers)
         g.by_session = key is None
         if key is not None:
             g.who = holders.of(key)
