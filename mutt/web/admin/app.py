@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 import redis
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, render_template, request, url_for
 from flask_admin import Admin, BaseView
 from flask_login import current_user
 from flask_wtf import CSRFProtect
@@ -181,9 +181,8 @@ def _add_errors(app: Flask) -> None:
             if in_place():
                 return app.login_manager.unauthorized()  # type: ignore[attr-defined]
             again = "Log in, load the page again, and send the form once more."
-            return _sorry(
-                400, "You are not logged in", f"Your session has ended; nothing was changed. {again}"
-            )
+            why = f"Your session has ended; nothing was changed. {again}"
+            return _sorry(400, "You are not logged in", why, back=url_for("auth.login"))
         remedy = "Nothing was changed. Go back, load the page again, and send the form once more."
         return _sorry(400, "This form can't be trusted", f"{error.description} {remedy}")
 
@@ -229,8 +228,9 @@ def _add_errors(app: Flask) -> None:
         )
 
 
-def _sorry(status: int, title: str, sentence: str) -> Response:
-    return Response(render_template("error.html", status=status, title=title, sentence=sentence), status)
+def _sorry(status: int, title: str, sentence: str, *, back: str = "") -> Response:
+    shown = render_template("error.html", status=status, title=title, sentence=sentence, back=back)
+    return Response(shown, status)
 
 
 def _guard(response: Response) -> Response:
