@@ -10,6 +10,7 @@ from mutt import __version__
 from mutt.cli.audit import audit as audit_command
 from mutt.cli.dlq import dlq as dlq_command
 from mutt.cli.doctor import doctor as doctor_command
+from mutt.cli.drill import drill as drill_command
 from mutt.cli.explain import explain as explain_command
 from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
@@ -52,6 +53,7 @@ for command in (
     roles_command,
     ledger_command,
     doctor_command,
+    drill_command,
     moogsim_command,
 ):
     cli.add_command(command)
