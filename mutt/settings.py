@@ -330,6 +330,7 @@ class Settings:
     session_idle: float = _setting("4h", span())  #: since a page was last used
     session_max: float = _setting("24h", span())  #: since the login
     flower_url: str = _setting("", text)
+    metrics_url: str = _setting("", text)
 
     admin_url: str = _setting("", site)  #: as browsers see it; OIDC providers send them back there
     oidc_issuer: str = _setting("", safe_url)  #: empty: nobody logs in by OpenID Connect

@@ -189,6 +189,7 @@ class Stack:
             "MOOG_URL": str(up["moog_url"]),
             "MOOG_API_KEY": s.moog_api_key or self.secrets.moog_key,
             "FLOWER_URL": self.url("flower"),
+            "METRICS_URL": str(up["metrics"]),
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics_dir),
         }
         if not s.moog_url and not env.get("MOOG_BREAKER_TIMEOUT"):

@@ -13,9 +13,9 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from flask import Flask, Response, current_app, g, redirect, request, session, url_for
@@ -73,31 +73,43 @@ class Ended:
             self._untold.add(name)
         self._ask([])
 
-    def until(self, *wanted: str) -> float:
+    def until(self, wanted: Collection[str]) -> dict[str, float]:
         """What began under these names until then has ended. Seconds since the epoch; 0: nothing."""
-        return max([0.0, *(self._own.get(name, 0.0) for name in wanted), *self._ask(wanted)])
+        asked = self._ask(list(wanted))
+        return {name: max(self._own.get(name, 0.0), asked.get(name, 0.0)) for name in wanted}
 
-    def _ask(self, wanted: Any) -> list[float]:
+    def _ask(self, wanted: list[str]) -> dict[str, float]:
         if time.monotonic() < self._away_until:
-            return []
+            return {}
         try:
             with self._lock:
                 untold = {name: self._own[name] for name in self._untold if name in self._own}
             pipe = self._services.redis.pipeline(transaction=False)
             for name, at in untold.items():
                 pipe.set(names.SESSIONS_ENDED + name, at, px=round(self._keep * 1000))
-            for name in wanted:
-                pipe.get(names.SESSIONS_ENDED + name)
+            if wanted:
+                pipe.mget([names.SESSIONS_ENDED + name for name in wanted])
             answers = pipe.execute()
             with self._lock:
                 self._untold -= untold.keys()
-            return [float(at) for at in answers[len(untold) :] if at]
+            found = zip(wanted, answers[-1] if wanted else [], strict=True)
+            return {name: float(at) for name, at in found if at}
         except SettingsError:
-            return []  # there is no Redis: this process is the only one
+            return {}  # there is no Redis: this process is the only one
         except redis.RedisError as error:
             log.warning("sessions that ended are not known to Redis: %s", type(error).__name__)
             self._away_until = time.monotonic() + AWAY
-            return []
+            return {}
+
+
+class Ticket(NamedTuple):
+    """What a session's cookie says of it."""
+
+    key: str  #: whose it is
+    id: str
+    epoch: str
+    begun: float
+    seen: int
 
 
 class _Cookies(SecureCookieSessionInterface):
@@ -150,30 +162,61 @@ class Sessions:
 
     def load(self, key: str) -> Person | None:
         """Who the session is of, if it has not ended."""
-        now, begun, seen = time.time(), session.get("begun"), session.get("seen")
-        if not isinstance(begun, float) or not isinstance(seen, int):
-            return None
-        if now >= begun + self._longest or now >= seen + self._idle:
+        ticket, now = _ticket(key), time.time()
+        if ticket is None or self._is_old(ticket, now):
             return None
         try:
-            who = self._person(key) or self._person(key, anew=True)
+            who = self._person(ticket) or self._person(ticket, anew=True)
         except StoreDown:
             g.people_unknown = True
             return None
-        if who is None:
+        if who is None or self._left([ticket]):
             return None
-        if begun <= self._ended.until(str(session.get("id")), who.key):
-            return None
-        if _is_use() and now - seen > min(NOTED, self._idle / 10):
+        if _is_use() and now - ticket.seen > min(NOTED, self._idle / 10):
             session["seen"] = int(now)
         return who
 
-    def _person(self, key: str, anew: bool = False) -> Person | None:
+    def ticket(self) -> Ticket:
+        """Of the session that asks, to look later whether it has ended."""
+        found = _ticket(session["_user_id"])
+        assert found  # it was let in
+        return found
+
+    def ended(self, tickets: Collection[Ticket]) -> set[Ticket]:
+        """Those of them whose session has ended. However many they are: one question to each server."""
+        now = time.time()
+        out = {ticket for ticket in tickets if self._is_old(ticket, now) or not self._is_known(ticket)}
+        return out | self._left([ticket for ticket in tickets if ticket not in out])
+
+    def _is_old(self, ticket: Ticket, now: float) -> bool:
+        return now >= ticket.begun + self._longest or now >= ticket.seen + self._idle
+
+    def _is_known(self, ticket: Ticket) -> bool:
+        try:
+            return self._person(ticket) is not None
+        except StoreDown:
+            return False
+
+    def _left(self, tickets: Collection[Ticket]) -> set[Ticket]:
+        """Those that somebody ended before their time."""
+        names_of = {name for ticket in tickets for name in (ticket.id, ticket.key)}
+        until = self._ended.until(names_of) if names_of else {}
+        return {one for one in tickets if one.begun <= max(until[one.id], until[one.key])}
+
+    def _person(self, ticket: Ticket, anew: bool = False) -> Person | None:
         """Who it is, in the epoch in which the session began. That may be one that the copy does not know yet."""
         if anew:
             self.people.forget()
-        who = self.people.of(key)
-        return who if who and hmac.compare_digest(who.epoch, str(session.get("epoch"))) else None
+        who = self.people.of(ticket.key)
+        return who if who and hmac.compare_digest(who.epoch, ticket.epoch) else None
+
+
+def _ticket(key: str) -> Ticket | None:
+    """What the cookie of this request says; None: it is none of ours."""
+    begun, seen = session.get("begun"), session.get("seen")
+    if not isinstance(begun, float) or not isinstance(seen, int):
+        return None
+    return Ticket(key, str(session.get("id")), str(session.get("epoch")), begun, seen)
 
 
 def session_key(settings: Settings) -> Callable[[], bytes]:
@@ -235,19 +278,31 @@ def people() -> People:
     return _sessions().people
 
 
+def ticket() -> Ticket:
+    """What tells later whether the session that asks has ended."""
+    return _sessions().ticket()
+
+
 def _sessions() -> Sessions:
     found: Sessions = current_app.extensions["sessions"]
     return found
 
 
 def _is_use() -> bool:
-    """Does a person ask? What a page of ours asks for by itself (htmx) keeps no session alive."""
-    return request.method != "GET" or "HX-Request" not in request.headers
+    """Does a person ask? What a page of ours asks for by itself keeps no session alive."""
+    return request.method != "GET" or not ("HX-Request" in request.headers or is_stream())
+
+
+def is_stream() -> bool:
+    """Does a page ask for what goes on?"""
+    return request.headers.get("Accept") == "text/event-stream"
 
 
 def _to_login() -> AnyResponse:
     if g.get("people_unknown"):
         raise ServiceUnavailable("PostgreSQL, which knows the users, does not answer. Try again in a moment.")
+    if is_stream():
+        return Response(status=401)  # a login would be no answer to it
     if "HX-Request" in request.headers:
         # Part of a page was asked for: the whole page goes to the login, and comes back.
         back = path_of(request.headers.get("HX-Current-URL", ""))

@@ -10,6 +10,8 @@ application together, and share an append (the lane). What costs once a group th
 over between threads is dearer than all the rest of it.
 
 TLS (``mutt/web/https.py``) is read in the same loop: its handshake has ``REQUEST_TIMEOUT``, too.
+
+An answer that goes on (``mutt/web/live.py``) has a thread for its beginning alone: what follows is told by the loop.
 """
 
 from __future__ import annotations
@@ -24,24 +26,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
-from gunicorn.http import get_parser
+from gunicorn.http import get_parser, wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from mutt.errors import RejectedBody, SettingsError
 from mutt.settings import Settings
 from mutt.web.answer import Answer, written
+from mutt.web.audience import Audience
 from mutt.web.client import Client
 from mutt.web.framing import Framing
 from mutt.web.https import IN_THE_CLEAR, Certificates, SecureClient
 from mutt.web.intake import Post
 from mutt.web.lane import recognised
+from mutt.web.live import STAY, Viewer
 from mutt.web.problem import last_words
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX, refusal
 
@@ -134,6 +139,7 @@ class Connection(TConn):
         self._rest = b""
         self.listened = False  #: does the loop hear when something comes?
         self.data_ready = True  # whenever a thread asks
+        self.viewer: Viewer | None = None  #: whom its answer goes on for
         self.greeted = not isinstance(self.sock, SecureClient)  #: is its handshake done, or needs it none?
         self.began = time.monotonic()  #: this request, or to wait for it
         self.framing = Framing(most)
@@ -232,6 +238,7 @@ class Worker(ThreadWorker):
         """Each application has its own limit, and refuses what is larger: the loop must read as much as it takes."""
         super().load_wsgi()
         self._certificates = Certificates(self.cfg, self.log) if self.cfg.is_ssl else None
+        self._audience = self._seats()
         own = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
         self._answer_all = self._lane()
         self._most = own or Settings.from_env().ingest_max_body
@@ -245,6 +252,15 @@ class Worker(ThreadWorker):
         if observed or limited or self.max_keepalived <= 0:
             return None
         return getattr(self.wsgi, "extensions", {}).get("lane")
+
+    def _seats(self) -> Audience | None:
+        """Those for whom an answer of the application goes on, if it has such answers."""
+        live = getattr(self.wsgi, "extensions", {}).get("live")
+        if live is None:
+            return None
+        audience = Audience(live, self.poller, self._received, self._leave, self._close)
+        live.sent_by(partial(self.method_queue.defer, audience.tell))
+        return audience
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -360,11 +376,30 @@ class Worker(ThreadWorker):
                 req.force_close()
             elif not conn.agrees:
                 raise RejectedBody("request", "where it ends can't be told: send one Content-Length")
+            if self._audience and self._audience.wants(req) and self.alive:
+                return self._open(req, conn)
         return bool(super().handle_request(req, conn))
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
         """Called in the thread after an answer. An unread body is here, and needs no reading: see ``next``."""
         return keepalive if isinstance(conn, Connection) else bool(super()._keepalive_after(conn, keepalive))
+
+    def _open(self, req: Any, conn: Connection) -> bool:
+        """Called in the thread for an answer that may go on: gunicorn itself would say that it ends."""
+        begun = datetime.now(UTC)
+        self.nr += 1
+        resp, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"], environ[STAY] = True, partial(setattr, conn, "viewer")
+        pieces = self.wsgi(environ, resp.start_response)
+        try:
+            for piece in pieces:
+                resp.write(piece)
+            if not conn.viewer:
+                resp.close()
+        finally:
+            pieces.close()
+        self.log.access(resp, req, environ, datetime.now(UTC) - begun)
+        return not resp.should_close()
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         if not isinstance(conn, Connection):
@@ -381,6 +416,9 @@ class Worker(ThreadWorker):
     def _answered(self, conn: Connection, kept: bool) -> None:
         if not kept:
             self._leave(conn)
+            return
+        if conn.viewer and self._audience:
+            self._audience.seat(conn)
             return
         begun = conn.next()
         self._await(conn)
@@ -412,6 +450,8 @@ class Worker(ThreadWorker):
         self._stop_listening(conn)
         self._leaving.pop(conn, None)
         self._sending.pop(conn, None)
+        if self._audience:
+            self._audience.forget(conn)
         with contextlib.suppress(KeyError, ValueError, OSError):
             self.poller.unregister(conn.sock)
         self.nr_conns -= 1
@@ -558,4 +598,6 @@ class Worker(ThreadWorker):
     def _cap_keepalive(self, deadline: float) -> None:
         """The worker stops: idle connections stay until ``deadline``."""
         super()._cap_keepalive(deadline)
+        if self._audience:
+            self._audience.end()
         self._idle_until = deadline

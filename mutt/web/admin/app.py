@@ -26,18 +26,20 @@ from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
 from mutt.told import teller
 from mutt.web.admin.backtests import Backtests
+from mutt.web.admin.board import rate, share
 from mutt.web.admin.devices import Hosts, Teams
-from mutt.web.admin.home import Home
 from mutt.web.admin.keys import Keys
 from mutt.web.admin.letters import DeadLetters
 from mutt.web.admin.lint import Lint
 from mutt.web.admin.maintenance import Maintenance
 from mutt.web.admin.navigation import grouped
 from mutt.web.admin.page import correlation_id, here, in_place
+from mutt.web.admin.pipeline import Pipeline
 from mutt.web.admin.profile import Profile
 from mutt.web.admin.records import Alerts, Audit, History, apart, changed_fields
 from mutt.web.admin.redactions import RedactionPages
 from mutt.web.admin.rules import Rules
+from mutt.web.admin.runbook import Runbook
 from mutt.web.admin.shadow import Shadows
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
@@ -97,6 +99,8 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(many)
     app.add_template_filter(printable)
     app.add_template_filter(span)
+    app.add_template_filter(rate)
+    app.add_template_filter(share)
     app.add_template_filter(kind_of)
     app.add_template_filter(changed_fields)
     app.add_template_filter(apart)
@@ -136,7 +140,9 @@ class Pages(Admin):
 
 
 def _add_pages(app: Flask, services: Services) -> None:
-    pages = Pages(app, name="MUTT", url="/", index_view=Home(services, "Home", "home", "/"))
+    pipeline = Pipeline(services, "Pipeline", "pipeline", "/")
+    app.extensions["live"] = pipeline.live(app)
+    pages = Pages(app, name="MUTT", url="/", index_view=pipeline)
     pages.add_views(
         Rules(services, "Rules", "rules"),
         Maintenance(services, "Maintenance", "maintenance"),
@@ -152,6 +158,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Audit(services, "Audit", "audit"),
         Alerts(services, "Alerts", "alerts"),
         DeadLetters(services, "Dead letters", "letters"),
+        Runbook(services, "Runbook", "runbook"),
         Keys(services, "Keys", "keys"),
         History(services, "History", "history"),
         Users(services, "Users", "users"),

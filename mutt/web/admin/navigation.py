@@ -8,7 +8,7 @@ from flask_admin import BaseView
 
 #: Titles, with the endpoints of their pages. One that is not there is left out; a page that no title names comes last.
 GROUPS = (
-    ("Operate", ("home", "alerts", "audit", "letters")),
+    ("Operate", ("pipeline", "alerts", "audit", "letters", "runbook")),
     (
         "Rules",
         (
