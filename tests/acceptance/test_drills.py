@@ -58,9 +58,8 @@ def test_the_page_names_what_is_broken_and_the_books_balance_after(
     argv = [sys.executable, "-m", "mutt", "drill", name, "--json", "--hold", str(HOLD)]
     with subprocess.Popen(argv, env=stack.environ, stdout=subprocess.PIPE, text=True) as drill:
         try:
-            expect(page.locator("[data-first-trouble]")).to_have_attribute(
-                "data-first-trouble", FAULTS[name].named[0], timeout=WITHIN_MS
-            )
+            first = f'.trouble.first[data-trouble="{FAULTS[name].named[0]}"]'
+            expect(page.locator(first)).to_be_visible(timeout=WITHIN_MS)
         finally:
             out, _ = drill.communicate(timeout=330)
     result = json.loads(out)
