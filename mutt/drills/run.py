@@ -14,8 +14,10 @@ import redis
 from mutt.balance import Report, observe
 from mutt.drills.faults import Fault
 from mutt.drills.site import Site
+from mutt.errors import MuttError
 from mutt.pulse.sample import Trouble
 from mutt.services import Services
+from mutt.streams import books
 
 #: Seconds between two looks.
 EVERY = 0.5
@@ -23,8 +25,15 @@ EVERY = 0.5
 #: Seconds in which a fault has to be named, and in which all has to come to rest once it is mended.
 NAMED_WITHIN, REST_WITHIN = 60.0, 300.0
 
+#: Seconds in which the first event of the load has to come in.
+FLOWS_WITHIN = 30.0
+
 Look = Callable[[], Sequence[Trouble]]
 Say = Callable[[str], None]
+
+
+class NoFlow(MuttError):
+    """The pipeline takes nothing, and nobody broke it yet."""
 
 
 class Result(NamedTuple):
@@ -45,15 +54,28 @@ class Result(NamedTuple):
 
 
 def drill(fault: Fault, site: Site, services: Services, look: Look, *, hold: float, say: Say) -> Result:
-    """Break, look until it is named, hold it for ``hold`` seconds more, mend, wait for rest."""
+    """Send, break, look until it is named, hold it for ``hold`` seconds more, mend, wait for rest."""
     before, _ = observe(services, deep=False)
     say(f"{fault.name}: {fault.does}")
-    with asked_to_stop(), site.load(*fault.load(services.settings)), fault.breaks(site):
-        named, after, seen = _watch(fault, look, say)
-        if named:
-            time.sleep(hold)
+    with asked_to_stop(), site.load(*fault.load(services.settings)):
+        _flow(services, before)
+        with fault.breaks(site):
+            named, after, seen = _watch(fault, look, say)
+            if named:
+                time.sleep(hold)
     say("mended; waiting until all is at rest")
     return Result(fault.name, named, after, tuple(seen), before, rest(services))
+
+
+def _flow(services: Services, before: Report) -> None:
+    """Wait until events come in: on an idle pipeline much of what can break is not seen. Raises :class:`NoFlow`."""
+    deadline = time.monotonic() + FLOWS_WITHIN
+    while books.read(services.redis).events["accepted"] <= before.events["accepted"]:
+        if time.monotonic() >= deadline:
+            raise NoFlow(
+                f"no event came in within {FLOWS_WITHIN:g} s, before anything was broken: see `mutt doctor`"
+            )
+        time.sleep(EVERY)
 
 
 def _watch(fault: Fault, look: Look, say: Say) -> tuple[str, float | None, list[str]]:
