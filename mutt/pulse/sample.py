@@ -91,7 +91,8 @@ class Sample(msgspec.Struct, frozen=True):
     postgres: Postgres | None = None
     moog: Moog = Moog()
     away: Mapping[str, str] = msgspec.field(default_factory=dict)  #: ``redis`` or ``postgres``: a sentence
-    counters: Mapping[str, float] = msgspec.field(default_factory=dict)  #: what the next reading's rates come from
+    #: What the next reading takes its rates from.
+    counters: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     def queue(self, name: str) -> Queue:
         """One by its name; an empty one where there is none."""

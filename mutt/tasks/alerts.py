@@ -16,18 +16,20 @@ from mutt.tasks.base import MuttTask, drain_queue, services
 def evaluate_queue() -> dict[str, Any]:
     """One drain: events become audit rows and alerts."""
     counts = Counts()
-    metrics = services().metrics
+    metrics, meter = services().metrics, services().meters["alerts"]
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         started, before = time.monotonic(), asdict(counts)
         moves = services().evaluator.evaluate_entries(entries)
         counts.add(moves)
         did = {name: value - before[name] for name, value in asdict(counts).items()}
-        metrics.evaluated_batch(did, time.monotonic() - started)
+        took = time.monotonic() - started
+        metrics.evaluated_batch(did, took)
+        meter.did(did["events"], [took])
         metrics.lag.labels("evaluate").observe(max(0.0, time.time() - min(entry.at for entry in entries)))
         return moves
 
-    ended = drain_queue("ingest_queue", work, services().evaluator.shares)
+    ended = drain_queue("ingest_queue", work, services().evaluator.shares, rest=meter.busy.rest)
     return {**asdict(counts), **ended} if counts.batches else ended
 
 

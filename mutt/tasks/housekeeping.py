@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,17 +14,19 @@ from mutt.tasks.base import MuttTask, drain_queue, services
 
 def record_queue() -> dict[str, Any]:
     """One drain: outcomes become the alerts' status."""
-    recorded = 0
+    recorded, meter = 0, services().meters["housekeeping"]
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         nonlocal recorded
+        began = time.monotonic()
         moves = services().recorder.record_outcomes(entries)
+        meter.did(len(moves), [time.monotonic() - began])
         recorded += len(moves)
         services().metrics.recorded.inc(len(moves))
         services().metrics.alerts_held(held_reasons(moves))
         return moves
 
-    ended = drain_queue("delivery_queue", work)
+    ended = drain_queue("delivery_queue", work, rest=meter.busy.rest)
     return {"recorded": recorded, **ended} if recorded else ended
 
 

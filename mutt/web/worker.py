@@ -262,6 +262,11 @@ class Worker(ThreadWorker):
         live.sent_by(partial(self.method_queue.defer, audience.tell))
         return audience
 
+    @property
+    def waiting(self) -> int:
+        """Whole requests that wait for a thread."""
+        return len(self._gathered) + self.tpool._work_queue.qsize()
+
     # ---- a connection's life: accepted, read, handed over, read again, left
 
     def accept(self, listener: socket.socket) -> None:
