@@ -169,15 +169,18 @@ def _shown(moving: Reading, standing: Standing | None) -> dict[str, Any]:
         "books": books_of(sample),
         "unrecorded": unrecorded_of(sample),
         "standing": standing or Standing([], None),
-        "outages": outages_of(sample, standing),
+        "outages": outages_of(moving, standing),
     }
 
 
-def outages_of(sample: Sample, standing: Standing | None) -> list[str]:
-    """Why something is not shown, a sentence each."""
+def outages_of(moving: Reading, standing: Standing | None) -> list[str]:
+    """Why something is not shown, a sentence each. What else is to be said of it stands with its trouble."""
     found = []
-    if why := sample.away.get("redis"):
-        found.append(f"{why.rstrip('.')}. Queues, books and breaker can't be shown.")
+    if why := moving.sample.away.get("redis"):
+        known = any(one.name == "redis-away" for one in moving.troubles)
+        found.append(
+            f"{'Redis does not answer' if known else why}: queues, books and breaker can't be shown."
+        )
     if standing is None or standing.rules is None:
         found.append("PostgreSQL does not answer: rules, audit and alerts can't be shown.")
     return found
