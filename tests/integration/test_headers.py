@@ -97,7 +97,7 @@ def test_a_fault_of_the_admin_has_them_too(
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr("mutt.web.admin.home.Home.render", fails)
+    monkeypatch.setattr("mutt.web.admin.pipeline.Pipeline.render", fails)
     answer = client.get("/")
     assert (answer.status_code, lacking(answer.headers, answer.content_type or "")) == (500, [])
     assert "secret" not in answer.text

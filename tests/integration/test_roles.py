@@ -29,7 +29,7 @@ GET /api/docs, GET /api/openapi.json, GET /api/<version>/openapi.json
 
 #: Reading, but for secrets and people; what is everybody's own.
 VIEWER = """
-GET /
+GET /, GET /pipeline/events, GET /pipeline/hour, GET /runbook/
 GET /rules/, GET /rules/badges, GET /rules/<int:rule_id>, GET /rules/rules.csv, GET /rules/lint/
 GET /maintenance/, GET /maintenance/<int:window_id>
 GET /maintenance/receipts, GET /maintenance/receipts/<int:receipt_id>

@@ -237,10 +237,16 @@ def _moog(sample: Sample) -> dict[str, str]:
 def _until(moog: Moog, now: float) -> str:
     """When something is tried again."""
     if moog.breaker == "open" and moog.until > now:
-        return f"tried again at {datetime.fromtimestamp(moog.until, UTC):%H:%M:%S} UTC"
+        return f"tried again at {_clock(moog.until, now)} UTC"
     if moog.paused_until > now:
-        return f"it asked to wait until {datetime.fromtimestamp(moog.paused_until, UTC):%H:%M:%S} UTC"
+        return f"it asked to wait until {_clock(moog.paused_until, now)} UTC"
     return ""
+
+
+def _clock(at: float, now: float) -> str:
+    """A time, with its day if that is not today."""
+    time, today = (datetime.fromtimestamp(one, UTC) for one in (at, now))
+    return f"{time:%H:%M:%S}" if time.date() == today.date() else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def _period(seconds: float) -> str:

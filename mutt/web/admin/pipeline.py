@@ -35,7 +35,7 @@ from mutt.web.live import EVERY, STAY, Live, Shared
 log = logging.getLogger("mutt.admin")
 
 #: Seconds that a page waits for what it shows. Later it comes without.
-PATIENCE = 1.0
+PATIENCE = 1.5
 
 #: Seconds for which what stands still is not read again.
 SLOW = 10.0
@@ -117,15 +117,13 @@ class Pipeline(Page):
         )
 
     def _now(self) -> Reading:
-        return self._moving.get(PATIENCE) or _unread("Redis does not answer in time")
+        return self._moving.get(PATIENCE) or _unread("It takes longer than usual to read")
 
     def _read(self) -> Reading:
         try:
             return reading(self.services)
-        except SettingsError:
-            return _unread("REDIS_URL is not set")
-        except redis.RedisError:
-            return _unread("Redis does not answer")
+        except SettingsError as error:
+            return _unread(f"{error.name} is not set")
 
     def _read_standing(self) -> Standing:
         try:
@@ -171,15 +169,18 @@ def _shown(moving: Reading, standing: Standing | None) -> dict[str, Any]:
         "books": books_of(sample),
         "unrecorded": unrecorded_of(sample),
         "standing": standing or Standing([], None),
-        "outages": outages_of(sample, standing),
+        "outages": outages_of(moving, standing),
     }
 
 
-def outages_of(sample: Sample, standing: Standing | None) -> list[str]:
-    """Why something is not shown, a sentence each."""
+def outages_of(moving: Reading, standing: Standing | None) -> list[str]:
+    """Why something is not shown, a sentence each. What else is to be said of it stands with its trouble."""
     found = []
-    if "redis" in sample.away:
-        found.append(f"{sample.away['redis'].rstrip('.')}: queues, books and breaker can't be shown.")
+    if why := moving.sample.away.get("redis"):
+        known = any(one.name == "redis-away" for one in moving.troubles)
+        found.append(
+            f"{'Redis does not answer' if known else why}: queues, books and breaker can't be shown."
+        )
     if standing is None or standing.rules is None:
         found.append("PostgreSQL does not answer: rules, audit and alerts can't be shown.")
     return found

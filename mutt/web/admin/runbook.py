@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from flask import abort
 from flask_admin import expose
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -24,14 +23,12 @@ class Runbook(Page):
         return self.render("runbook.html", text=self._text)
 
     @cached_property
-    def _text(self) -> Markup:
+    def _text(self) -> Markup | None:
+        """None: it is not there."""
         try:
             return written(FILE.read_text())
         except FileNotFoundError:
-            abort(
-                404,
-                "The runbook is docs/operations.md of MUTT's source, which is not beside this installation.",
-            )
+            return None
 
 
 def written(source: str) -> Markup:
