@@ -253,7 +253,7 @@ def _limits(question: Question, measured: Measured) -> list[Limit]:
             Limit(
                 name="Moog's limit",
                 eps=alerts / share,
-                formula=f"{question.moog_per_second:g} requests/s x {question.moog_batch} alerts / {share:.2%} of events",
+                formula=f"{question.moog_per_second:g} requests/s x {question.moog_batch} alerts / {share:.2%}",
                 remedy="MOOG_BATCH_SIZE, storms and quieter rules, or a higher MOOG_RATE_LIMIT that Moog agrees to; "
                 "never more forwarders",
             )
