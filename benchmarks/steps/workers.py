@@ -14,7 +14,7 @@ from benchmarks.runs import alive
 COUNTS = (1, 2, 4)
 
 #: Events that wait, a worker. Each run begins with empty tables.
-WAITING = 60_000
+WAITING = 40_000
 
 #: What `mutt plan --workers 1,2,4 --batch 500 --json` said, before anything here ran.
 FORECAST = Path(__file__).parents[1] / "results" / "plan-forecast.json"

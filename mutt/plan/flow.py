@@ -29,8 +29,8 @@ SINGLES, BATCHES = 16, 4
 #: Of a drain the part that counts: not the worker's first take, nor the last few.
 FIRST, LAST = 0.1, 0.9
 
-#: Seconds without progress after which something is wrong, and between two looks.
-STUCK, EVERY = 20.0, 0.02
+#: Seconds without progress after which something is wrong, and between two looks, which cost a core a few milliseconds.
+STUCK, EVERY = 20.0, 0.1
 
 
 class NotTaken(MuttError):
