@@ -217,7 +217,7 @@ def _print_measured(found: Measured) -> None:
     load, machine = found.load, found.machine
     title = (
         f"measured in {found.seconds:.0f} s: requests of {load.batch} events of {load.event_bytes} bytes, "
-        f"{load.alerts_share:.1%} alert; {machine.cores} cores, each {machine.together:.0%} of itself beside the others"
+        f"{load.alerts_share:.1%} alert; {machine.cores} cores, each does {found.worker.together:.0%} when all are busy"
     )
     table(title, ["part", "µs an event", "events/s a core", ""], rows, numbers=(1, 2))
 

@@ -7,16 +7,17 @@ import itertools
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg2
 import redis
 
 from mutt.errors import MuttError
 from mutt.plan import sample
-from mutt.plan.private import API_KEY, Private, busy, queued, resident, started, used
+from mutt.plan.private import API_KEY, Private, busy, queued, resident, started, suspended_later, used
 from mutt.plan.values import Door, Load, Worker
 from mutt.streams import books
 
@@ -26,8 +27,15 @@ SENDING, EVENTS = 4.0, 20_000
 #: Connections: many that send one event a request, few that send many.
 SINGLES, BATCHES = 16, 4
 
-#: Of a drain the part that counts: not the worker's first take, nor the last few.
-FIRST, LAST = 0.1, 0.9
+#: The parts of a drain that count: where every core has a worker, and where one works alone; not the first take, nor the
+#: last. In so many windows, whose lower quartile counts: others on the machine, and a disk that is busy, only add.
+CROWDED, FREE, WINDOWS = (0.1, 0.5), (0.55, 0.95), 8
+
+#: Workers at the most, however many cores there are.
+MOST = 4
+
+#: Events that wait for the worker at the most: it takes three to six seconds for them.
+WAITING = 160_000
 
 #: Seconds without progress after which something is wrong, and between two looks, which cost a core a few milliseconds.
 STUCK, EVERY = 20.0, 0.1
@@ -47,7 +55,7 @@ def door(private: Private, load: Load) -> Door:
         first, before = int(books.read(client).events["queued"]), used(roles)
         held = int(client.info("memory")["used_memory"])
         began = time.monotonic()
-        _send(stack.url("ingest"), bodies, SENDING, load)
+        _send(stack.url("ingest"), bodies, SENDING, load, WAITING // load.batch)
         seconds, after = time.monotonic() - began, used(roles)
         events = int(books.read(client).events["queued"]) - first
         return Door(
@@ -67,12 +75,15 @@ def _mark(client: redis.Redis) -> float:
     return statistics.median(taken) if taken else 0.0
 
 
-def _send(url: str, bodies: Sequence[bytes], seconds: float, load: Load) -> None:
-    """Post over a few connections until the time is up. Raises :class:`NotTaken`."""
+def _send(url: str, bodies: list[bytes], seconds: float, load: Load, most: int = 1 << 40) -> None:
+    """Post over a few connections until the time is up, or ``most`` requests are sent. Raises :class:`NotTaken`."""
     refused: list[str] = []
     ends = time.monotonic() + seconds
     connections = SINGLES if load.batch == 1 else BATCHES
-    share = [itertools.cycle([*bodies[number % len(bodies) :], *bodies]) for number in range(connections)]
+    share = [
+        itertools.islice(itertools.cycle(bodies[number % len(bodies) :] + bodies), most // connections)
+        for number in range(connections)
+    ]
     senders = [threading.Thread(target=_post, args=(url, one, ends, refused), daemon=True) for one in share]
     for sender in senders:
         sender.start()
@@ -86,8 +97,10 @@ def _post(url: str, bodies: Iterator[bytes], ends: float, refused: list[str]) ->
     headers = {"X-API-KEY": API_KEY, "Content-Type": "application/json"}
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
-        while time.monotonic() < ends and not refused:
-            connection.request("POST", "/ingest", next(bodies), headers)
+        for body in bodies:
+            if refused or time.monotonic() > ends:
+                break
+            connection.request("POST", "/ingest", body, headers)
             answer = connection.getresponse()
             said = answer.read()
             if answer.status != http.client.ACCEPTED:
@@ -99,28 +112,22 @@ def _post(url: str, bodies: Iterator[bytes], ends: float, refused: list[str]) ->
 
 
 def worker(private: Private) -> Worker:
-    """Let one worker drain what waits. Raises :class:`NotTaken` where it stands still."""
-    stack, up = private.stack(workers=1)
-    (evaluating,) = [one for one in stack.workers(up) if one.name == "alerts1"]
+    """Let as many workers as there are cores drain what waits, then one alone. Raises :class:`NotTaken`."""
+    stack, up = private.stack(workers=min(psutil.cpu_count() or 1, MOST))
     log = _Log(private.database_url)
     with (
         redis.Redis.from_url(private.redis_url) as client,
-        started([evaluating]) as pids,
+        started([one for one in stack.workers(up) if one.name.startswith("alerts")]) as workers,
     ):
-        roles = {"worker": pids["alerts1"], **private.pids}
-        looks = list(_looks(client, roles))
-        held = resident(pids["alerts1"])
-    first, last = (_at(looks, looks[-1].settled * share) for share in (FIRST, LAST))
-    events, seconds = last.settled - first.settled, last.at - first.at
-    cpu = {name: last.cpu[name] - first.cpu[name] for name in roles}
+        alone, *others = workers.values()
+        with suspended_later(others) as suspend:
+            looks = list(_looks(client, workers, private.pids, suspend))
+        held = resident(alone)
+    crowded, free = _calm(looks, *CROWDED), _calm(looks, *FREE)
     rows, rows_bytes, wal = log.since()
     return Worker(
-        worker=cpu["worker"] / events,
-        redis=cpu["redis"] / events,
-        postgres=cpu["postgres"] / events,
-        clock=seconds / events,
-        queued=(last.queued - first.queued) / events,
-        strangers=max(0.0, (last.busy - first.busy - sum(cpu.values())) / seconds),
+        **free,
+        crowded=crowded["worker"] + crowded["redis"] + crowded["postgres"],
         rows_bytes=rows_bytes / rows,
         wal_bytes=wal / rows,
         resident_bytes=held,
@@ -137,22 +144,59 @@ class _Look(NamedTuple):
     queued: float
 
 
-def _looks(client: redis.Redis, roles: dict[str, int]) -> Iterator[_Look]:
-    moved, most = time.monotonic(), -1
+def _looks(
+    client: redis.Redis, workers: Mapping[str, int], servers: Mapping[str, int], suspend: Callable[[], None]
+) -> Iterator[_Look]:
+    """Until hardly anything waits; when half of it is settled, all workers but one stand still."""
+    moved, most, suspended = time.monotonic(), -1, False
     while True:
         events, now = books.read(client).events, time.monotonic()
-        if events["settled"] > most:
-            moved, most = now, int(events["settled"])
-            yield _Look(now, most, used(roles), busy(), queued(roles))
-        if not events["queued"]:
+        settled, whole = int(events["settled"]), int(events["settled"] + events["queued"])
+        if settled > most:
+            moved, most = now, settled
+            cpu = {"worker": sum(used(workers).values()), **used(servers)}
+            yield _Look(now, settled, cpu, busy(), queued({**workers, **servers}))
+        # What those who stand still hold is not settled.
+        if settled >= FREE[1] * whole:
             return
+        if not suspended and settled >= CROWDED[1] * whole:
+            suspend()
+            suspended = True
         if now - moved > STUCK:
             raise NotTaken(f"the measurement's own worker left {events['queued']} events")
         time.sleep(EVERY)
 
 
+def _calm(looks: Sequence[_Look], first: float, last: float) -> dict[str, float]:
+    """What an event took between two shares of the whole, when it was calm."""
+    windows = [_window(one, other) for one, other in itertools.pairwise(_marks(looks, first, last))]
+    windows.sort(key=lambda window: window["clock"])
+    return windows[len(windows) // 4]
+
+
+def _marks(looks: Sequence[_Look], first: float, last: float) -> list[_Look]:
+    """The looks between the windows."""
+    marks = [
+        _at(looks, looks[-1].settled / FREE[1] * (first + (last - first) * number / WINDOWS))
+        for number in range(WINDOWS + 1)
+    ]
+    return [one for one, other in itertools.pairwise(marks) if one is not other] + marks[-1:]
+
+
+def _window(first: _Look, last: _Look) -> dict[str, float]:
+    """What an event took between two looks."""
+    events, seconds = last.settled - first.settled, last.at - first.at
+    cpu = {name: last.cpu[name] - first.cpu[name] for name in last.cpu}
+    return {
+        **{name: spent / events for name, spent in cpu.items()},
+        "clock": seconds / events,
+        "queued": (last.queued - first.queued) / events,
+        "strangers": max(0.0, (last.busy - first.busy - sum(cpu.values())) / seconds),
+    }
+
+
 def _at(looks: Sequence[_Look], events: float) -> _Look:
-    return next(look for look in looks if look.settled >= events)
+    return next((look for look in looks if look.settled >= events), looks[-1])
 
 
 class _Log:

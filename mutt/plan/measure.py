@@ -14,7 +14,7 @@ from sqlalchemy import text
 from mutt.event import Envelope, Event, Segment
 from mutt.formats import registry
 from mutt.formats.base import Context
-from mutt.plan import cores, flow, sample, scratch
+from mutt.plan import flow, sample, scratch
 from mutt.plan.private import Private, private
 from mutt.plan.values import Load, Machine, Measured, Server
 from mutt.rules.evaluate import Ruleset, evaluate
@@ -36,12 +36,10 @@ LONGEST = 1 << 20
 def measure(settings: Settings, of: Load, say: Say) -> Measured:
     """Measure this machine, and the servers that ``settings`` name, if any. Raises MuttError where it can't."""
     began = time.monotonic()
-    say("the processors, alone and together")
-    machine = _machine()
     rules = _rules(settings)
     whose = "the starting rules" if rules is None else f"your {len(rules)} rules"
     say(f"a private Redis and PostgreSQL with {whose}, and an ingest: events are sent to it")
-    with private(rules, sample.RULE) as site:
+    with private(rules, sample.RULES) as site:
         door = flow.door(site, of)
         say("a worker: it drains them")
         worker = flow.worker(site)
@@ -52,7 +50,7 @@ def measure(settings: Settings, of: Load, say: Say) -> Measured:
         servers, most = _connected(settings, own, judged, alone)
     return Measured(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine,
+        machine=_machine(),
         load=of,
         rules=judged.rules,
         evaluate=judged.seconds,
@@ -70,9 +68,7 @@ def measure(settings: Settings, of: Load, say: Say) -> Measured:
 def _machine() -> Machine:
     allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
     count = allowed or psutil.cpu_count() or 1
-    return Machine(
-        cores=count, together=cores.together(count), memory_bytes=int(psutil.virtual_memory().total)
-    )
+    return Machine(cores=count, memory_bytes=int(psutil.virtual_memory().total))
 
 
 def _rules(settings: Settings) -> list[dict[str, Any]] | None:
@@ -97,7 +93,7 @@ def _judged(site: Private, of: Load) -> _Judged:
     context = Context(datetime.now(UTC), "plan", LONGEST, "localhost")
     events = registry.parse(registry.sniff(body, "application/json"), body, context).events
     with transaction(one_shot_engine(site.database_url, role="plan")) as conn:
-        ruleset, rules = load(conn, "NETO"), len(export(conn)) - 1
+        ruleset, rules = load(conn, "NETO"), len(export(conn)) - len(sample.RULES)
     seconds = _evaluating(ruleset, events)
     rows = [
         audit_row(event, evaluate(event, ruleset), ruleset_version=1, batch_id="plan", correlation_id="plan")

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,12 @@ class Private:
 
 
 @contextlib.contextmanager
-def private(rules: Sequence[Mapping[str, Any]] | None, more: Mapping[str, Any]) -> Iterator[Private]:
+def private(
+    rules: Sequence[Mapping[str, Any]] | None, more: Sequence[Mapping[str, Any]]
+) -> Iterator[Private]:
     """Start both servers, as durable as ``mutt up`` has them; all of it is gone afterwards.
 
-    ``rules`` take the place of the starting ones (None: they stay); the rule ``more`` comes in addition.
+    ``rules`` take the place of the starting ones (None: they stay); the rules ``more`` come in addition.
     """
     directory = Path(tempfile.mkdtemp(prefix="mutt-plan-"))
     directory.chmod(0o711)  # PostgreSQL's own account has to pass
@@ -92,7 +94,7 @@ def private(rules: Sequence[Mapping[str, Any]] | None, more: Mapping[str, Any]) 
         with started(made) as pids:
             upgrade(postgres.url)
             with transaction(one_shot_engine(postgres.url, role="plan")) as conn:
-                given = [*(rules or ()), more]
+                given = [*(rules or ()), *more]
                 import_rules(
                     conn, given, replace=rules is not None, changed_by="mutt plan", reason="measuring"
                 )
@@ -140,6 +142,26 @@ def used(pids: Mapping[str, int]) -> dict[str, float]:
 def queued(pids: Mapping[str, int]) -> float:
     """Seconds that these processes and their descendants have stood ready without a core to run on (Linux; else 0)."""
     return sum(_queued(one.pid) for pid in pids.values() for one in _tree(pid))
+
+
+@contextlib.contextmanager
+def suspended_later(pids: Sequence[int]) -> Iterator[Callable[[], None]]:
+    """Yields what makes these processes and their descendants stand still; at the end they go on."""
+    still: list[psutil.Process] = []
+
+    def suspend() -> None:
+        for pid in pids:
+            for one in _tree(pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.suspend()
+                    still.append(one)
+
+    try:
+        yield suspend
+    finally:
+        for one in still:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 def busy() -> float:

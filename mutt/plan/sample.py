@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from mutt.plan.values import Load
 
-#: What the events that alert say, and the rule that matches them, whatever the other rules are.
-MARK = "%MUTT-PLAN-2-FAULT:"
-RULE: Mapping[str, Any] = {
-    "name": "mutt plan",
-    "match_type": "prefix",
-    "match_string": MARK,
-    "priority": 0,
-    "prod_handling": "Page_and_ticket",
-    "dev_handling": "Ignore",
-    "team_assignment": "NETO",
-}
+#: What the events that alert say, and the rules that match them, whatever the other rules are. Alerts of one rule and
+#: host wait for each other: with one rule nearly all would.
+MARK = "%MUTT-PLAN-2-FAULT{number:02d}:"
+RULES: Sequence[Mapping[str, Any]] = [
+    {
+        "name": f"mutt plan {number}",
+        "match_type": "prefix",
+        "match_string": MARK.format(number=number),
+        "priority": 0,
+        "prod_handling": "Page_and_ticket",
+        "dev_handling": "Ignore",
+        "team_assignment": "NETO",
+    }
+    for number in range(50)
+]
 
 HOSTS = 200
 
@@ -33,7 +37,7 @@ _LINES = (
     "kernel: [{port}.{n}] nf_conntrack: {ip} id {a} expired after {n} retries, bucket {b}",
     "nginx: {ip} GET /v1/poll/{a} 200 {port} bytes in 0.{port} s, trace {b} attempt {n}",
 )
-_FAULT = MARK + " {ip} lost on Ethernet{n}/{n}, session {a} code {port}, trace {b} after {port} ms"
+_FAULT = "{mark} {ip} lost on Ethernet{n}/{n}, session {a} code {port}, trace {b} after {port} ms"
 
 
 def events(count: int, load: Load, *, seed: int = 7) -> list[bytes]:
@@ -57,7 +61,9 @@ def _event(rng: random.Random, load: Load) -> bytes:
         "hostname": f"edge-r{host:03d}.example.net",
         "message": _filled(rng, _FAULT if fault else rng.choice(_LINES)),
         "syslog_severity": 3 if fault else 6,
+        "source": "mutt-plan",
         "program": f"proc{host % 9}",
+        "vendor": "example",
         "site": f"site{host % 5}",
         "collector": f"relay-{host % 4}",
         "session": f"{rng.getrandbits(128):032x}",
@@ -71,6 +77,7 @@ def _event(rng: random.Random, load: Load) -> bytes:
 
 def _filled(rng: random.Random, line: str) -> str:
     values = {
+        "mark": MARK.format(number=rng.randrange(len(RULES))),
         "a": f"{rng.getrandbits(96):024x}",
         "b": f"{rng.getrandbits(96):024x}",
         "ip": f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(256)}",

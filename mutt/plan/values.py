@@ -26,14 +26,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it was measured.
-
-    ``together`` is what a core does while all others are busy, too, as a share of what it does alone: cores that are
-    two halves of one, or share its caches, do less.
-    """
+    """Where it was measured."""
 
     cores: int
-    together: float = 1.0
     memory_bytes: int = 0
 
 
@@ -52,7 +47,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluating process that drains a backlog. Seconds an event: of CPU, and by the clock (``clock``).
 
     ``queued`` are the seconds in which somebody had work and no core to do it on: others' programs had them.
-    ``strangers`` are the cores that those kept busy.
+    ``strangers`` are the cores that those kept busy. ``crowded`` is all the CPU of an event while every core has a
+    worker: they push each other out of the cores' caches, and wait for each other's locks with open eyes.
     """
 
     worker: float
@@ -61,6 +57,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     clock: float
     queued: float
     strangers: float
+    crowded: float
     rows_bytes: float  #: that PostgreSQL stores for an event, indexes included
     wal_bytes: float  #: that it logs for an event
     resident_bytes: int
@@ -69,6 +66,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     def cpu(self) -> float:
         """All that an event takes of processors."""
         return self.worker + self.redis + self.postgres
+
+    @property
+    def together(self) -> float:
+        """What a core does for an event while all are busy, as a share of what it does when there is room."""
+        return min(1.0, self.cpu / self.crowded) if self.crowded else 1.0
 
     @property
     def waits(self) -> float:
