@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ _WHAT_IT_DOES = (
     "copied into a table of their own (mutt_plan_…), which is dropped; of a connected Redis an empty database is used, "
     "and emptied again. Nothing else is written."
 )
+
+
+#: Cores that others may keep busy while it is measured, before the figures are called doubtful.
+BUSY_ELSEWHERE = 0.3
 
 
 class Counts(click.ParamType):
@@ -104,11 +108,8 @@ def plan_command(
     if eps is None and not workers:
         raise click.UsageError("say --eps, or --workers, or both")
     settings = Settings.from_env()
-    found = (
-        _read(file)
-        if file
-        else _measure(settings, Load(batch=batch, event_bytes=event_bytes, alerts_share=alerts_share))
-    )
+    load = Load(batch=batch, event_bytes=event_bytes, alerts_share=alerts_share)
+    found = _read(file) if file else _measure(settings, load)
     made = plan(_question(settings, eps, backlog), found) if eps else None
     rates = forecast(found, workers or ())
     if as_json:
@@ -118,16 +119,7 @@ def plan_command(
     if made:
         _print(made)
     if rates:
-        rows = [
-            (count, f"{rate:,.0f}", f"{rate / count / rates[min(rates)] * min(rates):.2f}")
-            for count, rate in rates.items()
-        ]
-        table(
-            "forecast: a backlog drained here, everything on this machine",
-            ["alerts workers", "events/s", "efficiency"],
-            rows,
-            numbers=(0, 1, 2),
-        )
+        _print_forecast(rates)
 
 
 def _read(file: Path) -> Measured:
@@ -174,77 +166,52 @@ def _json(measured: Measured, made: Plan | None, rates: dict[int, float]) -> byt
 
 
 def _print_measured(found: Measured) -> None:
-    door, worker = found.door, found.worker
+    door, worker, load = found.door, found.worker, found.load
     rows = [
-        ("ingest", f"{door.ingest * 1e6:.1f}", f"{1 / door.ingest:,.0f}", "one process on one core"),
-        (
-            "the rules alone",
-            f"{found.evaluate * 1e6:.1f}",
-            f"{1 / found.evaluate:,.0f}",
-            f"{found.rules:,} rules",
-        ),
-        (
-            "worker",
-            f"{worker.worker * 1e6:.1f}",
-            f"{1 / worker.worker:,.0f}",
-            f"by the clock {1 / worker.wall:,.0f}/s: it waits, too",
-        ),
-        (
-            "Redis",
-            f"{(door.redis + worker.redis) * 1e6:.1f}",
-            f"{1 / (door.redis + worker.redis):,.0f}",
-            "taking, handing out, settling",
-        ),
-        (
-            "PostgreSQL",
-            f"{worker.postgres * 1e6:.1f}",
-            f"{1 / worker.postgres:,.0f}",
-            f"a row is {worker.rows_bytes:.0f} bytes with indexes",
-        ),
-        (
-            "COPY, one writer",
-            f"{found.copy.seconds * 1e6:.1f}",
-            f"{1 / found.copy.seconds:,.0f}",
-            f"by the clock; {found.copy.where}",
-        ),
-        (
-            "the streams",
-            f"{found.streams.seconds * 1e6:.1f}",
-            f"{1 / found.streams.seconds:,.0f}",
-            f"by the clock; {found.streams.where}",
-        ),
+        _part("ingest", door.ingest, "one process on one core"),
+        _part("the rules alone", found.evaluate, f"{found.rules:,} rules"),
+        _part("worker", worker.worker, f"by the clock {1 / worker.wall:,.0f}/s: it waits, too"),
+        _part("Redis", door.redis + worker.redis, "taking, handing out, settling"),
+        _part("PostgreSQL", worker.postgres, f"a row is {worker.rows_bytes:.0f} bytes with indexes"),
+        _part("COPY, one writer", found.copy.seconds, f"by the clock; {found.copy.where}"),
+        _part("the streams", found.streams.seconds, f"by the clock; {found.streams.where}"),
     ]
-    load, machine = found.load, found.machine
     title = (
         f"measured in {found.seconds:.0f} s: requests of {load.batch} events of {load.event_bytes} bytes, "
-        f"{load.alerts_share:.1%} alert; {machine.cores} cores, each does {found.worker.together:.0%} when all are busy"
+        f"{load.alerts_share:.1%} alert; {found.machine.cores} cores, each does {worker.together:.0%} when all are busy"
     )
     table(title, ["part", "µs an event", "events/s a core", ""], rows, numbers=(1, 2))
+    if worker.strangers > BUSY_ELSEWHERE:
+        doubtful = f"others kept {worker.strangers:.1f} cores busy meanwhile: measure again when it is quiet"
+        console.print(f"[yellow]{doubtful}[/]", soft_wrap=True)
+
+
+def _part(name: str, seconds: float, note: str) -> tuple[str, str, str, str]:
+    return name, f"{seconds * 1e6:.1f}", f"{1 / seconds:,.0f}" if seconds else "", note
+
+
+def _print_forecast(rates: Mapping[int, float]) -> None:
+    least = min(rates)
+    rows = [
+        (count, f"{rate:,.0f}", f"{rate / count / (rates[least] / least):.2f}")
+        for count, rate in rates.items()
+    ]
+    title = "\nforecast: a backlog drained here, everything on this machine"
+    table(title, ["alerts workers", "events/s", "efficiency"], rows, numbers=(0, 1, 2))
 
 
 def _print(made: Plan) -> None:
     rows = [(one.role, one.processes, f"{one.cores:.2f}", one.why) for one in made.replicas]
-    table(
-        f"\nfor {made.question.eps:,.0f} events/s",
-        ["role", "processes", "cores", "why"],
-        rows,
-        numbers=(1, 2),
-    )
+    title = f"\nfor {made.question.eps:,.0f} events/s"
+    table(title, ["role", "processes", "cores", "why"], rows, numbers=(1, 2))
     _print_told("\nRedis", made.redis)
     _print_told("\nPostgreSQL", made.postgres)
-    rows_ = [(limit.name, f"{limit.eps:,.0f}", limit.formula, limit.remedy) for limit in made.limits]
-    table(
-        "\nlimits, the first bottleneck on top",
-        ["limit", "events/s", "formula", "what then"],
-        rows_,
-        numbers=(1,),
-    )
-    first = made.bottleneck
-    verdict = "it is too much for" if made.question.eps > first.eps else "the first to give way is"
-    console.print(
-        f"\n{made.question.eps:,.0f} events/s: {verdict} {first.name}, at {first.eps:,.0f} events/s.",
-        soft_wrap=True,
-    )
+    limits = [(one.name, f"{one.eps:,.0f}", one.formula, one.remedy) for one in made.limits]
+    title = "\nlimits, the first bottleneck on top"
+    table(title, ["limit", "events/s", "formula", "what then"], limits, numbers=(1,))
+    first, eps = made.bottleneck, made.question.eps
+    verdict = "that is too much for" if eps > first.eps else "the first to give way is"
+    console.print(f"\n{eps:,.0f} events/s: {verdict} {first.name}, at {first.eps:,.0f}.", soft_wrap=True)
 
 
 def _print_told(title: str, told: Sequence[Told]) -> None:

@@ -27,9 +27,9 @@ SENDING, EVENTS = 4.0, 20_000
 #: Connections: many that send one event a request, few that send many.
 SINGLES, BATCHES = 16, 4
 
-#: The parts of a drain that count: where every core has a worker, and where one works alone; not the first take, nor the
-#: last. In so many windows, whose lower quartile counts: others on the machine, and a disk that is busy, only add.
-CROWDED, FREE, WINDOWS = (0.1, 0.5), (0.55, 0.95), 8
+#: The parts of a drain that count: where every core has a worker, and where one works alone; not the first take, nor
+#: the last. Of so many windows the second calmest counts: others on the machine, and a busy disk, only add.
+CROWDED, FREE, WINDOWS = (0.1, 0.5), (0.55, 0.95), 5
 
 #: Workers at the most, however many cores there are.
 MOST = 4
@@ -37,8 +37,9 @@ MOST = 4
 #: Events that wait for the worker at the most: it takes three to six seconds for them.
 WAITING = 160_000
 
-#: Seconds without progress after which something is wrong, and between two looks, which cost a core a few milliseconds.
-STUCK, EVERY = 20.0, 0.1
+#: Seconds without progress after which something is wrong, or, where some workers stand still, what is left is theirs;
+#: and between two looks, which cost a core a few milliseconds.
+STUCK, HELD, EVERY = 20.0, 1.0, 0.1
 
 
 class NotTaken(MuttError):
@@ -135,10 +136,11 @@ def worker(private: Private) -> Worker:
 
 
 class _Look(NamedTuple):
-    """When, how many events were settled by then, CPU seconds by role, and of the machine; seconds without a core."""
+    """When, events settled by then and in all, CPU seconds by role, and of the machine; seconds without a core."""
 
     at: float
     settled: int
+    whole: int
     cpu: dict[str, float]
     busy: float
     queued: float
@@ -155,9 +157,8 @@ def _looks(
         if settled > most:
             moved, most = now, settled
             cpu = {"worker": sum(used(workers).values()), **used(servers)}
-            yield _Look(now, settled, cpu, busy(), queued({**workers, **servers}))
-        # What those who stand still hold is not settled.
-        if settled >= FREE[1] * whole:
+            yield _Look(now, settled, whole, cpu, busy(), queued({**workers, **servers}))
+        if settled >= FREE[1] * whole or (suspended and now - moved > HELD):
             return
         if not suspended and settled >= CROWDED[1] * whole:
             suspend()
@@ -171,13 +172,13 @@ def _calm(looks: Sequence[_Look], first: float, last: float) -> dict[str, float]
     """What an event took between two shares of the whole, when it was calm."""
     windows = [_window(one, other) for one, other in itertools.pairwise(_marks(looks, first, last))]
     windows.sort(key=lambda window: window["clock"])
-    return windows[len(windows) // 4]
+    return windows[min(1, len(windows) - 1)]
 
 
 def _marks(looks: Sequence[_Look], first: float, last: float) -> list[_Look]:
     """The looks between the windows."""
     marks = [
-        _at(looks, looks[-1].settled / FREE[1] * (first + (last - first) * number / WINDOWS))
+        _at(looks, looks[-1].whole * (first + (last - first) * number / WINDOWS))
         for number in range(WINDOWS + 1)
     ]
     return [one for one, other in itertools.pairwise(marks) if one is not other] + marks[-1:]
