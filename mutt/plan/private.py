@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
 
 import mutt
 from mutt.embedded.account import postgres_account
@@ -35,6 +36,9 @@ API_KEY = "mutt-plan"
 
 #: As much as the measurement could ever put there.
 _ROOM = {"INGEST_MAX_DEPTH": "100000000", "INGEST_MAX_BYTES": "64GiB"}
+
+#: Bytes of PostgreSQL's log, as much as a worker's rows will take.
+LOGGED = 256 << 20
 
 _NO_MOOG = "http://127.0.0.1:9/"
 
@@ -88,11 +92,14 @@ def private(
     account = postgres_account()
     redis = RedisServer(find_redis(), directory / "redis", free_port(0))
     place = directory / "postgres"
-    postgres = PostgresServer(find_postgres(account=account), place, free_port(0), "", account)
+    postgres = PostgresServer(
+        find_postgres(account=account), place, free_port(0), "", account, extra={"min_wal_size": "512MB"}
+    )
     made = [redis.process(directory / "redis.log"), postgres.process(directory / "postgres.log")]
     try:
         with started(made) as pids:
             upgrade(postgres.url)
+            _log_once(postgres.url)
             with transaction(one_shot_engine(postgres.url, role="plan")) as conn:
                 given = [*(rules or ()), *more]
                 import_rules(
@@ -101,6 +108,15 @@ def private(
             yield Private(directory, redis.url, postgres.url, pids)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _log_once(url: str) -> None:
+    """Let the server have files for its log, as one has that ran for a day: a new one is filled with zeros first."""
+    engine = one_shot_engine(url, role="plan").execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        for _ in range(LOGGED >> 20):
+            conn.execute(text("SELECT pg_logical_emit_message(false, 'mutt plan', repeat('x', 1 << 20))"))
+        conn.execute(text("CHECKPOINT"))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from mutt.plan import flow, measure, scratch
+from mutt.plan import flow, measure, private, scratch
 from mutt.plan.values import Load
 from mutt.settings import Settings
 from mutt.store.engine import make_engine, transaction
@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures that mean nothing, soon."""
     monkeypatch.setattr(flow, "SENDING", 1.0)
+    monkeypatch.setattr(private, "LOGGED", 1 << 20)
     monkeypatch.setattr(flow, "WAITING", 12_000)
     monkeypatch.setattr(flow, "EVENTS", 1_000)
     monkeypatch.setattr(measure, "EVENTS", 600)
