@@ -40,12 +40,18 @@ class Subject:
 
 
 def mutt_itself(
-    site: Site, *, alerts: int = 2, moog: int = 0, pool: str = "", told: Mapping[str, str] | None = None
+    site: Site,
+    *,
+    alerts: int = 2,
+    moog: int = 0,
+    pool: str = "",
+    told: Mapping[str, str] | None = None,
+    flower: bool = False,
 ) -> Subject:
     """Ingest and ``alerts`` evaluating workers, exactly as ``mutt up`` starts them.
 
     With ``moog`` forwarders a simulator of Moog and a housekeeping worker run, too. ``pool`` replaces the evaluating
-    workers' pool; ``told`` is more of the environment, as a user would set it.
+    workers' pool; ``told`` is more of the environment, as a user would set it. With ``flower`` Flower looks on.
     """
     home = Home(site.directory / "home").make()
     environ = {**_environment(site), **(told or {})}
@@ -60,6 +66,7 @@ def mutt_itself(
         workers = [process for process in workers if process.name.startswith("alerts")]
     simulator = stack.simulator(up)
     made = [*([simulator] if simulator else []), stack.ingest(up), *workers]
+    made += [one for one in stack.doors(up) if flower and one.name == "flower"]
     client = redis.Redis.from_url(site.redis_url)
     return Subject(
         "mutt",

@@ -57,10 +57,12 @@ def serve(listening: socket.socket, tell: Tell) -> ThreadingHTTPServer:
         server_version, sys_version = "mutt", ""
 
         def do_GET(self) -> None:
-            if self.path.partition("?")[0] != "/metrics":
+            path = self.path.partition("?")[0]
+            if path not in ("/metrics", "/healthz"):
                 self.send_error(404)
                 return
-            text = tell()
+            # Whether this process lives is no question to any server: an outage must not restart who waits for its end.
+            text = tell() if path == "/metrics" else b"ok\n"
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))

@@ -16,6 +16,7 @@ from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
+from mutt.cli.plan import plan_command
 from mutt.cli.queues import queues as queues_command
 from mutt.cli.roles import roles as roles_command
 from mutt.cli.rules import rules as rules_command
@@ -56,6 +57,7 @@ for command in (
     ledger_command,
     doctor_command,
     drill_command,
+    plan_command,
     moogsim_command,
 ):
     cli.add_command(command)

@@ -19,8 +19,8 @@ BY_HAND = ["/venv/bin/celery", "-A", "mutt", "flower"]
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set, so that they are put back as they were."""
-    for name in ("FLOWER_BASIC_AUTH", "FLOWER_AUTH", "FLOWER_ADDRESS"):
-        monkeypatch.setenv(name, "")
+    for name in ("BASIC_AUTH", "AUTH", "ADDRESS", "MAX_TASKS", "PURGE_OFFLINE_WORKERS"):
+        monkeypatch.setenv(f"FLOWER_{name}", "")
 
 
 def settings(password: str = "s3cret") -> Settings:
@@ -57,6 +57,15 @@ def test_what_was_said_in_the_environment_stands(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FLOWER_ADDRESS", "0.0.0.0")
     behind_login(BY_HAND, settings())
     assert (os.environ["FLOWER_BASIC_AUTH"], os.environ["FLOWER_ADDRESS"]) == ("ann:x", "0.0.0.0")
+
+
+def test_what_it_keeps_is_limited_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    behind_login(BY_HAND, settings())
+    assert (os.environ["FLOWER_MAX_TASKS"], os.environ["FLOWER_PURGE_OFFLINE_WORKERS"]) == ("10000", "3600")
+    monkeypatch.setenv("FLOWER_MAX_TASKS", "500")
+    monkeypatch.setenv("FLOWER_PURGE_OFFLINE_WORKERS", "")
+    behind_login([*BY_HAND, "--purge-offline-workers=60"], settings())
+    assert (os.environ["FLOWER_MAX_TASKS"], os.environ["FLOWER_PURGE_OFFLINE_WORKERS"]) == ("500", "")
 
 
 @pytest.mark.parametrize(("password", "name"), [("", "FLOWER_BASIC_AUTH"), ("a,b", "ADMIN_PASSWORD")])
