@@ -102,6 +102,7 @@ class Result(msgspec.Struct, kw_only=True):
     hosts: list[Affected]
     names: dict[int, str]  #: of the rules that the changes name
     base_version: int
+    note: str = ""  #: what its reader has to know of where it read
 
 
 class Side:

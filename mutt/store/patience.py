@@ -39,8 +39,8 @@ PING = 5.0
 HASTY_PING, HASTE = 0.3, 1.0
 
 #: An option that only a session has which heard of it; where it is unknown, the options went no further than a pooler.
-MARK_NAME = "mutt.session"
-MARK = f"-c {MARK_NAME}=on"
+_MARK = "mutt.session"
+MARK = f"-c {_MARK}=on"
 
 _OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)")
 
@@ -193,36 +193,34 @@ def watch(engine: Engine) -> None:
 
 
 _LIMIT = (
-    f"SELECT current_setting('{MARK_NAME}', true), setting FROM pg_settings WHERE name = 'statement_timeout'"
+    "SELECT current_setting('mutt.session', true),"
+    " extract(epoch FROM current_setting('statement_timeout')::interval)"
 )
 
 
 def _connected(connection: PatientConnection, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_LIMIT)
-        marked, milliseconds = cursor.fetchone() or (None, "0")
+        marked, seconds = cursor.fetchone() or (None, 0)
         if not marked:
             connection.rollback()
             connection.ahead = _ahead_of(connection.info.dsn_parameters.get("options", ""))
             cursor.execute(_LIMIT)
-            _, milliseconds = cursor.fetchone() or (None, "0")
+            _, seconds = cursor.fetchone() or (None, 0)
     connection.rollback()
     if not isinstance(connection, HastyConnection):
-        connection.usual = _beyond(int(milliseconds) / 1000)
+        connection.usual = _beyond(float(seconds))
 
 
 def has_session(conn: Connection) -> bool:
     """Is there a session behind this connection, and not a pooler that lends one for a transaction?"""
-    marked = f"SELECT current_setting('{MARK_NAME}', true)"
-    return bool(conn.execute(text(marked)).scalar_one())
+    return bool(conn.execute(text("SELECT current_setting('mutt.session', true)")).scalar_one())
 
 
 def _ahead_of(options: str) -> str:
     """A session's options as what a transaction begins with; of several for one setting the last."""
     found = _OPTION.findall(options)
-    told = {
-        name.replace("-", "_"): re.sub(r"\\(.)", r"\1", value) for name, value in found if name != MARK_NAME
-    }
+    told = {name.replace("-", "_"): re.sub(r"\\(.)", r"\1", value) for name, value in found if name != _MARK}
     set_ = (f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in told.items())
     return f"SELECT {', '.join(set_)};"
 

@@ -108,7 +108,7 @@ def test_limits_cost_no_statement_more(pooled: Engine, engine: Engine) -> None:
         with transaction(engine) as conn:
             [row] = conn.execute(text("SELECT :percent, :n"), {"percent": "100 %s", "n": 7})
             assert tuple(row) == ("100 %s", 7)
-            before = [one for one in sent]
+            before = list(sent)
             cursor = conn.connection.cursor()
             cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()")
             assert "set_config" not in cursor.fetchone()[0], "only the first statement brings them"
@@ -124,6 +124,6 @@ def test_migrations_ask_for_a_session_of_their_own(pooled_url: str, database_url
         assert not has_session(conn)
     with transaction(one_shot_engine(database_url, role="test")) as conn:
         assert has_session(conn)
-    with pytest.raises(SettingsError, match="DATABASE_OWNER_URL.*a pooler"):
+    with pytest.raises(SettingsError, match=r"DATABASE_OWNER_URL.*a pooler"):
         upgrade(pooled_url)
     upgrade(database_url)
