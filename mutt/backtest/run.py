@@ -176,9 +176,8 @@ def run(
         start = end
         note((start - question.since) / whole)
         length = _next(length, monotonic() - slice_began)
-    result = tally.result(settings.moog_rate_limit / settings.moog_rate_period)
-    result.note = "" if source.until and question.until < source.until else source.says
-    return result
+    lacks = not (source.until and question.until < source.until)
+    return tally.result(settings.moog_rate_limit / settings.moog_rate_period, source.says if lacks else "")
 
 
 def _source(read_engine: Engine) -> Source:
