@@ -47,6 +47,8 @@ class Stack:
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
         self.environ = {**os.environ, "MUTT_HOME": str(home), **(settings or {})}
+        given = {"redis": "REDIS_URL", "postgres": "DATABASE_URL"}
+        self.roles = [role for role in self.roles if not (settings or {}).get(given.get(role, ""))]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Stack:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from mutt.store import partitions
 from mutt.store.migrate import alembic_config
+from mutt.store.replica import Source, source_of
 
 _SETTINGS = (
     "server_version_num",
@@ -56,6 +57,28 @@ def vitals(conn: Connection) -> Vitals:
         default_rows=partitions.default_rows(conn) if migrated_to else 0,
         months=[month.name for month in partitions.listing(conn)] if migrated_to else [],
     )
+
+
+class Server(NamedTuple):
+    """Which server answers, and how far it is."""
+
+    standby: bool
+    system: str  #: the same at a primary and its standbys
+    migrated_to: str
+    feedback: bool  #: does a standby have its primary keep the rows that are read?
+    source: Source
+
+
+def server(conn: Connection) -> Server:
+    """Ask a server what it is."""
+    standby, system, feedback = conn.execute(
+        text(
+            "SELECT pg_is_in_recovery(), system_identifier::text, current_setting('hot_standby_feedback') = 'on'"
+            " FROM pg_control_system()"
+        )
+    ).one()
+    migrated_to = MigrationContext.configure(conn).get_current_revision() or ""
+    return Server(standby, system, migrated_to, feedback, source_of(conn))
 
 
 def clock(conn: Connection) -> datetime:
