@@ -1,4 +1,4 @@
-"""The main path and a worker kill where PostgreSQL is large: a primary behind PgBouncer, pages from a streaming replica."""
+"""The main path and a worker kill on a large PostgreSQL: a primary behind PgBouncer, a streaming replica for pages."""
 
 from __future__ import annotations
 
