@@ -123,7 +123,7 @@ class PatientCursor(psycopg2.extensions.cursor):
         if self._begins() and isinstance(query, str):
             # PostgreSQL holds each of them to its limit by itself, and psycopg2 hands out the last one's rows.
             ahead = self.connection.ahead
-            query = (ahead.replace("%", "%%") if given else ahead) + query
+            query = (ahead if given is None else ahead.replace("%", "%%")) + query
         self.connection.patiently(super().execute, query, given)
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:
