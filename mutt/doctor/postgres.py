@@ -58,6 +58,11 @@ def _durability(settings: Mapping[str, str]) -> Iterator[Finding]:
 def _migrations(found: Vitals) -> Finding:
     if found.migrated_to == found.head:
         return ok("PostgreSQL schema", f"at {found.head}")
+    if found.ahead:
+        says = f"at {found.migrated_to}, which this MUTT does not know: it is at {found.head}"
+        return warn(
+            "PostgreSQL schema", says, "go on with the upgrade: old and new run side by side meanwhile"
+        )
     says = f"at {found.migrated_to}, this MUTT is at {found.head}" if found.migrated_to else "there is none"
     return bad("PostgreSQL schema", says, "run `mutt migrate`")
 

@@ -34,6 +34,7 @@ class Vitals(NamedTuple):
     head: str  #: what this MUTT's migrations end with
     default_rows: int
     months: Sequence[str]  #: the names of the partitions
+    ahead: bool = False  #: migrated to what this MUTT does not know
 
 
 def vitals(conn: Connection) -> Vitals:
@@ -48,14 +49,16 @@ def vitals(conn: Connection) -> Vitals:
             " WHERE backend_type = 'client backend' GROUP BY 1"
         )
     ).all()
+    ours = ScriptDirectory.from_config(alembic_config(""))
     return Vitals(
         settings={row.name: row.setting for row in settings},
         connections=sum(row.n for row in clients),
         ours={row.name: row.n for row in clients if row.name.startswith("mutt-")},
         migrated_to=migrated_to,
-        head=ScriptDirectory.from_config(alembic_config("")).get_current_head() or "",
+        head=ours.get_current_head() or "",
         default_rows=partitions.default_rows(conn) if migrated_to else 0,
         months=[month.name for month in partitions.listing(conn)] if migrated_to else [],
+        ahead=bool(migrated_to) and migrated_to not in {one.revision for one in ours.walk_revisions()},
     )
 
 

@@ -210,4 +210,6 @@ def test_a_month_that_no_name_can_tell_is_refused(engine: Engine, month: str) ->
         conn.execute(text("SELECT audit_make_month(CAST(:month AS timestamptz))"), {"month": month})
     with transaction(engine) as conn:
         for year in ("0001", "9999"):
-            conn.execute(text("SELECT audit_make_month(CAST(:month AS timestamptz))"), {"month": f"{year}-12-01"})
+            conn.execute(
+                text("SELECT audit_make_month(CAST(:month AS timestamptz))"), {"month": f"{year}-12-01"}
+            )
