@@ -5,8 +5,10 @@ import time
 from alembic import context
 from sqlalchemy import Connection, text
 
+from mutt.errors import SettingsError
 from mutt.settings import Settings
 from mutt.store.engine import one_shot_engine
+from mutt.store.patience import has_session
 from mutt.store.tables import is_ours, metadata
 
 #: Two migrators queue on this number; it only has to be the same everywhere.
@@ -21,6 +23,8 @@ def run() -> None:
     url, ca = context.config.attributes.get("database") or _from_settings()
     engine = one_shot_engine(url, role="migrate", ca=ca)
     with engine.connect() as connection:
+        if not has_session(connection):
+            raise SettingsError("DATABASE_OWNER_URL", "", "PostgreSQL itself: DATABASE_URL leads to a pooler")
         _alone(connection)
         # Waiting for a table must not take long, for all others queue behind.
         for setting in ("timezone = 'UTC'", "lock_timeout = '5s'", "statement_timeout = '60s'"):
@@ -52,8 +56,9 @@ def _alone(connection: Connection) -> None:
 
 def _from_settings() -> tuple[str, str]:
     settings = Settings.from_env()
-    settings.need("database_url")
-    return settings.database_url, settings.database_ca
+    if not settings.database_owner_url:
+        settings.need("database_url")
+    return settings.database_owner_url or settings.database_url, settings.database_ca
 
 
 if context.is_offline_mode():

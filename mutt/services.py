@@ -29,6 +29,7 @@ from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
+from mutt.store.replica import Reader
 from mutt.store.rulebook import Rulebook
 from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
@@ -108,10 +109,15 @@ class Services:
 
     @cached_property
     def read_engine(self) -> Engine:
-        """A replica, for pages, where there is one."""
+        """A replica, for the audit's pages and for back-tests, where there is one."""
         if self.settings.database_read_url == self.settings.database_url:
             return self.engine
         return make_engine(self.settings, role=self.role, which="database_read_url")
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Where pages read what machines wrote."""
+        return Reader(self.engine, None if self.read_engine is self.engine else self.read_engine)
 
     @cached_property
     def spill(self) -> Spill:

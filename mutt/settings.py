@@ -282,6 +282,7 @@ class Settings:
     database_read_url: str = _setting(
         "", _postgres, secret=True
     )  #: a replica for pages; default: database_url
+    database_owner_url: str = _setting("", _postgres, secret=True)  #: for migrations; default: database_url
     database_ca: str = _setting("", pem)  #: PEM; set: sslmode=verify-full
     db_pool_min: int = _setting("2", whole(0))
     db_pool_max: int = _setting("10", whole(1))

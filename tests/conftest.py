@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from mutt.settings import Settings
-from tests.servers import Live, live_postgres, live_redis, memory, scratch
+from tests.servers import Live, live_pgbouncer, live_postgres, live_redis, memory, scratch
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -32,6 +32,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 TEMPLATE = "mutt_template"
+
+#: Read when the suite starts: do all databases of the tests stand behind PgBouncer?
+POOLED = bool(os.environ.get("MUTT_TEST_POOLER"))
 
 _numbers = itertools.count(1)
 
@@ -120,10 +123,21 @@ def database_template(postgres_url: str) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def pooler(server_directory: Path, postgres_server: Live) -> Iterator[Live | None]:
+    """PgBouncer in front of the session's PostgreSQL, where all tests are to go through it (MUTT_TEST_POOLER=1)."""
+    if not POOLED:
+        yield None
+        return
+    with live_pgbouncer(server_directory, postgres_server) as server:
+        yield server
+
+
 @pytest.fixture
-def database_url(postgres_url: str, database_template: str) -> Iterator[str]:
+def database_url(postgres_url: str, database_template: str, pooler: Live | None) -> Iterator[str]:
     """The address of this test's own migrated database."""
-    yield from _database(postgres_url, f"TEMPLATE {database_template} STRATEGY file_copy")
+    for url in _database(postgres_url, f"TEMPLATE {database_template} STRATEGY file_copy"):
+        yield _named(pooler.url, url.rpartition("/")[2]) if pooler else url
 
 
 @pytest.fixture

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 
 from mutt.embedded.account import postgres_account
-from mutt.embedded.pgbinaries import find_postgres
+from mutt.embedded.pgbinaries import as_account, find_postgres
 from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer
 from mutt.embedded.process import Process, Running
@@ -116,6 +120,74 @@ def live_postgres(
         binaries, directory / "postgres", free_port(0), password, account, durable, extra=extra or {}
     )
     yield from _while(Live(server.url, server.process(directory / "postgres.log")))
+
+
+@contextlib.contextmanager
+def live_replica(directory: Path, primary: Live, *, extra: Mapping[str, str] | None = None) -> Iterator[Live]:
+    """A streaming replica of ``primary``, which is a :func:`live_postgres` without a password."""
+    account = postgres_account()
+    with _or_skip():
+        binaries = find_postgres(PG_BIN, account=account)
+    copier = binaries.directory / "pg_basebackup"
+    if not copier.exists():
+        lacking(f"no pg_basebackup beside {binaries.directory / 'postgres'}")
+    extra = {"wal_retrieve_retry_interval": "200ms", **(extra or {})}
+    server = PostgresServer(binaries, directory / "replica", free_port(0), "", account, False, extra=extra)
+    server.directory.mkdir(mode=0o700)
+    if account:
+        account.own(server.directory)
+    subprocess.run(
+        [copier, "-d", primary.url, "-D", server.directory / "data", "-R", "-c", "fast", "-X", "stream"],
+        check=True, capture_output=True, cwd="/", timeout=60, **as_account(account),
+    )  # fmt: skip
+    yield from _while(Live(server.url, server.process(directory / "replica.log")))
+
+
+PGBOUNCER = """
+[databases]
+* = host=127.0.0.1 port={target}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+ignore_startup_parameters = extra_float_digits,options
+max_client_conn = 500
+default_pool_size = {size}
+server_login_retry = 1
+"""
+
+
+@contextlib.contextmanager
+def live_pgbouncer(directory: Path, target: Live, *, size: int = 20) -> Iterator[Live]:
+    """PgBouncer in front of a server without a password: it lends a session for a transaction. Kill it at will."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not program:
+        lacking("no pgbouncer on this machine")
+    parts, port, account = urlsplit(target.url), free_port(0), postgres_account()
+    users, config = directory / "pgbouncer.users", directory / "pgbouncer.ini"
+    users.write_text(f'"{parts.username}" ""\n')
+    config.write_text(PGBOUNCER.format(target=parts.port, port=port, users=users, size=size))
+    url = target.url.replace(f":{parts.port}/", f":{port}/")
+
+    def ready() -> bool:
+        with contextlib.suppress(psycopg2.OperationalError):
+            psycopg2.connect(url, connect_timeout=2).close()
+            return True
+        return False
+
+    process = Process(
+        name="pgbouncer",
+        argv=(program, str(config)),
+        log=directory / "pgbouncer.log",
+        account=account,
+        cwd=Path("/"),
+        ready=ready,
+        stop_signal=signal.SIGTERM,
+    )
+    yield from _while(Live(url, process))
 
 
 def _while(server: Live) -> Iterator[Live]:

@@ -41,13 +41,16 @@ QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "
 class Stack:
     """``mutt up`` in ``home``, with ``settings`` in its environment."""
 
-    #: The processes without which it is not up.
-    roles: Collection[str] = ROLES
-
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
         self.environ = {**os.environ, "MUTT_HOME": str(home), **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The processes without which it is not up."""
+        given = {"redis": "REDIS_URL", "postgres": "DATABASE_URL", "moogsim": "MOOG_URL"}
+        return [role for role in ROLES if not self.environ.get(given.get(role, ""))]
 
     def start(self) -> Stack:
         """Start it, and wait until every role is there and ingest is ready."""

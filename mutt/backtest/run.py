@@ -22,6 +22,7 @@ from mutt.settings import Settings
 from mutt.store import past, rulebook
 from mutt.store.engine import transaction
 from mutt.store.past import Rows
+from mutt.store.replica import Source, source_of
 
 log = logging.getLogger("mutt.backtest")
 
@@ -139,10 +140,12 @@ def run(
         taken = max(monotonic() - began, 1e-3)
         watch.progress = Progress(seen, max(estimate, seen), share, seen / taken)
 
-    start, length = question.since, FIRST
+    start, length, source = question.since, FIRST, Source()
     whole = question.until - question.since
     while start < question.until:
         end, slice_began = min(start + length, question.until), monotonic()
+        if end == question.until:
+            source = _source(read_engine)
         for tries in range(1, TRIES + 1):
             part, before = tally.slice(delta.kept), seen
 
@@ -173,7 +176,14 @@ def run(
         start = end
         note((start - question.since) / whole)
         length = _next(length, monotonic() - slice_began)
-    return tally.result(settings.moog_rate_limit / settings.moog_rate_period)
+    lacks = not (source.until and question.until < source.until)
+    return tally.result(settings.moog_rate_limit / settings.moog_rate_period, source.says if lacks else "")
+
+
+def _source(read_engine: Engine) -> Source:
+    """How far that is which is read from: asked before the newest slice, which may have more by then."""
+    with transaction(read_engine) as conn:
+        return source_of(conn)
 
 
 def _next(length: timedelta, took: float) -> timedelta:

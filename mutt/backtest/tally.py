@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -102,6 +103,7 @@ class Result(msgspec.Struct, kw_only=True):
     hosts: list[Affected]
     names: dict[int, str]  #: of the rules that the changes name
     base_version: int
+    note: str = ""  #: what its reader has to know of where it read
 
 
 class Side:
@@ -250,8 +252,10 @@ class Tally:
             for side, verdict in zip(self._sides, (old, new), strict=True):
                 side.take(at[:_MINUTE], event, verdict)
 
-    def result(self, budget_a_second: float) -> Result:
+    def result(self, budget_a_second: float, note: str = "") -> Result:
         """What is told in the end. ``budget_a_second``: requests that Moog's budget has for a second."""
+        names = ("events", "bare", "matched", "matched_before", "newly", "no_longer", "changed")
+        sums: dict[str, Any] = {name: self._sums[name] for name in names}
         old, new = self._sides
         for side, name in ((old, "old_requests"), (new, "new_requests")):
             for at, requests in side.hours().items():
@@ -263,10 +267,7 @@ class Tally:
         hours = dict(sorted(self._hours.items()))
         an_hour, a_minute = budget_a_second * 3600, budget_a_second * 60
         return Result(
-            **{
-                name: self._sums[name]
-                for name in ("events", "bare", "matched", "matched_before", "newly", "no_longer", "changed")
-            },
+            **sums,
             old_alerts=sum(hour.old_alerts for hour in hours.values()),
             new_alerts=sum(hour.new_alerts for hour in hours.values()),
             old_requests=old.minutes.total(),
@@ -283,6 +284,7 @@ class Tally:
             hosts=hosts[:HOSTS],
             names=self._names(changes[:KINDS]),
             base_version=self._judge.base.version,
+            note=note,
         )
 
     def _names(self, changes: Iterable[Change]) -> dict[int, str]:

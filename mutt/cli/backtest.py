@@ -156,6 +156,8 @@ def _show(told: Result) -> None:
         f"{many(told.events, 'event')}: {told.matched:,} matched by the draft ({told.matched_before:,} before), "
         f"{told.newly:,} newly, {told.no_longer:,} no longer, {told.changed:,} decided otherwise"
     )
+    if told.note:
+        click.echo(told.note)
     if told.bare:
         click.echo(f"{many(told.bare, 'event')} without more than host, severity, source and message")
     rows: list[tuple[Any, ...]] = [

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mutt.celery import ring
 from mutt.services import Services
-from mutt.settings import Settings
+from mutt.settings import Settings, read_up
 
 console = Console(highlight=False)
 
@@ -23,6 +23,17 @@ console = Console(highlight=False)
 def services() -> Services:
     """The services of the stack that the environment, or ``up.json``, names."""
     return Services(Settings.from_env(), _ring_if_possible, role="cli")
+
+
+def owner_url(settings: Settings) -> str:
+    """How to ask PostgreSQL as the owner of MUTT's tables. Raises :class:`SettingsError` where nothing tells."""
+    if settings.database_owner_url:
+        return settings.database_owner_url
+    settings.need("database_url")
+    up = read_up(settings.mutt_home)
+    # A private PostgreSQL lets this shell in as one who owns nothing.
+    beside = settings.database_url == up.get("database_url")
+    return str(up["owner_url"]) if beside else settings.database_url
 
 
 def _ring_if_possible(queue: str, **labels: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 import time
 
@@ -11,10 +12,12 @@ import orjson
 import redis
 from rich.markup import escape
 
+from mutt import recount as recounting
 from mutt.balance import Report, observe
 from mutt.cli.common import console, services, table
 from mutt.cli.outages import spoken
 from mutt.services import Services
+from mutt.store.history import Said
 from mutt.streams.books import ALERTS, EVENTS
 from mutt.words import many
 
@@ -26,9 +29,30 @@ EVERY = 0.2
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--deep", is_flag=True, help="Count again by walking the streams and the rows. Slow.")
 @click.option("--wait", "patience", type=click.FloatRange(0), help="Wait up to so many seconds for rest.")
+@click.option(
+    "--recount",
+    is_flag=True,
+    help="Say what the ledger should say by what stands, as after a restore (docs/backup.md); with --apply write it.",
+)
+@click.option("--apply", is_flag=True, help="With --recount: let the ledger say so.")
+@click.option("--who", help="With --apply: who does it.  [default: you]")
+@click.option("--reason", default="", help="With --apply: why; kept in the history.")
 @spoken()
-def ledger(as_json: bool, deep: bool, patience: float | None) -> None:
+def ledger(
+    as_json: bool,
+    deep: bool,
+    patience: float | None,
+    recount: bool,
+    apply: bool,
+    who: str | None,
+    reason: str,
+) -> None:
     """Show the books: where every accepted event and every raised alert is. Exit 1 if they do not balance."""
+    if recount:
+        _recount(services(), apply, {"changed_by": who or getpass.getuser(), "reason": reason})
+        return
+    if apply:
+        raise click.UsageError("--apply belongs to --recount")
     report, why = observe(services(), deep=deep) if patience is None else _at_rest(services(), patience, deep)
     if as_json:
         click.echo(orjson.dumps(msgspec.to_builtins(report), option=orjson.OPT_INDENT_2))
@@ -38,6 +62,25 @@ def ledger(as_json: bool, deep: bool, patience: float | None) -> None:
         click.echo(f"not at rest after {patience:g} s", err=True)
         sys.exit(1)
     sys.exit(0 if report.balanced else 1)
+
+
+def _recount(services: Services, apply: bool, said: Said) -> None:
+    if apply and not said["reason"]:
+        raise click.UsageError("say why: --reason TEXT; it is kept in the history")
+    made = recounting.plan(services)
+    if not made.changes and not made.letterless:
+        click.echo("the ledger says what stands: there is nothing to change")
+        return
+    table("", ["", "is", "should be"], [(name, *pair) for name, pair in made.changes.items()], numbers=(1, 2))
+    if made.letterless:
+        click.echo(
+            f"{many(len(made.letterless), 'alert')} parked without a dead letter: to wait, and be sent"
+        )
+    if apply:
+        recounting.apply(services, made, **said)
+        click.echo("the ledger says so now")
+    else:
+        click.echo("nothing was changed: --apply --reason TEXT writes it")
 
 
 def _at_rest(services: Services, patience: float, deep: bool) -> tuple[Report, str]:

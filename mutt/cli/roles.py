@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mutt.cli.common import table
+from mutt.cli.common import owner_url, table
 from mutt.cli.outages import spoken
 from mutt.settings import Settings
 from mutt.store import privileges
@@ -57,7 +57,11 @@ def redis(directory: Path | None, default_password: Path | None, db: int, templa
 
 @roles.command()
 @_passwords
-@click.option("--apply", is_flag=True, help="Run it where DATABASE_URL leads, whose user owns MUTT's tables.")
+@click.option(
+    "--apply",
+    is_flag=True,
+    help="Run it, as DATABASE_OWNER_URL (else DATABASE_URL), whose user owns MUTT's tables.",
+)
 @spoken()
 def postgres(directory: Path | None, apply: bool) -> None:
     """Print the SQL that makes a login for each role and grants what it needs; it may be run again and again.
@@ -69,8 +73,7 @@ def postgres(directory: Path | None, apply: bool) -> None:
         click.echo(privileges.logins(passwords) + privileges.grants(), nl=False)
         return
     settings = Settings.from_env()
-    settings.need("database_url")
-    engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
+    engine = one_shot_engine(owner_url(settings), role="cli", ca=settings.database_ca)
     with transaction(engine) as conn:
         privileges.apply(conn, passwords)
     click.echo(f"{len(passwords)} roles may log in: {', '.join(map(privileges.login_of, passwords))}")

@@ -17,7 +17,7 @@ from rich.markup import escape
 from sqlalchemy import text
 
 from mutt.celery import ring
-from mutt.cli.common import console
+from mutt.cli.common import console, owner_url
 from mutt.cli.keys import not_published
 from mutt.cli.outages import Away, first_line
 from mutt.cli.show import GRACE, PATIENCE, settle, show
@@ -26,7 +26,7 @@ from mutt.embedded.stack import Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
 from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
-from mutt.settings import Settings, exported, inherited, marked, read_up
+from mutt.settings import Settings, exported, inherited, marked
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
 from mutt.streams.connect import redis_of
@@ -242,11 +242,7 @@ def env() -> None:
 def migrate() -> None:
     """Bring the database up to date: tables, partitions, the starting rules in an empty one; and Redis' API keys."""
     settings = Settings.from_env()
-    settings.need("database_url")
-    up = read_up(settings.mutt_home)
-    # A private PostgreSQL lets this shell in as one who owns nothing.
-    private = settings.database_url == up.get("database_url")
-    upgrade(up["owner_url"] if private else settings.database_url, settings.database_ca)
+    upgrade(owner_url(settings), settings.database_ca)
     if settings.redis_url:
         tell_of_keys(settings, lambda why: click.echo(why, err=True))
     click.echo("the database is up to date")

@@ -26,7 +26,7 @@ from mutt.services import Services
 from mutt.settings import Settings, read_up
 from mutt.store import keys, spill
 from mutt.store.engine import transaction
-from mutt.store.vitals import clock, vitals
+from mutt.store.vitals import Server, clock, server, vitals
 from mutt.streams import books
 from mutt.streams.connect import Client
 from mutt.streams.keys import KeysCopy
@@ -112,14 +112,27 @@ def _redis_time(client: Client) -> float:
 def _postgres(services: Services) -> Iterator[Finding]:
     try:
         with transaction(services.engine) as conn:
-            found = list(_ask_postgres(conn, services.settings))
-        if services.read_engine is not services.engine:
-            with transaction(services.read_engine) as conn:
-                found.append(_postgres_wire("replica, on the wire", conn))
+            found, primary = list(_ask_postgres(conn, services.settings)), server(conn)
     except StoreDown as error:
         yield bad("PostgreSQL", f"can't be asked: {_line(error)}", "start it, and see DATABASE_URL")
     except SettingsError as error:
         yield bad("PostgreSQL", str(error), "set DATABASE_URL, or start `mutt up`")
+    else:
+        yield from found
+        if services.read_engine is not services.engine:
+            yield from _replica(services, primary)
+
+
+def _replica(services: Services, primary: Server) -> Iterator[Finding]:
+    try:
+        with transaction(services.read_engine) as conn:
+            found = [
+                _postgres_wire("replica, on the wire", conn),
+                *postgres.check_replica(primary, server(conn)),
+            ]
+    except StoreDown as error:
+        says = f"can't be asked: {_line(error)}; pages read the primary, back-tests wait"
+        yield bad("replica", says, "start it, and see DATABASE_READ_URL")
     else:
         yield from found
 

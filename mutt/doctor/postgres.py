@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 from mutt.doctor.finding import Finding, bad, ok, warn
 from mutt.store.partitions import name_of
-from mutt.store.vitals import Vitals
+from mutt.store.vitals import Server, Vitals
 from mutt.words import many
+
+#: What a replica may be behind.
+LAGS = timedelta(minutes=1)
 
 #: server_version_num of the least version.
 FLOOR = 150_000
@@ -55,6 +58,11 @@ def _durability(settings: Mapping[str, str]) -> Iterator[Finding]:
 def _migrations(found: Vitals) -> Finding:
     if found.migrated_to == found.head:
         return ok("PostgreSQL schema", f"at {found.head}")
+    if found.ahead:
+        says = f"at {found.migrated_to}, which this MUTT does not know: it is at {found.head}"
+        return warn(
+            "PostgreSQL schema", says, "go on with the upgrade: old and new run side by side meanwhile"
+        )
     says = f"at {found.migrated_to}, this MUTT is at {found.head}" if found.migrated_to else "there is none"
     return bad("PostgreSQL schema", says, "run `mutt migrate`")
 
@@ -77,6 +85,38 @@ def _connections(found: Vitals, pool_max: int) -> Finding:
             f"lower DB_POOL_MAX, or raise max_connections to {found.connections - ours + most + reserved}",
         )
     return ok(what, says)
+
+
+def check_replica(primary: Server, replica: Server) -> Iterator[Finding]:
+    """Every finding about the server that DATABASE_READ_URL names, beside that of DATABASE_URL."""
+    yield _replica(primary, replica)
+    if not replica.standby:
+        return
+    what, lag = "replica, behind", replica.source.lag
+    if lag is None or lag >= LAGS:
+        says = replica.source.says or "nobody can tell"
+        yield bad(what, says, "see its log, and pg_stat_replication at the primary")
+    else:
+        yield ok(what, f"{lag.total_seconds():.1f} s")
+    if not replica.feedback:
+        yield warn(
+            "replica, hot_standby_feedback",
+            "off: a long back-test may be broken off for what its primary cleans up (40001), and reads again",
+            "set hot_standby_feedback = on there",
+        )
+
+
+def _replica(primary: Server, replica: Server) -> Finding:
+    what = "replica"
+    if replica.system != primary.system:
+        fix = "have DATABASE_READ_URL name a standby of DATABASE_URL's server"
+        return bad(what, "its data are another server's", fix)
+    if not replica.standby:
+        return warn(what, "is no standby", "unset DATABASE_READ_URL, or have it name a standby")
+    if replica.migrated_to != primary.migrated_to:
+        says = f"its schema is at {replica.migrated_to or 'none'}, the primary's at {primary.migrated_to or 'none'}"
+        return bad(what, says, "wait until it has what its primary has")
+    return ok(what, "a standby of this primary, with its schema")
 
 
 def _by_role(ours: Mapping[str, int]) -> str:

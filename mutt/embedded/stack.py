@@ -135,7 +135,7 @@ class Stack:
             # For `mutt doctor`: its user may not ask Redis.
             "redis_config": redis.durability if redis else {},
             # For `mutt migrate`: nobody who works is the owner of what he works on.
-            "owner_url": postgres.url if postgres else s.database_url,
+            "owner_url": postgres.url if postgres else s.database_owner_url or s.database_url,
             "api_key": s.ingest_api_key or secrets.api_key,
             "admin_user": s.admin_user,
             "admin_password": s.admin_password or secrets.admin_password,
@@ -197,6 +197,9 @@ class Stack:
         # One port shows the sum; all would want the same.
         env["METRICS_HOST"] = HOST
         env["METRICS_PORT"] = str(self.ports["metrics"]) if role == "admin" else "0"
+        # Nobody who works is to be the owner of what he works on.
+        for name in ("DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE"):
+            env.pop(name, None)
         # What listens on this machine only needs no TLS.
         for name in ("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
             env.pop(name, None)

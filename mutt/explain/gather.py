@@ -51,22 +51,48 @@ class Explainer:
         An id that is no UUID is looked for under every API key that is known.
         """
         notes: list[str] = []
-        with lookup.reading(self._services.engine) as conn:
-            ids = _ids(conn, asked.strip(), notes)
+        ids = self._ids(asked.strip(), notes)
+
+        def look(conn: Connection) -> tuple[Any, Explanation] | None:
             rows = stories.audited(conn, sorted(ids)) if ids else []
-            chosen = next((row for row in rows if row.received_at == at), rows[0] if rows else None)
-            found = None if chosen is None else self._audited(conn, asked, chosen, rows, notes)
+            if not rows:
+                return None
+            chosen = next((row for row in rows if row.received_at == at), rows[0])
+            return chosen, self._audited(conn, asked, chosen, rows, [])
+
+        found, source = self._services.reader.find(look)
+        notes += [source.says] if source.says else []
         if found is None:
             return self._elsewhere(asked, ids, notes)
+        row, told = found
+        notes += told.notes
         # Behind the transaction: it takes one of its own.
-        now = self._now(audit.event_of(chosen), notes)
-        return msgspec.structs.replace(found, now=now, changed=answer.changed(chosen, now))
+        now = self._now(audit.event_of(row), notes)
+        return msgspec.structs.replace(told, notes=notes, now=now, changed=answer.changed(row, now))
 
-    def alert(self, alert_id: UUID) -> AlertStory | None:
-        """What became of one alert; None: there is none of this id."""
-        with lookup.reading(self._services.engine) as conn:
+    def alert(self, alert_id: UUID, notes: list[str]) -> AlertStory | None:
+        """What became of one alert; None: there is none of this id. ``notes`` takes what a reader has to know."""
+
+        def look(conn: Connection) -> AlertStory | None:
             row = stories.alert(conn, alert_id)
             return None if row is None else self._stories(conn, [row], [])[0]
+
+        found, source = self._services.reader.find(look)
+        notes += [source.says] if source.says else []
+        return found
+
+    def _ids(self, asked: str, notes: list[str]) -> set[UUID]:
+        """The event ids that may be meant: a sender's own is stored as a UUID made of it and of its API key's name."""
+        with contextlib.suppress(ValueError):
+            return {UUID(asked)}
+        # People and keys are the primary's alone.
+        with lookup.reading(self._services.engine) as conn:
+            known = {BOOTSTRAP.name, *keys.names(conn)}
+        notes.append(
+            f"{asked!r} is a sender's own id. It is stored as a UUID made of it and of its API key's name: "
+            f"it was looked for under {', '.join(sorted(known))}."
+        )
+        return {uuid5(uuid5(ID_SPACE, name), asked) for name in known}
 
     @contextlib.contextmanager
     def _redis(self, notes: list[str]) -> Iterator[Client | None]:
@@ -246,18 +272,6 @@ class Explainer:
             cleared_at=ended.received_at if ended else None,
             cleared_event=str(ended.event_id) if ended else None,
         )
-
-
-def _ids(conn: Connection, asked: str, notes: list[str]) -> set[UUID]:
-    """The event ids that may be meant: a sender's own id is stored as a UUID made of it and of its API key's name."""
-    with contextlib.suppress(ValueError):
-        return {UUID(asked)}
-    known = {BOOTSTRAP.name, *keys.names(conn)}
-    notes.append(
-        f"{asked!r} is a sender's own id. It is stored as a UUID made of it and of its API key's name: "
-        f"it was looked for under {', '.join(sorted(known))}."
-    )
-    return {uuid5(uuid5(ID_SPACE, name), asked) for name in known}
 
 
 def fields_of(event: Event) -> list[Field]:

@@ -2,6 +2,9 @@
 
 With DATABASE_CA nothing is sent to a server before its certificate and host name were checked. A login may change while
 the process runs: each new connection asks for it anew, and old ones stay until they end.
+
+A session's settings travel in the connection's ``options``. A pooler drops those (PgBouncer with
+``ignore_startup_parameters = options``); then each transaction brings them itself (patience).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown
 from mutt.settings import Settings
-from mutt.store.patience import HastyConnection, PatientConnection, PatientCursor, watch
+from mutt.store.patience import MARK, HastyConnection, PatientConnection, PatientCursor, watch
 from mutt.tls import check_ca
 
 CONNECT_TIMEOUT = 5  # seconds
@@ -24,6 +27,9 @@ STATEMENT_TIMEOUT = 20  # seconds: below the claim timeout, so that a drain neve
 TCP_TIMEOUT = 20  # seconds in which the other side's kernel confirms what was sent
 GUARD_TIMEOUT = 5  # seconds: a lock that is only tried
 IDLE_TIMEOUT = 60  # seconds a transaction may stand idle before the server ends it
+
+#: What TLS an address may ask for: the floor of :mod:`mutt.tls`, or more.
+TLS_FLOOR, TLS_KNOWN = "TLSv1.2", ("TLSv1.2", "TLSv1.3")
 
 SAID_MAX = 300  # characters of PostgreSQL's words: some of them quote what was sent
 
@@ -60,11 +66,9 @@ def make_engine(
         pool_timeout=patience,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(role, settings.database_ca)
+        connect_args=_connect_args(address, role, settings.database_ca)
         | {
-            "options": _session_options(
-                address.query.get("options", ""), statement=STATEMENT_TIMEOUT, idle=IDLE_TIMEOUT
-            ),
+            "options": _session_options(address, statement=STATEMENT_TIMEOUT, idle=IDLE_TIMEOUT),
             "connection_factory": PatientConnection,
             "cursor_factory": PatientCursor,
         },
@@ -81,7 +85,6 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
     gives its place in the pool back. Nothing is connected yet.
     """
     address = _address(settings.database_url)
-    theirs = address.query.get("options", "")
     engine = create_engine(
         address,
         pool_size=size,
@@ -89,11 +92,11 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
         pool_timeout=timeout,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(role, settings.database_ca)
+        connect_args=_connect_args(address, role, settings.database_ca)
         | {
             "connect_timeout": 2,  # the least that libpq knows
             "tcp_user_timeout": HASTY_DEAD_AFTER,
-            "options": _session_options(theirs, statement=timeout, idle=2 * timeout),
+            "options": _session_options(address, statement=timeout, idle=2 * timeout),
             "connection_factory": HastyConnection,
             "cursor_factory": PatientCursor,
         },
@@ -106,13 +109,12 @@ def hasty_engine(settings: Settings, *, role: str, size: int, timeout: float) ->
 def guard_engine(settings: Settings, *, role: str) -> Engine:
     """Without a pool, for a lock that is held beside the work: its session has time limits, and none waits for ever."""
     address = _address(settings.database_url)
-    theirs = address.query.get("options", "")
     engine = create_engine(
         address,
         poolclass=NullPool,
-        connect_args=_connect_args(role, settings.database_ca)
+        connect_args=_connect_args(address, role, settings.database_ca)
         | {
-            "options": _session_options(theirs, statement=GUARD_TIMEOUT, idle=IDLE_TIMEOUT),
+            "options": _session_options(address, statement=GUARD_TIMEOUT, idle=IDLE_TIMEOUT),
             "connection_factory": PatientConnection,
             "cursor_factory": PatientCursor,
         },
@@ -124,7 +126,9 @@ def guard_engine(settings: Settings, *, role: str) -> Engine:
 
 def one_shot_engine(url: str, *, role: str, ca: str = "") -> Engine:
     """Without a pool and without time limits, for what runs once: a migration. ``ca`` is DATABASE_CA."""
-    return create_engine(_address(url), poolclass=NullPool, connect_args=_connect_args(role, ca))
+    address = _address(url)
+    told = _connect_args(address, role, ca) | {"options": _options(address, MARK)}
+    return create_engine(address, poolclass=NullPool, connect_args=told)
 
 
 def _address(url: str) -> URL:
@@ -139,11 +143,14 @@ def _ask_for_login(engine: Engine, settings: Settings, which: str = "database_ur
         how.update({name: value for name, value in now.items() if value})
 
 
-def _connect_args(role: str, ca: str) -> dict[str, Any]:
+def _connect_args(address: URL, role: str, ca: str) -> dict[str, Any]:
     # GSSAPI would be tried first, and knows nothing of certificates.
     tls = {"sslmode": "verify-full", "sslrootcert": check_ca("DATABASE_CA", ca), "gssencmode": "disable"}
+    asked = address.query.get("ssl_min_protocol_version")
     return {
         **(tls if ca else {}),
+        # What stands here wins over the address, which may ask for more, and not for less.
+        "ssl_min_protocol_version": asked if asked in TLS_KNOWN else TLS_FLOOR,
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": f"mutt-{role}",
         "client_encoding": "utf8",
@@ -156,14 +163,19 @@ def _connect_args(role: str, ca: str) -> dict[str, Any]:
     }
 
 
-def _session_options(given: str | tuple[str, ...], *, statement: float, idle: float) -> str:
-    # The address' own options come last: they win.
-    theirs = given if isinstance(given, str) else " ".join(given)
-    ours = (
+def _session_options(address: URL, *, statement: float, idle: float) -> str:
+    return _options(
+        address,
         f"-c statement_timeout={round(statement * 1000)}ms"
         f" -c idle_in_transaction_session_timeout={round(idle * 1000)}ms"
-        " -c timezone=UTC"
+        f" -c timezone=UTC {MARK}",
     )
+
+
+def _options(address: URL, ours: str) -> str:
+    # The address' own options come last: they win.
+    given = address.query.get("options", "")
+    theirs = given if isinstance(given, str) else " ".join(given)
     return f"{ours} {theirs}".rstrip()
 
 

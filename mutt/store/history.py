@@ -40,9 +40,9 @@ def note(
 ) -> int:
     """Record one change, in the transaction that makes it. The note's id.
 
-    ``operation`` is CREATE, UPDATE or DELETE; of dead letters REPLAY, EDIT or DROP; of stored events REDACT. ``undoes``
-    is the id of the note whose change this one takes back. Note a change of the rules after it is made: its version
-    then stands in the note.
+    ``operation`` is CREATE, UPDATE or DELETE; of dead letters REPLAY, EDIT or DROP; of stored events REDACT; of the
+    ledger RECOUNT. ``undoes`` is the id of the note whose change this one takes back. Note a change of the rules after
+    it is made: its version then stands in the note.
     """
     values = {
         "changed_by": changed_by,

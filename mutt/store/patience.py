@@ -3,6 +3,9 @@
 ``statement_timeout`` is kept by the server, so it is worth nothing where the server hangs; and libpq itself waits for
 an answer for ever. So each wait has an alarm beside it, a little longer than what the server was told: it shuts the
 socket down, libpq sees the end of the connection, and the caller an outage.
+
+Behind a pooler that lends a session for a transaction (PgBouncer) there is no session to tell: there the settings go
+ahead of each transaction's first statement, in the same message, so that none costs a round trip more.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import socket
 import threading
 import time
@@ -19,6 +23,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import psycopg2.extensions
+from psycopg2.extensions import STATUS_READY
 from sqlalchemy import Connection, Engine, event, text
 
 from mutt.deadline import DEADLINES
@@ -38,6 +43,12 @@ HASTY_PING, HASTE = 0.3, 1.0
 #: What this process waited for PostgreSQL, and how long each of its last COMMITs took (seconds).
 WAITED = Spent()
 COMMITS: deque[float] = deque(maxlen=REMEMBERED)
+
+#: An option that only a session has which heard of it; where it is unknown, the options went no further than a pooler.
+_MARK = "mutt.session"
+MARK = f"-c {_MARK}=on"
+
+_OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)")
 
 #: When the work that this thread is at must be done (monotonic seconds).
 _ends: ContextVar[float | None] = ContextVar("ends", default=None)
@@ -62,6 +73,7 @@ class PatientConnection(psycopg2.extensions.connection):
 
     silence: float | None = PING
     usual: float | None = PING  #: what ``silence`` is at the start of each transaction
+    ahead: str = ""  #: what each transaction begins with, where the session can't hold it
     _hook: _Hook | None = None
 
     def patiently(self, ask: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -119,14 +131,29 @@ class PatientCursor(psycopg2.extensions.cursor):
 
     connection: PatientConnection
 
-    def execute(self, *args: Any, **kwargs: Any) -> None:
-        self.connection.patiently(super().execute, *args, **kwargs)
+    def execute(self, query: Any, given: Any = None) -> None:
+        if self._begins() and isinstance(query, str):
+            # PostgreSQL holds each of them to its limit by itself, and psycopg2 hands out the last one's rows.
+            ahead = self.connection.ahead
+            query = (ahead if given is None else ahead.replace("%", "%%")) + query
+        self.connection.patiently(super().execute, query, given)
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:
+        self._ahead()
         self.connection.patiently(super().executemany, *args, **kwargs)
 
     def copy_expert(self, *args: Any, **kwargs: Any) -> None:
+        self._ahead()
         self.connection.patiently(super().copy_expert, *args, **kwargs)
+
+    def _ahead(self) -> None:
+        if self._begins():
+            self.connection.patiently(super().execute, self.connection.ahead)
+
+    def _begins(self) -> bool:
+        """Is what is asked now the first of a transaction whose session holds no settings?"""
+        connection = self.connection
+        return bool(connection.ahead) and not connection.autocommit and connection.status == STATUS_READY
 
 
 class _Hook:
@@ -177,14 +204,41 @@ def watch(engine: Engine) -> None:
     event.listen(engine, "checkin", _given_back)
 
 
+_LIMIT = (
+    "SELECT current_setting('mutt.session', true),"
+    " extract(epoch FROM current_setting('statement_timeout')::interval)"
+)
+
+
 def _connected(connection: PatientConnection, _record: Any) -> None:
-    if isinstance(connection, HastyConnection):
-        return
     with connection.cursor() as cursor:
-        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
-        [milliseconds] = cursor.fetchone() or ["0"]
+        cursor.execute(_LIMIT)
+        marked, seconds = cursor.fetchone() or (None, 0)
+        if not marked:
+            connection.rollback()
+            connection.ahead = _ahead_of(connection.info.dsn_parameters.get("options", ""))
+            cursor.execute(_LIMIT)
+            _, seconds = cursor.fetchone() or (None, 0)
     connection.rollback()
-    connection.usual = _beyond(int(milliseconds) / 1000)
+    if not isinstance(connection, HastyConnection):
+        connection.usual = _beyond(float(seconds))
+
+
+def has_session(conn: Connection) -> bool:
+    """Is there a session behind this connection, and not a pooler that lends one for a transaction?"""
+    return bool(conn.execute(text("SELECT current_setting('mutt.session', true)")).scalar_one())
+
+
+def _ahead_of(options: str) -> str:
+    """A session's options as what a transaction begins with; of several for one setting the last."""
+    found = _OPTION.findall(options)
+    told = {name.replace("-", "_"): re.sub(r"\\(.)", r"\1", value) for name, value in found if name != _MARK}
+    set_ = (f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in told.items())
+    return f"SELECT {', '.join(set_)};"
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _taken(connection: PatientConnection, *_: Any) -> None:

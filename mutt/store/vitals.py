@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from mutt.store import partitions
 from mutt.store.migrate import alembic_config
+from mutt.store.replica import Source, source_of
 
 _SETTINGS = (
     "server_version_num",
@@ -33,6 +34,7 @@ class Vitals(NamedTuple):
     head: str  #: what this MUTT's migrations end with
     default_rows: int
     months: Sequence[str]  #: the names of the partitions
+    ahead: bool = False  #: migrated to what this MUTT does not know
 
 
 def vitals(conn: Connection) -> Vitals:
@@ -47,15 +49,39 @@ def vitals(conn: Connection) -> Vitals:
             " WHERE backend_type = 'client backend' GROUP BY 1"
         )
     ).all()
+    ours = ScriptDirectory.from_config(alembic_config(""))
     return Vitals(
         settings={row.name: row.setting for row in settings},
         connections=sum(row.n for row in clients),
         ours={row.name: row.n for row in clients if row.name.startswith("mutt-")},
         migrated_to=migrated_to,
-        head=ScriptDirectory.from_config(alembic_config("")).get_current_head() or "",
+        head=ours.get_current_head() or "",
         default_rows=partitions.default_rows(conn) if migrated_to else 0,
         months=[month.name for month in partitions.listing(conn)] if migrated_to else [],
+        ahead=bool(migrated_to) and migrated_to not in {one.revision for one in ours.walk_revisions()},
     )
+
+
+class Server(NamedTuple):
+    """Which server answers, and how far it is."""
+
+    standby: bool
+    system: str  #: the same at a primary and its standbys
+    migrated_to: str
+    feedback: bool  #: does a standby have its primary keep the rows that are read?
+    source: Source
+
+
+def server(conn: Connection) -> Server:
+    """Ask a server what it is."""
+    standby, system, feedback = conn.execute(
+        text(
+            "SELECT pg_is_in_recovery(), system_identifier::text, current_setting('hot_standby_feedback') = 'on'"
+            " FROM pg_control_system()"
+        )
+    ).one()
+    migrated_to = MigrationContext.configure(conn).get_current_revision() or ""
+    return Server(standby, system, migrated_to, feedback, source_of(conn))
 
 
 def clock(conn: Connection) -> datetime:

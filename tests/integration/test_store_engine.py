@@ -124,9 +124,12 @@ def test_a_session_is_as_the_design_asks(database_url: str) -> None:
         assert (told["connect_timeout"], told["tcp_user_timeout"], told["keepalives"]) == ("5", "20000", "1")
     engine.dispose()
     own = database_url.replace("postgresql://", "postgres://") + "?options=-c%20statement_timeout%3D7s"
+    own += "&ssl_min_protocol_version=TLSv1"
     engine = make_engine(Settings.from_env({}, database_url=own), role="alerts")
     with transaction(engine) as conn:
         assert _show(conn, "statement_timeout") == "7s"
+        told = conn.connection.dbapi_connection.info.dsn_parameters
+        assert told["ssl_min_protocol_version"] == "TLSv1.2", "an address may ask for more, not for less"
         assert _show(conn, "timezone") == "UTC"
     engine.dispose()
 

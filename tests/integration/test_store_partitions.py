@@ -201,3 +201,15 @@ def _waiting_for_locks(engine: Engine) -> bool:
     waiting = "wait_event_type = 'Lock' AND datname = current_database()"
     with transaction(engine) as conn:
         return conn.execute(text(f"SELECT count(*) > 0 FROM pg_stat_activity WHERE {waiting}")).scalar_one()
+
+
+@pytest.mark.parametrize("month", ["0044-03-01 BC", "12026-01-01", "infinity"])
+def test_a_month_that_no_name_can_tell_is_refused(engine: Engine, month: str) -> None:
+    """It would be named as another, or as none; the first and the last month of the calendar may be made."""
+    with pytest.raises(StoreDown, match="is no month of the audit"), transaction(engine) as conn:
+        conn.execute(text("SELECT audit_make_month(CAST(:month AS timestamptz))"), {"month": month})
+    with transaction(engine) as conn:
+        for year in ("0001", "9999"):
+            conn.execute(
+                text("SELECT audit_make_month(CAST(:month AS timestamptz))"), {"month": f"{year}-12-01"}
+            )

@@ -128,6 +128,7 @@ def test_a_postgresql_that_may_forget_is_bad(name):
     [
         ("PostgreSQL schema", Level.BAD, {"migrated_to": ""}),
         ("PostgreSQL schema", Level.BAD, {"migrated_to": "0000"}),
+        ("PostgreSQL schema", Level.WARN, {"migrated_to": "9999", "ahead": True}),
         ("PostgreSQL connections", Level.BAD, {"connections": 90}),
         ("PostgreSQL connections", Level.WARN, {"connections": 20, "ours": {"mutt-alerts": 12}}),
         ("audit, default partition", Level.WARN, {"default_rows": 3}),

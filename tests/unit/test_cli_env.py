@@ -176,3 +176,16 @@ def test_a_home_of_another_user_is_a_sentence(tmp_path):
 def test_a_setting_that_is_needed_is_named():
     with pytest.raises(SettingsError, match="REDIS_URL"):
         Settings.from_env({}).need("redis_url")
+
+
+def test_owner_work_goes_to_the_owner(tmp_path):
+    """Migrations and roles: DATABASE_OWNER_URL, else the private server's owner beside its stack, else DATABASE_URL."""
+    home = running(tmp_path / "home", {**UP, "owner_url": "postgresql://owner@127.0.0.1:2/mutt"})
+    beside = {"MUTT_HOME": str(home)}
+    assert common.owner_url(Settings.from_env(beside)) == "postgresql://owner@127.0.0.1:2/mutt"
+    elsewhere = {**beside, "DATABASE_URL": "postgresql://other/mutt"}
+    assert common.owner_url(Settings.from_env(elsewhere)) == "postgresql://other/mutt"
+    named = {**elsewhere, "DATABASE_OWNER_URL": "postgresql://me@direct/mutt"}
+    assert common.owner_url(Settings.from_env(named)) == "postgresql://me@direct/mutt"
+    with pytest.raises(SettingsError):
+        common.owner_url(Settings.from_env({"MUTT_HOME": str(tmp_path)}))

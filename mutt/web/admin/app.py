@@ -25,6 +25,7 @@ from mutt.store.engine import transaction
 from mutt.streams.letters import NoLetter
 from mutt.streams.stream import Ring
 from mutt.told import teller
+from mutt.web import reading
 from mutt.web.admin.backtests import Backtests
 from mutt.web.admin.board import rate, share
 from mutt.web.admin.devices import Hosts, Teams
@@ -92,6 +93,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     measure(app, services.meters)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
+    app.after_request(reading.headed)
     take_whole_bodies(app)
     if proxies := Proxies(settings.trusted_proxies, settings.proxy_headers):
         app.wsgi_app = believing(app.wsgi_app, proxies)  # type: ignore[method-assign,assignment]
@@ -108,6 +110,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     app.add_template_filter(apart)
     app.add_template_global(here)
     app.add_template_global(may)
+    app.add_template_global(reading.notes, "read_notes")
     app.add_url_rule("/favicon.ico", "favicon", lambda: app.send_static_file("favicon.svg"))
     return app
 

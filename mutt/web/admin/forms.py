@@ -432,7 +432,9 @@ class HistoryForm(TimedForm):
     who = SearchField("Who")
     table = SelectField("What", validate_choice=False, default="")
     record = StringField("Record")
-    operation = _any("Operation", ("CREATE", "UPDATE", "DELETE", "REPLAY", "EDIT", "DROP"))
+    operation = _any(
+        "Operation", ("CREATE", "UPDATE", "DELETE", "REPLAY", "EDIT", "DROP", "REDACT", "RECOUNT")
+    )
     correlation = StringField("Correlation id")
 
     def asked(self, now: datetime) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from flask_admin import expose
 from mutt.rules import lint
 from mutt.rules.lint import Kind
 from mutt.store import lookup, rulebook, usage
+from mutt.web import reading
 from mutt.web.admin.page import SHOWN, Page
 
 #: Rules whose cost is told: the dearest.
@@ -28,8 +29,7 @@ class Lint(Page):
         days = min(usage.SILENT_DAYS, settings.audit_retention_days)
         with lookup.reading(self.engine) as conn:
             rules = rulebook.list_rules(conn)
-        with lookup.reading(self.services.read_engine) as conn:
-            facts = usage.facts(conn, datetime.now(UTC), days=days)
+        facts = reading.read(self.services, lambda conn: usage.facts(conn, datetime.now(UTC), days=days))
         costs = sorted(lint.costs(rules, facts.sample, seconds=PATIENCE), key=lambda cost: -cost[1])
         found = lint.findings(rules, facts, costs)
         kind = request.args.get("kind", "")

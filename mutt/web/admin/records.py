@@ -15,6 +15,7 @@ from mutt.store import lookup, undo
 from mutt.store.engine import transaction
 from mutt.store.lookup import AlertSearch, AuditSearch, Rows
 from mutt.store.users import Role
+from mutt.web import reading
 from mutt.web.admin import csvfile
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
@@ -90,8 +91,7 @@ class Audit(EventPage, Records):
     def _found(self, form: AuditForm, **more: Any) -> tuple[AuditSearch, Rows]:
         now = datetime.now(UTC)
         asked = msgspec.structs.replace(form.asked(now).narrowed(now), **more)
-        with lookup.reading(self.services.read_engine) as conn:
-            return asked, lookup.search_audit(conn, asked)
+        return asked, reading.read(self.services, lambda conn: lookup.search_audit(conn, asked))
 
 
 class Alerts(AlertPage, Records):
@@ -115,8 +115,7 @@ class Alerts(AlertPage, Records):
     def _found(self, form: AlertsForm, **more: Any) -> tuple[AlertSearch, Rows]:
         now = datetime.now(UTC)
         asked = msgspec.structs.replace(form.asked(now).narrowed(now), **more)
-        with lookup.reading(self.services.read_engine) as conn:
-            return asked, lookup.search_alerts(conn, asked)
+        return asked, reading.read(self.services, lambda conn: lookup.search_alerts(conn, asked))
 
 
 class History(Records):

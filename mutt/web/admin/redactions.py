@@ -18,6 +18,7 @@ from mutt.rules.redaction import COMMON, Redaction, Redactions, Taken, common
 from mutt.store import lookup, redactions, usage
 from mutt.store.engine import transaction
 from mutt.store.users import Role
+from mutt.web import reading
 from mutt.web.admin.forms import Refusable, lines
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said
 from mutt.web.roles import requires
@@ -182,8 +183,7 @@ class RedactionPages(Page):
         trial = Trial(text=text, too_long=len(text) > TEXT_MAX)
         if not trial.too_long:
             trial.taken = made.taken_of(text)
-        with lookup.reading(self.services.read_engine) as conn:
-            sample = usage.sample_of(conn, datetime.now(UTC), SAMPLE)
+        sample = reading.read(self.services, lambda conn: usage.sample_of(conn, datetime.now(UTC), SAMPLE))
         changed = [event for event in sample if made.redact(event) is not event]
         trial.tried, trial.changed = len(sample), len(changed)
         trial.shown = [(event, made.taken(event)[:SHOWN]) for event in changed[:SHOWN]]

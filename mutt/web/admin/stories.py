@@ -14,6 +14,7 @@ from mutt.explain.facts import Explanation
 from mutt.explain.gather import Explainer
 from mutt.rules.preview import Piece, pieces
 from mutt.rules.trace import Tried
+from mutt.web import reading
 from mutt.web.admin.page import Page
 
 #: Characters of a text that a page shows; ``mutt explain --json`` has all of it.
@@ -50,7 +51,9 @@ class AlertPage(_Stories):
 
     @expose("/<uuid:alert_id>")
     def alert(self, alert_id: UUID) -> Any:
-        story = self._explainer.alert(alert_id)
+        notes: list[str] = []
+        story = self._explainer.alert(alert_id, notes)
+        reading.note(*notes)
         if story is None:
             abort(404, f"There is no alert {alert_id}.")
         return self.render("alert.html", story=story)

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from flask import request
 from flask_admin import expose
+from sqlalchemy import Connection, Row
 from wtforms import IntegerField, StringField, TextAreaField
 from wtforms.validators import NumberRange, Optional
 
@@ -23,6 +24,7 @@ from mutt.rules.preview import Tested, preview
 from mutt.rules.rule import Rule
 from mutt.store import audit, lookup, rulebook, stories
 from mutt.store.users import Role
+from mutt.web import reading
 from mutt.web.admin.forms import RuleForm, Search
 from mutt.web.admin.page import REFUSED, Page
 from mutt.web.roles import Needs
@@ -154,18 +156,19 @@ class Tester(Page):
         host = (form.recent_host.data or "").strip()
         if not ids and not host:
             return found
-        with lookup.reading(self.services.read_engine) as conn:
-            wanted = _uuids(ids[:EVENTS_MAX], said)
-            rows = stories.audited(conn, wanted) if wanted else []
-            missing = [str(one) for one in wanted if one not in {row.event_id for row in rows}]
-            if missing:
-                said.notes.append(f"The audit has no event {', '.join(missing)}.")
-            if host:
-                recent = stories.newest_of_host(conn, host, OF_HOST)
-                rows += recent
-                if not recent:
-                    said.notes.append(f"The audit has no event of host {host}.")
-        return found + [audit.event_of(row) for row in rows]
+        wanted = _uuids(ids[:EVENTS_MAX], said)
+
+        def ask(conn: Connection) -> tuple[list[Row[Any]], list[Row[Any]]]:
+            picked = stories.audited(conn, wanted) if wanted else []
+            return picked, stories.newest_of_host(conn, host, OF_HOST) if host else []
+
+        picked, recent = reading.read(self.services, ask)
+        missing = [str(one) for one in wanted if one not in {row.event_id for row in picked}]
+        if missing:
+            said.notes.append(f"The audit has no event {', '.join(missing)}.")
+        if host and not recent:
+            said.notes.append(f"The audit has no event of host {host}.")
+        return found + [audit.event_of(row) for row in picked + recent]
 
 
 def _pasted(text: str, said: Said) -> list[Event]:

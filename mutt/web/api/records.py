@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from mutt.alert import LANES, Status
 from mutt.errors import Refused
@@ -15,6 +16,7 @@ from mutt.explain.gather import Explainer
 from mutt.services import Services
 from mutt.store import lookup
 from mutt.store.lookup import AlertSearch, AuditSearch
+from mutt.web import reading
 from mutt.web.api import wire
 from mutt.web.api.routes import COUNT, FLAG, INTEGER, TEXT, TIME, Json, Reply, Route, listing, obj, or_null
 
@@ -169,9 +171,12 @@ class _Records:
             since=wire.time("start_date"),
             until=wire.time("end_date"),
         ).narrowed(datetime.now(UTC))
-        with lookup.reading(self._services.read_engine) as conn:
+
+        def ask(conn: Connection) -> tuple[int, Sequence[Row[Any]]]:
             total = lookup.count_audit(conn, asked, COUNTED + 1)
-            rows = lookup.audit_page(conn, asked, limit=limit, skip=(page - 1) * limit)
+            return total, lookup.audit_page(conn, asked, limit=limit, skip=(page - 1) * limit)
+
+        total, rows = reading.read(self._services, ask)
         pages = wire.paged(min(total, COUNTED), page, limit) | {"total_is_capped": total > COUNTED}
         return Reply({"logs": [_plain(row) for row in rows], "pagination": pages})
 
@@ -205,8 +210,7 @@ class _Records:
             until=wire.time("end_date"),
             limit=limit,
         ).narrowed(datetime.now(UTC))
-        with lookup.reading(self._services.read_engine) as conn:
-            found = lookup.search_alerts(conn, asked)
+        found = reading.read(self._services, lambda conn: lookup.search_alerts(conn, asked))
         return Reply({"alerts": [_plain(row) for row in found.rows]})
 
     def explain(self, event_id: str) -> Reply:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
+from sqlalchemy import Connection
 
 from mutt import __version__, names
 from mutt.errors import SettingsError
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import lookup, throughput
+from mutt.store import throughput
+from mutt.store.throughput import Sums
 from mutt.streams import books
+from mutt.web import reading
 from mutt.web.api.routes import COUNT, TEXT, TIME, Json, Reply, Route, listing, obj, or_null
 from mutt.web.api.wire import CURRENT, VERSIONS
 
@@ -34,6 +38,10 @@ _SLO: Json = obj(
     objective=obj("availability p99_seconds", availability=_NUMBER, p99_seconds=_NUMBER),
     measured=TEXT,
 )
+
+
+#: Spans whose sums are told, by what they are called.
+SPANS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(days=1)}
 
 
 class _State:
@@ -108,16 +116,12 @@ class _State:
 
     def metrics(self) -> Reply:
         now = datetime.now(UTC)
-        with lookup.reading(self._services.read_engine) as conn:
+
+        def ask(conn: Connection) -> tuple[Sequence[tuple[datetime, Sums]], dict[str, Sums]]:
             hours = throughput.by_hour(conn, now - timedelta(days=1))
-            spans = {
-                name: throughput.since(conn, now - span)
-                for name, span in (
-                    ("15m", timedelta(minutes=15)),
-                    ("1h", timedelta(hours=1)),
-                    ("24h", timedelta(days=1)),
-                )
-            }
+            return hours, {name: throughput.since(conn, now - span) for name, span in SPANS.items()}
+
+        hours, spans = reading.read(self._services, ask)
         return Reply(
             {
                 "now": self._now(),
@@ -146,8 +150,7 @@ class _State:
 
     def slo(self) -> Reply:
         now = datetime.now(UTC)
-        with lookup.reading(self._services.read_engine) as conn:
-            forward = throughput.forwarded(conn, now - MEASURED)
+        forward = reading.read(self._services, lambda conn: throughput.forwarded(conn, now - MEASURED))
         told = self._services.metrics.ingest_levels()
         return Reply(
             {
