@@ -23,8 +23,8 @@ def evaluate_queue() -> dict[str, Any]:
         moves = services().evaluator.evaluate_entries(entries)
         counts.add(moves)
         did = {name: value - before[name] for name, value in asdict(counts).items()}
-        metrics.evaluated_batch(did, time.monotonic() - started)
-        metrics.lag.labels("evaluate").observe(max(0.0, time.time() - min(entry.at for entry in entries)))
+        lag = time.time() - min(entry.at for entry in entries)
+        metrics.evaluated_batch(did, time.monotonic() - started, lag)
         return moves
 
     ended = drain_queue("ingest_queue", work, services().evaluator.shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,10 @@ def record_queue() -> dict[str, Any]:
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         nonlocal recorded
+        started = time.monotonic()
         moves = services().recorder.record_outcomes(entries)
         recorded += len(moves)
-        services().metrics.recorded.inc(len(moves))
-        services().metrics.alerts_held(held_reasons(moves))
+        services().metrics.recorded_batch(len(moves), held_reasons(moves), time.monotonic() - started)
         return moves
 
     ended = drain_queue("delivery_queue", work)

@@ -13,7 +13,6 @@ import redis
 from celery import signals
 from celery.worker import state
 from kombu.exceptions import OperationalError
-from prometheus_client import multiprocess
 
 from mutt import names, told
 from mutt.celery import ring, settings
@@ -122,9 +121,3 @@ def queues_are_read_by(own: Container[str]) -> bool:
 @signals.worker_shutting_down.connect
 def _stop(**_kwargs: Any) -> None:
     _stopping.set()
-
-
-@signals.worker_process_shutdown.connect
-def _child_gone(pid: int = 0, **_kwargs: Any) -> None:
-    if settings().metrics_dir and pid:
-        multiprocess.mark_process_dead(pid, path=settings().metrics_dir)  # type: ignore[no-untyped-call]

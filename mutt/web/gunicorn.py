@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import multiprocess
-
 from mutt import told
 from mutt.errors import SettingsError
 from mutt.logs import configure
@@ -89,13 +87,6 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)
-
-
-def child_exit(_server: Any, worker: Any) -> None:
-    """A worker is gone: its gauges go with it."""
-    directory = _settings.metrics_dir
-    if directory:
-        multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]
 
 
 def when_ready(_server: Any) -> None:

@@ -73,7 +73,7 @@ def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moo
     def forward(n: int) -> None:
         with connect(redis_url) as own:
             forwarder = Works(own, budget).forwarder(
-                moog.enterprise_url, f"f{n}", noted=lambda answer: began.append(answer.started_at or math.nan)
+                moog.enterprise_url, f"f{n}", noted=lambda answer, *_: began.append(answer.started_at or math.nan)
             )
             while time.monotonic() < ends:
                 forwarder.forward_turn()
@@ -153,7 +153,7 @@ def test_a_redis_that_answers_later_than_a_permit_lives_costs_throughput_not_the
     forwarder = works.forwarder(
         moog.enterprise_url,
         lanes=lanes,
-        noted=lambda answer: began.append(answer.started_at) if answer.started_at else None,
+        noted=lambda answer, *_: began.append(answer.started_at) if answer.started_at else None,
     )
     turns = turns_until(forwarder, lambda: len(moog.received) == 12)
     assert turns[0].reason == Reason.EXPIRED
