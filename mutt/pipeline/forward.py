@@ -78,6 +78,7 @@ class Turn:
     delivered: list[str] = field(default_factory=list)
     parked: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
+    correlation_ids: list[str] = field(default_factory=list)  #: of the alerts that were in a request
     moog_status: int | None = None
     waited_s: float = 0.0
     #: Monotonic seconds: when each request really started.
@@ -169,6 +170,7 @@ class Forwarder:
             self._lanes.settle([], report=_report("unsent", permit))
             return
         turn.requests += 1
+        turn.correlation_ids += [alert.correlation_id for _, alert in pairs]
         began = self._monotonic()
         answer = self._moog.send([told_of(entry, alert) for entry, alert in pairs], permit)
         self._note(answer, self._monotonic() - began, [alert for _, alert in pairs])
