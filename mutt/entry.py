@@ -140,6 +140,7 @@ class Move:
     counts: Mapping[str, int]
     follow: Sequence[Follow] = ()
     unhandled: Unhandled | None = None
+    correlation_ids: Sequence[str] = ()  #: of what it holds, for the log
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

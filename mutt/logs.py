@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -25,6 +25,20 @@ _THEIRS = ("gunicorn.error", "gunicorn.access")
 
 #: What Python writes into JSON and no other reader takes: halves of characters, numbers that are none.
 _PYTHONS_OWN = re.compile(r"\\ud|NaN|Infinity")
+
+
+#: Correlation ids that a line names: about as many as a take of single events has.
+NAMED = 500
+
+
+def correlated(ids: Iterable[str]) -> dict[str, Any]:
+    """What a line about many says of whose they are: each correlation id once, the first :data:`NAMED` of them.
+
+    ``correlation_ids_more``: how many more there were.
+    """
+    each = list(dict.fromkeys(ids))
+    more = len(each) - NAMED
+    return {"correlation_ids": each[:NAMED]} | ({"correlation_ids_more": more} if more > 0 else {})
 
 
 def configure(settings: Settings, role: str) -> None:

@@ -1,28 +1,21 @@
 """What Prometheus is told, on a port of its own: never at the doors by which events or people come in.
 
 ``METRICS_PORT`` opens it, on ``METRICS_HOST``. Processes of one machine add up in a directory (``mutt.metrics``), so
-any of them tells the sum. What stands in Redis and in the spill is read when it is asked for, by those who may read it.
+any of them tells the sum. What stands in Redis and PostgreSQL is read when it is asked for (``mutt.gauges``).
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import redis
-from prometheus_client import core
-
-from mutt import names
-from mutt.errors import SettingsError, Unavailable
+from mutt.errors import SettingsError
+from mutt.gauges import PostgresGauges, RedisGauges, SpillGauges
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.streams import books
-
-BREAKER_STATES = {"": 0, "closed": 0, "half_open": 1, "open": 2}
 
 #: Seconds that somebody who asks may be silent.
 PATIENCE = 10.0
@@ -31,8 +24,9 @@ Tell = Callable[[], bytes]
 
 
 def teller(services: Services, *, queues: bool) -> Tell:
-    """All that a process tells. ``queues``: what stands in Redis, too, which ingest and most workers may not read."""
-    collectors = [*([RedisGauges(services)] if queues else []), SpillGauges(services)]
+    """All that a process tells. ``queues``: how the stores are, too, which ingest and most workers may not read."""
+    stores = [RedisGauges(services), PostgresGauges(services)] if queues else []
+    collectors = [*stores, SpillGauges(services)]
     return lambda: services.metrics.exposition(*collectors)
 
 
@@ -83,68 +77,3 @@ def serve(listening: socket.socket, tell: Tell) -> ThreadingHTTPServer:
     server.socket = listening
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
-
-
-class RedisGauges:
-    """What stands in Redis, read when it is asked for: depths, ages, the books, the breaker."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[core.Metric]:
-        try:
-            depths = books.depths(self._services.redis, self._services.queues, time.time())
-            ledger = books.read(self._services.redis)
-            state = self._services.redis.hget(names.BREAKER, "state") or b""
-        except (redis.RedisError, SettingsError):
-            return  # nothing is said of what can't be asked; the counters go out all the same
-        yield from _queues(depths)
-        number = BREAKER_STATES.get(state.decode(), 0)
-        yield _gauge("mutt_breaker_state", "Moog's breaker: 0 closed, 1 half open, 2 open", {(): number})
-        sums = {("events", name): n for name, n in ledger.events.items()}
-        sums |= {("alerts", name): n for name, n in ledger.alerts.items()}
-        yield _gauge("mutt_ledger", "The books", sums, ["of", "what"])
-
-
-class SpillGauges:
-    """What stands in PostgreSQL's spill, where there is one."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[core.Metric]:
-        if not self._services.settings.ingest_spill:
-            return  # PostgreSQL is not asked
-        try:
-            stands = self._services.spill.standing()
-        except (Unavailable, SettingsError):
-            return
-        yield _gauge("mutt_spill_events", "Events in the spill", {(): stands.events})
-        yield _gauge("mutt_spill_bytes", "Bytes in the spill", {(): stands.bytes})
-        yield _gauge("mutt_spill_oldest_seconds", "Age of its oldest round", {(): stands.oldest_s})
-        yield _gauge("mutt_spill_set_aside", "Rounds that can't flow back", {(): stands.set_aside})
-
-
-def _queues(depths: list[books.Depth]) -> Iterator[core.Metric]:
-    live = [d for d in depths if not d.queue.startswith("dlq:")]
-    dead = [d for d in depths if d.queue.startswith("dlq:")]
-    yield _gauge(
-        "mutt_queue_depth",
-        "Entries in a queue, and alerts behind them",
-        {(d.queue,): d.waiting for d in live},
-        ["queue"],
-    )
-    yield _gauge(
-        "mutt_queue_oldest_seconds", "Age of its oldest", {(d.queue,): d.oldest_s for d in live}, ["queue"]
-    )
-    parked = {(d.queue.removeprefix("dlq:"),): d.entries for d in dead}
-    yield _gauge("mutt_dlq_depth", "Dead letters", parked, ["queue"])
-
-
-def _gauge(
-    name: str, help_: str, values: Mapping[Any, float], labels: list[str] | None = None
-) -> core.Metric:
-    metric = core.GaugeMetricFamily(name, help_, labels=labels)
-    for key, value in values.items():
-        metric.add_metric(list(key), value)
-    return metric

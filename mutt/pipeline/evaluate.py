@@ -281,6 +281,7 @@ class Evaluator:
                 raise
             park_entry(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
             return []
+        result.correlation_ids = [segment.correlation_id for segment in envelope.segments]
         positions = itertools.count()
         return [
             Item(result, next(positions), event, segment.batch_id, segment.correlation_id)
@@ -343,7 +344,7 @@ class Evaluator:
             "alerts.waiting": len(result.alerts),
             "ingest.bytes": sum(size for _, size in again) - result.entry.size,
         }
-        return Move(result.entry, counts, follow, self._unhandled(result.strangers))
+        return Move(result.entry, counts, follow, self._unhandled(result.strangers), result.correlation_ids)
 
     def _unhandled(self, strangers: Mapping[Kind, int]) -> Unhandled | None:
         policy = self._policy

@@ -55,6 +55,10 @@ REPORTS = {
 PAUSE = 1.0
 
 
+#: Told of each request: its answer, the seconds it took, and the ages of the alerts that it delivered.
+Noted = Callable[[Answered, float, Sequence[float]], None]
+
+
 @dataclass(frozen=True)
 class Terms:
     """The settings that forwarding needs. Durations in seconds."""
@@ -74,6 +78,7 @@ class Turn:
     delivered: list[str] = field(default_factory=list)
     parked: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
+    correlation_ids: list[str] = field(default_factory=list)  #: of the alerts that were in a request
     moog_status: int | None = None
     waited_s: float = 0.0
     #: Monotonic seconds: when each request really started.
@@ -94,7 +99,7 @@ class Forwarder:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         dice: Callable[[], float],
-        noted: Callable[[Answered], None] = lambda _answer: None,
+        noted: Noted = lambda _answer, _took, _ages: None,
     ) -> None:
         self._lanes, self._moog, self._terms, self._now = lanes, moog, terms, now
         self._monotonic, self._sleep, self._dice, self._noted = monotonic, sleep, dice, noted
@@ -165,8 +170,10 @@ class Forwarder:
             self._lanes.settle([], report=_report("unsent", permit))
             return
         turn.requests += 1
+        turn.correlation_ids += [alert.correlation_id for _, alert in pairs]
+        began = self._monotonic()
         answer = self._moog.send([told_of(entry, alert) for entry, alert in pairs], permit)
-        self._noted(answer)
+        self._note(answer, self._monotonic() - began, [alert for _, alert in pairs])
         if answer.started_at is not None:
             self._patience.used()
             turn.first_bytes.append(round(answer.started_at, 6))
@@ -187,6 +194,11 @@ class Forwarder:
             turn.returned += [str(alert.alert_id) for _, alert in pairs]
         else:
             self._hand_back(pairs, answer, permit, turn)
+
+    def _note(self, answer: Answered, took: float, alerts: Sequence[Alert]) -> None:
+        now = self._now()
+        delivered = alerts if answer.kind == "delivered" else ()
+        self._noted(answer, took, [(now - alert.received_at).total_seconds() for alert in delivered])
 
     def _alert(self, entry: Entry, turn: Turn) -> Alert | None:
         """The alert of an entry; one that can't be decoded is parked, and the next of its signature comes in."""

@@ -54,7 +54,13 @@ class Recorder:
         if why is None:
             # An alert that only begins to wait (a copy by hand) stands in a lane, or is at its end by another outcome.
             return [
-                Move(entry, {}, [] if _waits(outcome) else [recorded(outcome)]) for entry, outcome in good
+                Move(
+                    entry,
+                    {},
+                    [] if _waits(outcome) else [recorded(outcome)],
+                    correlation_ids=(outcome.alert.correlation_id,) if isinstance(outcome, Outcome) else (),
+                )
+                for entry, outcome in good
             ]
         if len(good) > 1:
             middle = len(good) // 2

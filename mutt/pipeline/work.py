@@ -27,6 +27,7 @@ class Result:
     """What became of one entry."""
 
     entry: Entry
+    correlation_ids: Sequence[str] = ()  #: of the requests whose events it holds
     settled: int = 0
     duplicate: int = 0
     parked: int = 0

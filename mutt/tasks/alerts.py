@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,8 +10,11 @@ from typing import Any
 
 from mutt.celery import app
 from mutt.entry import Entry, Move
+from mutt.logs import correlated
 from mutt.pipeline.work import Counts
 from mutt.tasks.base import MuttTask, drain_queue, services
+
+log = logging.getLogger("mutt.alerts")
 
 
 def evaluate_queue() -> dict[str, Any]:
@@ -23,10 +27,14 @@ def evaluate_queue() -> dict[str, Any]:
         moves = services().evaluator.evaluate_entries(entries)
         counts.add(moves)
         did = {name: value - before[name] for name, value in asdict(counts).items()}
+        lag = time.time() - min(entry.at for entry in entries)
         took = time.monotonic() - started
-        metrics.evaluated_batch(did, took)
+        metrics.evaluated_batch(did, took, lag)
         meter.did(did["events"], [took])
-        metrics.lag.labels("evaluate").observe(max(0.0, time.time() - min(entry.at for entry in entries)))
+        ids = (one for move in moves for one in move.correlation_ids)
+        log.info(
+            "evaluated", extra={**did, "took_s": round(took, 4), "lag_s": round(lag, 3), **correlated(ids)}
+        )
         return moves
 
     ended = drain_queue("ingest_queue", work, services().evaluator.shares, rest=meter.busy.rest)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from mutt.celery import app
 from mutt.entry import Entry, Move
+from mutt.logs import correlated
 from mutt.pipeline.record import held_reasons
 from mutt.tasks.base import MuttTask, drain_queue, services
+
+log = logging.getLogger("mutt.housekeeping")
 
 
 def record_queue() -> dict[str, Any]:
@@ -18,12 +22,14 @@ def record_queue() -> dict[str, Any]:
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         nonlocal recorded
-        began = time.monotonic()
+        started = time.monotonic()
         moves = services().recorder.record_outcomes(entries)
-        meter.did(len(moves), [time.monotonic() - began])
+        took = time.monotonic() - started
+        meter.did(len(moves), [took])
         recorded += len(moves)
-        services().metrics.recorded.inc(len(moves))
-        services().metrics.alerts_held(held_reasons(moves))
+        services().metrics.recorded_batch(len(moves), held_reasons(moves), took)
+        ids = (one for move in moves for one in move.correlation_ids)
+        log.info("recorded", extra={"outcomes": len(moves), "took_s": round(took, 4), **correlated(ids)})
         return moves
 
     ended = drain_queue("delivery_queue", work, rest=meter.busy.rest)

@@ -14,7 +14,6 @@ from celery import signals
 from celery.concurrency import prefork
 from celery.worker import state
 from kombu.exceptions import OperationalError
-from prometheus_client import multiprocess
 
 from mutt import names, told
 from mutt.celery import app, ring, settings
@@ -158,7 +157,5 @@ def _gone(**_kwargs: Any) -> None:
 
 
 @signals.worker_process_shutdown.connect
-def _child_gone(pid: int = 0, **_kwargs: Any) -> None:
+def _child_gone(**_kwargs: Any) -> None:
     _end_report()
-    if settings().metrics_dir and pid:
-        multiprocess.mark_process_dead(pid, path=settings().metrics_dir)  # type: ignore[no-untyped-call]

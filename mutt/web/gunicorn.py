@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import multiprocess
-
 from mutt import told
 from mutt.errors import SettingsError
 from mutt.logs import configure
@@ -106,13 +104,6 @@ def worker_exit(_server: Any, _worker: Any) -> None:
     """This worker ends, and says so."""
     if _end_reports:
         _end_reports()
-
-
-def child_exit(_server: Any, worker: Any) -> None:
-    """A worker is gone: its gauges go with it."""
-    directory = _settings.metrics_dir
-    if directory:
-        multiprocess.mark_process_dead(worker.pid, path=directory)  # type: ignore[no-untyped-call]
 
 
 def when_ready(_server: Any) -> None:

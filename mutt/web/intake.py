@@ -23,6 +23,7 @@ from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
 from mutt.grant import INGEST, Grant
+from mutt.logs import correlated
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
@@ -273,7 +274,7 @@ class Intake:
         # Their deadline is for Redis: a slow sender has its second all the same.
         since = group.began + sum(one.read_for for one in joining)
         try:
-            return self._rounds.submit_all(brought, size, since=since)
+            replies = self._rounds.submit_all(brought, size, since=since)
         except Unavailable as error:
             if isinstance(error, StreamAway):
                 self._note_outage()
@@ -281,6 +282,8 @@ class Intake:
         except Exception as error:
             log.exception("error in a round of %d requests", len(joining))  # once: it is one error
             return [error] * len(joining)
+        _tell(joining)
+        return replies
 
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         """The answer to one that joined, by what came of its round."""
@@ -369,6 +372,15 @@ class Intake:
 
     def _note_outage(self) -> None:
         self._away_until = time.monotonic() + AWAY
+
+
+def _tell(joining: Sequence[_Joining]) -> None:
+    """One line for all that came together: whose events stand in the queue now, or in the spill."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    events = sum(len(one.contribution.parsed.events) for one in joining)
+    ids = (one.post.correlation_id for one in joining)
+    log.info("accepted", extra={"requests": len(joining), "events": events, **correlated(ids)})
 
 
 def _ask(one: _Joining) -> Ask:

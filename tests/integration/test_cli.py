@@ -21,13 +21,13 @@ from mutt import names
 from mutt.cli import cli, common
 from mutt.cli.show import settle, show
 from mutt.errors import MuttError, Refused
+from mutt.gauges import RedisGauges
 from mutt.moogsim.script import Behaviour, Step
 from mutt.moogsim.server import Simulator
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store.tables import alerts, audit_ledger, config_audit_log
 from mutt.streams.keys import KeysCopy
-from mutt.told import RedisGauges
 from mutt.web.ingest import make_ingest
 
 KEY = "test-key"

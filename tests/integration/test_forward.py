@@ -73,7 +73,9 @@ def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moo
     def forward(n: int) -> None:
         with connect(redis_url) as own:
             forwarder = Works(own, budget).forwarder(
-                moog.enterprise_url, f"f{n}", noted=lambda answer: began.append(answer.started_at or math.nan)
+                moog.enterprise_url,
+                f"f{n}",
+                noted=lambda answer, *_: began.append(answer.started_at or math.nan),
             )
             while time.monotonic() < ends:
                 forwarder.forward_turn()
@@ -153,7 +155,7 @@ def test_a_redis_that_answers_later_than_a_permit_lives_costs_throughput_not_the
     forwarder = works.forwarder(
         moog.enterprise_url,
         lanes=lanes,
-        noted=lambda answer: began.append(answer.started_at) if answer.started_at else None,
+        noted=lambda answer, *_: began.append(answer.started_at) if answer.started_at else None,
     )
     turns = turns_until(forwarder, lambda: len(moog.received) == 12)
     assert turns[0].reason == Reason.EXPIRED
@@ -289,7 +291,7 @@ def test_a_turn_of_several_requests_has_a_permit_for_each_and_rings_once(make, c
 def test_a_turn_of_several_starts_again_at_the_highest_lane(make, moog):
     works = make(turn=3)
     works.raise_alerts(*(alert(n) for n in range(3)))
-    forwarder = works.forwarder(moog.enterprise_url, noted=lambda _: late.set())
+    forwarder = works.forwarder(moog.enterprise_url, noted=lambda *_: late.set())
     late = threading.Event()
     moog.behave("delay", delay=0.2)
     with ThreadPoolExecutor(1) as pool:

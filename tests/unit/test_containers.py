@@ -38,6 +38,26 @@ def test_a_port_is_published_to_this_machine_alone(name: str) -> None:
     assert "no-new-privileges:true" in SERVICES[name]["security_opt"]
 
 
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_what_watches_is_asked_for_pinned_and_writes_into_its_volume_alone(name: str) -> None:
+    told = SERVICES[name]
+    assert told["profiles"] == ["watch"]
+    assert told["read_only"] is True
+    assert told["cap_drop"] == ["ALL"]
+    assert re.search(r":v?\d+\.\d+\.\d+$", told["image"])
+    files = [volume for volume in told["volumes"] if volume.startswith("./")]
+    assert all(volume.endswith(":ro") and (DOCKER / volume.split(":")[0]).exists() for volume in files)
+
+
+def test_prometheus_finds_every_service_of_ours_that_tells_metrics() -> None:
+    """By its name, so that each replica is asked; beat, flower and the simulator have no such port."""
+    told = yaml.safe_load((DOCKER / "prometheus/prometheus.yaml").read_text())
+    (found,) = told["scrape_configs"][0]["dns_sd_configs"]
+    silent = {"migrate", "beat", "flower", "cli", "moogsim"}
+    assert set(found["names"]) == OURS.keys() - silent
+    assert str(found["port"]) == COMPOSE["x-environment"]["METRICS_PORT"]
+
+
 def test_the_image_runs_as_a_user_that_is_not_root() -> None:
     """By its number, which an orchestrator can check."""
     users = re.findall(r"^USER (\S+)$", (DOCKER / "Dockerfile").read_text(), re.M)
