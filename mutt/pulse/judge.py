@@ -114,8 +114,7 @@ def postgres_away(view: View) -> Trouble | None:
     return Trouble(
         "postgres-away",
         "PostgreSQL is away",
-        f"{says}{_since(view, 'postgres')}. {waits} wait in Redis until it is back; alerts that are queued still go"
-        " to Moog.",
+        f"{says}{_since(view, 'postgres')}. {waits} wait in Redis until then; alerts that are queued still go to Moog.",
         "Start it, or see why it does not answer: its log, its disk, its connections. Ingest takes events meanwhile;"
         " more workers would not help.",
         "mutt doctor",
