@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from prometheus_client import multiprocess
 
 from mutt import names, told
-from mutt.celery import ring, settings
+from mutt.celery import doorbells, ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.streams.connect import check_server
@@ -70,7 +70,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             - {"backtests"},  # a long job is not stuck: its heart beats, or another takes it over
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
-            broker=tick.connection(settings(), "broker_url"),
+            doorbells=doorbells(settings()),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,
