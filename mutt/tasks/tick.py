@@ -51,7 +51,7 @@ SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
 KEYS_TICK = "mutt:tick:keys"
-RUN_ID = "mutt:tick:run_id"
+HISTORY = "mutt:tick:history"
 
 #: Seconds between two looks for back-tests that nobody told of, and between two rings while one is known of.
 BACKTESTS_EVERY, BACKTESTS_AGAIN = 60.0, 5.0
@@ -220,10 +220,10 @@ class Tick:
             self._keys()
 
     def _restarted(self) -> bool:
-        """Is this another run of Redis than the last one that the fleet saw?"""
-        run_id = str(self._client.info("server")["run_id"])
-        before = self._client.set(RUN_ID, run_id, get=True)
-        return before is not None and before.decode() != run_id
+        """Is this another run of Redis than the last one that the fleet saw, or a replica in its place?"""
+        history = str(self._client.info("replication")["master_replid"])
+        before = self._client.set(HISTORY, history, get=True)
+        return before is not None and before.decode() != history
 
     def stuck(self) -> bool:
         """Has a doorbell waited for a minute in which this worker finished nothing?"""

@@ -193,7 +193,7 @@ def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: 
     for _ in range(3):
         worker.once()
     assert fleet.sweeps == [True]
-    fleet.bench.redis.set(tick.RUN_ID, "another run")
+    fleet.bench.redis.set(tick.HISTORY, "another run")
     worker.once()
     worker.once()
     assert fleet.sweeps == [True, True]
