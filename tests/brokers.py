@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import amqp
 
@@ -22,24 +27,29 @@ USER, PASSWORD = "mutt", "pass/that?no@log:shows"
 #: As an address spells the password.
 QUOTED = "pass%2Fthat%3Fno%40log%3Ashows"
 
+#: What docs/least-power.md has people grant: configure, write, read.
+_GRANTED = re.compile(r"set_permissions -p mutt mutt \\\n  '(\S+)' \\\n  '(\S+)' \\\n  '(\S+)'\n")
+
 #: Debian's script in /usr/sbin would change to the account of the system's own RabbitMQ.
 _SERVERS = Path("/usr/lib/rabbitmq/bin")
 
 
 class Rabbit(Live):
-    """A RabbitMQ, with a node, ports and files of its own. ``url`` has the login of who may do everything."""
+    """A RabbitMQ, with a node, ports and files of its own. ``url`` has the login that docs/least-power.md makes."""
+
+    patience = 120.0
 
     def __init__(self, directory: Path, tls: Papers | None = None) -> None:
         self.directory = directory
         self.port, self._node_port, self._names_port = (free_port(0) for _ in range(3))
         self.tls_port = free_port(0) if tls else 0
         self._tls = tls
-        super().__init__(f"amqp://{USER}:{QUOTED}@127.0.0.1:{self.port}//", self._server())
+        super().__init__(f"amqp://{USER}:{QUOTED}@127.0.0.1:{self.port}/{USER}", self._server())
         self._names: subprocess.Popen[bytes] | None = None
 
     @property
     def secure_url(self) -> str:
-        return f"amqps://{USER}:{QUOTED}@localhost:{self.tls_port}//"
+        return f"amqps://{USER}:{QUOTED}@localhost:{self.tls_port}/{USER}"
 
     def start(self) -> Rabbit:
         if self._names is None:
@@ -102,11 +112,12 @@ class Rabbit(Live):
     def _prepare(self) -> None:
         for name in ("home", "mnesia", "logs"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
-        (self.directory / "plugins").write_text("[].\n")
+        here = self.directory
+        (here / "plugins").write_text("[].\n")
+        (here / "definitions.json").write_text(json.dumps(_definitions()))
         lines = {
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
-            "default_user": USER,
-            "default_pass": PASSWORD,
+            "load_definitions": str(here / "definitions.json"),
             "log.file": "false",
             "log.console": "true",
             # The machine's disk and memory are not what is tested, but where a test says so.
@@ -121,17 +132,40 @@ class Rabbit(Live):
                 "ssl_options.verify": "verify_none",
             }
         text = "".join(f"{name} = {value}\n" for name, value in lines.items())
-        (self.directory / "rabbitmq.conf").write_text(text)
+        (here / "rabbitmq.conf").write_text(text)
 
     def _answers(self) -> bool:
         host = f"127.0.0.1:{self.port}"
         with (
             contextlib.suppress(OSError, amqp.AMQPError),
-            contextlib.closing(amqp.Connection(host, USER, PASSWORD, connect_timeout=2)) as connection,
+            contextlib.closing(
+                amqp.Connection(host, USER, PASSWORD, virtual_host=USER, connect_timeout=2)
+            ) as connection,
         ):
             connection.connect()
             return bool(connection.connected)
         return False
+
+
+def _definitions() -> dict[str, Any]:
+    """One virtual host, and one user with as much as the page grants."""
+    page = (Path(__file__).parents[1] / "docs" / "least-power.md").read_text()
+    granted = _GRANTED.search(page)
+    assert granted
+    salt = b"salt"
+    hashed = base64.b64encode(salt + hashlib.sha256(salt + PASSWORD.encode()).digest()).decode()
+    rights = dict(zip(("configure", "write", "read"), granted.groups(), strict=True))
+    user = {
+        "name": USER,
+        "tags": "",
+        "password_hash": hashed,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+    }
+    return {
+        "users": [user],
+        "vhosts": [{"name": USER}],
+        "permissions": [{"user": USER, "vhost": USER, **rights}],
+    }
 
 
 @contextlib.contextmanager

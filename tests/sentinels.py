@@ -20,6 +20,9 @@ MASTER, PASSWORD = "mutt", "pass-behind-sentinel"
 #: Milliseconds of silence after which a Sentinel takes a server for dead; users have seconds.
 DOWN_AFTER = 1000
 
+#: Milliseconds that a primary which is about to be replaced takes no writes: longer than Sentinel needs.
+PAUSE = 15_000
+
 #: Of each server: a replica that was away is fed at once, and a primary that nobody follows stops writing, and with it
 #: granting requests to Moog, before Sentinel promotes another.
 LINES = {
@@ -84,9 +87,15 @@ class Watched:
     def server(self, port: int) -> redis.Redis:
         return self._ask(port, PASSWORD)
 
-    def fail_over(self) -> tuple[int, int]:
-        """As an operator plans it: the old and the new primary, which takes writes."""
+    def fail_over(self, *, paused: bool = True) -> tuple[int, int]:
+        """As docs/scaling.md has an operator do it: the old and the new primary, which takes writes.
+
+        Not ``paused`` the old primary takes writes until Sentinel has led its replicas away.
+        """
         before = self.primary
+        if paused:
+            with self.server(before) as client:
+                client.client_pause(PAUSE, all=False)
         with self._ask(self._sentinel_ports[0], "") as sentinel:
             sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
         return before, self._promoted(before)
