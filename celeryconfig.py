@@ -1,13 +1,15 @@
 """Celery's settings, and nothing else. Why each is as it is: docs/architecture.md, "Celery"."""
 
 import sys
+from typing import Any
 
 from kombu.entity import Exchange, Queue
 
 from mutt.budget.arithmetic import celery_rate
 from mutt.errors import SettingsError
 from mutt.flower import is_flower
-from mutt.settings import Settings
+from mutt.rabbit import MOST
+from mutt.settings import RABBITMQ, Settings
 from mutt.streams.connect import broker
 
 try:
@@ -18,20 +20,37 @@ except SettingsError as error:
     raise SystemExit(f"mutt: {error}") from None
 
 broker_url = _broker.url
-broker_transport_options = {
-    # Flower listens for answers alone: it gives no doorbell out again, and may not.
-    "visibility_timeout": 180 if not is_flower(sys.argv) else 10**9,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
-    "health_check_interval": 10,
-    "unacked_restore_limit": 200,
-    "priority_steps": [0],
-    **_broker.options,
-}
+_in_rabbitmq = broker_url.partition("://")[0] in RABBITMQ
+if _in_rabbitmq:
+    # Seconds that a broker which does not read may keep a frame; whatever else has a limit is in mutt/rabbit. Who
+    # publishes connects once, and once again: without this kombu tries for ever.
+    broker_transport_options: dict[str, Any] = {
+        "write_timeout": 5,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+    }
+    # A link that says nothing is given up after two of these.
+    broker_heartbeat = 10
+    # A doorbell need not be on a disk: one that is lost, the tick rings again.
+    task_default_delivery_mode = "transient"
+else:
+    broker_transport_options = {
+        # Flower listens for answers alone: it gives no doorbell out again, and may not.
+        "visibility_timeout": 180 if not is_flower(sys.argv) else 10**9,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "unacked_restore_limit": 200,
+        "priority_steps": [0],
+        **_broker.options,
+    }
 if _broker.ssl:
     # Without this kombu does not verify the certificate.
     broker_use_ssl = _broker.ssl
+broker_connection_timeout = 2
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_channel_error_retry = True
@@ -43,10 +62,10 @@ task_serializer = "json"
 accept_content = ["json"]
 timezone = "UTC"
 
-# The anonymous exchange needs no binding, so no binding can be lost.
+# The anonymous exchange needs no binding, so no binding can be lost. Redis knows no greatest length of a list.
 _exchange = Exchange("", type="direct")
 task_queues = [
-    Queue(name, _exchange, routing_key=name)
+    Queue(name, _exchange, routing_key=name, max_length=MOST)
     for name in ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 ]
 task_default_queue = "maintenance"
@@ -69,7 +88,8 @@ task_annotations = {
         "time_limit": _settings.work_most + 10,
     },
     # It ends when it is done, or is cancelled; each of its statements has a limit.
-    "mutt.backtests.run": {"soft_time_limit": None, "time_limit": None},
+    # RabbitMQ closes a channel on which a message is not acknowledged within half an hour: so this one is, at once.
+    "mutt.backtests.run": {"soft_time_limit": None, "time_limit": None, "acks_late": not _in_rabbitmq},
     # The second guard, per worker; the budget decides (mutt/budget).
     "mutt.moog.forward": {
         "rate_limit": celery_rate(_settings.moog_rate_limit, _settings.moog_rate_period, _settings.moog_turn)

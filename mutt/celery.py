@@ -12,6 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,13 +21,15 @@ from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as redis_transport
-from kombu.transport import virtual
 
 from mutt import flower, names
+from mutt.doorbells import Doorbells, InRedis
 from mutt.errors import SettingsError
-from mutt.settings import Settings
-from mutt.streams.connect import TlsConnection, TlsMasterConnection, login
+from mutt.rabbit import TAKEN, InRabbit
+from mutt.settings import RABBITMQ, Settings
+from mutt.streams.connect import TlsConnection, TlsMasterConnection, broker, login, redis_of
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +78,16 @@ class SentinelTransport(redis_transport.SentinelTransport):
     Channel = SecureSentinel
 
 
-_OURS: dict[type, type] = {
-    redis_transport.Transport: Transport,
-    redis_transport.SentinelTransport: SentinelTransport,
-}
+# kombu makes the connections of a pool by itself: by these names it finds our transports for them, too.
+TRANSPORT_ALIASES.update(
+    {
+        "redis": f"{__name__}:Transport",
+        "rediss": f"{__name__}:Transport",
+        "sentinel": f"{__name__}:SentinelTransport",
+        "amqp": "mutt.rabbit:Transport",
+        "amqps": "mutt.rabbit:SecureTransport",
+    }
+)
 
 
 class BrokerConnection(Connection):
@@ -88,10 +97,6 @@ class BrokerConnection(Connection):
         if kwargs.get("credential_provider") is None:
             kwargs["credential_provider"] = login(settings(), "broker_url")
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def get_transport_cls(self) -> type:
-        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
-        return _OURS.get(found, found)
 
 
 class Amqp(AMQP):
@@ -183,8 +188,35 @@ if flower.is_flower(sys.argv):
 def ring(queue: str, **labels: Any) -> None:
     """Publish a queue's doorbell. kombu's and Redis' errors pass through."""
     known = names.queues(settings())[queue]
-    kwargs = {"stream": f"mutt:{queue}", **labels}
-    app.send_task(known.task, kwargs=kwargs, queue=known.celery_queue, retry=False)
+    publish(known.task, known.celery_queue, stream=f"mutt:{queue}", **labels)
+
+
+def publish(task: str, queue: str, **labels: Any) -> None:
+    """Publish a task's doorbell in a Celery queue. kombu's and Redis' errors pass through.
+
+    RabbitMQ says that it took it; over a connection that broke since the last one, it is published once more.
+    """
+    confirmed = in_rabbitmq(settings())
+    app.send_task(
+        task,
+        kwargs=labels,
+        queue=queue,
+        retry=confirmed,
+        retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+        confirm_timeout=TAKEN if confirmed else None,
+    )
+
+
+def in_rabbitmq(told: Settings) -> bool:
+    """Do doorbells go to a RabbitMQ?"""
+    return told.broker_url.partition("://")[0] in RABBITMQ
+
+
+def doorbells(told: Settings) -> Doorbells:
+    """The broker's queues, over a connection of their own. Raises SettingsError."""
+    if in_rabbitmq(told):
+        return InRabbit(partial(app.connection_for_read, broker(told).url))
+    return InRedis(redis_of(told, "broker_url", timeout=2.0, max_connections=4))
 
 
 class BackgroundRing:

@@ -17,9 +17,9 @@ def publish(services: Services) -> int:
     housekeeping publishes it within a minute.
     """
     with transaction(services.engine) as conn:
-        keys.hold_publication(conn)
+        at = keys.hold_publication(conn)
         grants, signed = keys.copy(conn), keys.signed(conn)
-        KeysCopy(services.redis).publish(grants, signed)
+        KeysCopy(services.redis).publish(grants, signed, at)
     return len(grants)
 
 

@@ -241,9 +241,31 @@ def pem(name: str, text: str) -> str:
     return str(Path(text).expanduser())
 
 
-def redis_address(name: str, text: str) -> str:
-    """Where a Redis is. Its certificate is checked, always: an address has no say in that."""
-    found = str(url("redis", "rediss", "sentinel", "sentinels", "unix")(name, text))
+#: The schemes of an address that mean RabbitMQ.
+RABBITMQ = ("amqp", "amqps")
+
+
+def broker_address(name: str, text: str) -> str:
+    """Where doorbells go: a Redis or a RabbitMQ. What MUTT asks of either is not in its address."""
+    if text.partition("://")[0].lower() not in RABBITMQ:
+        return redis_address(name, text, others=RABBITMQ)
+    found = str(url(*RABBITMQ)(name, text))
+    if "?" in found:
+        raise SettingsError(
+            name,
+            f"{urlsplit(found).scheme}://…?…",
+            "amqp://user:password@host:5672/vhost and nothing behind it: amqps:// always checks certificate and host"
+            " name; BROKER_CA names a CA of your own, BROKER_CERT and BROKER_KEY the certificate that MUTT shows",
+        )
+    return found
+
+
+def redis_address(name: str, text: str, others: Sequence[str] = ()) -> str:
+    """Where a Redis is. Its certificate is checked, always: an address has no say in that.
+
+    ``others`` are schemes that the error offers, too.
+    """
+    found = str(url("redis", "rediss", "sentinel", "sentinels", "unix", *others)(name, text))
     asked = [key for key, _ in parse_qsl(urlsplit(found).query) if key.startswith("ssl")]
     if asked:
         raise SettingsError(
@@ -274,10 +296,13 @@ class Settings:
     mutt_role: str = _setting("", text)  #: shown in logs: ingest, alerts, moog …
 
     redis_url: str = _setting("", redis_address, secret=True)
-    broker_url: str = _setting("", redis_address, secret=True)  #: default: redis_url
+    broker_url: str = _setting("", broker_address, secret=True)  #: Redis or RabbitMQ; default: redis_url
     redis_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     redis_cert: str = _setting("", pem)  #: PEM that a Redis with mutual TLS asks for
     redis_key: str = _setting("", pem)
+    broker_ca: str = _setting("", pem)  #: PEM, of a RabbitMQ; empty: the system's CAs
+    broker_cert: str = _setting("", pem)  #: PEM that a RabbitMQ with mutual TLS asks for
+    broker_key: str = _setting("", pem)
     database_url: str = _setting("", _postgres, secret=True)
     database_read_url: str = _setting(
         "", _postgres, secret=True

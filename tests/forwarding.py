@@ -123,8 +123,8 @@ class Works:
 
     def lift_fence(self) -> None:
         """Have the gate know this run of Redis, and the window that follows behind it."""
-        run_id = self.client.info("server")["run_id"]
-        self.client.hset(names.BREAKER, mapping={"run_id": run_id, "fence": 0})
+        history = self.client.info("replication")["master_replid"]
+        self.client.hset(names.BREAKER, mapping={"history": history, "fence": 0})
 
     def raise_alerts(self, *alerts: Alert) -> None:
         """Alerts come from an event's settle, as evaluate does it."""

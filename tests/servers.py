@@ -54,11 +54,14 @@ class Live:
         assert self._running
         return self._running.pid
 
+    #: Seconds that it may take until it is ready, on a busy machine.
+    patience = 30.0
+
     def start(self) -> Live:
         """Start it, and wait until it is ready."""
         running = self._running = Running(self._process)
         what = f"{self._process.name}; see {self._process.log}"
-        wait_until(lambda: running.exit_code() is not None or running.is_ready(), 30, what)
+        wait_until(lambda: running.exit_code() is not None or running.is_ready(), self.patience, what)
         if running.exit_code() is not None:
             raise AssertionError(f"{self._process.name} ended at once: {running.log_tail()}")
         return self

@@ -34,6 +34,10 @@ ROLES = (
 )
 
 
+#: The setting that names another one than its own.
+GIVEN = {"redis": "REDIS_URL", "postgres": "DATABASE_URL", "moogsim": "MOOG_URL"}
+
+
 #: Short timeouts, so that a takeover takes seconds. Everything else is as users have it.
 QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "3s"}
 
@@ -44,6 +48,8 @@ class Stack:
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
         self.environ = {**os.environ, "MUTT_HOME": str(home), **(settings or {})}
+        # What is given it does not start.
+        self.roles = [role for role in self.roles if GIVEN.get(role) not in (settings or {})]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -58,14 +58,15 @@ local function agree(o, now)
   o.gate.limit = strictest('limit', o.gate.limit, math.min, now, keep)
 end
 
--- Which run of Redis this is: asked once a script, for it is the dearest question of all.
-local run_id
+-- Which history of its data this Redis goes on with: another one after each start and each promotion, also of a server
+-- that was the primary before. Asked once a script, for it is the dearest question of all.
+local history
 
 -- After a restart or a failover the log may lack grants that were given: nothing is granted for one window.
 local function fence(o, now)
-  run_id = run_id or string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  if get('run_id') ~= run_id then
-    redis.call('HSET', BREAKER, 'run_id', run_id, 'fence', exact(now + o.gate.window_us + o.gate.extra_most_us))
+  history = history or string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+  if get('history') ~= history then
+    redis.call('HSET', BREAKER, 'history', history, 'fence', exact(now + o.gate.window_us + o.gate.extra_most_us))
   end
   return rest('fence', now, o.gate.window_us + o.gate.extra_most_us)
 end

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import redis
+from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mutt.errors import MuttError, StoreDown
@@ -18,6 +19,8 @@ _POSTGRES = (
     "Start it (`mutt up` has one of its own), or say in DATABASE_URL where it is; `mutt doctor` looks closer"
 )
 
+_BROKER = "Start it, or say in BROKER_URL where it is; `mutt doctor` looks closer"
+
 
 class Away(MuttError):
     """A server that the command needs does not answer."""
@@ -25,11 +28,13 @@ class Away(MuttError):
 
 @contextlib.contextmanager
 def spoken() -> Iterator[None]:
-    """Around a command: Redis' and PostgreSQL's errors become :class:`Away`. Also a decorator."""
+    """Around a command: Redis', the broker's and PostgreSQL's errors become :class:`Away`. Also a decorator."""
     try:
         yield
     except redis.RedisError as error:
         raise Away(f"Redis can't be asked: {first_line(error)}. {_REDIS}") from error
+    except OperationalError as error:
+        raise Away(f"The broker can't be asked: {first_line(error)}. {_BROKER}") from error
     except StoreDown as error:
         raise Away(f"PostgreSQL can't be asked: {first_line(error)}. {_POSTGRES}") from error
     except SQLAlchemyError as error:

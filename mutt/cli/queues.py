@@ -12,12 +12,14 @@ import orjson
 
 from mutt import names
 from mutt.budget.arithmetic import window
+from mutt.celery import doorbells
 from mutt.cli.common import console, services, table
 from mutt.cli.outages import spoken
+from mutt.doorbells import Doorbells
 from mutt.errors import SettingsError, Unavailable
 from mutt.services import Services
 from mutt.streams import books
-from mutt.streams.connect import Client, redis_of
+from mutt.streams.connect import Client
 from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
@@ -94,7 +96,7 @@ def queues(as_json: bool, watch: bool) -> None:
     """
     s = services()
     s.settings.need("redis_url", "broker_url")
-    with redis_of(s.settings, "broker_url") as broker, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.closing(doorbells(s.settings)) as broker, contextlib.suppress(KeyboardInterrupt):
         while True:
             seen = look(s, broker)
             if watch and not as_json:
@@ -105,15 +107,15 @@ def queues(as_json: bool, watch: bool) -> None:
             time.sleep(EVERY)
 
 
-def look(services: Services, broker: Client) -> Seen:
-    """Everything that waits, now. ``redis.RedisError`` passes through."""
+def look(services: Services, broker: Doorbells) -> Seen:
+    """Everything that waits, now. ``redis.RedisError`` and kombu's OperationalError pass through."""
     client = services.redis
     now = redis_time(client)
     span = window(services.settings.moog_rate_period)
     used = int(client.zcount(names.BUDGET, round((now - span) * 1e6), "+inf"))
     return Seen(
         queues=books.depths(client, services.queues, now),
-        doorbells={queue: int(broker.llen(queue)) for queue in CELERY_QUEUES},
+        doorbells={queue: broker.waiting(queue) for queue in CELERY_QUEUES},
         breaker=breaker_of(services),
         budget=Spent(used, services.settings.moog_rate_limit, span),
         spill=spilled(services),

@@ -11,10 +11,12 @@ from typing import cast
 
 import psycopg2.extensions
 import redis
+from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from mutt import names
 from mutt.balance import Report, observe, weigh
+from mutt.celery import doorbells, in_rabbitmq
 from mutt.doctor import flow, postgres, wire
 from mutt.doctor import redis as redis_checks
 from mutt.doctor.finding import Finding, bad, ok
@@ -28,6 +30,7 @@ from mutt.store import keys, spill
 from mutt.store.engine import transaction
 from mutt.store.vitals import Server, clock, server, vitals
 from mutt.streams import books
+from mutt.streams.acl import QUEUES
 from mutt.streams.connect import Client
 from mutt.streams.keys import KeysCopy
 
@@ -36,6 +39,7 @@ def examine(services: Services) -> list[Finding]:
     """Every check, in the order of an event's way."""
     return [
         *_redis(services),
+        *_broker(services.settings),
         *_postgres(services),
         *_keys(services),
         *_books(services),
@@ -55,6 +59,25 @@ def _redis(services: Services) -> Iterator[Finding]:
         yield from found
 
 
+def _broker(settings: Settings) -> Iterator[Finding]:
+    """Where doorbells go, if that is not the Redis that holds the data."""
+    url = settings.broker_url
+    if url == settings.redis_url:
+        return
+    try:
+        with contextlib.closing(doorbells(settings)) as broker:
+            says = broker.version()
+            waiting = {queue: broker.waiting(queue) for queue in QUEUES}
+    except (redis.RedisError, OperationalError) as error:
+        yield bad("broker", f"can't be asked: {_line(error)}", "start it, and see BROKER_URL")
+    except SettingsError as error:
+        yield bad("broker", str(error), "set BROKER_URL, or unset it: then doorbells go to REDIS_URL")
+    else:
+        yield flow.doorbells(says, waiting)
+        tls = "amqps://" if in_rabbitmq(settings) else "rediss://"
+        yield wire.address("broker, on the wire", url, f"set BROKER_URL to {tls} (docs/tls.md)")
+
+
 def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
     sentinel = s.redis_url.startswith("sentinel")
@@ -66,8 +89,6 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
         spill=s.ingest_spill,
     )
     yield wire.address("Redis, on the wire", s.redis_url, "set REDIS_URL to rediss:// (docs/tls.md)")
-    if s.broker_url != s.redis_url:
-        yield wire.address("broker, on the wire", s.broker_url, "set BROKER_URL to rediss:// (docs/tls.md)")
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)

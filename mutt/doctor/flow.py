@@ -17,6 +17,9 @@ SKEW = 1.0
 #: Seconds that a queue's oldest entry may wait: longer, and nobody works it, or too few do.
 OLD = 60.0
 
+#: So many doorbells of one queue wait only where no worker takes them: one rings for all that waits.
+DOORBELLS = 100
+
 #: From this share of INGEST_SPILL_BYTES on somebody has to act.
 SPILL_FULL_SOON = 0.8
 
@@ -92,6 +95,18 @@ def _more(queue: str) -> str:
     if queue.startswith("alert_queue"):
         return f"see the breaker and the budget (`mutt queues`); if they are well, start {worker}"
     return f"start one more {worker}; see the log of those that run"
+
+
+def doorbells(broker: str, waiting: Mapping[str, int]) -> Finding:
+    """The broker that answers, and the doorbells that wait in its queues: few, where workers take them."""
+    what = "broker"
+    many_of = [queue for queue, count in waiting.items() if count >= DOORBELLS]
+    if many_of:
+        says = f"{broker}; doorbells of {', '.join(many_of)} pile up: nobody takes them"
+        return warn(
+            what, says, f"start `celery -A mutt worker -Q {many_of[0]}`; see the log of those that run"
+        )
+    return ok(what, f"{broker}, {many(sum(waiting.values()), 'doorbell')} waiting")
 
 
 def spill(stands: Standing, *, on: bool, most: int) -> Finding:

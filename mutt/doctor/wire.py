@@ -11,7 +11,7 @@ from mutt.doctor.finding import Finding, ok, warn
 
 CHECKED = "over TLS, checked"
 
-_OVER_TLS = ("rediss", "sentinels", "https")
+_OVER_TLS = ("rediss", "sentinels", "amqps", "https")
 
 
 class Postgres(NamedTuple):

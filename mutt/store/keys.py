@@ -238,12 +238,14 @@ def signed(conn: Connection) -> dict[str, Grant]:
     return {key.name: _grant(key, None) for key in listed(conn) if key.signing and key.revoked_at is None}
 
 
-def hold_publication(conn: Connection) -> None:
-    """Wait until nobody else publishes, and keep others from it until this transaction ends.
+def hold_publication(conn: Connection) -> int:
+    """Wait until nobody else publishes, and keep others from it until this transaction ends; now, in microseconds.
 
     Else an older look could overwrite a newer one in Redis, and bring back a key that was revoked between the two.
     """
     conn.execute(select(func.pg_advisory_xact_lock(_PUBLISHING)))
+    now: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+    return round(now.timestamp() * 1_000_000)
 
 
 def note_use(conn: Connection, used: Mapping[str, datetime]) -> int:

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from mutt.errors import SettingsError
-from mutt.settings import Settings
+from mutt.settings import RABBITMQ, Settings
 from mutt.tls import FLOOR as TLS_FLOOR
 from mutt.tls import check_ca, check_pair, client_context
 
@@ -34,6 +34,7 @@ SENTINEL_PORT = 26379
 
 #: The schemes of an address that mean TLS, and those that mean Sentinel.
 OVER_TLS = ("rediss", "sentinels")
+AMQPS = "amqps"
 SENTINEL = ("sentinel", "sentinels")
 
 
@@ -49,6 +50,22 @@ class Tls(NamedTuple):
         """What the settings say. Raises :class:`SettingsError`."""
         pair = check_pair("REDIS_CERT", settings.redis_cert, "REDIS_KEY", settings.redis_key)
         return cls(check_ca("REDIS_CA", settings.redis_ca), *pair)
+
+    @classmethod
+    def of_rabbitmq(cls, settings: Settings) -> Tls:
+        """Likewise of a broker that is a RabbitMQ. Raises :class:`SettingsError`."""
+        pair = check_pair("BROKER_CERT", settings.broker_cert, "BROKER_KEY", settings.broker_key)
+        return cls(check_ca("BROKER_CA", settings.broker_ca), *pair)
+
+    @property
+    def amqp_options(self) -> dict[str, Any]:
+        """As py-amqp takes them. The host name is each connection's own (mutt/rabbit)."""
+        files = {"ca_certs": self.ca, "certfile": self.cert, "keyfile": self.key}
+        return {
+            "cert_reqs": ssl.CERT_REQUIRED,
+            "tls_minimum_version": TLS_FLOOR,
+            **{name: file for name, file in files.items() if file},
+        }
 
     @property
     def options(self) -> dict[str, Any]:
@@ -194,6 +211,9 @@ def broker(settings: Settings) -> Broker:
     """Where doorbells go. Raises :class:`SettingsError`."""
     url = settings.broker_url or "redis://127.0.0.1:6379/0"
     scheme = urlsplit(url).scheme
+    if scheme in RABBITMQ:
+        tls_to_it = Tls.of_rabbitmq(settings).amqp_options if scheme == AMQPS else None
+        return Broker(_each_host(url), {}, tls_to_it)
     tls = Tls.of(settings) if scheme in OVER_TLS else None
     options = tls.options if tls else None
     if scheme == "unix":
@@ -209,6 +229,13 @@ def broker(settings: Settings) -> Broker:
     return Broker(
         ";".join(hosts), {"master_name": found.master, "sentinel_kwargs": _to_sentinels(tls)}, options
     )
+
+
+def _each_host(url: str) -> str:
+    # amqp://user:password@h:5672,h2:5672/vhost: kombu wants an address for each.
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    return ";".join(parts._replace(netloc=f"{login}{at}{host}").geturl() for host in hosts.split(","))
 
 
 def check_server(client: Client) -> None:

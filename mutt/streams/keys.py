@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from secrets import token_hex
 from typing import Any
 
 from mutt import names
@@ -13,8 +12,10 @@ from mutt.streams.connect import Client
 
 log = logging.getLogger("mutt.keys")
 
-#: A field of the copy that is no key: a new value for each publication. Without it Redis was emptied.
+#: A field of the copy that is no key: when it was published, in microseconds, and later than the one before. Without
+#: it Redis was emptied. So many digits: a copy of an older version has another text there, and no order.
 MADE = b"made"
+_DIGITS = 20
 
 #: Before the name of a source that signs, where uses are noted: a name may look like a digest.
 SIGNED = "signed:"
@@ -26,15 +27,23 @@ class KeysCopy:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def publish(self, grants: Mapping[str, Grant], signed: Mapping[str, Grant] | None = None) -> None:
+    def publish(
+        self, grants: Mapping[str, Grant], signed: Mapping[str, Grant] | None = None, at: int | None = None
+    ) -> None:
         """Make the copy anew: what each live key allows, by its digest; and those whose source signs, by name.
 
-        ``signed`` None: those stay as they are. Use :func:`mutt.keyring.publish`, which keeps the order of changes.
+        ``signed`` None: those stay as they are. ``at`` is now, in microseconds of the clock that all publications
+        share; None: Redis' own. Use :func:`mutt.keyring.publish`, which keeps the order of changes.
         """
+        if at is None:
+            seconds, micros = self._client.time()
+            at = seconds * 1_000_000 + micros
+        # A clock that was set back must not make this look older than what it replaces.
+        made = b"%0*d" % (_DIGITS, max(at, _moment(self.stamp()) + 1))
         with self._client.pipeline(transaction=True) as pipe:
-            _replace(pipe, names.KEYS, grants)
+            _replace(pipe, names.KEYS, grants, made)
             if signed is not None:
-                _replace(pipe, names.KEYS_SIGNED, signed)
+                _replace(pipe, names.KEYS_SIGNED, signed, made)
             pipe.execute()
 
     def stamp(self) -> bytes | None:
@@ -84,7 +93,17 @@ class KeysCopy:
         return grants
 
 
-def _replace(pipe: Any, name: str, grants: Mapping[str, Grant]) -> None:
+def is_older(stamp: bytes | None, than: bytes | None) -> bool:
+    """Is it a copy from before another one? So it is after a failover to a replica that lacked the last changes."""
+    return 0 < _moment(stamp) < _moment(than)
+
+
+def _moment(stamp: bytes | None) -> int:
+    """0: it says none."""
+    return int(stamp) if stamp and len(stamp) == _DIGITS and stamp.isdigit() else 0
+
+
+def _replace(pipe: Any, name: str, grants: Mapping[str, Grant], made: bytes) -> None:
     pipe.delete(name)
     packed: dict[str | bytes, str | bytes] = {key: grant.pack() for key, grant in grants.items()}
-    pipe.hset(name, mapping={**packed, MADE: token_hex(8)})
+    pipe.hset(name, mapping={**packed, MADE: made})

@@ -19,7 +19,8 @@ import redis
 from kombu.exceptions import OperationalError
 
 from mutt import names
-from mutt.celery import app, ring
+from mutt.celery import publish, ring
+from mutt.doorbells import Doorbells
 from mutt.settings import Settings
 from mutt.streams.connect import Client, redis_of
 
@@ -50,7 +51,7 @@ SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
 KEYS_TICK = "mutt:tick:keys"
-RUN_ID = "mutt:tick:run_id"
+HISTORY = "mutt:tick:history"
 
 #: Seconds between two looks for back-tests that nobody told of, and between two rings while one is known of.
 BACKTESTS_EVERY, BACKTESTS_AGAIN = 60.0, 5.0
@@ -63,43 +64,43 @@ Run = Callable[[str], None]
 
 def ask_sweep(lost: bool) -> None:
     """Publish a sweep: of what was lost, too, or only of what is outside of full lanes."""
-    app.send_task("mutt.maintenance.sweep", kwargs={"lost": lost}, queue="maintenance", retry=False)
+    publish("mutt.maintenance.sweep", "maintenance", lost=lost)
 
 
 def ask_flow_back() -> None:
     """Publish a flow back of what was spilled."""
-    app.send_task("mutt.maintenance.flow_back", queue="maintenance", retry=False)
+    publish("mutt.maintenance.flow_back", "maintenance")
 
 
 def ask_letters() -> None:
     """Publish a step of the orders about dead letters."""
-    app.send_task("mutt.maintenance.letters", queue="maintenance", retry=False)
+    publish("mutt.maintenance.letters", "maintenance")
 
 
 def ask_noise() -> None:
     """Publish what noise control owes."""
-    app.send_task("mutt.maintenance.noise", queue="maintenance", retry=False)
+    publish("mutt.maintenance.noise", "maintenance")
 
 
 def ask_backtests() -> None:
     """Publish a look for back-tests that wait."""
-    app.send_task("mutt.backtests.run", queue="backtests", retry=False)
+    publish("mutt.backtests.run", "backtests")
 
 
 def ask_windows() -> None:
     """Publish a look at the maintenance windows."""
-    app.send_task("mutt.maintenance.windows", queue="maintenance", retry=False)
+    publish("mutt.maintenance.windows", "maintenance")
 
 
 def ask_keys() -> None:
     """Publish a look at the API keys."""
-    app.send_task("mutt.maintenance.keys", queue="maintenance", retry=False)
+    publish("mutt.maintenance.keys", "maintenance")
 
 
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
-    ``client`` is at the Redis that holds the data, ``broker`` at the one that holds the doorbells.
+    ``client`` is at the Redis that holds the data, ``doorbells`` is the broker.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Tick:
         own_queues: frozenset[str],
         progress: Callable[[], int],
         run_here: Run,
-        broker: Client,
+        doorbells: Doorbells,
         rings: Callable[..., None] = ring,
         sweeps: Callable[[bool], None] = ask_sweep,
         flows_back: Callable[[], None] = ask_flow_back,
@@ -122,7 +123,7 @@ class Tick:
         keys: Callable[[], None] = ask_keys,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._broker, self._queues, self._own = client, broker, queues, own_queues
+        self._client, self._doorbells, self._queues, self._own = client, doorbells, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
@@ -137,7 +138,7 @@ class Tick:
         # A full Redis has no room for what a sweep or a flow back brings in.
         with contextlib.suppress(redis.OutOfMemoryError):
             # Else nothing is noted as asked for: the first tick after they were worked asks at once.
-            if self._broker.llen("maintenance") < MAINTENANCE_MOST:
+            if self._doorbells.waiting("maintenance") < MAINTENANCE_MOST:
                 restarted = self._restarted()
                 self._sweep_if_due(restarted)
                 self._keys_if_due(restarted)
@@ -160,7 +161,7 @@ class Tick:
             self._ring(queue.name)
 
     def _ring(self, name: str) -> None:
-        """Ring; where even that is refused (out of memory), work in a child of this worker: a full Redis drains."""
+        """Ring; where even that is refused, work in this worker's pool: a full Redis drains, a broker may be away."""
         queue = self._queues[name]
         try:
             self._client.set(queue.bell, "1", nx=True, px=names.BELL_MS)
@@ -169,6 +170,9 @@ class Tick:
             if queue.celery_queue in self._own:
                 log.warning("the doorbell of %s is refused, working without: %s", name, error)
                 self._run_here(name)
+            else:
+                # Whose queue it is can work without; this turn is theirs.
+                self._client.delete(queue.tick, queue.bell)
 
     def _sweep_if_due(self, restarted: bool) -> None:
         lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or restarted
@@ -197,7 +201,7 @@ class Tick:
 
     def _backtests_if_due(self) -> None:
         """One is known to wait, or to run; else now and then: who asked for it may not have reached Redis."""
-        if self._broker.llen("backtests"):
+        if self._doorbells.waiting("backtests"):
             return
         known = self._client.exists(names.BACKTESTS) and self._client.set(
             BACKTESTS_KNOWN, "1", nx=True, px=round(BACKTESTS_AGAIN * 1000)
@@ -216,15 +220,15 @@ class Tick:
             self._keys()
 
     def _restarted(self) -> bool:
-        """Is this another run of Redis than the last one that the fleet saw?"""
-        run_id = str(self._client.info("server")["run_id"])
-        before = self._client.set(RUN_ID, run_id, get=True)
-        return before is not None and before.decode() != run_id
+        """Is this another run of Redis than the last one that the fleet saw, or a replica in its place?"""
+        history = str(self._client.info("replication")["master_replid"])
+        before = self._client.set(HISTORY, history, get=True)
+        return before is not None and before.decode() != history
 
     def stuck(self) -> bool:
         """Has a doorbell waited for a minute in which this worker finished nothing?"""
         finished = self._progress()
-        waiting = any(self._broker.llen(queue) for queue in self._own)
+        waiting = any(self._doorbells.waiting(queue) for queue in self._own)
         if finished != self._seen or not waiting:
             self._seen, self._since = finished, self._monotonic()
         return self._monotonic() - self._since > STUCK_AFTER
@@ -262,6 +266,6 @@ def end(within: float = END_WITHIN) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connection(settings: Settings, which: str = "redis_url") -> Client:
-    """One of the tick's own connections."""
-    return redis_of(settings, which, timeout=2.0, max_connections=4)
+def connection(settings: Settings) -> Client:
+    """The tick's own connection."""
+    return redis_of(settings, timeout=2.0, max_connections=4)

@@ -16,7 +16,7 @@ from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from mutt import names, told
-from mutt.celery import app, ring, settings
+from mutt.celery import app, doorbells, ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.meter import Meter
@@ -75,7 +75,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             - {"backtests"},  # a long job is not stuck: its heart beats, or another takes it over
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
-            broker=tick.connection(settings(), "broker_url"),
+            doorbells=doorbells(settings()),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,

@@ -10,6 +10,7 @@ import redis
 
 from mutt.errors import Unavailable
 from mutt.grant import Grant
+from mutt.streams.keys import is_older
 
 #: Seconds that an answer is used before Redis is asked whether there is a newer one.
 FRESH = 2.0
@@ -31,7 +32,8 @@ NOT_MADE = (
 class Copied:
     """A copy of grants, by whatever they are looked up by. ``read`` gives None where Redis holds none.
 
-    ``stamp`` tells of a copy whether it is another one than before, without reading it; None: it can't.
+    ``stamp`` tells of a copy whether it is another one than before, without reading it; None: it can't. One that is
+    older than what is known is not read: a failover must not bring back a key that was revoked.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class Copied:
         try:
             stamp = self._look()
             self.away = False
-            if stamp is not None and stamp == self._stamp:
+            if (stamp is not None and stamp == self._stamp) or is_older(stamp, self._stamp):
                 return
             found = self._read()
+            if self._look() != stamp:
+                return  # made anew meanwhile, or by a failover an older one: nobody knows which was read
         except redis.RedisError:
             self.away = True  # whether Redis takes events is the append's to say
             return

@@ -449,6 +449,17 @@ def test_a_robbed_holders_failure_is_no_strike(make, client):
     assert client.hlen(names.TRIES) == 1
 
 
+def test_a_primary_that_is_one_again_grants_nothing_for_a_window(make, client):
+    """Its log may lack what another one granted meanwhile: it is the same process, and knows itself in its own data."""
+    works = make(limit=2)
+    works.raise_alerts(*(alert(n) for n in range(4)))
+    assert works.take().token
+    client.replicaof("127.0.0.1", 1)
+    client.replicaof("no", "one")
+    refused = works.take()
+    assert (refused.token, refused.reason) == ("", "restarted")
+
+
 def test_a_counter_set_back_names_no_grant_twice(make, client):
     """As a failover to a replica that lagged leaves it: a late report must not take another's grant out of the log."""
     works = make(limit=2)

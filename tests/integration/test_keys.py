@@ -25,9 +25,9 @@ from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.streams import books
 from mutt.streams.connect import connect
-from mutt.streams.keys import SIGNED, KeysCopy
+from mutt.streams.keys import SIGNED, KeysCopy, is_older
 from mutt.tasks import maintenance
-from mutt.tasks.tick import KEYS_TICK
+from mutt.tasks.tick import HISTORY, KEYS_TICK
 from mutt.web.keys import Keys
 from tests.doors import served
 from tests.integration.test_ingest import GOOD, KEY, Ingest, metric
@@ -259,6 +259,45 @@ def test_redis_away_for_long_ends_no_key_but_those_that_expire(
     assert [found.identify(key) for key in (b"stays", b"ends")] == [stays, None]
 
 
+def test_an_older_copy_brings_back_no_revoked_key(
+    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover may lead to a replica that lacked the last publication; the next one is read again."""
+    house, ingest = house_on(redis_url, database_url), Ingest(redis_url)
+    found = ingest.app.extensions["ingest"].keys
+    secret = house.make("site-7")
+    keyring.publish(house.services)
+    before = house.services.redis.dump(names.KEYS)
+
+    def asked_anew() -> Grant | None:
+        monkeypatch.setattr(found._known, "_read_at", float("-inf"))
+        return found.identify(secret.encode())
+
+    assert asked_anew()
+    with transaction(house.services.engine) as conn:
+        keys.revoke(conn, "site-7", **SAID)
+    keyring.publish(house.services)
+    assert asked_anew() is None
+    house.services.redis.restore(names.KEYS, 0, before, replace=True)
+    assert asked_anew() is None
+    again = house.make("site-8")
+    keyring.publish(house.services)
+    assert asked_anew() is None
+    assert found.identify(again.encode())
+    house.services.engine.dispose()
+
+
+def test_a_publication_after_the_clock_was_set_back_is_read_all_the_same(redis_url: str) -> None:
+    ingest = Ingest(redis_url)
+    copy = KeysCopy(ingest.redis)
+    copy.publish({}, at=2_000_000_000_000_000)
+    first = copy.stamp()
+    copy.publish({}, at=1_000_000_000_000_000)
+    assert is_older(first, copy.stamp())
+    assert not is_older(copy.stamp(), first)
+    assert not is_older(b"0123456789abcdef", first), "of an older version: nobody knows"
+
+
 def test_a_late_publisher_brings_back_no_revoked_key(redis_url: str, database_url: str) -> None:
     """Whoever looked before the revocation writes before whoever looked after it."""
     house = house_on(redis_url, database_url)
@@ -348,7 +387,7 @@ def test_keys_are_looked_after_once_for_the_fleet(fleet: Fleet) -> None:  # noqa
     fleet.bench.redis.delete(KEYS_TICK)
     other.once()
     assert fleet.keys == 2
-    fleet.bench.redis.set("mutt:tick:run_id", "another")
+    fleet.bench.redis.set(HISTORY, "another")
     one.once()
     other.once()
     assert fleet.keys == 3

@@ -12,6 +12,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from mutt import celery, names
+from mutt.doorbells import InRedis
 from mutt.pipeline.evaluate import ALONE_FROM
 from mutt.settings import Settings
 from mutt.store.migrate import upgrade
@@ -50,7 +51,7 @@ class Fleet:
             own_queues=frozenset(own),
             progress=lambda: self.finished,
             run_here=self.here.append,
-            broker=tick.connection(at(broker or self.bench.settings.redis_url)),
+            doorbells=InRedis(tick.connection(at(broker or self.bench.settings.redis_url))),
             rings=self.ring,
             sweeps=self.sweeps.append,
             flows_back=lambda: self.flows_back.append(self.now),
@@ -192,7 +193,7 @@ def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: 
     for _ in range(3):
         worker.once()
     assert fleet.sweeps == [True]
-    fleet.bench.redis.set(tick.RUN_ID, "another run")
+    fleet.bench.redis.set(tick.HISTORY, "another run")
     worker.once()
     worker.once()
     assert fleet.sweeps == [True, True]
