@@ -29,7 +29,7 @@ from mutt.doorbells import Doorbells, InRedis
 from mutt.errors import SettingsError
 from mutt.rabbit import TAKEN, InRabbit
 from mutt.settings import RABBITMQ, Settings
-from mutt.streams.connect import TlsConnection, TlsMasterConnection, broker, login, redis_of
+from mutt.streams.connect import MasterConnection, TlsConnection, TlsMasterConnection, broker, login, redis_of
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Transport(redis_transport.Transport):
 class SecureSentinel(Bells, redis_transport.SentinelChannel):
     """The same through Sentinel."""
 
+    connection_class: Any = MasterConnection
     connection_class_ssl: Any = TlsMasterConnection
 
 

@@ -15,7 +15,7 @@ import requests
 from mutt.moogsim.book import most_in_window
 from tests.acceptance import bodies
 from tests.sentinels import Watched, watched_redis
-from tests.servers import scratch
+from tests.servers import memory, scratch
 from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
@@ -66,7 +66,7 @@ class Sender(threading.Thread):
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
-    with scratch() as directory, watched_redis(directory) as servers:
+    with scratch(memory()) as directory, watched_redis(directory) as servers:
         yield servers
 
 
@@ -79,7 +79,7 @@ def stack(watched: Watched) -> Iterator[Stack]:
         "MOOG_RATE_LIMIT": str(LIMIT),
         "MOOG_BREAKER_TIMEOUT": "1s",
     }
-    with scratch() as directory:
+    with scratch(memory()) as directory:
         with running(directory / "home", settings) as started:
             yield started
 
