@@ -216,7 +216,8 @@ def in_rabbitmq(told: Settings) -> bool:
 def doorbells(told: Settings) -> Doorbells:
     """The broker's queues, over a connection of their own. Raises SettingsError."""
     if in_rabbitmq(told):
-        return InRabbit(partial(app.connection_for_read, broker(told).url))
+        at = broker(told)
+        return InRabbit(partial(app.connection_for_read, at.url, ssl=at.ssl))
     return InRedis(redis_of(told, "broker_url", timeout=2.0, max_connections=4))
 
 

@@ -22,6 +22,9 @@ from tests.waiting import wait_until
 #: Requests to Moog a second, over a failover as ever.
 LIMIT = 50
 
+#: Seconds within which each request is answered: one, and what a busy machine adds.
+SLOWEST = 3.0
+
 #: Seconds until ingest takes events again: Sentinel needs one to see that a primary is gone (users give it five).
 REFUSES = 15.0
 
@@ -120,7 +123,7 @@ def test_a_failover_under_load_loses_and_doubles_nothing(stack: Stack, watched: 
         bodies.under_load(stack, harm, count=3000, rate=800)
     [(old, new)] = moved
     assert {status for _, status, _ in sender.told} == {202, 503}
-    assert max(took for _, _, took in sender.told) < 1.5
+    assert max(took for _, _, took in sender.told) < SLOWEST
     assert sender.refused() < REFUSES
     taken = sum(status == requests.codes.accepted for _, status, _ in sender.told)
     # A 503 may stand for an event that the new primary has: its word did not come in time.
