@@ -29,7 +29,7 @@ from mutt.doorbells import Doorbells, InRedis
 from mutt.errors import SettingsError
 from mutt.rabbit import TAKEN, InRabbit
 from mutt.settings import RABBITMQ, Settings
-from mutt.streams.connect import TlsConnection, TlsMasterConnection, broker, login, redis_of
+from mutt.streams.connect import MasterConnection, TlsConnection, TlsMasterConnection, broker, login, redis_of
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Transport(redis_transport.Transport):
 class SecureSentinel(Bells, redis_transport.SentinelChannel):
     """The same through Sentinel."""
 
+    connection_class: Any = MasterConnection
     connection_class_ssl: Any = TlsMasterConnection
 
 
@@ -215,7 +216,8 @@ def in_rabbitmq(told: Settings) -> bool:
 def doorbells(told: Settings) -> Doorbells:
     """The broker's queues, over a connection of their own. Raises SettingsError."""
     if in_rabbitmq(told):
-        return InRabbit(partial(app.connection_for_read, broker(told).url))
+        at = broker(told)
+        return InRabbit(partial(app.connection_for_read, at.url, ssl=at.ssl))
     return InRedis(redis_of(told, "broker_url", timeout=2.0, max_connections=4))
 
 

@@ -157,4 +157,7 @@ def _replicas(
     if config is not None and config.get("min-replicas-to-write", "0") == "0":
         says = f"{there} connected, but a master cut off from all of them goes on taking writes"
         return warn(what, says, "CONFIG SET min-replicas-to-write 1")
-    return ok(what, f"{there} connected, {wait_replicas} waited for")
+    says = f"{there} connected, {wait_replicas} waited for"
+    if sentinel and wait_replicas < there:
+        says += "; pause the primary before a planned failover (docs/scaling.md)"
+    return ok(what, says)

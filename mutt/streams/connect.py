@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from mutt.errors import SettingsError
 from mutt.settings import RABBITMQ, Settings
@@ -92,8 +92,38 @@ class TlsConnection(redis.SSLConnection):
             raise OSError(error.errno, "it does not speak TLS: is this its port for that?") from error
 
 
-class TlsMasterConnection(SentinelManagedConnection, TlsConnection):
-    """The same to the master that Sentinel names."""
+class MasterConnection(SentinelManagedConnection):
+    """To the master that Sentinel names; asked for anew after a refusal: it may be the master no longer.
+
+    redis-py does so where a server says that it is a replica. One that is being replaced says first that it lacks
+    replicas, and may say so for seconds.
+    """
+
+    _refused = False
+
+    def connect(self) -> None:
+        if self._refused:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            self._refused = False
+        super().connect()  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)
+        except redis.ResponseError as error:
+            # Those with a class of their own say something of the command, and nothing of the server.
+            self._refused = type(error) is redis.ResponseError
+            raise
+
+
+class TlsMasterConnection(MasterConnection, TlsConnection):
+    """The same over TLS."""
+
+
+def doubt_master(client: Client) -> None:
+    """Have Sentinel asked for the master before the next command. Without Sentinel there is no other."""
+    if isinstance(client.connection_pool, SentinelConnectionPool):
+        client.connection_pool.disconnect(inuse_connections=False)
 
 
 class Login(CredentialProvider):
@@ -162,8 +192,7 @@ def connect(
         options |= {"connection_class": TlsConnection, **tls.options}
     if parts.scheme in SENTINEL:
         found = _sentinel(url)
-        if secure:
-            options["connection_class"] = TlsMasterConnection
+        options["connection_class"] = TlsMasterConnection if secure else MasterConnection
         # One that is away is not asked again, but the next one.
         asking = {**_to_sentinels(tls if secure else None), "retry": Retry(NoBackoff(), 0)}
         watch = Sentinel(found.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]

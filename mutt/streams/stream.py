@@ -14,7 +14,7 @@ import redis
 from mutt import codec
 from mutt.entry import Appended, Entry, Follow, Move, Part, Taken
 from mutt.names import BELL_MS, GROUP, Queue
-from mutt.streams.connect import Client
+from mutt.streams.connect import Client, doubt_master
 from mutt.streams.scripts import Scripts, call
 
 _unpack = msgspec.msgpack.Decoder().decode
@@ -97,6 +97,7 @@ class Stream:
             pipe.wait(self._replicas, WAIT_MS)
             reply, reached = pipe.execute()
         if reached < self._replicas:
+            doubt_master(self.client)  # one that was replaced has none
             raise MissingReplicas(reached, self._replicas)
         return reply
 

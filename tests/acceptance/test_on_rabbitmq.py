@@ -10,7 +10,7 @@ import requests
 
 from tests.acceptance import bodies
 from tests.brokers import PASSWORD, Rabbit, live_rabbitmq
-from tests.servers import scratch
+from tests.servers import memory, scratch
 from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
@@ -20,13 +20,13 @@ WITHOUT_BELL = 8.0
 
 @pytest.fixture(scope="module")
 def rabbit() -> Iterator[Rabbit]:
-    with scratch() as directory, live_rabbitmq(directory) as server:
+    with scratch(memory()) as directory, live_rabbitmq(directory) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def stack(rabbit: Rabbit) -> Iterator[Stack]:
-    with scratch() as directory:
+    with scratch(memory()) as directory:
         settings = {**QUICK, "BROKER_URL": rabbit.url}
         with running(directory / "home", settings) as started:
             yield started

@@ -188,6 +188,17 @@ def test_a_broker_that_refuses_a_ring_starts_the_work_of_ones_own_queues_only(fl
     assert fleet.here == ["ingest_queue"]
 
 
+def test_a_turn_whose_ring_was_refused_goes_to_whose_queue_it_is(fleet: Fleet) -> None:
+    """Else a worker of other queues could win each second's turn, and the work would wait for ever."""
+    fleet.bench.append(event())
+    fleet.next_second()
+    fleet.refuses = OperationalError("the broker is away")
+    fleet.worker("moog").once()
+    assert fleet.here == []
+    fleet.worker("alerts").once()
+    assert fleet.here == ["ingest_queue"]
+
+
 def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: Fleet) -> None:
     worker = fleet.worker()
     for _ in range(3):
