@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 
-from tests.servers import live_postgres, live_redis, scratch
+from tests.servers import Live, live_postgres, live_redis, scratch
 from tests.stack import QUICK, ROLES, Stack, running
 from tests.waiting import wait_until
 
@@ -41,6 +42,27 @@ class Older(Stack):
     roles = tuple(role for role in ROLES if role not in ("redis", "postgres"))
 
 
+def schema(server: Live) -> str:
+    """What the database is migrated to."""
+    connection = psycopg2.connect(server.url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT version_num FROM alembic_version")
+        [version] = cursor.fetchone()
+    connection.close()
+    return str(version)
+
+
+def worked(stack: Stack) -> bool:
+    """Did its workers evaluate anything?"""
+    logs = (stack.home / "logs").glob("alerts[0-9].log")
+    return any('"audited": ' in line and '"audited": 0' not in line for log in logs for line in log.open())
+
+
+def at_rest(stack: Stack) -> bool:
+    """Is nothing left that would still go to its Moog?"""
+    return stack.books("events.queued") == stack.books("alerts.waiting") == 0
+
+
 def sent(stack: Stack) -> set[tuple[str, str]]:
     """What its Moog got: host and signature of each alert."""
     found = stack.moog("/received", limit=50_000)
@@ -61,18 +83,23 @@ def test_old_and_new_side_by_side(older: Path) -> None:
         old = Older(home, {**given, "PYTHONPATH": str(older)})
         old.start()
         try:
-            assert old.sql("SELECT version_num FROM alembic_version")[0].version_num == ITS_HEAD
-            with old.sending("--count", "5000", "--batch", "20", "--rate", "400", "--retry") as sender:
+            assert schema(server) == ITS_HEAD
+            with old.sending(
+                "--count", "2000", "--batch", "20", "--rate", "400", "--retry"
+            ) as under_migration:
                 wait_until(lambda: old.books("events.settled") > 200, 60, "the old workers at work")
                 with running(directory / "new", given) as new:
                     # `mutt up` has migrated by now, under the old workers.
-                    assert new.sql("SELECT version_num FROM alembic_version")[0].version_num > ITS_HEAD
-                    before = old.books("events.settled")
-                    wait_until(lambda: old.books("events.settled") > before + 200, 60, "old and new at work")
-                    out, _ = sender.communicate(timeout=170)
-                    assert json.loads(out)["accepted"] == 5000
+                    assert schema(server) > ITS_HEAD
+                    assert json.loads(under_migration.communicate(timeout=170)[0])["accepted"] == 2000
+                    with old.sending(
+                        "--count", "3000", "--batch", "20", "--rate", "800", "--retry"
+                    ) as together:
+                        assert json.loads(together.communicate(timeout=170)[0])["accepted"] == 3000
+                    wait_until(lambda: at_rest(old), 120, "all to be evaluated and at a Moog", every=0.5)
                     at_old = sent(old)
                     old.stop()
+                    assert worked(old) and worked(new), "both took their part"
                     _balances(new, at_old)
         finally:
             old.stop()

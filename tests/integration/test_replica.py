@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import Question, Watch, run
@@ -17,8 +17,8 @@ from mutt.errors import StoreDown
 from mutt.explain.gather import Explainer
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import audit, lookup
-from mutt.store.engine import transaction
+from mutt.store import audit, lookup, privileges
+from mutt.store.engine import make_engine, one_shot_engine, transaction
 from mutt.store.lookup import AuditSearch
 from mutt.store.migrate import upgrade
 from mutt.store.replica import UNSAID, Reader
@@ -29,9 +29,12 @@ from tests.waiting import wait_until
 
 
 class Pair(NamedTuple):
+    """Both servers. MUTT reads the replica as ``mutt_reader``, which may do nothing else."""
+
     primary: Live
     replica: Live
     services: Services
+    owner: Engine  #: of the replica
 
     def pause(self) -> None:
         """What the primary writes from now on, the replica gets and does not show."""
@@ -49,11 +52,11 @@ class Pair(NamedTuple):
         wait_until(lambda: self._ask(f"SELECT pg_last_wal_{how}_lsn() >= '{lsn}'"), 20, how)
 
     def _tell(self, statement: str) -> None:
-        with transaction(self.services.read_engine) as conn:
+        with transaction(self.owner) as conn:
             conn.execute(text(statement))
 
     def _ask(self, statement: str) -> object:
-        with transaction(self.services.read_engine) as conn:
+        with transaction(self.owner) as conn:
             return conn.execute(text(statement)).scalar_one()
 
 
@@ -63,6 +66,8 @@ def servers() -> Iterator[tuple[Live, Live]]:
     extra = {"synchronous_commit": "on"}
     with scratch(memory()) as directory, live_postgres(directory, extra=extra) as primary:
         upgrade(primary.url)
+        with transaction(one_shot_engine(primary.url, role="test")) as conn:
+            privileges.apply(conn, dict.fromkeys(privileges.ROLES, "secret"))
         with live_replica(directory, primary) as replica:
             yield primary, replica
 
@@ -70,14 +75,19 @@ def servers() -> Iterator[tuple[Live, Live]]:
 @pytest.fixture
 def pair(servers: tuple[Live, Live], redis_url: str) -> Iterator[Pair]:
     primary, replica = servers
-    settings = Settings.from_env(
-        {}, redis_url=redis_url, database_url=primary.url, database_read_url=replica.url
-    )
-    made = Pair(primary, replica, Services(settings, lambda *_, **__: None, role="test"))
+    reads = as_reader(replica)
+    settings = Settings.from_env({}, redis_url=redis_url, database_url=primary.url, database_read_url=reads)
+    services = Services(settings, lambda *_, **__: None, role="test")
+    owner = make_engine(Settings.from_env({}, database_url=replica.url), role="test")
+    made = Pair(primary, replica, services, owner)
     made.resume()
     yield made
-    for engine in (made.services.engine, made.services.read_engine):
+    for engine in (services.engine, services.read_engine, owner):
         engine.dispose()
+
+
+def as_reader(replica: Live) -> str:
+    return replica.url.replace("//mutt@", "//mutt_reader@")
 
 
 def write(pair: Pair, hostname: str, at: datetime | None = None) -> audit.AuditRow:
@@ -111,7 +121,7 @@ def test_pages_read_the_replica_and_say_how_far_it_is_behind(pair: Pair) -> None
 def test_a_page_and_a_reply_for_programs_say_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a sentence on the page, in X-Read-Note; what a person just saved is there all the same."""
     monkeypatch.setattr("mutt.store.replica.UNSAID", timedelta(0))
-    read_url = {"database_read_url": pair.replica.url}
+    read_url = {"database_read_url": as_reader(pair.replica)}
     client: FlaskClient = operator_of(pair.services.engine, pair.primary.url, **read_url)
     assert "read replica" not in client.get("/audit/").text
     pair.pause()
