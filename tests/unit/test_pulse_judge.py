@@ -306,10 +306,10 @@ roles = st.sampled_from([*ROLES])
 samples = _some(
     Sample,
     at=st.floats(BEGAN, BEGAN + 120),
-    queues=st.lists(_some(Queue, name=st.sampled_from(QUEUES)), max_size=9).map(tuple),
+    queues=st.lists(_some(Queue, name=st.sampled_from(QUEUES)), max_size=2).map(tuple),
     events=st.dictionaries(st.sampled_from(["accepted", "settled", "queued", "parked"]), counts),
     alerts=st.dictionaries(st.sampled_from(["raised", "delivered", "waiting"]), counts),
-    processes=st.lists(_some(Process, role=roles, at=st.floats(BEGAN, BEGAN + 99)), max_size=4).map(tuple),
+    processes=st.lists(_some(Process, role=roles, at=st.floats(BEGAN, BEGAN + 99)), max_size=2).map(tuple),
     redis=st.lists(_some(Redis), max_size=2).map(tuple),
     postgres=st.none() | _some(Postgres),
     moog=_some(Moog, breaker=st.sampled_from(["closed", "open", "half open", "?"])),
@@ -318,7 +318,7 @@ samples = _some(
 )  # fmt: skip
 
 
-@given(st.lists(samples, max_size=4), st.lists(_some(Point), max_size=2))
+@given(st.lists(samples, max_size=3), st.lists(_some(Point), max_size=1))
 def test_any_readings_are_judged_in_the_order_of_the_cure(found: list[Sample], points: list[Point]) -> None:
     names = [one.name for one in judge(found, points)]
     assert names == sorted(set(names), key=TROUBLES.index)
