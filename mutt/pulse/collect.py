@@ -193,13 +193,18 @@ class Collector:
         return Reading(samples[-1], tuple(judge.judge(samples, points)), tuple(points))
 
     def _kept(self) -> tuple[list[Sample], list[Point]]:
-        """What Redis has; while it is away, what this process read itself."""
-        if self._samples and "redis" in self._samples[-1].away and self._is_fresh(self._samples[-1]):
-            return [*self._samples], [*self._points]
-        try:
-            return latest(self._home.client), hour(self._home.client)
-        except redis.RedisError:
-            return [*self._samples], [*self._points]
+        """What Redis has; while it is away, what this process read itself, the newest of it of now."""
+        if not self._is_away():
+            try:
+                return latest(self._home.client), hour(self._home.client)
+            except redis.RedisError:
+                self._once()
+        return [*self._samples], [*self._points]
+
+    def _is_away(self) -> bool:
+        """Did this process see a moment ago that Redis is away? Then it is not asked again."""
+        last = self._samples[-1] if self._samples else None
+        return last is not None and not last.queues and self._is_fresh(last)
 
     def _is_fresh(self, sample: Sample) -> bool:
         return self._now() + self._skew - sample.at < EVERY

@@ -76,7 +76,7 @@ def redis_away(view: View) -> Trouble | None:
     return Trouble(
         "redis-away",
         "Redis is away",
-        says,
+        f"{says}{_since(view, 'redis')}.",
         "Start it, or see why it does not answer. What was accepted is in its append-only file; until it is back ingest"
         " answers 503, or spills into PostgreSQL (INGEST_SPILL).",
         "mutt doctor",
@@ -114,7 +114,7 @@ def postgres_away(view: View) -> Trouble | None:
     return Trouble(
         "postgres-away",
         "PostgreSQL is away",
-        f"{says}. {waits} wait in Redis until it is back; alerts that are queued still go to Moog.",
+        f"{says}{_since(view, 'postgres')}. {waits} wait in Redis until then; alerts that are queued still go to Moog.",
         "Start it, or see why it does not answer: its log, its disk, its connections. Ingest takes events meanwhile;"
         " more workers would not help.",
         "mutt doctor",
@@ -491,6 +491,13 @@ _RULES: Mapping[str, Callable[[View], Trouble | None]] = {
 # ---- what several rules ask
 
 
+def _since(view: View, server: str) -> str:
+    """For how long nobody could ask it, as far as the last minute tells."""
+    answered = [one.at for one in view.samples if server not in one.away]
+    seconds = view.now.at - (answered[-1] if answered else view.samples[0].at)
+    return f", for {'' if answered else 'at least '}{age(seconds)}" if seconds else ", in this 1 reading"
+
+
 def _unknown(view: View) -> bool:
     """Could nobody ask Redis? Then it says nothing about who is there."""
     return "redis" in view.now.away
@@ -506,7 +513,8 @@ def _is_behind(view: View) -> bool:
     """Do events wait longer than they should, more of them than a few, and without the end in sight?"""
     flow, queue = view.events(), view.now.queue("ingest_queue")
     moment = view.events(MOMENT)
-    if queue.oldest_s < LATE or not flow.depth:
+    waits_long = view.is_so(lambda one: one.queue("ingest_queue").oldest_s >= LATE)
+    if queue.oldest_s < LATE or not flow.depth or not waits_long:
         return False
     if not (flow.into or flow.out):
         return queue.oldest_s >= TAKEN_OVER

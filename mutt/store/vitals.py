@@ -78,7 +78,8 @@ def pulse(conn: Connection) -> Pulse:
     """Ask for it: one statement over the server's own memory."""
     found = conn.execute(
         text(
-            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
+            # pg_stat_activity would tell a role of MUTT's of its own sessions alone.
+            "SELECT (SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database),"
             " current_setting('max_connections')::int,"
             " (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)"
             " FROM pg_inherits WHERE inhparent = to_regclass('event_audit_log'))"
