@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -79,6 +82,35 @@ def keep(client: redis.Redis, samples: Sequence[Sample], points: Sequence[Point]
             client.lpush(key, *(msgspec.msgpack.encode(one) for one in listed))
 
 
-def forget(client: redis.Redis) -> None:
-    """As if nothing had been read."""
-    client.delete(names.PULSE_SAMPLES, names.PULSE_POINTS)
+class Fleet:
+    """A fleet that reads itself once a second, as it is told to be: an old reading would be made anew by who looks."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client, self._stop, self._lock = client, threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+
+    def __enter__(self) -> Fleet:
+        self.be()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def be(self, short: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
+        """Be like this from now on, and have been for the last hour; ``short``: what its points say."""
+        with self._lock:
+            self._short, self._changes = short, changes
+            self._client.delete(names.PULSE_SAMPLES, names.PULSE_POINTS)
+            now = time.time()
+            points = [
+                point(now - 5 * n, **{"events_in": 600.0 + n % 90, **short}) for n in reversed(range(720))
+            ]
+            keep(self._client, [sample(now - n, **changes) for n in (2, 1, 0)], points)
+
+    def _go_on(self) -> None:
+        while not self._stop.wait(1.0):
+            with self._lock:
+                now = time.time()
+                keep(self._client, [sample(now, **self._changes)], [point(now, **self._short)])

@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import requests
 import sqlalchemy as sa
 from playwright.sync_api import Page, sync_playwright
 from sqlalchemy import Engine
@@ -152,6 +155,7 @@ class Shot(NamedTuple):
     prepare: Callable[[Page], None] = lambda _page: None
     width: int = 1280
     color_scheme: str = "light"
+    height: int = 720
 
 
 class Missing(Exception):
@@ -184,6 +188,7 @@ def main() -> int:
                     for shot in shots(engine)
                     if chosen.only in shot.name and not take(browser, stack, shot, chosen.to)
                 ]
+                missing += watched(browser, stack, chosen)
                 browser.close()
         finally:
             stack.stop_if_started()
@@ -298,7 +303,6 @@ def shots(engine: Engine) -> list[Shot]:
         engine, "SELECT alert_id FROM alerts WHERE status = 'delivered' ORDER BY received_at LIMIT 1"
     )
     return [
-        Shot("home", "/"),
         Shot("rules", "/rules/"),
         Shot("rules-dark", "/rules/", color_scheme="dark"),
         Shot("rules-390", "/rules/", width=390),
@@ -323,6 +327,61 @@ def shots(engine: Engine) -> list[Shot]:
         Shot("undo", f"/history/{change}/undo"),
         Shot("api", "/api/docs", _operations),
     ]
+
+
+#: The pipeline while it works, and while Moog is away.
+AT_WORK = (
+    Shot("pipeline", "/", lambda page: _drawn(page, ""), height=1000),
+    Shot("pipeline-dark", "/", lambda page: _drawn(page, ""), color_scheme="dark", height=1000),
+)
+IN_TROUBLE = (
+    Shot("pipeline-trouble", "/", lambda page: _drawn(page, "moog-outage"), height=1000),
+    Shot("pipeline-trouble-390", "/", lambda page: _drawn(page, "moog-outage"), 390, "dark"),
+)
+
+#: Seconds of work that the charts show, batches a second and events in each.
+WORKED, BATCHES, BATCH = 240, 8, 40
+
+
+def watched(browser: Any, stack: Stack, chosen: argparse.Namespace) -> list[str]:
+    """The pictures of the pipeline, under load; those that could not be taken."""
+    if not any(chosen.only in shot.name for shot in (*AT_WORK, *IN_TROUBLE)):
+        return []
+    done = threading.Event()
+    load = threading.Thread(target=_work, args=(stack, done))
+    load.start()
+    try:
+        time.sleep(WORKED)
+        missing = _all(browser, stack, AT_WORK, chosen)
+        stack.script_moog(status=503)
+        return missing + _all(browser, stack, IN_TROUBLE, chosen)
+    finally:
+        done.set()
+        load.join()
+        stack.script_moog()
+
+
+def _all(browser: Any, stack: Stack, listed: Sequence[Shot], chosen: argparse.Namespace) -> list[str]:
+    wanted = [shot for shot in listed if chosen.only in shot.name]
+    return [shot.name for shot in wanted if not take(browser, stack, shot, chosen.to)]
+
+
+def _work(stack: Stack, done: threading.Event) -> None:
+    """Events at a rate that swells and ebbs, until ``done``."""
+    chance, weights = random.Random(11), [weight for weight, _, _ in MESSAGES]
+    began = time.monotonic()
+    while not done.wait(1 / BATCHES):
+        many = round(BATCH * (1 + 0.5 * math.sin((time.monotonic() - began) / 25)))
+        drawn = chance.choices(MESSAGES, weights, k=many)
+        with contextlib.suppress(requests.RequestException):
+            stack.post([_event(chance, severity, text) for _, severity, text in drawn])
+
+
+def _drawn(page: Page, trouble: str) -> None:
+    """Wait until the page is live, and says what is expected."""
+    page.locator("[data-live=live]").wait_for()
+    page.locator(f'[data-trouble="{trouble}"]').first.wait_for(timeout=60_000)
+    page.locator(".plots canvas").last.wait_for()
 
 
 def _test(page: Page) -> None:
@@ -361,10 +420,10 @@ def _conflict(page: Page, engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def entered(browser: Any, stack: Stack, width: int, color_scheme: str) -> Iterator[Page]:
+def entered(browser: Any, stack: Stack, width: int, color_scheme: str, height: int = 720) -> Iterator[Page]:
     """A page of the administrator's, logged in."""
     up = stack.up
-    size = {"width": width, "height": 844 if width < 500 else 720}
+    size = {"width": width, "height": 844 if width < 500 else height}
     context = browser.new_context(viewport=size, color_scheme=color_scheme)
     try:
         page = context.new_page()
@@ -381,7 +440,7 @@ def entered(browser: Any, stack: Stack, width: int, color_scheme: str) -> Iterat
 def take(browser: Any, stack: Stack, shot: Shot, to: Path) -> bool:
     """Take one picture. Is there such a page?"""
     path = to / f"{shot.name}.png"
-    with entered(browser, stack, shot.width, shot.color_scheme) as page:
+    with entered(browser, stack, shot.width, shot.color_scheme, shot.height) as page:
         answer = page.goto(stack.up["admin"] + shot.path)
         if answer is None or not answer.ok:
             return False
@@ -389,7 +448,8 @@ def take(browser: Any, stack: Stack, shot: Shot, to: Path) -> bool:
             shot.prepare(page)
         except Missing:
             return False
-        page.wait_for_load_state("networkidle")
+        if shot.path != "/":  # which goes on for ever
+            page.wait_for_load_state("networkidle")
         page.screenshot(path=path)
     size_of = path.stat().st_size
     print(f"{path.name}: {size_of / 1000:.0f} kB" + (", too large" if size_of > LARGEST else ""))

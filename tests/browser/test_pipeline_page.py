@@ -20,11 +20,14 @@ from tests.admin_client import PASSWORD
 from tests.browser.conftest import SEALING
 from tests.browser.test_admin_lists import CONTRAST, FAINT, REACHABLE
 from tests.doors import served
+from tests.pulses import Fleet
 
 #: Milliseconds in which something new is shown.
 SOON = 15_000
 
-FULL = (Redis("127.0.0.1:6379", int(0.95 * pulses.GIB), pulses.GIB, 0.2, 4_000.0),)
+FULL, FULLER = (
+    (Redis("127.0.0.1:6379", int(share * pulses.GIB), pulses.GIB, 0.2, 4_000.0),) for share in (0.95, 0.97)
+)
 
 
 @pytest.fixture
@@ -45,44 +48,25 @@ def admin(engine: Engine, database_url: str, redis_url: str, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def kept(redis_url: str) -> Iterator[redis.Redis]:
-    """Where readings are kept; there is an hour of them, and all is well."""
-    with redis.Redis.from_url(redis_url) as client:
-        well(client)
-        yield client
+def fleet(redis_url: str) -> Iterator[Fleet]:
+    """A fleet that is well, until it is told to be otherwise."""
+    with redis.Redis.from_url(redis_url) as client, Fleet(client) as made:
+        yield made
 
 
-def well(client: redis.Redis) -> None:
-    """An hour, and a last minute in which all is well."""
-    now = time.time()
-    pulses.forget(client)
-    points = [pulses.point(now - 5 * n, events_in=600.0 + n % 90) for n in reversed(range(720))]
-    pulses.keep(client, [pulses.sample(now - 5 * n) for n in reversed(range(3))], points)
-
-
-def full(client: redis.Redis) -> None:
-    """The same, but Redis is nearly full."""
-    now = time.time()
-    pulses.forget(client)
-    last = [pulses.sample(now - 5 * n, redis=FULL) for n in reversed(range(3))]
-    pulses.keep(client, last, [pulses.point(now - 5 * n, redis_share=0.95) for n in reversed(range(3))])
-
-
-def test_figures_move_by_themselves(log_in: Callable[..., Page], kept: redis.Redis) -> None:
+def test_figures_move_by_themselves(log_in: Callable[..., Page], fleet: Fleet) -> None:
     """Words, bars and charts, without a load; and who left the page costs nothing."""
     page = log_in()
     expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")
     queue = page.locator("[data-queue=ingest_queue]")
     expect(queue.locator('[data-figure="events.queued"]')).to_have_text("7")
     expect(page.locator(".plots canvas")).to_have_count(6)
-    now = time.time()
-    busy = pulses.sample(
-        now,
+    fleet.be(
+        {"events_in": 1_204.0},
         events={"accepted": 1_300_000, "settled": 1_287_655, "queued": 12_345},
         queues=pulses.queues(ingest_queue=25, alert_queue_minor=9),
-        processes=pulses.processes(now, alerts=0.88),
+        processes=pulses.processes(time.time() + 60, alerts=0.88),
     )
-    pulses.keep(kept, [busy], [pulses.point(now, events_in=1_204.0)])
     expect(queue.locator('[data-figure="events.queued"]')).to_have_text("12,345", timeout=SOON)
     expect(queue.locator('[data-figure="ingest_queue.oldest"]')).to_have_text("2.5 s")
     expect(page.locator('[data-queue="alert_queue:minor"]')).to_contain_text("9")
@@ -92,12 +76,12 @@ def test_figures_move_by_themselves(log_in: Callable[..., Page], kept: redis.Red
     expect(page.locator(".books")).to_contain_text("1,300,000")
 
 
-def test_a_trouble_comes_with_what_to_do_and_goes(log_in: Callable[..., Page], kept: redis.Redis) -> None:
+def test_a_trouble_comes_with_what_to_do_and_goes(log_in: Callable[..., Page], fleet: Fleet) -> None:
     """It is named on top, where it is in the picture, and read aloud once; its command can be taken along."""
     page = log_in()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     expect(page.locator('[data-trouble=""]')).to_have_text("Nothing holds it up.")
-    full(kept)
+    fleet.be(redis=FULL)
     trouble = page.locator("[data-trouble=redis-memory]")
     expect(trouble).to_be_visible(timeout=SOON)
     expect(trouble.get_by_role("heading")).to_contain_text("Redis")
@@ -106,13 +90,13 @@ def test_a_trouble_comes_with_what_to_do_and_goes(log_in: Callable[..., Page], k
     expect(trouble.get_by_role("link")).to_have_attribute("href", "/runbook/#redis-memory")
     copy = trouble.get_by_role("button", name="Copy")
     copy.focus()
-    full(kept)  # the next reading, with the same trouble: who has the focus keeps it
-    expect(page.locator('[data-figure="trouble.redis-memory.why"]')).to_contain_text("95%", timeout=SOON)
+    fleet.be(redis=FULLER)  # the same trouble with other figures: who has the focus keeps it
+    expect(page.locator('[data-figure="trouble.redis-memory.why"]')).to_contain_text("97%", timeout=SOON)
     expect(copy).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#heard")).to_have_text("Copied.")
     assert "maxmemory" in page.evaluate("navigator.clipboard.readText()")
-    well(kept)
+    fleet.be()
     expect(page.locator('[data-trouble=""]')).to_be_visible(timeout=SOON)
     expect(trouble).to_have_count(0)
     expect(page.locator("[data-place=redis]")).to_have_attribute("data-state", "")
@@ -120,9 +104,9 @@ def test_a_trouble_comes_with_what_to_do_and_goes(log_in: Callable[..., Page], k
 
 @pytest.mark.parametrize(("width", "color_scheme"), [(390, "dark"), (1000, "light")])
 def test_it_fits_and_can_be_read_and_reached(
-    log_in: Callable[..., Page], kept: redis.Redis, width: int, color_scheme: str
+    log_in: Callable[..., Page], fleet: Fleet, width: int, color_scheme: str
 ) -> None:
-    full(kept)
+    fleet.be(redis=FULL)
     page = log_in(width=width, color_scheme=color_scheme)
     expect(page.locator("[data-trouble=redis-memory]")).to_be_visible()
     expect(page.locator(".plots canvas")).to_have_count(6)
@@ -143,7 +127,7 @@ def test_it_fits_and_can_be_read_and_reached(
 
 
 def test_a_chart_tells_what_the_cursor_is_on_in_all_of_them(
-    log_in: Callable[..., Page], kept: redis.Redis
+    log_in: Callable[..., Page], fleet: Fleet
 ) -> None:
     page = log_in()
     chart = page.locator(".plots .u-over").first
@@ -153,17 +137,17 @@ def test_a_chart_tells_what_the_cursor_is_on_in_all_of_them(
 
 
 def test_without_scripts_it_stands_still_and_says_so(
-    log_in: Callable[..., Page], admin: str, kept: redis.Redis
+    log_in: Callable[..., Page], admin: str, fleet: Fleet
 ) -> None:
     """All that the server wrote is there."""
-    full(kept)
+    fleet.be(redis=FULL)
     told = log_in()
     still = told.context.browser.new_context(  # type: ignore[union-attr]
         java_script_enabled=False, storage_state=told.context.storage_state()
     )
     page = still.new_page()
     page.goto(admin)
-    expect(page.get_by_text("Without JavaScript")).to_be_visible()
+    expect(page.locator("noscript .warning")).to_be_visible()
     expect(page.locator("[data-trouble=redis-memory]")).to_be_visible()
     expect(page.locator('[data-figure="events.queued"]').first).to_have_text("7")
     page.get_by_text("The hour in numbers").click()
@@ -171,7 +155,7 @@ def test_without_scripts_it_stands_still_and_says_so(
     still.close()
 
 
-def test_a_session_that_ends_leads_to_the_login(log_in: Callable[..., Page], kept: redis.Redis) -> None:
+def test_a_session_that_ends_leads_to_the_login(log_in: Callable[..., Page], fleet: Fleet) -> None:
     """In the page that is looked at, when one logs out in another."""
     page = log_in(refused=(401,))
     expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")

@@ -110,7 +110,9 @@ const CHARTS = [
   ["Audit rows a second", [[7, "", "--first"]], short, 10],
   ["Redis", [[8, "memory", "--first"], [9, "its core", "--second"]], shares, 1],
 ];
+/** Seconds that a chart covers: what there is, within these. */
 const HOUR = 3600;
+const LEAST = 300;
 
 let columns = null;
 let drawn = [];
@@ -202,7 +204,7 @@ function optionsOf(ground, lines, written, least) {
     legend: { show: false },
     cursor: { sync: { key: "hour" }, drag: { x: false, y: false }, points: { size: 7 }, y: false },
     scales: {
-      x: { range: (_plot, _least, most) => [most - HOUR, most] },
+      x: { range: (_plot, first, most) => [most - Math.min(HOUR, Math.max(LEAST, most - first)), most] },
       y: { range: (_plot, _least, most) => [0, Math.max(least, most * 1.08)] },
     },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
