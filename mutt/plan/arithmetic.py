@@ -227,7 +227,7 @@ def _limits(question: Question, measured: Measured) -> list[Limit]:
     door, worker, machine = measured.door, measured.worker, measured.machine
     redis = door.redis + worker.redis
     whole = door.ingest + door.redis + worker.cpu
-    cores = speed(machine.cores, machine.cores, worker.together)
+    cores = speed(machine.cores, machine.cores, measured.together)
     found = [
         Limit(
             name="Redis' one core",
