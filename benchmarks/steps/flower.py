@@ -24,8 +24,8 @@ from mutt.embedded.process import Process
 #: Events a request, and seconds of steady traffic with as many alerts as Moog's budget lets through.
 SIZE, STEADY = 500, 15.0
 
-#: Events a second of it: 4 % of them alert.
-RATE = 1_250
+#: Events a second of it, in requests of so many: 4 % of them alert.
+RATE, FEW = 1_250, 50
 
 #: Tasks that Flower keeps: by itself, and as MUTT sets it.
 KEPT = (100_000, 10_000)
@@ -74,7 +74,7 @@ def _steadily(bench: Bench) -> None:
             bench.site.reset()
             before, sent = used(running.roles), int(client.info("stats")["total_net_output_bytes"])
             began = time.monotonic()
-            order = order_of(running.subject, 50, round(RATE * STEADY / 50), RATE)
+            order = order_of(running.subject, FEW, round(RATE * STEADY / FEW), RATE / FEW)
             if set(running.loader.send(order).statuses) != {"202"}:
                 raise Failed("a request was refused")
             seconds, after = time.monotonic() - began, used(running.roles)

@@ -178,7 +178,7 @@ def _print_measured(found: Measured) -> None:
     ]
     title = (
         f"measured in {found.seconds:.0f} s: requests of {load.batch} events of {load.event_bytes} bytes, "
-        f"{load.alerts_share:.1%} alert; {found.machine.cores} cores, each does {worker.together:.0%} when all are busy"
+        f"{load.alerts_share:.1%} alert; {found.machine.cores} cores, each does {found.together:.0%} when all are busy"
     )
     table(title, ["part", "µs an event", "events/s a core", ""], rows, numbers=(1, 2))
     if worker.strangers > BUSY_ELSEWHERE:

@@ -26,7 +26,7 @@ MARKED = 600
 THREADS, SPARE_THREADS = 32, 2
 
 #: What else holds connections: pages (a process), housekeeping, back-tests, and a shell.
-ADMIN, HOUSEKEEPING, BACKTESTS, SHELL = 2, 2, 1, 1
+ADMIN, HOUSEKEEPING, BACKTESTS, SHELL = 2, 1, 1, 1
 
 DAY, MONTH = 86_400, 30
 
@@ -79,7 +79,9 @@ def plan(question: Question, measured: Measured) -> Plan:
         _ingest(question, measured),
         _alerts(question, measured),
         _moog(question),
-        Replicas(role="housekeeping", processes=HOUSEKEEPING, cores=0.1, why="two, so that one may go away"),
+        Replicas(
+            role="housekeeping", processes=HOUSEKEEPING, cores=0.1, why="one: what it does waits for it"
+        ),
         Replicas(
             role="admin", processes=ADMIN, cores=0.1, why="two, so that one may go away; more for people"
         ),
@@ -225,7 +227,7 @@ def _limits(question: Question, measured: Measured) -> list[Limit]:
     door, worker, machine = measured.door, measured.worker, measured.machine
     redis = door.redis + worker.redis
     whole = door.ingest + door.redis + worker.cpu
-    cores = speed(machine.cores, machine.cores, worker.together)
+    cores = speed(machine.cores, machine.cores, measured.together)
     found = [
         Limit(
             name="Redis' one core",

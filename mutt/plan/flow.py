@@ -28,7 +28,7 @@ SENDING, EVENTS = 4.0, 20_000
 SINGLES, BATCHES = 16, 4
 
 #: The parts of a drain that count: where every core has a worker, and where one works alone; not the first take, nor
-#: the last. Of so many windows the second calmest counts: others on the machine, and a busy disk, only add.
+#: the last. Of so many windows of the second part the second calmest counts: others, and a busy disk, only add.
 CROWDED, FREE, WINDOWS = (0.1, 0.5), (0.55, 0.95), 5
 
 #: Workers at the most, however many cores there are.
@@ -124,11 +124,12 @@ def worker(private: Private) -> Worker:
         with suspended_later(others) as suspend:
             looks = list(_looks(client, workers, private.pids, suspend))
         held = resident(alone)
-    crowded, free = _calm(looks, *CROWDED), _calm(looks, *FREE)
+    crowded, free = _window(*_ends(looks, *CROWDED)), _calm(looks, *FREE)
     rows, rows_bytes, wal = log.since()
     return Worker(
         **free,
         crowded=crowded["worker"] + crowded["redis"] + crowded["postgres"],
+        crowded_strangers=crowded["strangers"],
         rows_bytes=rows_bytes / rows,
         wal_bytes=wal / rows,
         resident_bytes=held,
@@ -166,6 +167,11 @@ def _looks(
         if now - moved > STUCK:
             raise NotTaken(f"the measurement's own worker left {events['queued']} events")
         time.sleep(EVERY)
+
+
+def _ends(looks: Sequence[_Look], first: float, last: float) -> tuple[_Look, _Look]:
+    """The looks at two shares of the whole."""
+    return _at(looks, looks[-1].whole * first), _at(looks, looks[-1].whole * last)
 
 
 def _calm(looks: Sequence[_Look], first: float, last: float) -> dict[str, float]:

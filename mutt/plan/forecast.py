@@ -52,7 +52,7 @@ def forecast(measured: Measured, workers: Sequence[int]) -> dict[int, float]:
     ceiling = 1 / worker.redis if worker.redis else float("inf")
     return {
         count: min(
-            throughput(count, worker.cpu, worker.waits, measured.machine.cores, worker.together), ceiling
+            throughput(count, worker.cpu, worker.waits, measured.machine.cores, measured.together), ceiling
         )
         for count in workers
     }

@@ -22,6 +22,7 @@ from mutt.settings import Settings, read_up
 from mutt.store.audit import AuditRow, audit_row
 from mutt.store.engine import make_engine, one_shot_engine, transaction
 from mutt.store.rulebook import export, load
+from mutt.streams.connect import redis_of
 
 #: Says to a person what is done now.
 Say = Callable[[str], None]
@@ -36,6 +37,8 @@ LONGEST = 1 << 20
 def measure(settings: Settings, of: Load, say: Say) -> Measured:
     """Measure this machine, and the servers that ``settings`` name, if any. Raises MuttError where it can't."""
     began = time.monotonic()
+    if settings.redis_url:
+        redis_of(settings).ping()  # before half a minute is spent
     rules = _rules(settings)
     whose = "the starting rules" if rules is None else f"your {len(rules)} rules"
     say(f"a private Redis and PostgreSQL with {whose}, and an ingest: events are sent to it")

@@ -49,6 +49,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     ``queued`` are the seconds in which somebody had work and no core to do it on: others' programs had them.
     ``strangers`` are the cores that those kept busy. ``crowded`` is all the CPU of an event while every core has a
     worker: they push each other out of the cores' caches, and wait for each other's locks with open eyes.
+    ``crowded_strangers`` are the cores that others have then. The kernel, which sends and writes for all, is one.
     """
 
     worker: float
@@ -58,6 +59,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     queued: float
     strangers: float
     crowded: float
+    crowded_strangers: float = 0.0
     rows_bytes: float  #: that PostgreSQL stores for an event, indexes included
     wal_bytes: float  #: that it logs for an event
     resident_bytes: int
@@ -66,11 +68,6 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     def cpu(self) -> float:
         """All that an event takes of processors."""
         return self.worker + self.redis + self.postgres
-
-    @property
-    def together(self) -> float:
-        """What a core does for an event while all are busy, as a share of what it does when there is room."""
-        return min(1.0, self.cpu / self.crowded) if self.crowded else 1.0
 
     @property
     def waits(self) -> float:
@@ -106,6 +103,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     private_streams: float
     max_connections: int
     seconds: float = 0.0  #: that measuring took
+
+    @property
+    def together(self) -> float:
+        """What a core does for events while all are busy, as a share of what it does when there is room."""
+        worker, cores = self.worker, self.machine.cores
+        left = max(0.1, 1 - worker.crowded_strangers / cores)
+        return left * min(1.0, worker.cpu / worker.crowded) if worker.crowded else left
 
     @property
     def worker_wall(self) -> float:

@@ -14,6 +14,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
+from mutt.embedded.ports import free_port
 from mutt.plan import flow, measure, private, scratch
 from mutt.plan.values import Load
 from mutt.settings import Settings
@@ -117,6 +118,14 @@ def test_a_redis_without_an_empty_database_is_not_used(settings: Settings, redis
             client.set("somebody's", "1")
     with pytest.raises(scratch.NotAllowed, match="empty"), scratch.scratch_database(settings):
         pass
+
+
+def test_a_server_that_is_away_is_said_before_anything_is_measured() -> None:
+    said: list[str] = []
+    gone = Settings.from_env({}, redis_url=f"redis://127.0.0.1:{free_port(0)}/0")
+    with pytest.raises(redis.ConnectionError):
+        measure.measure(gone, Load(), said.append)
+    assert said == []
 
 
 def test_asked_to_end_it_leaves_no_process_and_no_file(own_directory: Path) -> None:

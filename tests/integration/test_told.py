@@ -37,6 +37,23 @@ def test_what_is_told_is_told_there_and_nothing_else(host: str) -> None:
         server.server_close()
 
 
+def test_a_process_lives_though_nobody_whom_it_asks_does() -> None:
+    """What restarts processes goes by this: an outage of a server is no reason to."""
+
+    def hangs() -> bytes:
+        raise AssertionError("it was asked")
+
+    listening = told.listen(settings(metrics_port=free_port(19500)))
+    assert listening
+    server = told.serve(listening, hangs)
+    try:
+        answer = requests.get(f"http://127.0.0.1:{server.server_address[1]}/healthz", timeout=5)
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_by_itself_it_listens_on_the_loopback() -> None:
     listening = told.listen(settings(metrics_port=free_port(19500)))
     assert listening

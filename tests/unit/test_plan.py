@@ -170,6 +170,16 @@ def test_waiting_lets_more_workers_than_cores_be_worth_it() -> None:
     assert 850 < four < 1000
 
 
+def test_what_others_take_of_busy_cores_is_not_there_for_workers() -> None:
+    quiet = measured(clock=45e-6)
+    shared = msgspec.structs.replace(
+        quiet, worker=msgspec.structs.replace(quiet.worker, crowded_strangers=0.4, crowded=50e-6)
+    )
+    assert shared.together == pytest.approx(0.8 * 45 / 50)
+    assert forecast(quiet, (8,))[8] == pytest.approx(2 / 45e-6)
+    assert forecast(shared, (8,))[8] == pytest.approx(2 * 0.8 / 50e-6)
+
+
 def test_redis_one_core_is_the_end_of_it() -> None:
     found = measured(worker=1e-6, redis=10e-6, postgres=1e-6, clock=100e-6)
     assert forecast(found, (1, 64))[64] == pytest.approx(1 / 10e-6)
