@@ -52,6 +52,11 @@ SPILLED_S = 60
 #: A back-test waits: the tick rings for it. The jobs themselves are in PostgreSQL.
 BACKTESTS = "mutt:backtests"
 
+#: The pulse (mutt/pulse): what processes say of themselves, a hash a role; the readings of the last minute and of the
+#: last hour, the newest first; and who reads next.
+PULSE_OF = "mutt:pulse:of:"
+PULSE_SAMPLES, PULSE_POINTS, PULSE_TURN = "mutt:pulse:samples", "mutt:pulse:points", "mutt:pulse:turn"
+
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"
 

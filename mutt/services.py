@@ -18,11 +18,13 @@ from sqlalchemy import Engine
 
 from mutt import names
 from mutt.budget.arithmetic import Budget
+from mutt.meter import Meters
 from mutt.metrics import Metrics
 from mutt.moog.client import MoogClient
 from mutt.pipeline.accept import Acceptor, Contribution, Reply
 from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
+from mutt.pipeline.ports import Answered
 from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
@@ -52,6 +54,7 @@ class Services:
         self.settings, self._ring, self.web = settings, ring, web
         self.role = role or settings.mutt_role or "mutt"
         self.metrics = Metrics(settings.metrics_dir)
+        self.meters = Meters()
         #: Names this process in the consumer groups.
         self.consumer = f"{socket.gethostname()}:{uuid4().hex}"
 
@@ -154,10 +157,15 @@ class Services:
             ),
             now=utcnow,
             monotonic=time.monotonic,
-            sleep=time.sleep,
+            sleep=self.meters["moog"].busy.rest,
             dice=random.random,
-            noted=self.metrics.moog_answer,
+            noted=self._moog_answered,
         )
+
+    def _moog_answered(self, answer: Answered) -> None:
+        self.metrics.moog_answer(answer)
+        if answer.started_at is not None:
+            self.meters["moog"].did(0, [time.monotonic() - answer.started_at])
 
     @cached_property
     def lanes(self) -> Lanes:

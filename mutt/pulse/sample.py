@@ -26,11 +26,11 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """What a process says of itself, over the seconds since its last report."""
+    """What a process says of itself, over the seconds since its last report. A worker's children are part of it."""
 
     name: str  #: host:pid
     role: str  #: ingest, alerts, moog, housekeeping, backtests, admin
-    at: float  #: when it said so, seconds since the epoch
+    at: float  #: when it said so, seconds of Redis' clock
     cpu: float  #: cores, with its children's: 1.0 is one core kept busy
     rss: int  #: bytes, with its children's
     busy: float = 0.0  #: 0 to 1: of the time that its workers (threads, children) have, how much they worked
@@ -39,6 +39,8 @@ class Process(msgspec.Struct, frozen=True):
     p50_ms: float | None = None  #: of its step: a request, a take, a turn, a page
     p99_ms: float | None = None
     store_share: float = 0.0  #: 0 to 1: of its busy time, how much PostgreSQL kept it waiting
+    commit_ms: float | None = None  #: of its COMMITs, the median
+    starved: float = 0.0  #: cores that it had work for and did not get: others had them (Linux says it)
     refused: float = 0.0  #: requests a second answered with 503
     queued: int = 0  #: requests that wait for a thread
 
@@ -58,7 +60,7 @@ class Postgres(msgspec.Struct, frozen=True):
 
     answer_ms: float  #: to a question that touches nothing
     rows: float  #: audit rows a second, since the last reading
-    commit_ms: float | None = None  #: of a worker's transaction, the median of the workers
+    commit_ms: float | None = None  #: of a worker's COMMIT, the median of the workers
     connections: int = 0
     max_connections: int = 0
 
@@ -80,7 +82,7 @@ class Moog(msgspec.Struct, frozen=True):
 class Sample(msgspec.Struct, frozen=True):
     """One reading. What could not be read is None, and ``away`` says in a sentence why."""
 
-    at: float  #: seconds since the epoch
+    at: float  #: seconds of Redis' clock
     queues: tuple[Queue, ...] = ()
     events: Mapping[str, int] = msgspec.field(default_factory=dict)  #: the ledger: accepted, settled, …
     alerts: Mapping[str, int] = msgspec.field(default_factory=dict)  #: the ledger: raised, delivered, …
@@ -89,6 +91,8 @@ class Sample(msgspec.Struct, frozen=True):
     postgres: Postgres | None = None
     moog: Moog = Moog()
     away: Mapping[str, str] = msgspec.field(default_factory=dict)  #: ``redis`` or ``postgres``: a sentence
+    #: What the next reading takes its rates from.
+    counters: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     def queue(self, name: str) -> Queue:
         """One by its name; an empty one where there is none."""
@@ -156,3 +160,11 @@ class Trouble(msgspec.Struct, frozen=True):
     def entry(self) -> str:
         """Where the runbook speaks of it."""
         return f"docs/operations.md#{self.name}"
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a viewer shows: the newest sample, what is wrong, and the hour."""
+
+    sample: Sample
+    troubles: tuple[Trouble, ...] = ()
+    points: tuple[Point, ...] = ()  #: the oldest first

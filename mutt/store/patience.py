@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ import psycopg2.extensions
 from sqlalchemy import Connection, Engine, event, text
 
 from mutt.deadline import DEADLINES
+from mutt.meter import REMEMBERED, Spent
 
 T = TypeVar("T")
 
@@ -32,6 +34,10 @@ PING = 5.0
 
 #: The same of a :class:`HastyConnection`, and the seconds in which it is answered otherwise.
 HASTY_PING, HASTE = 0.3, 1.0
+
+#: What this process waited for PostgreSQL, and how long each of its last COMMITs took (seconds).
+WAITED = Spent()
+COMMITS: deque[float] = deque(maxlen=REMEMBERED)
 
 #: When the work that this thread is at must be done (monotonic seconds).
 _ends: ContextVar[float | None] = ContextVar("ends", default=None)
@@ -60,6 +66,10 @@ class PatientConnection(psycopg2.extensions.connection):
 
     def patiently(self, ask: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """``ask(…)``, which waits for the server. Raises :class:`HungUp`."""
+        with WAITED:
+            return self._patiently(ask, *args, **kwargs)
+
+    def _patiently(self, ask: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         began = time.monotonic()
         ends = self._ends(began)
         if ends is None or self.closed:
@@ -83,7 +93,9 @@ class PatientConnection(psycopg2.extensions.connection):
         return min(ours, works) if ours and works else ours or works
 
     def commit(self) -> None:
+        began = time.monotonic()
         self.patiently(super().commit)
+        COMMITS.append(time.monotonic() - began)
         self.silence = self.usual
 
     def rollback(self) -> None:

@@ -1,4 +1,4 @@
-"""How PostgreSQL itself is: what the doctor asks it."""
+"""How PostgreSQL itself is: what the doctor and the pulse ask it."""
 
 from __future__ import annotations
 
@@ -62,3 +62,27 @@ def clock(conn: Connection) -> datetime:
     """The server's time, now and not the transaction's."""
     now: datetime = conn.execute(text("SELECT clock_timestamp()")).scalar_one()
     return now
+
+
+class Pulse(NamedTuple):
+    """What is asked every few seconds, and touches no table."""
+
+    connections: int  #: of all clients
+    max_connections: int
+    rows: (
+        int  #: written to the audit since the server's statistics began, those that were rolled back included
+    )
+
+
+def pulse(conn: Connection) -> Pulse:
+    """Ask for it: one statement over the server's own memory."""
+    found = conn.execute(
+        text(
+            # pg_stat_activity would tell a role of MUTT's of its own sessions alone.
+            "SELECT (SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database),"
+            " current_setting('max_connections')::int,"
+            " (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)"
+            " FROM pg_inherits WHERE inhparent = to_regclass('event_audit_log'))"
+        )
+    ).one()
+    return Pulse(*map(int, found))

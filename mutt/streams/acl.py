@@ -68,6 +68,19 @@ def _writes(*keys: str) -> tuple[str, ...]:
     return tuple(f"%W~{key}" for key in keys)
 
 
+def _tells(role: str) -> Right:
+    """A process says how it is, under its own role, and reads of nobody."""
+    return Right("+hset +hdel +pexpire", _writes(names.PULSE_OF + role))
+
+
+#: Whoever reads how all are, and keeps it.
+_PULSE = (
+    Right("+hgetall +hdel", (f"~{names.PULSE_OF}*",)),
+    Right("+lpush +ltrim +lrange +pexpire", (f"~{names.PULSE_SAMPLES}", f"~{names.PULSE_POINTS}")),
+    Right("+set", _writes(names.PULSE_TURN)),
+)
+
+
 def _rings(*queues: str) -> Right:
     """A doorbell is pushed, and counted; nobody's is read."""
     return Right("+lpush +llen", _writes(*queues))
@@ -103,6 +116,7 @@ ROLES: Mapping[str, Role] = {
             Right("+hset +expire +pexpire", _writes(f"{names.KEYS}:used")),
             Right(DATA, ("~mutt:quota:*",)),
             _rings("alerts"),
+            _tells("ingest"),
         ),
         more="+wait",
     ),
@@ -124,6 +138,7 @@ ROLES: Mapping[str, Role] = {
             ),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_ALERTS, names.DLQ_MOOG)),
             *_worker("alerts"),
+            _tells("alerts"),
         ),
         **_ON_AIR,
     ),
@@ -132,6 +147,7 @@ ROLES: Mapping[str, Role] = {
             Right(DATA, (*_GATE, _LANES, _ALERTS, _BEHIND, f"~{names.LEDGER}")),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_MOOG)),
             *_worker("moog"),
+            _tells("moog"),
         ),
         **_ON_AIR,
     ),
@@ -148,11 +164,13 @@ ROLES: Mapping[str, Role] = {
             Right(f"{DATA} +rename +renamenx", (f"~{names.KEYS}", f"~{names.KEYS}:*")),
             Right(READ, _reads("mutt:breaker:*", names.BUDGET)),
             *_worker("housekeeping", "maintenance"),
+            _tells("housekeeping"),
+            *_PULSE,
         ),
         **_ON_AIR,
     ),
     "backtests": Role(
-        (*_worker("backtests"), Right("+set +del", _writes(names.BACKTESTS))),
+        (*_worker("backtests"), Right("+set +del", _writes(names.BACKTESTS)), _tells("backtests")),
         **_ON_AIR,
     ),
     # People's: sees all, sends dead letters again or drops them, keeps the copy of the keys.
@@ -168,6 +186,8 @@ ROLES: Mapping[str, Role] = {
                 (f"~{names.KEYS}", f"~{names.KEYS}:signed", "~mutt:login:*", "~mutt:admin:*"),
             ),
             _rings(*QUEUES),
+            _tells("admin"),
+            *_PULSE,
         ),
     ),
     "beat": Role((_rings("maintenance"),)),

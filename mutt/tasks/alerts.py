@@ -20,7 +20,7 @@ log = logging.getLogger("mutt.alerts")
 def evaluate_queue() -> dict[str, Any]:
     """One drain: events become audit rows and alerts."""
     counts = Counts()
-    metrics = services().metrics
+    metrics, meter = services().metrics, services().meters["alerts"]
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         started, before = time.monotonic(), asdict(counts)
@@ -30,13 +30,14 @@ def evaluate_queue() -> dict[str, Any]:
         lag = time.time() - min(entry.at for entry in entries)
         took = time.monotonic() - started
         metrics.evaluated_batch(did, took, lag)
+        meter.did(did["events"], [took])
         ids = (one for move in moves for one in move.correlation_ids)
         log.info(
             "evaluated", extra={**did, "took_s": round(took, 4), "lag_s": round(lag, 3), **correlated(ids)}
         )
         return moves
 
-    ended = drain_queue("ingest_queue", work, services().evaluator.shares)
+    ended = drain_queue("ingest_queue", work, services().evaluator.shares, rest=meter.busy.rest)
     return {**asdict(counts), **ended} if counts.batches else ended
 
 

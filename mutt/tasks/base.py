@@ -86,6 +86,16 @@ def services() -> Services:
     return _services(os.getpid())
 
 
+#: Whose work a Celery queue's tasks are; the second word of a task's name says the same.
+ROLE_OF = {
+    "alerts": "alerts",
+    "moog": "moog",
+    "housekeeping": "housekeeping",
+    "maintenance": "housekeeping",
+    "backtests": "backtests",
+}
+
+
 class MuttTask(Task):
     """A task whose doorbell says nothing: whatever Celery is told of it goes to the log as one line."""
 
@@ -96,7 +106,8 @@ class MuttTask(Task):
         """Run, and say in one line what was done. An outage is a result, not a failure: the data is safe."""
         started = time.monotonic()
         try:
-            result = did()
+            with services().meters[ROLE_OF[self.name.split(".")[1]]].busy:
+                result = did()
         except OUTAGES as error:
             result = {"outage": said(error)}
             log.warning("%s: %s", self.name, result["outage"])
@@ -117,25 +128,28 @@ def drain_queue(
     name: str,
     work: Work,
     shares: Callable[[Sequence[Entry]], Sequence[Sequence[Entry]]] = lambda entries: [entries],
+    *,
+    rest: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Drain a queue of this process' services; ``work`` commits and says how to settle, a share of a take at a time.
 
+    ``rest`` is called for the seconds in which a drain waits for more.
     What it gives no move for is handed back, for the workers of a newer MUTT.
     """
-    held, rest, back = services().held(name), _rests[name], Counter[str]()
-    if rest.due(time.monotonic()):
-        return {"outage": rest.reason, "ended": "rest"}
+    held, leave, back = services().held(name), _rests[name], Counter[str]()
+    if leave.due(time.monotonic()):
+        return {"outage": leave.reason, "ended": "rest"}
 
     def work_all(entries: Sequence[Entry]) -> None:
         with within(settings().work_most):
             try:
                 back.update(_work_shares(held, work, shares(entries), services().store.control_row))
             except (StoreDown, NoRuleset) as error:
-                rest.met(error, time.monotonic())
+                leave.met(error, time.monotonic())
                 raise
-        rest.over()
+        leave.over()
 
-    done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=time.sleep)
+    done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=rest)
     ended = {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
     return ended | {why: n for why, n in back.items() if n}
 

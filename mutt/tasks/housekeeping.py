@@ -18,20 +18,21 @@ log = logging.getLogger("mutt.housekeeping")
 
 def record_queue() -> dict[str, Any]:
     """One drain: outcomes become the alerts' status."""
-    recorded = 0
+    recorded, meter = 0, services().meters["housekeeping"]
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         nonlocal recorded
         started = time.monotonic()
         moves = services().recorder.record_outcomes(entries)
-        recorded += len(moves)
         took = time.monotonic() - started
+        meter.did(len(moves), [took])
+        recorded += len(moves)
         services().metrics.recorded_batch(len(moves), held_reasons(moves), took)
         ids = (one for move in moves for one in move.correlation_ids)
         log.info("recorded", extra={"outcomes": len(moves), "took_s": round(took, 4), **correlated(ids)})
         return moves
 
-    ended = drain_queue("delivery_queue", work)
+    ended = drain_queue("delivery_queue", work, rest=meter.busy.rest)
     return {"recorded": recorded, **ended} if recorded else ended
 
 

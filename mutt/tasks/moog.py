@@ -13,6 +13,7 @@ def forward_queue() -> dict[str, Any]:
     """One turn."""
     turn = services().forwarder.forward_turn()
     services().metrics.budget_wait.observe(turn.waited_s)
+    services().meters["moog"].did(len(turn.delivered), ())
     return result_of(turn)
 
 

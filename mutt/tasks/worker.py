@@ -6,22 +6,25 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import redis
 from celery import signals
+from celery.concurrency import prefork
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from mutt import names, told
-from mutt.celery import ring, settings
+from mutt.celery import app, ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
+from mutt.meter import Meter
+from mutt.pulse import collect, report
 from mutt.streams.connect import check_server
 from mutt.tasks import backtests, tick
 from mutt.tasks.alerts import evaluate_queue
-from mutt.tasks.base import OUTAGES, services
+from mutt.tasks.base import OUTAGES, ROLE_OF, services
 from mutt.tasks.housekeeping import record_queue
 from mutt.tasks.moog import forward_queue
 
@@ -31,6 +34,9 @@ log = logging.getLogger("mutt.worker")
 WORK = {"ingest_queue": evaluate_queue, "alert_queue": forward_queue, "delivery_queue": record_queue}
 
 _stopping = threading.Event()
+
+#: What ends the reports of this process; a child has its own.
+_ends: list[Callable[[], None]] = []
 
 
 @signals.setup_logging.connect
@@ -74,6 +80,9 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
         ),
         _stopping,
     )
+    _report(own, slots=0 if _has_children(sender.pool) else sender.pool.num_processes)
+    if queues_are_read_by(own):
+        collect.start(services(), _stopping)
     for queue in known.values():
         if queue.celery_queue in own:
             # Whoever starts looks: it makes its connections now, and not when the first event waits for them.
@@ -96,17 +105,36 @@ def _look(name: str) -> None:
         log.warning("the first doorbell of %s is not rung, the tick will: %s", name, error)
 
 
+def _has_children(pool: Any) -> bool:
+    """Do others do the work? Each of them says itself how it is."""
+    return isinstance(pool, prefork.TaskPool)
+
+
+def _report(queues: Iterable[str], *, slots: int, parent: int = 0) -> None:
+    """Say now and then how this process is; ``parent``: as a part of that one."""
+    meters: dict[str, Meter] = {role: services().meters[role] for role in map(ROLE_OF.get, queues) if role}
+    name = report.name_of(parent or os.getpid(), os.getpid() if parent else 0)
+    _ends[:] = [report.start(settings(), name, meters, slots=slots)]
+
+
+def _end_report() -> None:
+    while _ends:
+        _ends.pop()()
+
+
 @signals.worker_process_init.connect
 def _child_ready(**_kwargs: Any) -> None:
     """What the child inherited is no garbage: it need not be looked through at every full collection."""
     gc.collect()
     gc.freeze()
+    _report(sorted(app.amqp.queues.consume_from), slots=1, parent=os.getppid())
 
 
 def work_here(name: str) -> None:
     """In a pool's child: drain a queue without a doorbell."""
     try:
-        result = WORK[name]()
+        with services().meters[ROLE_OF[names.queues(settings())[name].celery_queue]].busy:
+            result = WORK[name]()
     except OUTAGES as error:
         log.warning("%s: %s", name, error)
     else:
@@ -121,3 +149,13 @@ def queues_are_read_by(own: Container[str]) -> bool:
 @signals.worker_shutting_down.connect
 def _stop(**_kwargs: Any) -> None:
     _stopping.set()
+
+
+@signals.worker_shutdown.connect
+def _gone(**_kwargs: Any) -> None:
+    _end_report()
+
+
+@signals.worker_process_shutdown.connect
+def _child_gone(**_kwargs: Any) -> None:
+    _end_report()

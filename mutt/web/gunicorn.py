@@ -13,6 +13,7 @@ from typing import Any
 from mutt import told
 from mutt.errors import SettingsError
 from mutt.logs import configure
+from mutt.pulse import report
 from mutt.settings import Settings
 from mutt.tls import FLOOR, check_ca, check_pair
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
@@ -57,6 +58,7 @@ SWITCH = 0.0005
 
 
 _metrics: socket.socket | None = None
+_end_reports: Callable[[], None] | None = None
 
 
 def on_starting(_server: Any) -> None:
@@ -76,7 +78,7 @@ def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLC
 
 
 def post_worker_init(worker: Any) -> None:
-    """The worker answers at the port of metrics, too.
+    """The worker answers at the port of metrics, too, and says now and then how it is.
 
     The application stands: what it is made of is no garbage, and need not be looked through again and again.
 
@@ -84,9 +86,24 @@ def post_worker_init(worker: Any) -> None:
     """
     if _metrics:
         told.serve(_metrics, worker.wsgi.extensions["metrics"])
+    role, meters = worker.wsgi.extensions["meters"]
+    global _end_reports
+    _end_reports = report.start(
+        Settings.from_env(),
+        report.name_of(worker.pid),
+        {role: meters[role]},
+        slots=worker.cfg.threads,
+        queued=lambda: worker.waiting,
+    )
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH)
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """This worker ends, and says so."""
+    if _end_reports:
+        _end_reports()
 
 
 def when_ready(_server: Any) -> None:

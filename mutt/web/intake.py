@@ -124,17 +124,22 @@ class Intake:
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
+        self._meter = services.meters["ingest"]
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         """The answer to one post. ``read`` gives its body; what that raises passes through."""
+        with self._meter.busy:
+            return self._answer(post, read)
+
+    def _answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
         group = _Group(time.monotonic())
         post = group.named(self._from_its_sender(post))
         found = self._open(group, post, read)
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
         group.count(post, found)
-        self.services.metrics.ingested(group.counts)
+        self._count_all(group.counts)
         return found
 
     def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
@@ -142,6 +147,10 @@ class Intake:
 
         ``since`` is when the first of them was whole (monotonic): their second counts from there.
         """
+        with self._meter.busy:
+            return self._answer_all(posts, since)
+
+    def _answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
         group = _Group(since)
         named = [(group.named(self._from_its_sender(post)), body) for post, body in posts]
         opened = [
@@ -157,8 +166,13 @@ class Intake:
         ]
         for (post, _), answer in zip(named, answers, strict=True):
             group.count(post, answer)
-        self.services.metrics.ingested(group.counts)
+        self._count_all(group.counts)
         return answers
+
+    def _count_all(self, counts: Ingested) -> None:
+        self.services.metrics.ingested(counts)
+        self._meter.did(counts.accepted, counts.seconds)
+        self._meter.refused += counts.refused["unavailable"]
 
     def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer:
         """What ``post`` brings to a round, or its refusal."""

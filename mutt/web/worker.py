@@ -246,6 +246,11 @@ class Worker(ThreadWorker):
             return None
         return getattr(self.wsgi, "extensions", {}).get("lane")
 
+    @property
+    def waiting(self) -> int:
+        """Whole requests that wait for a thread."""
+        return len(self._gathered) + self.tpool._work_queue.qsize()
+
     # ---- a connection's life: accepted, read, handed over, read again, left
 
     def accept(self, listener: socket.socket) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import orjson
 import psycopg2
 import pytest
@@ -29,10 +30,14 @@ from mutt.embedded.ports import free_port
 from mutt.embedded.redis import FLOOR, RedisServer, find_redis
 from mutt.letters.desk import DROP, REPLAY, Desk
 from mutt.letters.orders import Orders
+from mutt.meter import Meter
 from mutt.moogsim.server import Simulator
 from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep
 from mutt.pipeline.spill import flow_back
+from mutt.pulse.collect import Collector
+from mutt.pulse.report import Reporter
+from mutt.pulse.sample import Process
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import (
@@ -214,6 +219,33 @@ def test_an_event_goes_all_the_way_each_step_by_its_own_role(quiet: Site) -> Non
     assert quiet.as_owner("SELECT status FROM alerts WHERE hostname = 'core-1'") == [("delivered",)]
     assert books.read(quiet.owner).alerts["delivered"] == 1
     quiet.as_owner("TRUNCATE alerts")
+
+
+@pytest.mark.parametrize("role", ["ingest", "alerts", "moog", "housekeeping", "backtests", "admin"])
+def test_each_process_says_how_it_is_under_its_own_role_alone(quiet: Site, role: str) -> None:
+    """What the pulse shows of a role nobody else can have said."""
+    reporter = Reporter(quiet.redis(role), "h:1", {role: Meter()}, slots=1)
+    reporter.once()
+    assert quiet.owner.hexists(names.PULSE_OF + role, "h:1")
+    reporter.gone()
+    assert not quiet.owner.exists(names.PULSE_OF + role)
+    other = "alerts" if role != "alerts" else "moog"
+    assert not quiet.may(role, f"HSET {names.PULSE_OF}{other} h:1 x")
+
+
+@pytest.mark.parametrize("role", ["housekeeping", "admin", "cli"])
+def test_who_reads_the_pulse_may_read_and_keep_it(quiet: Site, role: str) -> None:
+    """Redis and PostgreSQL, each with this role's own user; what is gone is forgotten."""
+    gone = msgspec.msgpack.encode(Process("h:9", "moog", time.time() - 600, 0.0, 0))
+    quiet.owner.hset(names.PULSE_OF + "moog", "h:9", gone)
+    quiet.owner.hset(names.LEDGER, "events.queued", 1)
+    quiet.owner.xadd(names.INGEST_STREAM, {"v": "1"})
+    collector = Collector(quiet.services(role))
+    assert collector.turn()
+    sample = collector.once()
+    assert (sample.away, sample.queue("ingest_queue").entries) == ({}, 1)
+    assert sample.postgres and len(collector.reading().points) == 1
+    assert not quiet.owner.exists(names.PULSE_OF + "moog")
 
 
 def test_housekeeping_sweeps_releases_and_keeps_the_calendar(quiet: Site, tmp_path: Path) -> None:

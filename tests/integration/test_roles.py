@@ -55,7 +55,7 @@ GET /api/<version>/versions/<int:version>/compare/<int:other>
 GET /api/<version>/backtests, GET /api/<version>/backtests/<uuid:job>
 GET /api/<version>/audit, GET /api/<version>/audit-logs, GET /api/<version>/alerts
 GET /api/<version>/events/<event_id>/explain
-GET /api/<version>/metrics, GET /api/<version>/config, GET /api/<version>/slo
+GET /api/<version>/metrics, GET /api/<version>/config, GET /api/<version>/slo, GET /api/<version>/pulse
 GET /api/<version>/dead-letters, GET /api/<version>/version
 """
 

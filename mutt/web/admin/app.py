@@ -48,6 +48,7 @@ from mutt.web.api.wire import refusal
 from mutt.web.auth import add_login
 from mutt.web.headers import PAGES
 from mutt.web.health import Need, health
+from mutt.web.measured import measure
 from mutt.web.proxies import Proxies, believing
 from mutt.web.roles import may
 from mutt.web.whole import take_whole_bodies
@@ -86,6 +87,7 @@ def make_admin(settings: Settings, engine: Engine | None = None, *, ring: Ring =
     _add_errors(app)
     add_api(app, services)
     app.extensions["metrics"] = teller(services, queues=True)
+    measure(app, services.meters)
     app.register_blueprint(health(services, {"postgresql": postgresql_need(services)}))
     app.after_request(_guard)
     take_whole_bodies(app)
