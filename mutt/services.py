@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib.resources import files
@@ -162,10 +163,10 @@ class Services:
             noted=self._moog_answered,
         )
 
-    def _moog_answered(self, answer: Answered) -> None:
-        self.metrics.moog_answer(answer)
+    def _moog_answered(self, answer: Answered, seconds: float, ages: Sequence[float]) -> None:
+        self.metrics.moog_answer(answer, seconds, ages)
         if answer.started_at is not None:
-            self.meters["moog"].did(0, [time.monotonic() - answer.started_at])
+            self.meters["moog"].did(0, [seconds])
 
     @cached_property
     def lanes(self) -> Lanes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
 from mutt import gauges, names
-from mutt.gauges import PostgresGauges, RedisGauges
+from mutt.gauges import PostgresGauges, PulseGauges, RedisGauges, of_processes
+from mutt.pulse.sample import Process, Sample
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import partitions
@@ -24,7 +27,7 @@ def services(**given: object) -> Services:
     return Services(Settings.from_env({}, **given), lambda *_args, **_labels: None)
 
 
-def told(collector: RedisGauges | PostgresGauges) -> dict[str, float]:
+def told(collector: RedisGauges | PulseGauges | PostgresGauges) -> dict[str, float]:
     """Values by name, and by their first label's value where there is one."""
     return {
         ":".join((sample.name, *sample.labels.values())): sample.value
@@ -87,6 +90,30 @@ def test_the_months_ahead_are_told_and_asked_for_no_more_than_now_and_then(
     assert found["mutt_partition_default_rows"] == 0
     monkeypatch.setattr(gauges, "outlook", lambda *_: pytest.fail("asked again"))
     assert told(collector) == found
+
+
+def test_processes_are_told_by_role_and_of_the_dead_nothing_but_that_they_are_missing() -> None:
+    crew = (
+        Process("a:1", "alerts", NOW.timestamp(), 0.4, 1, busy=0.5, store_share=0.2, p99_ms=30.0),
+        Process("a:2", "alerts", NOW.timestamp() - 2, 0.9, 1, busy=0.7, store_share=0.4, starved=0.3),
+        Process("a:3", "ingest", NOW.timestamp() - 60, 0.9, 1),
+    )
+    found = of_processes(Sample(NOW.timestamp(), processes=crew))
+    assert found["mutt_processes"][("alerts",)] == 2
+    assert found["mutt_processes"][("ingest",)] == 0
+    assert found["mutt_process_cores"] == {("alerts",): 0.9}
+    assert found["mutt_process_starved_cores"] == {("alerts",): 0.3}
+    assert found["mutt_process_busy_ratio"] == pytest.approx({("alerts",): 0.6})
+    assert found["mutt_process_store_ratio"] == pytest.approx({("alerts",): 0.3})
+    assert found["mutt_process_p99_seconds"] == {("alerts",): 0.03}
+
+
+def test_a_pulse_that_is_old_is_not_told(redis_url: str) -> None:
+    ours = services(redis_url=redis_url)
+    for age, said in ((60, False), (1, True)):
+        sample = Sample(time.time() - age)
+        ours.redis.lpush(names.PULSE_SAMPLES, msgspec.msgpack.encode(sample))
+        assert ("mutt_processes:ingest" in told(PulseGauges(ours))) == said
 
 
 def test_a_month_that_is_missing_ends_what_is_ahead(engine: Engine) -> None:
