@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import redis
@@ -19,6 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mutt import names
 from mutt.errors import MuttError, SettingsError, Unavailable
+from mutt.pulse.collect import ROLES, STALE, latest
+from mutt.pulse.sample import Sample
 from mutt.services import Services
 from mutt.store.engine import hasty_engine, transaction
 from mutt.store.outlook import outlook
@@ -64,6 +67,16 @@ KINDS: Mapping[str, Kind] = {
     "mutt_partition_months_ahead": Kind("Months of the audit that are made, after the present one"),
     "mutt_partition_default_rows": Kind("Audit rows that no month was there for"),
     "mutt_postgres_answer_seconds": Kind("How long PostgreSQL took to answer a question about its catalog"),
+    "mutt_processes": Kind("Processes that say how they are", ("role",)),
+    "mutt_process_cores": Kind("Cores that the busiest process keeps busy", ("role",)),
+    "mutt_process_starved_cores": Kind("Cores that the processes had work for and did not get", ("role",)),
+    "mutt_process_busy_ratio": Kind(
+        "Of the time that workers or threads have, how much they work", ("role",)
+    ),
+    "mutt_process_store_ratio": Kind("Of that, how much PostgreSQL kept them waiting", ("role",)),
+    "mutt_process_p99_seconds": Kind(
+        "99 % of requests, takes, turns or pages: of the slowest process", ("role",)
+    ),
     "mutt_spill_events": Kind("Events in the spill"),
     "mutt_spill_bytes": Kind("Bytes in the spill"),
     "mutt_spill_oldest_seconds": Kind("Age of its oldest round"),
@@ -167,6 +180,39 @@ def _name(client: Client) -> str:
     if "host" in told:
         return f"{told['host']}:{told.get('port', 6379)}"
     return str(told.get("path") or getattr(client.connection_pool, "service_name", "redis"))
+
+
+class PulseGauges:
+    """How the fleet's processes are, as the pulse read it last (``mutt.pulse``)."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[core.Metric]:
+        try:
+            client = self._services.redis
+            samples, (now, _micros) = latest(client), client.time()
+        except (redis.RedisError, SettingsError):
+            return
+        if samples and now - samples[-1].at <= STALE:
+            yield from families(of_processes(samples[-1]))
+
+
+def of_processes(sample: Sample) -> dict[str, Values]:
+    """The processes of each role; of a role without any there is only how many there are."""
+    crews = {role: sample.of_role(role) for role in ROLES}
+    there = {(role,): crew for role, crew in crews.items() if crew}
+    slowest = {key: [one.p99_ms for one in crew if one.p99_ms is not None] for key, crew in there.items()}
+    return {
+        "mutt_processes": {(role,): len(crew) for role, crew in crews.items()},
+        "mutt_process_cores": {key: max(one.cpu for one in crew) for key, crew in there.items()},
+        "mutt_process_starved_cores": {key: sum(one.starved for one in crew) for key, crew in there.items()},
+        "mutt_process_busy_ratio": {key: fmean(one.busy for one in crew) for key, crew in there.items()},
+        "mutt_process_store_ratio": {
+            key: fmean(one.store_share for one in crew) for key, crew in there.items()
+        },
+        "mutt_process_p99_seconds": {key: max(ms) / 1000 for key, ms in slowest.items() if ms},
+    }
 
 
 class PostgresGauges:

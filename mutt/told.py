@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from mutt.errors import SettingsError
-from mutt.gauges import PostgresGauges, RedisGauges, SpillGauges
+from mutt.gauges import PostgresGauges, PulseGauges, RedisGauges, SpillGauges
 from mutt.services import Services
 from mutt.settings import Settings
 
@@ -25,7 +25,7 @@ Tell = Callable[[], bytes]
 
 def teller(services: Services, *, queues: bool) -> Tell:
     """All that a process tells. ``queues``: how the stores are, too, which ingest and most workers may not read."""
-    stores = [RedisGauges(services), PostgresGauges(services)] if queues else []
+    stores = [RedisGauges(services), PulseGauges(services), PostgresGauges(services)] if queues else []
     collectors = [*stores, SpillGauges(services)]
     return lambda: services.metrics.exposition(*collectors)
 

@@ -269,7 +269,10 @@ def test_housekeeping_sweeps_releases_and_keeps_the_calendar(quiet: Site, tmp_pa
     assert isinstance(sweep(services.store, services.lanes, now, 100, lost=True), dict)
     work_due(services.due, services.store, services.lanes.release_held, now)
     receipts.work(services.engine, services.lanes.release_held, now)
-    assert "mutt_queue_depth" in teller(services, queues=True)().decode()
+    told = teller(services, queues=True)().decode()
+    assert {"mutt_redis_up 1.0", "mutt_postgres_up 1.0"} <= set(told.splitlines())
+    assert "mutt_queue_depth" in told
+    assert "mutt_budget_used" in told
 
 
 def test_a_spilled_round_flows_back(site: Site) -> None:

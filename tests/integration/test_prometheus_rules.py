@@ -23,10 +23,7 @@ ALERTS: dict[str, dict[str, Any]] = {
 }
 
 #: Troubles without a rule, and why.
-WITHOUT = {
-    "ingest-cpu": "how many cores a process keeps busy is in the pulse; what it does to senders is MuttIngestLatency's",
-    "slow-pages": "how long pages take is in the pulse; nobody is woken for a page",
-}
+WITHOUT: dict[str, str] = {}
 
 #: What Prometheus gets of a MUTT that is well: 100 events and 10 alerts a second. Values as promtool writes them,
 #: one every 30 seconds.
@@ -34,6 +31,11 @@ WELL: dict[str, str] = {
     'up{job="mutt", role="ingest", instance="i"}': "1x60",
     'up{job="mutt", role="admin", instance="a"}': "1x60",
     'up{job="mutt", role="housekeeping", instance="h"}': "1x60",
+    'mutt_processes{role="ingest"}': "2x60",
+    'mutt_process_cores{role="ingest"}': "0.4x60",
+    'mutt_process_p99_seconds{role="admin"}': "0.2x60",
+    'mutt_process_store_ratio{role="alerts"}': "0.35x60",
+    'mutt_process_busy_ratio{role="alerts"}': "0.9x60",
     "mutt_redis_up": "1x60",
     "mutt_postgres_up": "1x60",
     'mutt_redis_memory_bytes{redis="r"}': "100x60",
@@ -64,14 +66,13 @@ WELL: dict[str, str] = {
     'mutt_step_seconds_bucket{step="ingest", le="0.5"}': "0+3000x60",
     'mutt_step_seconds_bucket{step="ingest", le="1.0"}': "0+3000x60",
     'mutt_step_seconds_bucket{step="ingest", le="+Inf"}': "0+3000x60",
-    'mutt_step_seconds_sum{step="evaluate"}': "0+3x60",
-    'mutt_step_seconds_count{step="evaluate"}': "0+60x60",
     'mutt_lag_seconds_bucket{step="forward", le="2.0"}': "0+300x60",
     'mutt_lag_seconds_count{step="forward"}': "0+300x60",
 }
 
 _UP = [name for name in WELL if name.startswith("up")]
 _INGEST = 'mutt_queue_oldest_seconds{queue="ingest_queue"}'
+_STORE = 'mutt_process_store_ratio{role="alerts"}'
 _MINOR = 'mutt_queue_oldest_seconds{queue="alert_queue:minor"}'
 _DELIVERY = 'mutt_queue_oldest_seconds{queue="delivery_queue"}'
 _SENT = 'mutt_moog_requests_total{status="200", reason="ok"}'
@@ -117,14 +118,24 @@ CASES = {
     "Redis' core is busy": Case(
         "MuttRedisCore", {'mutt_redis_cpu_seconds_total{redis="r"}': "0+28.5x60"}, {"redis": "r"}, "950m"
     ),
-    "rows take long": Case(
-        "MuttPostgresWrites",
-        {'mutt_step_seconds_sum{step="evaluate"}': "0+120x60", _INGEST: "90x60"},
-        {},
-        "2s",
+    "workers wait for PostgreSQL": Case(
+        "MuttPostgresWrites", {_STORE: "0.8x60", _INGEST: "90x60"}, {}, "80%"
     ),
-    "rows take long and nothing waits": Case(
-        "MuttPostgresWrites", {'mutt_step_seconds_sum{step="evaluate"}': "0+120x60"}
+    "workers wait for PostgreSQL and nothing waits": Case("MuttPostgresWrites", {_STORE: "0.8x60"}),
+    "workers are slow by themselves": Case("MuttPostgresWrites", {_INGEST: "90x60"}),
+    "workers have little to do": Case(
+        "MuttPostgresWrites",
+        {_STORE: "0.8x60", _INGEST: "90x60", 'mutt_process_busy_ratio{role="alerts"}': "0.2x60"},
+    ),
+    "ingest's core is busy": Case(
+        "MuttIngestCpu", {'mutt_process_cores{role="ingest"}': "0.97x60"}, {}, "970m"
+    ),
+    "pages are slow": Case("MuttSlowPages", {'mutt_process_p99_seconds{role="admin"}': "4x60"}, {}, "4s"),
+    "no ingest lives beside the one that tells": Case(
+        "MuttIngestAway",
+        dict.fromkeys(_UP)
+        | {'up{job="mutt", role="all"}': "1x60", 'mutt_processes{role="ingest"}': "2x6 0x50"},
+        {},
     ),
     "next month is missing": Case("MuttPartitionMissing", {"mutt_partition_months_ahead": "0x60"}, {}),
     "rows without a month": Case("MuttPartitionMissing", {"mutt_partition_default_rows": "4x60"}, {}),
