@@ -41,8 +41,11 @@ QUICK = {"EVALUATE_CLAIM": "3s", "MOOG_TIMEOUT": "2s", "MOOG_BREAKER_TIMEOUT": "
 class Stack:
     """``mutt up`` in ``home``, with ``settings`` in its environment."""
 
-    #: The processes without which it is not up.
-    roles: Collection[str] = ROLES
+    @property
+    def roles(self) -> Collection[str]:
+        """The processes without which it is not up."""
+        given = self.environ.get("STREAM_URL") and self.environ.get("BROKER_URL")
+        return [role for role in ROLES if role != "redis" or not given]
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
@@ -177,8 +180,9 @@ class Stack:
     @property
     def owner_redis_url(self) -> str:
         """Redis for who may do everything there."""
-        if self.environ.get("REDIS_URL"):
-            return str(self.up["redis_url"])
+        given = self.environ.get("STREAM_URL") or self.environ.get("REDIS_URL")
+        if given:
+            return given
         secret = json.loads((self.home / "secrets.json").read_text())["redis_password"]
         return f"redis://:{secret}@{self.up['redis_url'].rpartition('@')[2]}"
 

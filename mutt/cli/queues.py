@@ -93,7 +93,7 @@ def queues(as_json: bool, watch: bool) -> None:
     Behind: alerts that wait for one of the same signature, beside the entries.
     """
     s = services()
-    s.settings.need("redis_url", "broker_url")
+    s.settings.need("stream_url", "broker_url")
     with redis_of(s.settings, "broker_url") as broker, contextlib.suppress(KeyboardInterrupt):
         while True:
             seen = look(s, broker)

@@ -28,7 +28,7 @@ from mutt.store import keys, spill
 from mutt.store.engine import transaction
 from mutt.store.vitals import clock, vitals
 from mutt.streams import books
-from mutt.streams.connect import Client
+from mutt.streams.connect import Client, is_redis, redis_of
 from mutt.streams.keys import KeysCopy
 
 
@@ -48,16 +48,34 @@ def _redis(services: Services) -> Iterator[Finding]:
         # All of it before the first word: a server that dies meanwhile is one finding, not half of them.
         found = list(_ask_redis(services.redis, services))
     except redis.RedisError as error:
-        yield bad("Redis", f"can't be asked: {_line(error)}", "start it, and see REDIS_URL")
+        variable = services.settings.variable("stream_url")
+        yield bad("Redis", f"can't be asked: {_line(error)}", f"start it, and see {variable}")
     except SettingsError as error:
         yield bad("Redis", str(error), "set REDIS_URL, or start `mutt up`")
     else:
         yield from found
+    yield from _broker(services.settings)
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    """The Redis that holds the doorbells, where it is another one than that of the data."""
+    url = settings.broker_url
+    if url == settings.stream_url or not is_redis(url):
+        return
+    try:
+        with redis_of(settings, "broker_url") as client:
+            client.ping()
+    except redis.RedisError as error:
+        does = "nothing is worked until it is back; events are taken in"
+        yield bad("broker", f"can't be asked: {_line(error)}: {does}", "start it, and see BROKER_URL")
+    else:
+        yield ok("broker", "a Redis of its own, which answers")
+        yield wire.address("broker, on the wire", url, "set BROKER_URL to rediss:// (docs/tls.md)")
 
 
 def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
-    sentinel = s.redis_url.startswith("sentinel")
+    sentinel = s.stream_url.startswith("sentinel")
     yield from redis_checks.check(
         client.info(),
         _config(client, s),
@@ -65,9 +83,8 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
         sentinel=sentinel,
         spill=s.ingest_spill,
     )
-    yield wire.address("Redis, on the wire", s.redis_url, "set REDIS_URL to rediss:// (docs/tls.md)")
-    if s.broker_url != s.redis_url:
-        yield wire.address("broker, on the wire", s.broker_url, "set BROKER_URL to rediss:// (docs/tls.md)")
+    remedy = f"set {s.variable('stream_url')} to rediss:// (docs/tls.md)"
+    yield wire.address("Redis, on the wire", s.stream_url, remedy)
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
@@ -84,7 +101,7 @@ def _config(client: Client, settings: Settings) -> Mapping[str, str] | None:
     except redis.ResponseError:  # not for the users that MUTT has; of its private server `mutt up` tells
         up = read_up(settings.mutt_home)
         told: Mapping[str, str] = (
-            up.get("redis_config", {}) if up.get("redis_url") == settings.redis_url else {}
+            up.get("redis_config", {}) if up.get("redis_url") == settings.stream_url else {}
         )
         return told or None
     return {_text(name): _text(value) for one in found for name, value in one.items()}

@@ -47,7 +47,9 @@ def away(error: redis.RedisError, *, sent: bool = False) -> StreamAway:
         remedy = "bring them back, or lower INGEST_WAIT_REPLICAS"
         return StreamAway(f"the events are not safe yet, {error}: {remedy}", sent=sent)
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return StreamAway(f"{_REFUSES} our login or a command: see REDIS_URL", retry_after=5, sent=sent)
+        return StreamAway(
+            f"{_REFUSES} our login or a command: see REDIS_URL or STREAM_URL", retry_after=5, sent=sent
+        )
     if isinstance(error, redis.ResponseError):
         return StreamAway(f"{_REFUSES} writes: {str(error)[:120]}", retry_after=5, sent=sent)
     return StreamAway(sent=sent)

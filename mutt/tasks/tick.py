@@ -262,6 +262,6 @@ def end(within: float = END_WITHIN) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connection(settings: Settings, which: str = "redis_url") -> Client:
+def connection(settings: Settings, which: str = "stream_url") -> Client:
     """One of the tick's own connections."""
     return redis_of(settings, which, timeout=2.0, max_connections=4)

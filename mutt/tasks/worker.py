@@ -45,8 +45,8 @@ def _check(sender: Any, **_kwargs: Any) -> None:
     # Who only forwards needs no PostgreSQL.
     store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
-        settings().need("redis_url", *store)
-        check_server(tick.connection(settings()))
+        settings().need("stream_url", "broker_url", *store)
+        check_server(tick.connection(settings()), settings().variable("stream_url"))
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
     except redis.RedisError as error:
