@@ -42,7 +42,12 @@ FROM_UP = {
 }
 
 #: Which setting (by field name) holds where another one is not set.
-STANDS_IN = {"stream_url": "redis_url", "broker_url": "redis_url", "database_read_url": "database_url"}
+STANDS_IN = {
+    "stream_url": "redis_url",
+    "stream_urls": "stream_url",
+    "broker_url": "redis_url",
+    "database_read_url": "database_url",
+}
 
 #: One process' own, and no part of how a stack behaves.
 _OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
@@ -258,6 +263,19 @@ def redis_address(name: str, text: str) -> str:
     return found
 
 
+def redis_addresses(name: str, text: str) -> str:
+    """Where several are, parted by commas or blanks; read, they stand one in a line. ``?drain=on`` is of the queue."""
+    found = [redis_address(name, one) for one in re.split(r"[\s,]+(?=[a-z]+://)", text.strip())]
+    asked = [value for one in found for key, value in parse_qsl(urlsplit(one).query) if key == "drain"]
+    if set(asked) - {"on"}:
+        raise SettingsError(
+            name, "…drain=…", "?drain=on behind a server that takes nothing new in, or nothing"
+        )
+    if len(asked) == len(found):
+        raise SettingsError(name, "…?drain=on", "one server at least that does not drain")
+    return "\n".join(found)
+
+
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
     # The default is written as the environment would write it, and goes through the same reader.
     told = {"default": default, "reader": reader, "secret": secret, "env": env}
@@ -280,6 +298,7 @@ class Settings:
     stream_url: str = _setting(
         "", redis_address, secret=True
     )  #: where MUTT's data stands; default: redis_url
+    stream_urls: str = _setting("", redis_addresses, secret=True)  #: the ingest queue's; default: stream_url
     broker_url: str = _setting("", redis_address, secret=True)  #: default: redis_url
     redis_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     redis_cert: str = _setting("", pem)  #: PEM that a Redis with mutual TLS asks for

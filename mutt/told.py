@@ -91,14 +91,18 @@ class RedisGauges:
 
     def collect(self) -> Iterator[core.Metric]:
         try:
-            depths = books.depths(self._services.redis, self._services.queues, time.time())
-            ledger = books.read(self._services.redis)
-            state = self._services.redis.hget(names.BREAKER, "state") or b""
+            s = self._services
+            depths = books.depths(s.redis, s.queues, time.time(), s.elsewhere)
+            state = s.redis.hget(names.BREAKER, "state") or b""
         except (redis.RedisError, SettingsError):
             return  # nothing is said of what can't be asked; the counters go out all the same
         yield from _queues(depths)
         number = BREAKER_STATES.get(state.decode(), 0)
         yield _gauge("mutt_breaker_state", "Moog's breaker: 0 closed, 1 half open, 2 open", {(): number})
+        try:
+            ledger = books.read(s.redis, *s.elsewhere)
+        except redis.RedisError:
+            return  # one of several servers is away: the sum without it would be wrong
         sums = {("events", name): n for name, n in ledger.events.items()}
         sums |= {("alerts", name): n for name, n in ledger.alerts.items()}
         yield _gauge("mutt_ledger", "The books", sums, ["of", "what"])

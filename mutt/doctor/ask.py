@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
+import msgspec
 import psycopg2.extensions
 import redis
 from sqlalchemy import Connection
@@ -30,6 +31,7 @@ from mutt.store.vitals import clock, vitals
 from mutt.streams import books
 from mutt.streams.connect import Client, is_redis, redis_of
 from mutt.streams.keys import KeysCopy
+from mutt.streams.servers import Server
 
 
 def examine(services: Services) -> list[Finding]:
@@ -54,7 +56,35 @@ def _redis(services: Services) -> Iterator[Finding]:
         yield bad("Redis", str(error), "set REDIS_URL, or start `mutt up`")
     else:
         yield from found
+    yield from _elsewhere(services)
     yield from _broker(services.settings)
+
+
+def _elsewhere(services: Services) -> Iterator[Finding]:
+    """The other servers over which the ingest queue is spread, each by its name."""
+    # Settings that can't be are a finding before.
+    with contextlib.suppress(SettingsError):
+        for server, client in zip(services.servers[1:], services.elsewhere, strict=True):
+            try:
+                found = list(_ask_other(server, client, services.settings))
+            except redis.RedisError as error:
+                waits = "what stands there waits; events go to the others"
+                says = f"can't be asked: {_line(error)}: {waits}"
+                found = [bad("Redis", says, "start it, and see STREAM_URLS")]
+            for one in found:
+                yield msgspec.structs.replace(one, what=f"{server.name}: {one.what}")
+
+
+def _ask_other(server: Server, client: Client, s: Settings) -> Iterator[Finding]:
+    yield from redis_checks.check(
+        client.info(),
+        _config(client, s, server.url),
+        wait_replicas=s.ingest_wait_replicas,
+        sentinel=server.url.startswith("sentinel"),
+        spill=s.ingest_spill,
+    )
+    yield wire.address("Redis, on the wire", server.url, "set STREAM_URLS to rediss:// (docs/tls.md)")
+    yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -78,7 +108,7 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     sentinel = s.stream_url.startswith("sentinel")
     yield from redis_checks.check(
         client.info(),
-        _config(client, s),
+        _config(client, s, s.stream_url),
         wait_replicas=s.ingest_wait_replicas,
         sentinel=sentinel,
         spill=s.ingest_spill,
@@ -89,20 +119,18 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
     yield flow.unhandled(int(client.get(names.UNHANDLED_KINDS) or 0), KINDS)
-    yield from flow.queues(books.depths(client, services.queues, _redis_time(client)))
+    yield from flow.queues(books.depths(client, services.queues, _redis_time(client), services.elsewhere))
     state, reason = client.hmget(names.BREAKER, "state", "reason")
     yield flow.breaker((state or b"").decode(), (reason or b"").decode())
 
 
-def _config(client: Client, settings: Settings) -> Mapping[str, str] | None:
+def _config(client: Client, settings: Settings, url: str) -> Mapping[str, str] | None:
     wanted = ("appendfsync", "no-appendfsync-on-rewrite", "min-replicas-to-write")
     try:
         found = [client.config_get(name) for name in wanted]
     except redis.ResponseError:  # not for the users that MUTT has; of its private server `mutt up` tells
         up = read_up(settings.mutt_home)
-        told: Mapping[str, str] = (
-            up.get("redis_config", {}) if up.get("redis_url") == settings.stream_url else {}
-        )
+        told: Mapping[str, str] = up.get("redis_config", {}) if up.get("redis_url") == url else {}
         return told or None
     return {_text(name): _text(value) for one in found for name, value in one.items()}
 
@@ -175,7 +203,12 @@ def _weighed(services: Services) -> Report:
     if services.settings.database_url:
         return observe(services, deep=False)[0]
     client = services.redis
-    return weigh(books.read(client), None, outcomes_parked=books.outcomes_parked(client), at_rest=False)
+    return weigh(
+        books.read(client, *services.elsewhere),
+        None,
+        outcomes_parked=books.outcomes_parked(client),
+        at_rest=False,
+    )
 
 
 def _skew(ask: Callable[[], float]) -> float:

@@ -128,6 +128,7 @@ ROLES: Mapping[str, Role] = {
                     *_NOISE,
                     f"~{names.UNHANDLED_KINDS}",
                     f"~{names.SUSPECTS}",
+                    f"~{names.SETTLED}*",
                 ),
             ),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_ALERTS, names.DLQ_MOOG)),

@@ -70,10 +70,11 @@ class Home(Page):
         try:
             client = self.services.redis
             found = client.hgetall(names.BREAKER)
-            depths = books.depths(client, self.services.queues, time.time())
+            elsewhere = self.services.elsewhere
+            depths = books.depths(client, self.services.queues, time.time(), elsewhere)
             unrecorded = books.outcomes_parked(client)
             storms = self.services.due.storms()
-            return Flow(depths, books.read(client), unrecorded, read_breaker(found), storms), ""
+            return Flow(depths, books.read(client, *elsewhere), unrecorded, read_breaker(found), storms), ""
         except SettingsError:
             return None, "REDIS_URL is not set: queues, books and breaker can't be shown."
         except redis.RedisError:
