@@ -44,8 +44,9 @@ class Stack:
     @property
     def roles(self) -> Collection[str]:
         """The processes without which it is not up."""
-        given = self.environ.get("STREAM_URL") and self.environ.get("BROKER_URL")
-        return [role for role in ROLES if role != "redis" or not given]
+        given = self.environ.get
+        has_redis = given("REDIS_URL") or (given("STREAM_URL") and given("BROKER_URL"))
+        return [role for role in ROLES if role != "redis" or not has_redis]
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options

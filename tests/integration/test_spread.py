@@ -99,7 +99,9 @@ def test_events_of_every_server_are_evaluated_and_each_has_its_turn(pair: list[B
     while entries := bench.take(want=1):
         turns.append(entries[0].server)
         bench.held.settle(bench.evaluate(entries))
-    assert all(len(set(turns[i : i + 3])) == 3 for i in range(0, 9, 3)), "nobody's turn comes twice before all had one"
+    assert all(len(set(turns[i : i + 3])) == 3 for i in range(0, 9, 3)), (
+        "nobody's turn comes twice before all had one"
+    )
     # The third event of a kind that no rule handles makes MUTT say so: that event stands at home.
     assert turns[9:] == [""]
     assert bench.events == {"accepted": 19, "settled": 19}
@@ -147,7 +149,9 @@ def test_whatever_fails_nothing_follows_twice_and_nothing_is_lost(
     bench.append(event(), event("CRITICAL nul \0 byte"), strange, server=away)
     entries = bench.take()
     moves = bench.evaluate(entries)
-    stream = bench.services.ingest_servers[away if step == "settle_there" else name_of(bench.settings.stream_url)]
+    stream = bench.services.ingest_servers[
+        away if step == "settle_there" else name_of(bench.settings.stream_url)
+    ]
     with failing(stream, step, after=after):
         if step == "settle_here":
             with pytest.raises(Lost):
@@ -231,7 +235,12 @@ def test_a_poisoned_neighbour_that_waits_stays_where_it_was(pair: list[Bench]) -
     bench.append(event(), event(), server=away)
     (entry,) = bench.take()
     (move,) = bench.evaluate([entry])
-    again = {"op": "append", "stream": names.INGEST_STREAM, "fields": list(part(1).entries[0][1]), "queue": "ingest_queue"}
+    again = {
+        "op": "append",
+        "stream": names.INGEST_STREAM,
+        "fields": list(part(1).entries[0][1]),
+        "queue": "ingest_queue",
+    }
     size = part(1).entries[0][2]
     counts = {**move.counts, "events.settled": 1, "events.queued": -1, "ingest.bytes": size - entry.size}
     bench.held.settle([Move(entry, counts, [*move.follow, again])])
@@ -292,7 +301,9 @@ def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
         own_redis.start()
         monkeypatch.setattr(bench.services.evaluator, "evaluate_entries", evaluate)
         # Long before its claim is over.
-        wait_until(lambda: drained(bench, monkeypatch) and not bench.events.get("queued"), 10, "it to be worked")
+        wait_until(
+            lambda: drained(bench, monkeypatch) and not bench.events.get("queued"), 10, "it to be worked"
+        )
         assert bench.events == {"accepted": 1, "settled": 1}
         bench.check()
 
@@ -431,7 +442,14 @@ class Room:
 def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(urls: list[str], seed: int) -> None:
     dice = random.Random(seed)
     room = Room(urls[:2], dice)
-    deeds: list[Callable[[], None]] = [room.append, room.take, room.settle, room.settle_badly, room.die, room.confirm]
+    deeds: list[Callable[[], None]] = [
+        room.append,
+        room.take,
+        room.settle,
+        room.settle_badly,
+        room.die,
+        room.confirm,
+    ]
     for _ in range(150):
         dice.choices(deeds, weights=[5, 5, 3, 3, 1, 1])[0]()
         for client in room.clients:
@@ -440,6 +458,10 @@ def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(urls: l
     assert set(room.letters().values()) <= {1}
     assert sum(room.letters().values()) == room.appended
     told = books.read(*room.clients)
-    assert (told.events["accepted"], told.events["parked"], told.events["queued"]) == (room.appended, room.appended, 0)
+    assert (told.events["accepted"], told.events["parked"], told.events["queued"]) == (
+        room.appended,
+        room.appended,
+        0,
+    )
     assert told.alerts["raised"] == room.appended
     assert [int(client.hget(names.LEDGER, "ingest.bytes") or 0) for client in room.clients] == [0, 0]
