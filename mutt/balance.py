@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -49,7 +50,8 @@ class Report(msgspec.Struct, frozen=True):
 def observe(services: Services, *, deep: bool) -> tuple[Report, str]:
     """The books now, and why PostgreSQL could not be asked ('' if it was). ``redis.RedisError`` passes through."""
     # What moves in between changes the ledger or stands in the delivery queue: looked at before and after.
-    before, idle = books.read(services.redis), services.delivery_stream.size() == 0
+    everywhere = (services.redis, *services.elsewhere)
+    before, idle = books.read(*everywhere), services.delivery_stream.size() == 0
     parked = books.outcomes_parked(services.redis)
     spilled: int | None = None
     summed, counted, why = None, None, ""
@@ -60,14 +62,15 @@ def observe(services: Services, *, deep: bool) -> tuple[Report, str]:
             summed, counted = sums(conn), count(conn) if deep else None
     except StoreDown as error:
         why = str(error).strip().partition("\n")[0] or type(error).__name__
-    recount = _recount(services.redis, counted) if deep else None
+    recount = _recount(everywhere, counted) if deep else None
     idle = idle and services.delivery_stream.size() == 0
-    after = books.read(services.redis)
+    after = books.read(*everywhere)
     at_rest = idle and before == after and after.events["queued"] == 0 and not spilled
     return weigh(after, summed, recount, spilled, parked, at_rest=at_rest), why
 
 
-def _recount(client: Client, counted: Counted | None) -> Recount:
+def _recount(everywhere: Sequence[Client], counted: Counted | None) -> Recount:
+    client = everywhere[0]
     # What ingest rejected never was in the books.
     records = (
         orjson.loads(record)
@@ -75,7 +78,7 @@ def _recount(client: Client, counted: Counted | None) -> Recount:
         if not id_.startswith(b"ingest:")
     )
     dropped = sum(int(record.get("n", 1)) for record in records)
-    return Recount(books.walk(client), dropped, bool(client.hlen(names.OUTSIDE)), counted)
+    return Recount(books.walk(*everywhere), dropped, bool(client.hlen(names.OUTSIDE)), counted)
 
 
 def weigh(

@@ -44,6 +44,7 @@ class Entry:
     attempts: int  #: how often it was handed out, this time included
     fields: dict[bytes, bytes]
     tries: str = ""  #: what the gate noted of earlier requests: requests:strikes:accepted
+    server: str = ""  #: where its stream stands, if that is not home (STREAM_URL)
 
     @property
     def n(self) -> int:

@@ -13,6 +13,7 @@
     │   └── Overwrites     changed_at             (a change that its writer has not seen)
     ├── ManyRefused        reasons                (some of many; none was saved)
     ├── Unavailable        reason, retry_after    (ask again later; nothing was taken)
+    │   ├── NoRoom                                (a Redis is full; nothing went out that may be in)
     │   └── StreamAway     sent                   (Redis is away, or did not answer)
     ├── OverQuota          quota, retry_after     (a sender's own limit; nothing was taken)
     ├── LoginFailed        kind, why              (of a login by the OpenID provider)
@@ -112,6 +113,10 @@ class Unavailable(MuttError):
     def __init__(self, reason: str, retry_after: int = 1) -> None:
         super().__init__(reason)
         self.reason, self.retry_after = reason, retry_after
+
+
+class NoRoom(Unavailable):
+    """There is no room: nothing was sent that may be in, and another server may have some."""
 
 
 #: What is said of a Redis that does not answer.

@@ -112,14 +112,20 @@ class RedisGauges:
         yield from families(told)
 
     def _told(self, client: Client, now: float) -> dict[str, Values]:
-        depths = books.depths(client, self._services.queues, now)
+        depths = books.depths(client, self._services.queues, now, self._services.elsewhere)
         return {
             "mutt_redis_up": {(): 1},
             **_queues(depths),
-            **_books(books.read(client)),
+            **self._books(client),
             **_budget(client),
             **_server(client),
         }
+
+    def _books(self, client: Client) -> dict[str, Values]:
+        try:
+            return _books(books.read(client, *self._services.elsewhere))
+        except redis.RedisError:
+            return {}  # one of several servers is away: the sum without it would be wrong
 
 
 def _queues(depths: list[books.Depth]) -> dict[str, Values]:

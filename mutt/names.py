@@ -8,7 +8,11 @@ from mutt.alert import LANES
 from mutt.settings import Settings
 
 LEDGER = "mutt:ledger"
+#: The ledger of a server that leaves, and that it was added to home's (streams/books.py).
+LEDGER_LEAVING, LEDGER_JOINED = "mutt:ledger:leaving", "mutt:ledger:joined:"
 SUSPECTS = "mutt:suspected"
+#: What followed an entry of another server is done, and what is left to do there (streams/spread.py).
+SETTLED = "mutt:settled:"
 STANDING = "mutt:alerts:standing"
 HOLDERS = "mutt:alerts:holders"
 OUTSIDE = "mutt:alerts:outside"
@@ -44,6 +48,9 @@ LETTER_LOCK = "mutt:dlq:lock:"
 INGEST_STREAM = "mutt:ingest_queue"
 DELIVERY_STREAM = "mutt:delivery_queue"
 LANE_STREAMS = tuple(f"mutt:alert_queue:{lane}" for lane in LANES)
+
+#: What a probe writes, to see that Redis takes writes: it may be full, or a replica after a failover.
+READY = "mutt:ready"
 
 #: Somebody knows of rounds in PostgreSQL's spill: the tick asks for their flow back. Known for so many seconds.
 SPILLED = "mutt:spilled"

@@ -27,6 +27,7 @@ from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
 from mutt.pipeline.ports import Answered
 from mutt.pipeline.record import Recorder
+from mutt.pipeline.spread import SpreadRounds
 from mutt.settings import Settings
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
@@ -34,11 +35,13 @@ from mutt.store.replica import Reader
 from mutt.store.rulebook import Rulebook
 from mutt.store.shadowbook import ShadowBook
 from mutt.store.spill import CONNECTIONS, STATEMENT, Spill, SpillRows
-from mutt.streams.bound import Held, Inlet, Lanes, Suspects
+from mutt.streams.bound import Held, Inlet, Lanes, SpreadBed, SpreadInlet, Suspects
 from mutt.streams.connect import Client, redis_of
 from mutt.streams.due import Due
 from mutt.streams.letters import Letters
 from mutt.streams.rounds import Rounds
+from mutt.streams.servers import Server, client_of, place_of, servers, shares
+from mutt.streams.spread import HeldSpread, Lookout, Servers
 from mutt.streams.stream import Ring, Stream
 
 #: Seconds that the web waits for an answer of Redis; a round may ask twice within its deadline.
@@ -94,6 +97,27 @@ class Services:
     @cached_property
     def delivery_stream(self) -> Stream:
         return Stream(self.redis, self.queues["delivery_queue"], self._ring)
+
+    @cached_property
+    def servers(self) -> tuple[Server, ...]:
+        """The Redis servers that may hold entries of the ingest queue, home (STREAM_URL) first."""
+        return servers(self.settings)
+
+    @cached_property
+    def ingest_servers(self) -> dict[str, Stream]:
+        """The ingest queue's stream on each server, by its name, home first."""
+        timeout, replicas = WEB_TIMEOUT if self.web else 5.0, self.settings.ingest_wait_replicas
+        home, *others = self.servers
+        made = {home.name: self.ingest_stream}
+        for one in others:
+            client = client_of(self.settings, one, timeout=timeout)
+            made[one.name] = Stream(client, self.queues["ingest_queue"], self._ring, replicas=replicas)
+        return made
+
+    @cached_property
+    def elsewhere(self) -> tuple[Client, ...]:
+        """The other servers than home that may hold entries of the ingest queue: mostly none."""
+        return tuple(stream.client for stream in self.ingest_servers.values())[1:]
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -196,11 +220,57 @@ class Services:
             dedup_window=s.ingest_dedup_window,
         )
 
-    @cached_property
-    def rounds(self) -> Rounds[Contribution, Reply]:
-        spill = self.spill if self.settings.ingest_spill else None
-        return Rounds(Acceptor(self.inlet, spill, self.inlet.tell_spilled).accept_events)
+    @property
+    def is_spread(self) -> bool:
+        """Does the ingest queue stand on another server than home, too?"""
+        return len(self.servers) > 1
 
-    def held(self, queue: str) -> Held:
+    @cached_property
+    def lookout(self) -> Lookout:
+        return Lookout(self.ingest_servers)
+
+    @cached_property
+    def inlets(self) -> dict[str, SpreadInlet]:
+        """The inlet of each server that takes events in, where there are several."""
+        s, takes = self.settings, [one for one in self.servers if not one.drains]
+        made: dict[str, SpreadInlet] = {}
+        place = partial(place_of, names=[one.name for one in takes])
+        for one in takes:
+            made[one.name] = SpreadInlet(
+                one.name,
+                made,
+                place,
+                self.lookout,
+                stream=self.ingest_servers[one.name],
+                max_events=shares(s.ingest_max_depth, takes),
+                max_bytes=shares(s.ingest_max_bytes, takes),
+                dedup_window=s.ingest_dedup_window,
+            )
+        return made
+
+    @cached_property
+    def bed(self) -> Inlet | SpreadBed:
+        """What flows back out of the spill goes in here."""
+        return SpreadBed(self.inlets, self.inlet) if self.is_spread else self.inlet
+
+    @cached_property
+    def rounds(self) -> Rounds[Contribution, Reply] | SpreadRounds:
+        spill = self.spill if self.settings.ingest_spill else None
+        if not self.is_spread:
+            return Rounds(Acceptor(self.inlet, spill, self.inlet.tell_spilled).accept_events)
+        rounds = {
+            name: Rounds(Acceptor(inlet, spill, self.inlet.tell_spilled, server=name).accept_events)
+            for name, inlet in self.inlets.items()
+        }
+        place = partial(place_of, names=list(rounds))
+        return SpreadRounds(rounds, place, self.lookout, spills=spill is not None)
+
+    @cached_property
+    def spread(self) -> Servers:
+        return Servers(self.ingest_servers)
+
+    def held(self, queue: str) -> Held | HeldSpread:
         """A queue's stream with this process as its consumer."""
+        if queue == "ingest_queue" and self.is_spread:
+            return HeldSpread(self.spread, self.consumer)
         return Held(self.streams[queue], self.consumer)

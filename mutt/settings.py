@@ -41,6 +41,14 @@ FROM_UP = {
     "PROMETHEUS_MULTIPROC_DIR": "metrics_dir",
 }
 
+#: Which setting (by field name) holds where another one is not set.
+STANDS_IN = {
+    "stream_url": "redis_url",
+    "stream_urls": "stream_url",
+    "broker_url": "redis_url",
+    "database_read_url": "database_url",
+}
+
 #: One process' own, and no part of how a stack behaves.
 _OWN = frozenset({"MUTT_HOME", "MUTT_ROLE", "METRICS_HOST", "METRICS_PORT"})
 
@@ -277,6 +285,19 @@ def redis_address(name: str, text: str, others: Sequence[str] = ()) -> str:
     return found
 
 
+def redis_addresses(name: str, text: str) -> str:
+    """Where several are, parted by commas or blanks; read, they stand one in a line. ``?drain=on`` is of the queue."""
+    found = [redis_address(name, one) for one in re.split(r"[\s,]+(?=[a-z]+://)", text.strip())]
+    asked = [value for one in found for key, value in parse_qsl(urlsplit(one).query) if key == "drain"]
+    if set(asked) - {"on"}:
+        raise SettingsError(
+            name, "…drain=…", "?drain=on behind a server that takes nothing new in, or nothing"
+        )
+    if len(asked) == len(found):
+        raise SettingsError(name, "…?drain=on", "one server at least that does not drain")
+    return "\n".join(found)
+
+
 def _setting(default: str, reader: Reader, *, secret: bool = False, env: str = "") -> Any:
     # The default is written as the environment would write it, and goes through the same reader.
     told = {"default": default, "reader": reader, "secret": secret, "env": env}
@@ -296,6 +317,10 @@ class Settings:
     mutt_role: str = _setting("", text)  #: shown in logs: ingest, alerts, moog …
 
     redis_url: str = _setting("", redis_address, secret=True)
+    stream_url: str = _setting(
+        "", redis_address, secret=True
+    )  #: where MUTT's data stands; default: redis_url
+    stream_urls: str = _setting("", redis_addresses, secret=True)  #: the ingest queue's; default: stream_url
     broker_url: str = _setting("", broker_address, secret=True)  #: Redis or RabbitMQ; default: redis_url
     redis_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     redis_cert: str = _setting("", pem)  #: PEM that a Redis with mutual TLS asks for
@@ -414,7 +439,7 @@ class Settings:
             value = values[field.name] = raw if raw == "" else field.metadata["reader"](name, raw)
             if place := _file(name, source, secret):
                 files[field.name] = SecretFile(name, place, field.metadata["reader"], value)
-        for one, other in (("broker_url", "redis_url"), ("database_read_url", "database_url")):
+        for one, other in STANDS_IN.items():
             if not values[one]:
                 values[one] = values[other]
                 files.pop(one, None)
@@ -432,12 +457,20 @@ class Settings:
         found = self._files.get(name)
         return found.current(at_once=at_once) if found else getattr(self, name)
 
+    def variable(self, name: str) -> str:
+        """Which variable a setting (by field name) comes from: its own, or the one that stands in for it."""
+        other = STANDS_IN.get(name)
+        if other and getattr(self, name) == getattr(self, other):
+            return self.variable(other)
+        return name.upper()
+
     def need(self, *names: str) -> None:
         """Refuse to start without these settings (by field name). Raises :class:`SettingsError`."""
         for name in names:
             if not getattr(self, name):
                 if read_up(self.mutt_home, gone=True):
                     raise StackGone(self.mutt_home)
+                name = STANDS_IN.get(name, name)
                 raise SettingsError(name.upper(), "", "a value: set it, or start `mutt up` first")
 
 
@@ -569,7 +602,7 @@ def _told(up: Mapping[str, Any]) -> dict[str, str]:
 def _of_stack(up: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """What a process with ``env`` takes from the running stack: who works on another Redis only the addresses."""
     told = _told(up)
-    if _given("REDIS_URL", env, True) in (None, told.get("REDIS_URL")):
+    if all(_given(name, env, True) in (None, told.get(name)) for name in ("REDIS_URL", "STREAM_URL")):
         return told
     return {name: value for name, value in told.items() if name in FROM_UP}
 

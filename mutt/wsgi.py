@@ -16,7 +16,7 @@ from mutt.web.ingest import keys_of, make_ingest
 def _ingest() -> Flask:
     """Where events come in. Needs Redis, not PostgreSQL; with ``INGEST_SPILL`` one of them is enough."""
     settings = Settings.from_env()
-    settings.need("redis_url", "ingest_api_key", *(["database_url"] if settings.ingest_spill else []))
+    settings.need("stream_url", "ingest_api_key", *(["database_url"] if settings.ingest_spill else []))
     configure(settings, "ingest")
     services = Services(settings, BackgroundRing(), role="ingest", web=True)
     app = make_ingest(services)

@@ -67,15 +67,16 @@ class Bench:
         with transaction(self.services.engine) as conn:
             yield conn
 
-    def append(self, *events: Event, batch: str = "") -> None:
-        """One request's events, as one entry."""
+    def append(self, *events: Event, batch: str = "", server: str = "") -> None:
+        """One request's events, as one entry; ``server``: where, if not at home."""
         envelope = Envelope([Segment(batch or str(uuid4()), "corr", list(events))])
         fields, size = codec.encode(envelope, n=len(events))
-        self.append_fields(fields, len(events), size)
+        self.append_fields(fields, len(events), size, server)
 
-    def append_fields(self, fields: Sequence[Any], n: int, size: int) -> None:
+    def append_fields(self, fields: Sequence[Any], n: int, size: int, server: str = "") -> None:
         part = Part([(n, list(fields), size)])
-        self.services.ingest_stream.append(str(uuid4()), [part], max_events=10**6, max_bytes=1 << 30)
+        stream = self.services.ingest_servers[server] if server else self.services.ingest_stream
+        stream.append(str(uuid4()), [part], max_events=10**6, max_bytes=1 << 30)
 
     def take(self, want: int = 500) -> list[Entry]:
         return self.held.take(want).entries
@@ -142,13 +143,18 @@ class Bench:
     @property
     def events(self) -> dict[str, int]:
         """The books of events, without noughts."""
-        return {name: n for name, n in books.read(self.redis).events.items() if n}
+        return {name: n for name, n in books.read(*self.everywhere).events.items() if n}
+
+    @property
+    def everywhere(self) -> tuple[Any, ...]:
+        """A client of each Redis that holds data, home first."""
+        return (self.redis, *self.services.elsewhere)
 
     def check(self) -> None:
         """P6 at rest: the books balance, and both servers tell the same."""
-        ledger = books.read(self.redis)
+        ledger = books.read(*self.everywhere)
         assert (ledger.off_events, ledger.off_alerts) == (0, 0), ledger
-        walked = books.walk(self.redis)
+        walked = books.walk(*self.everywhere)
         stands = (walked.queued, walked.parked, walked.waiting, walked.alerts_parked)
         told = (
             ledger.events["queued"],
@@ -157,10 +163,13 @@ class Bench:
             ledger.alerts["parked"],
         )
         assert stands == told, (walked, ledger)
-        bytes_ = int(self.redis.hget(names.LEDGER, "ingest.bytes") or 0)
-        assert bytes_ >= 0 and (ledger.events["queued"] or not bytes_), (
-            f"{bytes_} bytes are still counted as queued"
-        )
+        for client in self.everywhere:
+            queued, bytes_ = (
+                int(n or 0) for n in client.hmget(names.LEDGER, "events.queued", "ingest.bytes")
+            )
+            assert queued >= 0 and bytes_ >= 0 and (queued or not bytes_), (
+                f"{bytes_} bytes of {queued} events are still counted as queued"
+            )
         with self.sql() as conn:
             sums = conn.execute(select(func.sum(audit_ledger.c.rows), func.sum(audit_ledger.c.alerts))).one()
             rows = conn.execute(select(func.count()).select_from(event_audit_log)).scalar_one()

@@ -48,15 +48,14 @@ class Stack:
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None, *options: str) -> None:
         self.home, self.options = home, options
         self.environ = {**os.environ, "MUTT_HOME": str(home), **(settings or {})}
-        # What is given it does not start.
-        self.roles = [role for role in self.roles if GIVEN.get(role) not in (settings or {})]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def roles(self) -> Collection[str]:
-        """The processes without which it is not up."""
-        given = {"redis": "REDIS_URL", "postgres": "DATABASE_URL", "moogsim": "MOOG_URL"}
-        return [role for role in ROLES if not self.environ.get(given.get(role, ""))]
+        """The processes without which it is not up: what is given it does not start."""
+        given = self.environ.get
+        apart = given("STREAM_URL") and given("BROKER_URL")
+        return [role for role in ROLES if not (given(GIVEN.get(role, "")) or (role == "redis" and apart))]
 
     def start(self) -> Stack:
         """Start it, and wait until every role is there and ingest is ready."""
@@ -186,8 +185,9 @@ class Stack:
     @property
     def owner_redis_url(self) -> str:
         """Redis for who may do everything there."""
-        if self.environ.get("REDIS_URL"):
-            return str(self.up["redis_url"])
+        given = self.environ.get("STREAM_URL") or self.environ.get("REDIS_URL")
+        if given:
+            return given
         secret = json.loads((self.home / "secrets.json").read_text())["redis_password"]
         return f"redis://:{secret}@{self.up['redis_url'].rpartition('@')[2]}"
 

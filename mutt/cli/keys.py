@@ -252,7 +252,7 @@ def revoke(name: str, hint: str | None, who: str | None, reason: str) -> None:
 @contextlib.contextmanager
 def change_of_keys() -> Iterator[Connection]:
     """One transaction; nothing is begun where its outcome could not be published."""
-    services().settings.need("database_url", "redis_url")
+    services().settings.need("database_url", "stream_url")
     with transaction(services().engine) as conn, _known():
         yield conn
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 import orjson
+import redis
 
 from mutt import names
 from mutt.budget.arithmetic import window
@@ -74,6 +75,16 @@ class OpenStorm(msgspec.Struct, frozen=True):
     since_s: float
 
 
+class Share(msgspec.Struct, frozen=True):
+    """What one server holds of the ingest queue, where that is spread over several."""
+
+    server: str  #: host:port
+    entries: int | None  #: None: it can't be asked
+    held: int = 0
+    oldest_s: float = 0.0
+    drains: bool = False  #: nothing new goes in there
+
+
 class Seen(msgspec.Struct, frozen=True):
     """One look at everything that waits."""
 
@@ -83,6 +94,7 @@ class Seen(msgspec.Struct, frozen=True):
     budget: Spent
     spill: Spilled | None  #: None: PostgreSQL can't be asked
     storms: list[OpenStorm]  #: of which alerts are held now
+    servers: list[Share] = []  #: of the ingest queue, where there are several
 
 
 @click.command()
@@ -95,7 +107,7 @@ def queues(as_json: bool, watch: bool) -> None:
     Behind: alerts that wait for one of the same signature, beside the entries.
     """
     s = services()
-    s.settings.need("redis_url", "broker_url")
+    s.settings.need("stream_url", "broker_url")
     with contextlib.closing(doorbells(s.settings)) as broker, contextlib.suppress(KeyboardInterrupt):
         while True:
             seen = look(s, broker)
@@ -114,7 +126,7 @@ def look(services: Services, broker: Doorbells) -> Seen:
     span = window(services.settings.moog_rate_period)
     used = int(client.zcount(names.BUDGET, round((now - span) * 1e6), "+inf"))
     return Seen(
-        queues=books.depths(client, services.queues, now),
+        queues=books.depths(client, services.queues, now, services.elsewhere),
         doorbells={queue: broker.waiting(queue) for queue in CELERY_QUEUES},
         breaker=breaker_of(services),
         budget=Spent(used, services.settings.moog_rate_limit, span),
@@ -128,7 +140,21 @@ def look(services: Services, broker: Doorbells) -> Seen:
             )
             for storm in services.due.storms()
         ],
+        servers=shares(services, now) if services.is_spread else [],
     )
+
+
+def shares(services: Services, now: float) -> list[Share]:
+    """What each server holds of the ingest queue."""
+    found = []
+    for server, stream in zip(services.servers, services.ingest_servers.values(), strict=True):
+        try:
+            one = books.depth_of(stream.client, stream.queue, now)
+        except redis.RedisError:
+            found.append(Share(server.name, None, drains=server.drains))
+        else:
+            found.append(Share(server.name, one.entries, one.held, one.oldest_s, server.drains))
+    return found
 
 
 def spilled(services: Services) -> Spilled | None:
@@ -185,6 +211,8 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
         for depth in seen.queues
     ]
     table("", ["queue", "entries", "held", "behind", "oldest", "bell"], rows, numbers=(1, 2, 3, 4))
+    for share in seen.servers:
+        console.print(f"  ingest_queue at {share.server}: {says_share(share)}", markup=False, highlight=False)
     bells = ", ".join(f"{queue} {n}" for queue, n in seen.doorbells.items())
     console.print(f"\ndoorbells  {bells}   [dim](Celery messages: they say that there is work)[/]")
     console.print(f"spill      {says_spill(seen.spill)}")
@@ -194,6 +222,17 @@ def _show(seen: Seen, *, as_json: bool, indent: bool) -> None:
         console.print(f"storm      {says_storm}", markup=False)  # a sender's own words among them
     budget = seen.budget
     console.print(f"budget     {budget.used} of {budget.limit} in the last {budget.window_s:g} s")
+
+
+def says_share(share: Share) -> str:
+    """One server's part in one line."""
+    if share.entries is None:
+        return "can't be asked; what stands there waits"
+    told = (
+        f"{many(share.entries, 'entry', 'entries')}, {share.held} held, the oldest {age(share.oldest_s)} old"
+    )
+    drained = " (drains)" if share.entries else " (drained: `mutt streams leave` takes its books over)"
+    return (told if share.entries else "empty") + (drained if share.drains else "")
 
 
 def says_spill(spill: Spilled | None) -> str:

@@ -40,9 +40,16 @@ def roles() -> None:
     "--db", type=click.IntRange(0), default=0, show_default=True, help="The broker's database number."
 )
 @click.option(
+    "--part",
+    type=click.Choice([acl.DATA_PART, acl.BROKER_PART]),
+    help="What this Redis holds, where STREAM_URL and BROKER_URL are two.  [default: both]",
+)
+@click.option(
     "--template", is_flag=True, help="With the names of the files in place of hashes (#redis_ingest)."
 )
-def redis(directory: Path | None, default_password: Path | None, db: int, template: bool) -> None:
+def redis(
+    directory: Path | None, default_password: Path | None, db: int, part: str | None, template: bool
+) -> None:
     """Print the ACL file for Redis 7.0 or Valkey: `aclfile` in its configuration, ACL LOAD on a change."""
     if template:
         hashes = {role: f"#redis_{role}" for role in acl.ROLES}
@@ -52,7 +59,7 @@ def redis(directory: Path | None, default_password: Path | None, db: int, templa
             role: acl.hashed(password) for role, password in _kept(directory, "redis", acl.ROLES).items()
         }
         default = acl.hashed(default_password.read_text().strip()) if default_password else ""
-    click.echo(acl.file(hashes, default=default, db=db), nl=False)
+    click.echo(acl.file(hashes, default=default, db=db, part=part or ""), nl=False)
 
 
 @roles.command()

@@ -96,7 +96,7 @@ def show(
                 break
             time.sleep(EVERY)
     if not stop():
-        queued = bool(books.read(services.redis).events["queued"])
+        queued = bool(books.read(services.redis, *services.elsewhere).events["queued"])
         _print(_rows(services, sent, since), queued=queued)
 
 
@@ -107,7 +107,7 @@ def settle(services: Services, stop: Callable[[], bool], *, patience: float = PA
         report, why = observe(services, deep=False) if _at_rest(services) else (None, "")
         if report and report.at_rest:
             return _judged(report, why)
-        now = books.read(services.redis)
+        now = books.read(services.redis, *services.elsewhere)
         if stop() or waits.is_over(services, audited=not now.events["queued"]):
             return Verdict(False, f"[yellow]{waiting(now, breaker_of(services))}[/]")
         time.sleep(EVERY)
@@ -167,7 +167,7 @@ def _send(ingest: str, key: str, sample: Sample) -> Sent:
 
 
 def _at_rest(services: Services) -> bool:
-    now = books.read(services.redis)
+    now = books.read(services.redis, *services.elsewhere)
     waits = now.events["queued"] or now.alerts["waiting"]
     return not waits and services.delivery_stream.size() == 0
 

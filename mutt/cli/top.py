@@ -38,7 +38,7 @@ WIDTH = 60
 def top(once: bool, as_json: bool) -> None:
     """Watch the pipeline: what holds it up and what to do, queues, rates, Moog, workers, servers. Ctrl-C ends it."""
     of = services()
-    of.settings.need("redis_url")
+    of.settings.need("stream_url")
     if as_json:
         click.echo(orjson.dumps(told(reading(of), hour=False), option=orjson.OPT_INDENT_2))
     elif once or not console.is_terminal:

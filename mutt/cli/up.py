@@ -29,7 +29,7 @@ from mutt.services import Services
 from mutt.settings import Settings, exported, inherited, marked
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
-from mutt.streams.connect import redis_of
+from mutt.streams.connect import is_redis, redis_of
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -79,11 +79,12 @@ def wanted(samples: bool | None, settings: Settings) -> bool:
 
 def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
-    if settings.redis_url:
-        try:
-            redis_of(settings, timeout=FIRST_ANSWER).ping()
-        except redis.RedisError as error:
-            raise _unreachable("REDIS_URL", "a Redis", first_line(error)) from error
+    for which in ("stream_url", "broker_url"):
+        if is_redis(getattr(settings, which)):
+            try:
+                redis_of(settings, which, timeout=FIRST_ANSWER).ping()
+            except redis.RedisError as error:
+                raise _unreachable(settings.variable(which), "a Redis", first_line(error)) from error
     if settings.database_url:
         try:
             engine = one_shot_engine(settings.database_url, role="cli", ca=settings.database_ca)
@@ -243,6 +244,6 @@ def migrate() -> None:
     """Bring the database up to date: tables, partitions, the starting rules in an empty one; and Redis' API keys."""
     settings = Settings.from_env()
     upgrade(owner_url(settings), settings.database_ca)
-    if settings.redis_url:
+    if settings.stream_url:
         tell_of_keys(settings, lambda why: click.echo(why, err=True))
     click.echo("the database is up to date")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
+import msgspec
 import psycopg2.extensions
 import redis
 from kombu.exceptions import OperationalError
@@ -30,6 +31,7 @@ from mutt.store import keys, spill
 from mutt.store.engine import transaction
 from mutt.store.vitals import Server, clock, server, vitals
 from mutt.streams import books
+from mutt.streams import servers as spread
 from mutt.streams.acl import QUEUES
 from mutt.streams.connect import Client
 from mutt.streams.keys import KeysCopy
@@ -52,17 +54,46 @@ def _redis(services: Services) -> Iterator[Finding]:
         # All of it before the first word: a server that dies meanwhile is one finding, not half of them.
         found = list(_ask_redis(services.redis, services))
     except redis.RedisError as error:
-        yield bad("Redis", f"can't be asked: {_line(error)}", "start it, and see REDIS_URL")
+        variable = services.settings.variable("stream_url")
+        yield bad("Redis", f"can't be asked: {_line(error)}", f"start it, and see {variable}")
     except SettingsError as error:
         yield bad("Redis", str(error), "set REDIS_URL, or start `mutt up`")
     else:
         yield from found
+    yield from _elsewhere(services)
+
+
+def _elsewhere(services: Services) -> Iterator[Finding]:
+    """The other servers over which the ingest queue is spread, each by its name."""
+    # Settings that can't be are a finding before.
+    with contextlib.suppress(SettingsError):
+        for server, client in zip(services.servers[1:], services.elsewhere, strict=True):
+            try:
+                found = list(_ask_other(server, client, services.settings))
+            except redis.RedisError as error:
+                waits = "what stands there waits; events go to the others"
+                says = f"can't be asked: {_line(error)}: {waits}"
+                found = [bad("Redis", says, "start it, and see STREAM_URLS")]
+            for one in found:
+                yield msgspec.structs.replace(one, what=f"{server.name}: {one.what}")
+
+
+def _ask_other(server: spread.Server, client: Client, s: Settings) -> Iterator[Finding]:
+    yield from redis_checks.check(
+        client.info(),
+        _config(client, s, server.url),
+        wait_replicas=s.ingest_wait_replicas,
+        sentinel=server.url.startswith("sentinel"),
+        spill=s.ingest_spill,
+    )
+    yield wire.address("Redis, on the wire", server.url, "set STREAM_URLS to rediss:// (docs/tls.md)")
+    yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     """Where doorbells go, if that is not the Redis that holds the data."""
     url = settings.broker_url
-    if url == settings.redis_url:
+    if url == settings.stream_url:
         return
     try:
         with contextlib.closing(doorbells(settings)) as broker:
@@ -80,33 +111,32 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     s = services.settings
-    sentinel = s.redis_url.startswith("sentinel")
+    sentinel = s.stream_url.startswith("sentinel")
     yield from redis_checks.check(
         client.info(),
-        _config(client, s),
+        _config(client, s, s.stream_url),
         wait_replicas=s.ingest_wait_replicas,
         sentinel=sentinel,
         spill=s.ingest_spill,
     )
-    yield wire.address("Redis, on the wire", s.redis_url, "set REDIS_URL to rediss:// (docs/tls.md)")
+    remedy = f"set {s.variable('stream_url')} to rediss:// (docs/tls.md)"
+    yield wire.address("Redis, on the wire", s.stream_url, remedy)
     yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
     yield flow.unhandled(int(client.get(names.UNHANDLED_KINDS) or 0), KINDS)
-    yield from flow.queues(books.depths(client, services.queues, _redis_time(client)))
+    yield from flow.queues(books.depths(client, services.queues, _redis_time(client), services.elsewhere))
     state, reason = client.hmget(names.BREAKER, "state", "reason")
     yield flow.breaker((state or b"").decode(), (reason or b"").decode())
 
 
-def _config(client: Client, settings: Settings) -> Mapping[str, str] | None:
+def _config(client: Client, settings: Settings, url: str) -> Mapping[str, str] | None:
     wanted = ("appendfsync", "no-appendfsync-on-rewrite", "min-replicas-to-write")
     try:
         found = [client.config_get(name) for name in wanted]
     except redis.ResponseError:  # not for the users that MUTT has; of its private server `mutt up` tells
         up = read_up(settings.mutt_home)
-        told: Mapping[str, str] = (
-            up.get("redis_config", {}) if up.get("redis_url") == settings.redis_url else {}
-        )
+        told: Mapping[str, str] = up.get("redis_config", {}) if up.get("redis_url") == url else {}
         return told or None
     return {_text(name): _text(value) for one in found for name, value in one.items()}
 
@@ -192,7 +222,12 @@ def _weighed(services: Services) -> Report:
     if services.settings.database_url:
         return observe(services, deep=False)[0]
     client = services.redis
-    return weigh(books.read(client), None, outcomes_parked=books.outcomes_parked(client), at_rest=False)
+    return weigh(
+        books.read(client, *services.elsewhere),
+        None,
+        outcomes_parked=books.outcomes_parked(client),
+        at_rest=False,
+    )
 
 
 def _skew(ask: Callable[[], float]) -> float:

@@ -41,6 +41,9 @@ MEMORY = "2gb"
 #: The addresses of who needs no server.
 NOTHING = {"redis_url": "", "database_url": ""}
 
+#: What else names a Redis, where it is given.
+ELSEWHERE = ("STREAM_URL", "BROKER_URL")
+
 #: Threads that forward: at least twice rate times latency.
 MOOG_THREADS = 32
 
@@ -79,8 +82,8 @@ class Stack:
         return f"http://{HOST}:{self.ports[name]}"
 
     def redis(self) -> RedisServer | None:
-        """The private Redis; None: one was given."""
-        if self.settings.redis_url:
+        """The private Redis; None: one was given, for the data and for the doorbells."""
+        if self.settings.stream_url and self.settings.broker_url:
             return None
         directory, password = self.home.directory("redis"), self.secrets.redis_password
         hashes = {role: acl.hashed(self.secrets.password("redis", role)) for role in acl.ROLES}
@@ -133,7 +136,7 @@ class Stack:
                 for role in acl.ROLES
             },
             # For `mutt doctor`: its user may not ask Redis.
-            "redis_config": redis.durability if redis else {},
+            "redis_config": redis.durability if redis and not s.stream_url else {},
             # For `mutt migrate`: nobody who works is the owner of what he works on.
             "owner_url": postgres.url if postgres else s.database_owner_url or s.database_url,
             "api_key": s.ingest_api_key or secrets.api_key,
@@ -203,6 +206,10 @@ class Stack:
         # What listens on this machine only needs no TLS.
         for name in ("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
             env.pop(name, None)
+        if role == "moogsim":
+            for name in ELSEWHERE:
+                env.pop(name, None)
+                env.pop(f"{name}_FILE", None)
         if role == "flower":
             # It counts by the same library, and would count into our sum.
             del env["PROMETHEUS_MULTIPROC_DIR"]

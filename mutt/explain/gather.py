@@ -147,7 +147,9 @@ class Explainer:
         event: Event | None = None
         with self._redis(notes) as client:
             if client:
-                place, event = standing.of_event(client, ids, asked if len(asked) >= 4 else "")
+                place, event = standing.of_event(
+                    client, ids, asked if len(asked) >= 4 else "", self._services.elsewhere
+                )
         found = {"queue": "queued", "letter": "parked"}.get(place.where, "nowhere")
         found = "rejected" if place.queue == "ingest" else found
         says = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -96,16 +96,20 @@ def letter_of_alert(client: Client, alert_id: str) -> Place | None:
     return None
 
 
-def of_event(client: Client, ids: set[UUID], text: str) -> tuple[Place, Event | None]:
+def of_event(
+    client: Client, ids: set[UUID], text: str, elsewhere: Sequence[Client] = ()
+) -> tuple[Place, Event | None]:
     """Where an event that is not audited stands: the ingest queue, a dead letter, or nowhere that was looked at.
 
-    ``ids`` are what its id may be, ``text`` is what its sender wrote.
+    ``ids`` are what its id may be, ``text`` is what its sender wrote; ``elsewhere`` are servers that hold a part of the
+    ingest queue.
     """
     looked = _Look()
-    for id_, fields in looked.through(client, names.INGEST_STREAM):
-        event = _event_in(Entry(names.INGEST_STREAM, id_, 1, fields), ids)
-        if event:
-            return Place(where="queue", says=_queued(client, id_)), event
+    for one in (client, *elsewhere):
+        for id_, fields in looked.through(one, names.INGEST_STREAM):
+            event = _event_in(Entry(names.INGEST_STREAM, id_, 1, fields), ids)
+            if event:
+                return Place(where="queue", says=_queued(one, id_)), event
     for id_, fields in looked.through(client, names.DLQ_ALERTS):
         event = _event_in(Entry(names.DLQ_ALERTS, id_, 1, fields), ids)
         if event:

@@ -204,9 +204,9 @@ class Desk:
         most, order.waits = pace.STEP, ""
         if not order.now:
             settings = self._services.settings
-            found = pace.room(
-                order.queue, load(self._services.redis, self._services.budget), settings.moog_rate_limit
-            )
+            services = self._services
+            busy = load(services.redis, services.budget, services.elsewhere)
+            found = pace.room(order.queue, busy, settings.moog_rate_limit)
             most, order.waits = found.letters, found.waits
         if order.rate:
             most = int(min(most, order.rate * elapsed + 1 - moved))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import orjson
 
 from mutt import codec
 from mutt.entry import Part, short_hash
-from mutt.errors import UNREACHABLE, StreamAway, Unavailable
+from mutt.errors import UNREACHABLE, NoRoom, StreamAway, Unavailable
 from mutt.event import Envelope, Event, Segment, uuid7
 from mutt.formats.base import Parsed
 from mutt.pipeline.ports import Inlet, Spill
@@ -106,10 +106,13 @@ class Acceptor:
         spill: Spill | None = None,
         tell_spilled: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        server: str = "",
     ) -> None:
-        """``tell_spilled``: Redis is back, and rounds were spilled: somebody should see to their flow back."""
+        """``tell_spilled``: Redis is back, and rounds were spilled: somebody should see to their flow back.
+        ``server`` names it, where there are several."""
         self._inlet, self._spill, self._monotonic = inlet, spill, monotonic
-        self._tell_spilled = tell_spilled
+        self._tell_spilled, self._server = tell_spilled, server
         self._away_until, self._spilled, self._why = float("-inf"), False, ""
 
     def accept_events(self, contributions: Sequence[Contribution], deadline: float) -> list[Reply]:
@@ -138,7 +141,7 @@ class Acceptor:
         round_.pack()
         appended = self._inlet.append(round_.id, round_.parts, deadline)
         if appended.refused:
-            raise Unavailable(f"the ingest queue is full ({appended.refused})", retry_after=5)
+            raise NoRoom(f"the ingest queue is full ({appended.refused})", retry_after=5)
         for owner, first in zip(round_.owners, appended.replies, strict=True):
             if owner is not None and first:
                 round_.replies[owner] = orjson.loads(first)
@@ -159,11 +162,12 @@ class Acceptor:
         """Into the spill: which of it is a repeat the append decides when it flows back."""
         round_.pack()
         until = max(deadline, self._monotonic() + LEAST_SPILL_TIME)
-        events, data = sum(map(len, round_.events)), pack(round_.parts, _seen(round_))
+        events, data = sum(map(len, round_.events)), pack(round_.parts, _seen(round_), self._server)
         try:
             spill.keep(round_.id, events, data, sent=away.sent, deadline=until)
         except Unavailable as error:
-            raise StreamAway(f"{away.reason}, and {error.reason}", error.retry_after) from error
+            reason = f"{away.reason}, and {error.reason}"
+            raise StreamAway(reason, error.retry_after, sent=away.sent) from error
         self._spilled = True
         return [Reply(body | {"queue_depth": None, "spilled": True}) for body in round_.replies]
 
@@ -176,6 +180,12 @@ def _seen(round_: _Round) -> list[Seen]:
         part = part_of[i if i in part_of else None]
         seen.append(Seen(part, name, event.event_id, event.received_at))
     return seen
+
+
+def stamps_of(contribution: Contribution) -> Iterator[str]:
+    """The names under which first stamps of a request's events are remembered."""
+    events = contribution.parsed.events
+    return (_seen_key(contribution.request.key_id, events[j]) for j in contribution.parsed.identified)
 
 
 def _seen_key(key_id: str, event: Event) -> str:

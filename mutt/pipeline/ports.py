@@ -54,8 +54,12 @@ class Inlet(Protocol):
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended: ...
 
 
-class Bed(Inlet, Protocol):
+class Bed(Protocol):
     """The ingest stream, as what flows back into it sees it."""
+
+    def of(self, server: str) -> tuple[Inlet, bool]:
+        """The inlet of a server ('': home), and whether it is that one's: else the server is none of ours any more."""
+        ...
 
     def is_deep(self, events: int) -> bool:
         """Do so many events wait for evaluation, or is the queue half full?"""

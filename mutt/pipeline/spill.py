@@ -19,7 +19,7 @@ import orjson
 
 from mutt import codec
 from mutt.entry import Appended, Part
-from mutt.errors import Unavailable, UndecodableEntry
+from mutt.errors import MuttError, Unavailable, UndecodableEntry
 from mutt.event import Envelope, Event, Segment
 from mutt.pipeline.ports import Bed, Inlet
 
@@ -69,14 +69,15 @@ class SpilledRound(msgspec.Struct, frozen=True, array_like=True):
     version: int
     parts: list[SpilledPart]
     seen: list[Seen]
+    server: str = ""  #: where it may be in, if that is not home
 
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode = msgspec.msgpack.Decoder(SpilledRound).decode
 
 
-def pack(parts: Sequence[Part], seen: Sequence[Seen]) -> bytes:
-    """A round as bytes; its entries are compressed already."""
+def pack(parts: Sequence[Part], seen: Sequence[Seen], server: str = "") -> bytes:
+    """A round as bytes; its entries are compressed already. ``server`` is the one that did not take it."""
     told = [
         SpilledPart(
             [(n, _as_bytes(fields), size) for n, fields, size in part.entries],
@@ -86,7 +87,7 @@ def pack(parts: Sequence[Part], seen: Sequence[Seen]) -> bytes:
         )
         for part in parts
     ]
-    return _encode(SpilledRound(VERSION, told, list(seen)))
+    return _encode(SpilledRound(VERSION, told, list(seen), server))
 
 
 def _as_bytes(fields: Iterable[str | bytes | int]) -> list[bytes]:
@@ -213,11 +214,11 @@ def _flow_some(rows: Rows, bed: Bed, flow: Flowed, monotonic: Callable[[], float
     return bool(batch)
 
 
-def _flow_one(rows: Rows, inlet: Inlet, row: Row, deadline: float) -> bool:
+def _flow_one(rows: Rows, bed: Bed, row: Row, deadline: float) -> bool:
     """Append one round. False: it is set aside. Raises Unavailable: Redis takes no more."""
     try:
-        appended = _append(inlet, row, deadline)
-    except UndecodableEntry as error:
+        appended = _append(bed, row, deadline)
+    except (UndecodableEntry, _OnesOwn) as error:
         rows.set_aside(row.id, str(error))
         return False
     if appended.refused and not appended.depth:
@@ -230,12 +231,23 @@ def _flow_one(rows: Rows, inlet: Inlet, row: Row, deadline: float) -> bool:
     return True
 
 
-def _append(inlet: Inlet, row: Row, deadline: float) -> Appended:
+class _OnesOwn(MuttError):
+    """The server that this round belongs to takes nothing now; the others' rounds need not wait for it."""
+
+
+def _append(bed: Bed, row: Row, deadline: float) -> Appended:
     spilled = unpack(row.data)
-    parts = _stamped(inlet, spilled)
-    if row.late:
-        parts = [_rewritten(part, lambda event: _later(event, row.late)) for part in parts]
-    return inlet.append(row.round_id, parts, deadline)
+    inlet, knows = bed.of(spilled.server)
+    try:
+        parts = _stamped(inlet, spilled)
+        late = row.late + (not knows)
+        if late:
+            parts = [_rewritten(part, lambda event: _later(event, late)) for part in parts]
+        return inlet.append(row.round_id, parts, deadline)
+    except Unavailable as error:
+        if not spilled.server:
+            raise
+        raise _OnesOwn(f"{spilled.server}: {error.reason}") from error
 
 
 def _stamped(inlet: Inlet, spilled: SpilledRound) -> list[Part]:

@@ -37,7 +37,7 @@ LONGEST = 1 << 20
 def measure(settings: Settings, of: Load, say: Say) -> Measured:
     """Measure this machine, and the servers that ``settings`` name, if any. Raises MuttError where it can't."""
     began = time.monotonic()
-    if settings.redis_url:
+    if settings.stream_url:
         redis_of(settings).ping()  # before half a minute is spent
     rules = _rules(settings)
     whose = "the starting rules" if rules is None else f"your {len(rules)} rules"
@@ -141,7 +141,7 @@ def _connected(
             copied = Server(where="connected", seconds=_copying(_as_owner(settings), judged))
         except scratch.NotAllowed as error:
             copied = Server(where=f"private, for {error}", seconds=copied.seconds)
-    if settings.redis_url:
+    if settings.stream_url:
         try:
             streamed = Server(where="connected", seconds=scratch.stream_seconds(settings, judged.envelope))
         except scratch.NotAllowed as error:

@@ -145,8 +145,8 @@ def scratch_database(settings: Settings) -> Iterator[Client]:
 def _empty(settings: Settings) -> Client:
     """The last database that holds nothing: not the one that is used, nor one that others use."""
     for number in range(15, 0, -1):
-        address = urlunsplit(urlsplit(settings.redis_url)._replace(path=f"/{number}"))
-        client = redis_of(replace(settings, redis_url=address), timeout=5.0)
+        address = urlunsplit(urlsplit(settings.stream_url)._replace(path=f"/{number}"))
+        client = redis_of(replace(settings, stream_url=address), timeout=5.0)
         try:
             if not client.dbsize():
                 return client

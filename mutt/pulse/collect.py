@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -43,7 +42,8 @@ from mutt.services import Services
 from mutt.store.engine import hasty_engine, transaction
 from mutt.store.vitals import Pulse, pulse
 from mutt.streams import books
-from mutt.streams.connect import Client, redis_of
+from mutt.streams.connect import Client
+from mutt.streams.servers import client_of, servers
 
 log = logging.getLogger("mutt.pulse")
 
@@ -221,8 +221,12 @@ class Collector:
 
     def _of_settings(self) -> Sequence[Source]:
         worked = [stream for queue in self._queues.values() for stream in queue.streams]
-        client = redis_of(self._settings, timeout=PATIENCE, max_connections=4)
-        return [Source(place_of(self._settings.redis_url), client, worked, tuple(names.DLQS.values()))]
+        home, *others = (
+            (one.name, client_of(self._settings, one, timeout=PATIENCE, max_connections=4))
+            for one in servers(self._settings)
+        )
+        elsewhere = (Source(*one, [names.INGEST_STREAM], ()) for one in others)
+        return [Source(*home, worked, tuple(names.DLQS.values())), *elsewhere]
 
     def _ask(self, source: Source, at: float, *, home: bool) -> _Raw:
         streams = [*source.worked, *source.dead]
@@ -482,12 +486,6 @@ def _numbers(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 def _texts(found: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode(errors="replace") for name, value in found.items()}
-
-
-def place_of(url: str) -> str:
-    """Where a Redis is, without how to get in."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def _line(error: Exception) -> str:

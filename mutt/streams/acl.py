@@ -27,6 +27,9 @@ DATA = (
 )
 READ = "+@read -@dangerous"
 
+#: What a server holds, where not all: MUTT's data (STREAM_URL), or Celery's doorbells (BROKER_URL).
+DATA_PART, BROKER_PART = "data", "broker"
+
 #: Celery's queues, and what kombu keeps beside them: messages in work, bindings, the answers to remote control.
 QUEUES = ("alerts", "moog", "housekeeping", "maintenance", "backtests")
 _KOMBU = ("~unacked", "~unacked_index", "~unacked_mutex", "~_kombu.*", "~*.pidbox")
@@ -48,6 +51,11 @@ class Right:
 
     def __str__(self) -> str:
         return f"({self.commands} {' '.join(self.keys)})".replace(" )", ")")
+
+    @property
+    def of(self) -> str:
+        """Which part of Redis its keys are: data or broker."""
+        return DATA_PART if any("mutt:" in key for key in self.keys) else BROKER_PART
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +142,7 @@ ROLES: Mapping[str, Role] = {
                     *_NOISE,
                     f"~{names.UNHANDLED_KINDS}",
                     f"~{names.SUSPECTS}",
+                    f"~{names.SETTLED}*",
                 ),
             ),
             Right("+xadd", _writes(names.DELIVERY_STREAM, names.DLQ_ALERTS, names.DLQ_MOOG)),
@@ -218,21 +227,26 @@ def hashed(password: str) -> str:
     return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
-def user(name: str, secret: str, db: int = 0) -> str:
-    """One user's line. ``secret`` is :func:`hashed`; ``db`` is the number of the broker's database."""
+def user(name: str, secret: str, db: int = 0, part: str = "") -> str:
+    """One user's line; empty: it has nothing to do there. ``secret`` is :func:`hashed`; ``db`` is the number of the
+    broker's database; ``part`` is what the server holds (empty: both)."""
     role = ROLES[name]
-    channels = [f"&{channel}".format(db=db) for channel in role.channels]
-    hears = _HEAR if role.hears else ""
-    parts = ["user", name, "on", secret, SESSION, hears, role.more, *channels, *map(str, role.rights)]
+    rights = [right for right in role.rights if part in ("", right.of)]
+    if not rights:
+        return ""
+    talks = part != DATA_PART
+    channels = [f"&{channel}".format(db=db) for channel in role.channels if talks]
+    hears = _HEAR if role.hears and talks else ""
+    parts = ["user", name, "on", secret, SESSION, hears, role.more, *channels, *map(str, rights)]
     return " ".join(part for part in parts if part)
 
 
-def file(secrets: Mapping[str, str], *, default: str = "", db: int = 0) -> str:
+def file(secrets: Mapping[str, str], *, default: str = "", db: int = 0, part: str = "") -> str:
     """The whole file. ``secrets`` are hashes by role; ``default`` is that of the user without a name, who may do
-    everything (empty: nobody gets in as that one)."""
+    everything (empty: nobody gets in as that one); ``part`` is what the server holds (empty: both)."""
     nameless = f"user default on {default} ~* &* +@all" if default else "user default off resetpass -@all"
-    return "\n".join([nameless, *_users(secrets, db)]) + "\n"
+    return "\n".join([nameless, *_users(secrets, db, part)]) + "\n"
 
 
-def _users(secrets: Mapping[str, str], db: int) -> Iterable[str]:
-    return (user(name, secrets[name], db) for name in ROLES)
+def _users(secrets: Mapping[str, str], db: int, part: str) -> Iterable[str]:
+    return filter(None, (user(name, secrets[name], db, part) for name in ROLES))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from uuid import uuid4
 
 import msgspec
 import redis
@@ -13,6 +16,9 @@ from mutt.streams.connect import Client
 
 EVENTS = ("accepted", "settled", "duplicate", "parked", "dropped", "queued")
 ALERTS = ("raised", "delivered", "waiting", "parked", "cancelled", "dropped")
+
+#: Seconds for which it is remembered that a ledger was added to home's.
+JOINED_S = 30 * 86_400
 
 #: Entries read at a time when the streams are walked.
 PAGE = 200
@@ -35,13 +41,44 @@ class Books(msgspec.Struct, frozen=True):
         return self.alerts["raised"] - sum(self.alerts[name] for name in ALERTS[1:])
 
 
-def read(client: Client) -> Books:
-    """The ledger, in one read: exact at this moment."""
-    found = {name.decode(): int(value) for name, value in client.hgetall(names.LEDGER).items()}
+def read(client: Client, *elsewhere: Client) -> Books:
+    """The ledger, in one read: exact at this moment. ``elsewhere`` are servers that hold a part of the ingest queue.
+
+    Each server's ledger balances by itself, so their sum does, though they are read one after another; which moment
+    it speaks of is exact at rest.
+    """
+    found: Counter[str] = Counter()
+    for one in (client, *elsewhere):
+        for name, value in one.hgetall(names.LEDGER).items():
+            found[name.decode()] += int(value)
     return Books(
         {name: found.get(f"events.{name}", 0) for name in EVENTS},
         {name: found.get(f"alerts.{name}", 0) for name in ALERTS},
     )
+
+
+def take_over(home: Client, leaving: Client) -> dict[str, int]:
+    """Add the ledger of a server that leaves to home's, once: what broke off before is gone on with. What was added."""
+    with contextlib.suppress(redis.ResponseError):  # nothing ever was counted there, or it was taken before
+        leaving.renamenx(names.LEDGER, names.LEDGER_LEAVING)
+    if not leaving.exists(names.LEDGER_LEAVING):
+        return {}
+    leaving.hsetnx(names.LEDGER_LEAVING, "id", uuid4().hex)
+    told = {name.decode(): value.decode() for name, value in leaving.hgetall(names.LEDGER_LEAVING).items()}
+    joined = names.LEDGER_JOINED + told.pop("id")
+    counts = {name: int(value) for name, value in told.items()}
+
+    def add(pipe: Client) -> None:
+        known = pipe.exists(joined)
+        pipe.multi()
+        if not known:
+            pipe.set(joined, "1", ex=JOINED_S)
+            for name, value in counts.items():
+                pipe.hincrby(names.LEDGER, name, value)
+
+    home.transaction(add, joined)
+    leaving.delete(names.LEDGER_LEAVING)
+    return counts
 
 
 def outcomes_parked(client: Client) -> int:
@@ -64,13 +101,13 @@ class Walked(msgspec.Struct, frozen=True):
     undelivered: int  #: outcomes that PostgreSQL has not heard of yet
 
 
-def walk(client: Client) -> Walked:
+def walk(client: Client, *elsewhere: Client) -> Walked:
     """Count by walking. Exact when nothing moves."""
     behind = sum(client.llen(key) for key in client.scan_iter(match=names.BEHIND + "*", count=1000))
     lanes = sum(client.xlen(lane) for lane in names.LANE_STREAMS)
     outside = sum(int(count) for count in client.hvals(names.OUTSIDE))
     return Walked(
-        queued=_events(client, names.INGEST_STREAM),
+        queued=sum(_events(one, names.INGEST_STREAM) for one in (client, *elsewhere)),
         parked=_events(client, names.DLQ_ALERTS),
         waiting=lanes + behind + outside,
         alerts_parked=sum(
@@ -114,8 +151,11 @@ class Depth(msgspec.Struct, frozen=True):
         return self.entries + self.behind
 
 
-def depths(client: Client, queues: dict[str, names.Queue], now: float) -> list[Depth]:
-    """Every queue and lane, and every dead-letter queue."""
+def depths(
+    client: Client, queues: dict[str, names.Queue], now: float, elsewhere: Sequence[Client] = ()
+) -> list[Depth]:
+    """Every queue and lane, and every dead-letter queue. What the ingest queue has ``elsewhere`` is in it, but for
+    servers that do not answer."""
     found = []
     behind = {lane.decode(): int(n) for lane, n in client.hgetall(names.BEHIND_COUNTS).items()}
     for queue in queues.values():
@@ -124,7 +164,29 @@ def depths(client: Client, queues: dict[str, names.Queue], now: float) -> list[D
             _depth(client, stream, bell, now, behind.get(stream.rpartition(":")[2], 0))
             for stream in queue.streams
         ]
+    if elsewhere:
+        queue = queues["ingest_queue"]
+        found = [_joined(one, elsewhere, queue, now) if one.queue == queue.name else one for one in found]
     return found + [_depth(client, stream, False, now, held=False) for stream in names.DLQS.values()]
+
+
+def _joined(home: Depth, elsewhere: Sequence[Client], queue: names.Queue, now: float) -> Depth:
+    parts = [home]
+    for client in elsewhere:
+        with contextlib.suppress(redis.RedisError):
+            parts.append(depth_of(client, queue, now))
+    return Depth(
+        home.queue,
+        sum(one.entries for one in parts),
+        sum(one.held for one in parts),
+        max(one.oldest_s for one in parts),
+        any(one.doorbell for one in parts),
+    )
+
+
+def depth_of(client: Client, queue: names.Queue, now: float) -> Depth:
+    """A queue of one stream, on this server."""
+    return _depth(client, queue.streams[0], bool(client.exists(queue.bell)), now)
 
 
 def _depth(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,9 @@ import redis
 from mutt import names
 from mutt.alert import Alert, Outcome
 from mutt.entry import Appended, Entry, Move, Part, Taken, alert_fields, deliver
-from mutt.errors import StreamAway, Unavailable
+from mutt.errors import NoRoom, StreamAway, Unavailable
 from mutt.streams.connect import Client
+from mutt.streams.spread import Lookout
 from mutt.streams.stream import MissingReplicas, Stream
 
 #: Ingest refuses at this share of Redis' ``maxmemory``: what comes out of the queues needs room too.
@@ -47,7 +49,9 @@ def away(error: redis.RedisError, *, sent: bool = False) -> StreamAway:
         remedy = "bring them back, or lower INGEST_WAIT_REPLICAS"
         return StreamAway(f"the events are not safe yet, {error}: {remedy}", sent=sent)
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return StreamAway(f"{_REFUSES} our login or a command: see REDIS_URL", retry_after=5, sent=sent)
+        return StreamAway(
+            f"{_REFUSES} our login or a command: see REDIS_URL or STREAM_URL", retry_after=5, sent=sent
+        )
     if isinstance(error, redis.ResponseError):
         return StreamAway(f"{_REFUSES} writes: {str(error)[:120]}", retry_after=5, sent=sent)
     return StreamAway(sent=sent)
@@ -100,6 +104,9 @@ class Held:
     def hush_bell(self, seconds: float) -> None:
         self._stream.hush_bell(seconds)
 
+    def hand_back(self) -> None:
+        """Redis failed: there is nobody to hand it back to. The claim timeout does."""
+
 
 class Inlet:
     """The ingest stream as the web sees it: within a deadline, and with limits. Raises Unavailable."""
@@ -127,6 +134,7 @@ class Inlet:
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
         """Append a round; asks again until ``deadline`` (monotonic), which is safe: the round's id is remembered."""
         self._check_memory()
+        again = False
         while True:
             asked = time.monotonic()
             try:
@@ -134,7 +142,8 @@ class Inlet:
                     round_id, parts, max_events=self._max_events, max_bytes=self._max_bytes
                 )
             except redis.OutOfMemoryError as error:
-                raise Unavailable("Redis is out of memory", retry_after=5) from error
+                refused = Unavailable if again else NoRoom
+                raise refused("Redis is out of memory", retry_after=5) from error
             except redis.ResponseError as error:
                 raise away(error, sent=True) from error
             except redis.RedisError as error:
@@ -142,7 +151,12 @@ class Inlet:
                 took = time.monotonic() - asked
                 if time.monotonic() + took >= deadline - 0.05:
                     raise away(error, sent=True) from error
+                again = True
                 time.sleep(0.02)
+
+    def of(self, server: str) -> tuple[Inlet, bool]:  # noqa: ARG002 there is this one
+        """The inlet of a server, and whether it is that one's."""
+        return self, True
 
     def is_deep(self, events: int) -> bool:
         """Do so many events wait for evaluation, or is the queue half full?"""
@@ -175,7 +189,78 @@ class Inlet:
             most = int(info.get("maxmemory") or 0)
             self._nearly_full = bool(most) and int(info["used_memory"]) >= most * MEMORY_SHARE
         if self._nearly_full:
-            raise Unavailable("Redis is nearly full", retry_after=5)
+            raise NoRoom("Redis is nearly full", retry_after=5)
+
+
+class SpreadInlet(Inlet):
+    """The inlet of one of several servers. What a server knows of an event's first stamp is that of its name's place.
+
+    ``inlets`` are all of them by name, this one too; ``place`` is where the name of a stamp belongs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inlets: Mapping[str, SpreadInlet],
+        place: Callable[[str], str],
+        lookout: Lookout,
+        **inlet: Any,
+    ) -> None:
+        super().__init__(**inlet)
+        self._name, self._inlets, self._place, self._lookout = name, inlets, place, lookout
+
+    def first_stamps(self, seen: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        found: dict[int, datetime | None] = {}
+        places = defaultdict[str, list[int]](list)
+        for i, (key, _) in enumerate(seen):
+            places[self._place(key)].append(i)
+        for name, theirs in places.items():
+            stamps = self._inlets[name].stamps_here([seen[i] for i in theirs], mine=name == self._name)
+            found.update(zip(theirs, stamps, strict=True))
+        return [found[i] for i in range(len(seen))]
+
+    def stamps_here(self, seen: Sequence[tuple[str, datetime]], *, mine: bool) -> list[datetime | None]:
+        """Those that this server knows. ``mine``: the round goes here, too; else it does not end for others."""
+        try:
+            return super().first_stamps(seen)
+        except StreamAway as error:
+            self._lookout.lost(self._name)
+            if mine:
+                raise
+            reason = f"{self._name}, which knows repeats of these events: {error.reason}"
+            raise Unavailable(reason, error.retry_after) from error
+
+    def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
+        try:
+            return super().append(round_id, parts, deadline)
+        except StreamAway:
+            self._lookout.lost(self._name)
+            raise
+
+
+class SpreadBed:
+    """All inlets, as what flows back out of the spill sees them."""
+
+    def __init__(self, inlets: Mapping[str, SpreadInlet], home: Inlet) -> None:
+        self._inlets, self._home = inlets, home
+
+    def of(self, server: str) -> tuple[Inlet, bool]:
+        """The inlet of a server that a round may be in; where that is none of them any more, another one's."""
+        if not server:
+            return self._home, True
+        if server not in self._inlets:
+            return next(iter(self._inlets.values())), False
+        return self._inlets[server], True
+
+    def is_deep(self, events: int) -> bool:
+        """Do so many events wait on one of them, or is its queue half full?"""
+        return any(inlet.is_deep(events) for inlet in (self._home, *self._inlets.values()))
+
+    def tell_spilled(self) -> None:
+        self._home.tell_spilled()
+
+    def tell_flowed_back(self) -> None:
+        self._home.tell_flowed_back()
 
 
 class Suspects:
@@ -194,7 +279,7 @@ class Suspects:
     def read(self, entry: Entry) -> list[int]:
         """Where the workers of its earlier deliveries were when they died."""
         self.pay()
-        found = self._client.hget(names.SUSPECTS, entry.id)
+        found = self._client.hget(names.SUSPECTS, _suspect(entry))
         told = msgspec.json.decode(found, type=list[tuple[int, int]]) if found else []
         return [position for _delivery, position in told]
 
@@ -205,7 +290,7 @@ class Suspects:
     def withdraw(self, entry: Entry) -> None:
         """Its worker lives: this delivery's note is none, now or when Redis is back."""
         with self._lock:
-            self._owed[entry.id, entry.attempts] = entry
+            self._owed[_suspect(entry), entry.attempts] = entry
         try:
             self.pay()
         except redis.RedisError:
@@ -228,10 +313,15 @@ class Suspects:
                 self.pay()
 
     def forget(self, entry: Entry) -> None:
-        self._client.hdel(names.SUSPECTS, entry.id)
+        self._client.hdel(names.SUSPECTS, _suspect(entry))
 
     def _note(self, entry: Entry, *position: int) -> None:
-        self._client.eval(NOTE, 1, names.SUSPECTS, entry.id, entry.attempts, *position)
+        self._client.eval(NOTE, 1, names.SUSPECTS, _suspect(entry), entry.attempts, *position)
+
+
+def _suspect(entry: Entry) -> str:
+    """Entries of two servers may have the same id."""
+    return f"{entry.server} {entry.id}" if entry.server else entry.id
 
 
 class Lanes:

@@ -32,10 +32,11 @@ FLOOR = (7, 0)
 
 SENTINEL_PORT = 26379
 
-#: The schemes of an address that mean TLS, and those that mean Sentinel.
+#: The schemes of an address that mean TLS, those that mean Sentinel, and all that mean a Redis.
 OVER_TLS = ("rediss", "sentinels")
 AMQPS = "amqps"
 SENTINEL = ("sentinel", "sentinels")
+REDIS = ("redis", "rediss", "unix", *SENTINEL)
 
 
 class Tls(NamedTuple):
@@ -138,7 +139,7 @@ class Login(CredentialProvider):
 
 
 def redis_of(
-    settings: Settings, which: str = "redis_url", *, timeout: float = 5.0, max_connections: int = 64
+    settings: Settings, which: str = "stream_url", *, timeout: float = 5.0, max_connections: int = 64
 ) -> Client:
     """A client of the Redis that the setting ``which`` names; as :func:`connect`. Raises :class:`SettingsError`."""
     settings.need(which)
@@ -147,6 +148,11 @@ def redis_of(
     return connect(
         url, timeout=timeout, max_connections=max_connections, tls=tls, login=login(settings, which)
     )
+
+
+def is_redis(url: str) -> bool:
+    """Is there an address, and is it one of a Redis?"""
+    return urlsplit(url).scheme in REDIS
 
 
 def login(settings: Settings, which: str) -> Login | None:
@@ -267,15 +273,15 @@ def _each_host(url: str) -> str:
     return ";".join(parts._replace(netloc=f"{login}{at}{host}").geturl() for host in hosts.split(","))
 
 
-def check_server(client: Client) -> None:
-    """Refuse a Redis that MUTT can't work on. Raises SettingsError; ``redis.RedisError`` passes through."""
+def check_server(client: Client, which: str = "REDIS_URL") -> None:
+    """Refuse a Redis that MUTT's data can't stand on. Raises SettingsError; ``redis.RedisError`` passes through."""
     info = client.info()
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < FLOOR:
-        raise SettingsError("REDIS_URL", f"Redis {version}", "Redis 7.0 or newer, or Valkey")
+        raise SettingsError(which, f"Redis {version}", "Redis 7.0 or newer, or Valkey")
     if info.get("cluster_enabled"):
         raise SettingsError(
-            "REDIS_URL",
+            which,
             "a Redis Cluster",
             "a single Redis or one behind Sentinel: Celery can't use a cluster",
         )

@@ -120,13 +120,37 @@ local function count_unhandled(u)
   end
 end
 
+-- An entry of another server (spread.py): what follows it is done here, once; then it is acknowledged there. The marker
+-- tells whoever gets the entry again, and holds what is left to do there. Whoever had it for too long is too late: the
+-- marker may be gone.
+local begun = {}
+
+local function recall_begun()
+  for _, marker in ipairs(o.confirmed) do redis.call('PEXPIRE', marker, o.after_ms) end
+  if now_ms() > o.until_ms then return false end
+  for i, m in ipairs(o.moves) do
+    begun[i] = redis.call('GET', m.marker)
+    if begun[i] then m.unhandled = nil end
+  end
+  return true
+end
+
+local function begin(i, m)
+  if begun[i] then return begun[i] end
+  redis.call('SET', m.marker, m.rest, 'PX', o.keep_ms)
+  return 1
+end
+
+if o.until_ms and not recall_begun() then return {{}, rung, {}, now_ms()} end
 local lacking = wanted()
-if #lacking > 0 then return {{}, {}, lacking} end
+if #lacking > 0 then return {{}, {}, lacking, o.until_ms and now_ms()} end
 
 local settled = {}
 for i, m in ipairs(o.moves) do
   local removed = 0
-  if not m.group then
+  if m.marker then
+    removed = begin(i, m)
+  elseif not m.group then
     removed = redis.call('XDEL', m.stream, m.id)
   elseif not o.consumer or holds(o.consumer, m.group, m) then
     removed = redis.call('XACK', m.stream, m.group, m.id)
@@ -140,4 +164,4 @@ for i, m in ipairs(o.moves) do
   settled[i] = removed
 end
 if o.report then gate.report(o, o.report) end
-return {settled, rung, {}}
+return {settled, rung, {}, o.until_ms and now_ms()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from mutt import names
 from mutt.budget.arithmetic import Budget, window
@@ -20,7 +21,7 @@ class Load:
     paused: bool = False  #: Moog asked for a pause
 
 
-def load(client: Client, budget: Budget) -> Load:
+def load(client: Client, budget: Budget, elsewhere: Sequence[Client] = ()) -> Load:
     """The load now, on Redis' clock."""
     seconds, micros = client.time()
     now_us = seconds * 1_000_000 + micros
@@ -35,7 +36,7 @@ def load(client: Client, budget: Budget) -> Load:
     return Load(
         used=used,
         standing=sum(lanes) + sum(map(int, behind)),
-        queued=int(queued or 0),
+        queued=int(queued or 0) + sum(int(one.hget(names.LEDGER, "events.queued") or 0) for one in elsewhere),
         breaker=(state or b"closed").decode(),
         paused=float(pause or 0) > now_us,
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import msgspec
 import redis
+from redis.commands.core import Script
 
-from mutt import codec
-from mutt.entry import Appended, Entry, Follow, Move, Part, Taken
+from mutt import codec, names
+from mutt.entry import Appended, Entry, Follow, Move, Part, Taken, Unhandled
 from mutt.names import BELL_MS, GROUP, Queue
 from mutt.streams.connect import Client, doubt_master
 from mutt.streams.scripts import Scripts, call
@@ -37,6 +39,41 @@ WAIT_MS = 300
 #: How long a round's id is remembered, and a request's idempotency key. Milliseconds.
 ROUND_MS = 600_000
 KEY_MS = 86_400_000
+
+
+#: How long a marker stays of an entry whose acknowledgement nobody saw. Milliseconds.
+MARKER_MS = 30 * 86_400_000
+
+#: Seconds after its take in which an entry of another server may be settled, at least.
+GOOD_LEAST = 300.0
+
+
+class Half(NamedTuple):
+    """What is done at home about an entry of another server, and what is left to do there."""
+
+    marker: str
+    rest: bytes  #: what is left, packed
+    counts: Mapping[str, int]
+    follow: Sequence[Follow]
+    unhandled: Unhandled | None
+
+    @classmethod
+    def of(cls, move: Move) -> Half:
+        """All that counts events moves where the entry stands, in one step: so the books of both balance."""
+        here = {name: n for name, n in move.counts.items() if name.startswith("alerts.")}
+        there = {name: n for name, n in move.counts.items() if name not in here}
+        again = [one for one in move.follow if one.get("stream") == names.INGEST_STREAM]
+        follow = [one for one in move.follow if one.get("stream") != names.INGEST_STREAM]
+        rest = _pack({"counts": there, "follow": again})
+        return cls(marker_of(move.entry), rest, here, follow, move.unhandled)
+
+
+def marker_of(entry: Entry) -> str:
+    """The name of what is remembered of an entry. A server that lost its last writes may give an id again: so its
+    content counts, too."""
+    digest = hashlib.blake2b(entry.id.encode(), digest_size=16)
+    digest.update(entry.fields.get(b"d", b""))
+    return names.SETTLED + digest.hexdigest()
 
 
 class MissingReplicas(redis.ConnectionError):
@@ -67,6 +104,16 @@ class Stream:
         self._gate_options = dict(gate_options or {})
         self._gated = bool(gate)
 
+    @property
+    def good(self) -> float:
+        """Seconds after its take in which an entry of another server may be settled: longer than any work lasts."""
+        return max(GOOD_LEAST, 2 * self.queue.claim)
+
+    @property
+    def _after_ms(self) -> int:
+        # Whoever had the entry before may begin to settle it for so long: the marker outlives that.
+        return round(self.good * 2000)
+
     def append(self, round_id: str, parts: Sequence[Part], *, max_events: int, max_bytes: int) -> Appended:
         """Add a round, all or nothing. Safe to repeat with the same ``round_id`` for ten minutes."""
         options = _pack(
@@ -81,19 +128,20 @@ class Stream:
                 "parts": [_part(part) for part in parts],
             }
         )
-        reply = _unpack(self._append(options))
+        reply = _unpack(self._safely(self._scripts.append, options))
         if reply.get("refused"):
             return Appended([], reply["depth"], reply["refused"])
         events = sum(n for part in parts for n, _, _ in part.entries)
         self._rings(reply.get("rung", ()), batch_id=parts[0].batch_id, events=events)
         return Appended(list(reply["replies"]), reply["depth"])
 
-    def _append(self, options: bytes) -> bytes:
+    def _safely(self, script: Script, options: bytes) -> Any:
+        """Run a script whose writes are to be with the replicas when it returns. Raises MissingReplicas."""
         if not self._replicas:
-            return call(self._scripts.append, options)
+            return call(script, options)
         # WAIT speaks of the writes of its own connection, so it has to go down the same one.
         with self.client.pipeline(transaction=False) as pipe:
-            call(self._scripts.append, options, pipe)
+            call(script, options, pipe)
             pipe.wait(self._replicas, WAIT_MS)
             reply, reached = pipe.execute()
         if reached < self._replicas:
@@ -161,6 +209,68 @@ class Stream:
                 return settled
             asked |= more  # kinds that cross the threshold: without their events nothing is done
 
+    def settle_here(
+        self, halves: Sequence[Half], *, until: float, confirmed: Sequence[str] = ()
+    ) -> tuple[list[bytes], float]:
+        """What follows entries of another server, once, whoever asks; for each what is left to do there.
+
+        ``until`` is the time (seconds of this Redis' clock) at which their holder is too late: then nothing is done,
+        and the list is empty. ``confirmed`` are markers of entries that are gone from there. Second: the time now.
+        """
+        options: dict[str, Any] = {
+            "until_ms": round(until * 1000),
+            "keep_ms": MARKER_MS,
+            "after_ms": self._after_ms,
+            "confirmed": list(confirmed),
+        }
+        asked = frozenset[str]()
+        while True:
+            options["moves"] = [_half(half, asked) for half in halves]
+            settled, rung, more, now = self._safely(self._scripts.settle, self._gate(options))
+            self._rings((name.decode() for name in rung), entries=len(halves))
+            if not more:
+                break
+            asked |= {kind.decode() for kind in more}
+        rests = [half.rest if one == 1 else one for half, one in zip(halves, settled, strict=bool(settled))]
+        return rests, now / 1000
+
+    def settle_there(self, rests: Sequence[tuple[Entry, bytes]]) -> list[bool]:
+        """The rest of it, where the entries stand; True for each that was still there."""
+        moves = [
+            {
+                "stream": entry.stream,
+                "group": GROUP,
+                "id": entry.id,
+                "attempts": entry.attempts,
+                **{name.decode(): told for name, told in msgpack.unpackb(rest, raw=True).items()},
+            }
+            for entry, rest in rests
+        ]
+        settled, _ = self._settle(moves, None)
+        return settled
+
+    def begun(self, markers: Sequence[str]) -> list[bytes | None]:
+        """For each marker what is left to do there; None: nothing followed yet."""
+        found: list[bytes | None] = self.client.mget(markers)
+        return found
+
+    def confirm(self, markers: Sequence[str]) -> None:
+        """These entries are gone from there: soon nobody can ask for them again."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for marker in markers:
+                pipe.pexpire(marker, self._after_ms)
+            pipe.execute()
+
+    def takes_writes(self) -> None:
+        """See that the server takes writes, and that its replicas get them. ``redis.RedisError`` passes through."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.set(names.READY, "1", px=1000)
+            if self._replicas:
+                pipe.wait(self._replicas, WAIT_MS)
+            reached = pipe.execute()[-1]
+        if self._replicas and reached < self._replicas:
+            raise MissingReplicas(reached, self._replicas)
+
     def move_letters(self, moves: Iterable[Move]) -> list[bool]:
         """Move entries out of a dead-letter stream (replay, drop); True for each that was still there."""
         packed = [
@@ -189,11 +299,12 @@ class Stream:
         report: Mapping[str, Any] | None = None,
         strikes: int = 0,
         notes: Sequence[Follow] = (),
+        counted: bool = False,
     ) -> list[int]:
         """Hand entries back for ``delay`` seconds (at most the claim timeout). The strikes of each, for alerts.
 
         An alert with as many as ``strikes`` (0: any number) is not handed back: its holder parks it. ``notes`` are
-        what is appended elsewhere for each that is.
+        what is appended elsewhere for each that is. ``counted``: it was an attempt.
         """
         options: dict[str, Any] = {
             "group": GROUP,
@@ -214,6 +325,8 @@ class Stream:
             options["report"] = dict(report)
         if strikes:
             options["strikes"] = strikes
+        if counted:
+            options["counted"] = True
         if notes:
             options["notes"] = [dict(note) for note in notes]
         struck, rung = call(self._scripts.release, self._gate(options))
@@ -264,6 +377,18 @@ class Stream:
     def _rings(self, names: Iterable[str], **labels: Any) -> None:
         for name in names:
             self._ring(name, **labels)
+
+
+def _half(half: Half, asked: Container[str]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "marker": half.marker,
+        "rest": half.rest,
+        "counts": dict(half.counts),
+        "follow": list(half.follow),
+    }
+    if half.unhandled:
+        told["unhandled"] = half.unhandled.told(asked)
+    return told
 
 
 def _move(move: Move, asked: Container[str]) -> dict[str, Any]:

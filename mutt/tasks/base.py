@@ -21,6 +21,7 @@ from mutt.pipeline.drain import drain
 from mutt.services import Services
 from mutt.store.patience import within
 from mutt.streams.bound import Held
+from mutt.streams.spread import HeldSpread
 
 log = logging.getLogger("mutt.tasks")
 
@@ -149,13 +150,17 @@ def drain_queue(
                 raise
         leave.over()
 
-    done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=rest)
+    try:
+        done = drain(held, work_all, monotonic=time.monotonic, now=time.time, sleep=rest)
+    except redis.RedisError:
+        held.hand_back()
+        raise
     ended = {"left": done.left, "oldest_s": round(done.oldest_s, 3), "ended": done.ended}
     return ended | {why: n for why, n in back.items() if n}
 
 
 def _work_shares(
-    held: Held, work: Work, shares: Sequence[Sequence[Entry]], control_row: Callable[[], bool]
+    held: Held | HeldSpread, work: Work, shares: Sequence[Sequence[Entry]], control_row: Callable[[], bool]
 ) -> dict[str, int]:
     """Work and settle each share. How many entries were handed back: left to newer workers, or stuck.
 
@@ -202,7 +207,7 @@ def _work_shares(
     return {"newer": newer, "stuck": stuck}
 
 
-def _hand_back(held: Held, entries: Sequence[Entry], *, apart: bool = False) -> None:
+def _hand_back(held: Held | HeldSpread, entries: Sequence[Entry], *, apart: bool = False) -> None:
     """Nobody pays. ``apart``: one of them is stuck, nobody knows which: not all are to come back together."""
     if not apart:
         held.release(entries, OUTAGE_REST)

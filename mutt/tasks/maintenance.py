@@ -84,12 +84,12 @@ def flow_back(self: MuttTask, **_labels: Any) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         s = services()
-        flow = flow_back_rows(s.spill_rows, s.inlet, monotonic=time.monotonic, sleep=time.sleep)
+        flow = flow_back_rows(s.spill_rows, s.bed, monotonic=time.monotonic, sleep=time.sleep)
         s.metrics.flowed_back.inc(flow.events)
         if flow.ended == "empty":
-            s.inlet.tell_flowed_back()
+            s.bed.tell_flowed_back()
         elif flow.rounds:
-            s.inlet.tell_spilled()
+            s.bed.tell_spilled()
         return result_of(flow)
 
     return self.work(work)

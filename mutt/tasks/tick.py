@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import redis
 from kombu.exceptions import OperationalError
@@ -23,6 +23,7 @@ from mutt.celery import publish, ring
 from mutt.doorbells import Doorbells
 from mutt.settings import Settings
 from mutt.streams.connect import Client, redis_of
+from mutt.streams.servers import Rests, client_of, servers
 
 log = logging.getLogger("mutt.tick")
 
@@ -100,7 +101,8 @@ def ask_keys() -> None:
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
-    ``client`` is at the Redis that holds the data, ``doorbells`` is the broker.
+    ``client`` is at the Redis that holds the data, ``doorbells`` is the broker; ``elsewhere`` are the other servers
+    over which the ingest queue is spread, by their names.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Tick:
         progress: Callable[[], int],
         run_here: Run,
         doorbells: Doorbells,
+        elsewhere: Mapping[str, Client] | None = None,
         rings: Callable[..., None] = ring,
         sweeps: Callable[[bool], None] = ask_sweep,
         flows_back: Callable[[], None] = ask_flow_back,
@@ -128,13 +131,15 @@ class Tick:
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
         self._keys = keys
+        self._elsewhere, self._rests = dict(elsewhere or {}), Rests(monotonic)
         self._seen, self._since = -1, monotonic()
 
     def once(self) -> None:
         """One tick. ``redis.RedisError`` passes through."""
         for queue in self._queues.values():
-            if self._is_my_turn(queue):
-                self._ring_if_needed(queue)
+            self._look_at(queue, self._client)
+        for name, client in self._elsewhere.items():
+            self._look_elsewhere(name, client)
         # A full Redis has no room for what a sweep or a flow back brings in.
         with contextlib.suppress(redis.OutOfMemoryError):
             # Else nothing is noted as asked for: the first tick after they were worked asks at once.
@@ -148,23 +153,41 @@ class Tick:
                 self._windows_if_due()
             self._backtests_if_due()
 
-    def _is_my_turn(self, queue: names.Queue) -> bool:
+    def _look_elsewhere(self, name: str, client: Client) -> None:
+        """One that is away is left alone for a while, and keeps nobody else waiting."""
+        if self._rests.due(name):
+            return
+        began = self._monotonic()
         try:
-            return bool(self._client.set(queue.tick, "1", nx=True, px=round(EVERY * 1000)))
+            self._look_at(self._queues["ingest_queue"], client)
+        except redis.RedisError as error:
+            if self._rests.met(name, error, self._monotonic() - began):
+                log.warning("tick: Redis %s: %s", name, error)
+        else:
+            self._rests.over(name)
+
+    def _look_at(self, queue: names.Queue, client: Client) -> None:
+        if self._is_my_turn(queue, client):
+            self._ring_if_needed(queue, client)
+
+    @staticmethod
+    def _is_my_turn(queue: names.Queue, client: Client) -> bool:
+        try:
+            return bool(client.set(queue.tick, "1", nx=True, px=round(EVERY * 1000)))
         except redis.OutOfMemoryError:
             return True  # nobody can note it, so each looks after its own queues
 
-    def _ring_if_needed(self, queue: names.Queue) -> None:
-        if not any(self._client.xlen(stream) for stream in queue.streams):
+    def _ring_if_needed(self, queue: names.Queue, client: Client) -> None:
+        if not any(client.xlen(stream) for stream in queue.streams):
             return
-        if not self._client.exists(queue.bell):
-            self._ring(queue.name)
+        if not client.exists(queue.bell):
+            self._ring(queue.name, client)
 
-    def _ring(self, name: str) -> None:
+    def _ring(self, name: str, client: Client) -> None:
         """Ring; where even that is refused, work in this worker's pool: a full Redis drains, a broker may be away."""
         queue = self._queues[name]
         try:
-            self._client.set(queue.bell, "1", nx=True, px=names.BELL_MS)
+            client.set(queue.bell, "1", nx=True, px=names.BELL_MS)
             self._rings(name, why="tick")
         except (OperationalError, redis.ResponseError) as error:
             if queue.celery_queue in self._own:
@@ -269,3 +292,10 @@ def end(within: float = END_WITHIN) -> None:
 def connection(settings: Settings) -> Client:
     """The tick's own connection."""
     return redis_of(settings, timeout=2.0, max_connections=4)
+
+
+def elsewhere(settings: Settings) -> dict[str, Client]:
+    """Its connections to the other servers of the ingest queue, by their names. Raises SettingsError."""
+    return {
+        one.name: client_of(settings, one, timeout=2.0, max_connections=4) for one in servers(settings)[1:]
+    }

@@ -50,12 +50,16 @@ def _check(sender: Any, **_kwargs: Any) -> None:
     # Who only forwards needs no PostgreSQL.
     store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
-        settings().need("redis_url", *store)
-        check_server(tick.connection(settings()))
+        settings().need("stream_url", "broker_url", *store)
+        others = tick.elsewhere(settings())
+        for client in (tick.connection(settings()), *others.values()):
+            which = "stream_urls" if client in others.values() else "stream_url"
+            try:
+                check_server(client, settings().variable(which))
+            except redis.RedisError as error:
+                log.warning("Redis can't be asked yet: %s", error)
     except SettingsError as error:
         raise SystemExit(f"mutt: {error}") from None
-    except redis.RedisError as error:
-        log.warning("Redis can't be asked yet: %s", error)
 
 
 @signals.worker_ready.connect
@@ -76,6 +80,7 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
             progress=lambda: sum(state.total_count.values()),
             run_here=lambda name: sender.pool.apply_async(work_here, (name,)),
             doorbells=doorbells(settings()),
+            elsewhere=tick.elsewhere(settings()),
             spill_every=tick.SPILL_EVERY if settings().ingest_spill else tick.SPILL_SELDOM,
         ),
         _stopping,

@@ -6,31 +6,49 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import redis
 from flask import Blueprint, Response
 
-from mutt import __version__
+from mutt import __version__, names
 from mutt.services import Services
 
 #: One need of a process: raises if it is not met, says in a word how it stands.
 Need = Callable[[], str]
-
-#: What a probe writes, to see that Redis takes writes: it may be full, or a replica after a failover.
-READY = "mutt:ready"
 
 
 def redis_need(services: Services) -> Need:
     """Redis answers, and takes writes."""
 
     def ask() -> str:
-        services.redis.set(READY, services.role, px=1000)
+        services.redis.set(names.READY, services.role, px=1000)
         return "ok"
 
     return ask
 
 
+def servers_need(services: Services) -> Need:
+    """One of the servers over which the ingest queue is spread answers, and takes writes."""
+
+    def ask() -> str:
+        failed: redis.RedisError | None = None
+        for name in services.inlets:
+            try:
+                services.ingest_servers[name].takes_writes()
+            except redis.RedisError as error:
+                failed = error
+            else:
+                return "ok"
+        raise failed or redis.ConnectionError("there is none")
+
+    return ask
+
+
 def ingest_health(services: Services, keys: Need) -> Blueprint:
-    """What ingest needs: Redis; with ``INGEST_SPILL`` that or the spill, and to have read the API keys once."""
-    redis_ = redis_need(services)
+    """What ingest needs: Redis; with ``INGEST_SPILL`` that or the spill, and to have read the API keys once. Where its
+    queue is spread, one of the servers, and the keys likewise."""
+    redis_ = servers_need(services) if services.is_spread else redis_need(services)
+    if services.is_spread and not services.settings.ingest_spill:
+        return health(services, {"keys": keys, "redis": redis_})
     if not services.settings.ingest_spill:
         return health(services, {"redis": redis_})
     return health(services, {"keys": keys}, either={"redis": redis_, "spill": services.spill.has_room})

@@ -189,3 +189,18 @@ def test_owner_work_goes_to_the_owner(tmp_path):
     assert common.owner_url(Settings.from_env(named)) == "postgresql://me@direct/mutt"
     with pytest.raises(SettingsError):
         common.owner_url(Settings.from_env({"MUTT_HOME": str(tmp_path)}))
+
+
+def test_data_and_doorbells_stand_in_redis_url_unless_they_are_told_elsewhere():
+    one = Settings.from_env({"REDIS_URL": "redis://r/0"})
+    assert (one.stream_url, one.broker_url) == ("redis://r/0", "redis://r/0")
+    two = Settings.from_env({"REDIS_URL": "redis://r/0", "STREAM_URL": "redis://s/0"})
+    assert (two.stream_url, two.broker_url) == ("redis://s/0", "redis://r/0")
+    assert (two.variable("stream_url"), two.variable("broker_url")) == ("STREAM_URL", "REDIS_URL")
+
+
+def test_data_on_another_redis_is_another_stack(home):
+    """A shell that names its own has the addresses of the stack beside it, and not its limits."""
+    found = Settings.from_env({"MUTT_HOME": str(home), "STREAM_URL": "redis://other/0"})
+    assert (found.stream_url, found.broker_url) == ("redis://other/0", UP["redis_url"])
+    assert found.moog_rate_limit == 50

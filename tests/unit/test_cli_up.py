@@ -193,3 +193,26 @@ def test_a_ca_for_a_postgresql_that_is_started_here_is_refused(tmp_path):
     with pytest.raises(SettingsError) as refused:
         planned(tmp_path, DATABASE_CA="/ca.pem").postgres()
     assert refused.value.name == "DATABASE_CA"
+
+
+def test_who_needs_no_redis_is_told_of_none(tmp_path):
+    """Nor of the ones that are given for the data or the doorbells."""
+    stack = planned(tmp_path, STREAM_URL="redis://:p@data/0", BROKER_URL="redis://:p@broker/0")
+    told = stack.up(None, None)
+    assert "redis://" not in str(stack.environment(told, "moogsim"))
+    assert stack.environment(told, "alerts")["STREAM_URL"] == "redis://:p@data/0"
+
+
+@pytest.mark.parametrize(
+    ("given", "started"),
+    [
+        ({}, True),
+        ({"STREAM_URL": "redis://data/0"}, True),
+        ({"BROKER_URL": "redis://broker/0"}, True),
+        ({"STREAM_URL": "redis://data/0", "BROKER_URL": "redis://broker/0"}, False),
+        ({"REDIS_URL": "redis://r/0"}, False),
+    ],
+    ids=["nothing", "data", "doorbells", "both", "one for both"],
+)
+def test_a_redis_is_started_for_what_none_is_given_for(tmp_path, given, started):
+    assert (planned(tmp_path, **given).redis() is not None) == started

@@ -133,8 +133,9 @@ class _State:
     def _now(self) -> dict[str, Any]:
         try:
             client = self._services.redis
-            depths = books.depths(client, self._services.queues, time.time())
-            ledger = books.read(client)
+            elsewhere = self._services.elsewhere
+            depths = books.depths(client, self._services.queues, time.time(), elsewhere)
+            ledger = books.read(client, *elsewhere)
         except (redis.RedisError, SettingsError):
             return {"queues": None, "books": None}
         return {

@@ -1,0 +1,467 @@
+"""The ingest queue on several real Redis servers: an entry's settle in two steps is done once, whatever fails between."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mutt import names
+from mutt.balance import observe
+from mutt.cli.queues import look
+from mutt.entry import Entry, Move, park
+from mutt.settings import Settings
+from mutt.streams import books
+from mutt.streams.connect import connect
+from mutt.streams.servers import Rests, name_of
+from mutt.streams.spread import HeldSpread, Servers
+from mutt.streams.stream import Stream, marker_of
+from mutt.tasks import base, tick
+from mutt.tasks.tick import Tick
+from tests.bench import CLAIM, Bench, benches, event
+from tests.integration.test_streams import part
+from tests.servers import Live, live_redis
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="session")
+def others(server_directory: Path) -> Iterator[list[Live]]:
+    """Two servers more."""
+    with live_redis(server_directory / "b") as one, live_redis(server_directory / "c") as other:
+        yield [one, other]
+
+
+@pytest.fixture
+def urls(redis_url: str, others: list[Live]) -> list[str]:
+    """Three empty servers; the first is home."""
+    for server in others:
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+    return [redis_url, *(server.url for server in others)]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that failed is asked again at once."""
+    monkeypatch.setattr(Rests, "LEAST", 0.0)
+    monkeypatch.setattr(Rests, "TIMES", 0.0)
+
+
+@pytest.fixture
+def pair(urls: list[str], database_url: str) -> Iterator[list[Bench]]:
+    """Two workers."""
+    with benches(urls[0], database_url, 2, stream_urls="\n".join(urls), unhandled_threshold=3) as made:
+        yield made
+
+
+def away_of(bench: Bench) -> str:
+    """The name of a server that is not home."""
+    return list(bench.services.ingest_servers)[1]
+
+
+class Lost(redis.ConnectionError):
+    """The line broke."""
+
+
+@contextlib.contextmanager
+def failing(stream: Stream, step: str, *, after: bool) -> Iterator[None]:
+    """One step of a stream fails: before it is done, or after that, when only its answer is lost."""
+    did = getattr(stream, step)
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        if after:
+            did(*arguments, **options)
+        raise Lost(step)
+
+    setattr(stream, step, fails)
+    try:
+        yield
+    finally:
+        delattr(stream, step)
+
+
+# ---- all goes well
+
+
+def test_events_of_every_server_are_evaluated_and_each_has_its_turn(pair: list[Bench]) -> None:
+    bench, _ = pair
+    for server in bench.services.ingest_servers:
+        for n in range(3):
+            bench.append(event(f"CRITICAL fan {n}"), event("nobody cares"), server=server)
+    turns = []
+    while entries := bench.take(want=1):
+        turns.append(entries[0].server)
+        bench.held.settle(bench.evaluate(entries))
+    assert all(len(set(turns[i : i + 3])) == 3 for i in range(0, 9, 3)), (
+        "nobody's turn comes twice before all had one"
+    )
+    # The third event of a kind that no rule handles makes MUTT say so: that event stands at home.
+    assert turns[9:] == [""]
+    assert bench.events == {"accepted": 19, "settled": 19}
+    assert len(bench.alerts()) == 10
+    bench.check()
+
+
+def test_every_part_of_the_books_balances_by_itself(pair: list[Bench]) -> None:
+    bench, _ = pair
+    servers = list(bench.services.ingest_servers)
+    for server in servers:
+        bench.append(event(), event("CRITICAL nul \0 byte"), server=server)
+    bench.run()
+    assert [books.read(client).off_events for client in bench.everywhere] == [0, 0, 0]
+    assert bench.events == {"accepted": 6, "settled": 3, "parked": 3}
+    bench.replay()
+    assert bench.events == {"accepted": 6, "settled": 3, "queued": 3}
+    bench.run()
+    report, why = observe(bench.services, deep=True)
+    assert (why, report.state) == ("", "balanced")
+    bench.check()
+
+
+def test_what_is_read_speaks_of_all_servers(pair: list[Bench]) -> None:
+    bench, _ = pair
+    servers = list(bench.services.ingest_servers)
+    for server in servers:
+        bench.append(event(), server=server)
+    seen = look(bench.services, bench.redis)
+    assert [one.entries for one in seen.queues if one.queue == "ingest_queue"] == [3]
+    assert [(one.server, one.entries) for one in seen.servers] == [(name, 1) for name in servers]
+
+
+# ---- something fails between the two steps
+
+
+@pytest.mark.parametrize("step", ["settle_here", "settle_there"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "answer lost"])
+def test_whatever_fails_nothing_follows_twice_and_nothing_is_lost(
+    pair: list[Bench], step: str, after: bool
+) -> None:
+    bench, other = pair
+    away = away_of(bench)
+    strange = event("nobody cares")
+    bench.append(event(), event("CRITICAL nul \0 byte"), strange, server=away)
+    entries = bench.take()
+    moves = bench.evaluate(entries)
+    stream = bench.services.ingest_servers[
+        away if step == "settle_there" else name_of(bench.settings.stream_url)
+    ]
+    with failing(stream, step, after=after):
+        if step == "settle_here":
+            with pytest.raises(Lost):
+                bench.held.settle(moves)
+            bench.held.hand_back()
+        else:
+            assert bench.held.settle(moves) == [False]
+    del bench, moves
+    wait_until(lambda: other.run() or not other.services.ingest_servers[away].size(), 10, "it to be settled")
+    assert other.events == {"accepted": 3, "settled": 2, "parked": 1}
+    assert len(other.letters()) == 1
+    assert len(other.lane("major")) + len(other.lane("critical")) == 1
+    counted = [key for key in other.redis.keys("mutt:unhandled:*") if other.redis.get(key) == b"1"]
+    assert len(counted) == 1, "an event that no rule handles counts once"
+    other.check()
+
+
+def test_what_was_said_first_stands_and_nothing_is_evaluated_again(pair: list[Bench]) -> None:
+    """An event was parked, and its worker died before the second step: it is not judged again, and so not audited."""
+    bench, other = pair
+    away = away_of(bench)
+    bench.append(event("CRITICAL nul \0 byte"), event(), server=away)
+    with failing(bench.services.ingest_servers[away], "settle_there", after=False):
+        bench.held.settle(bench.evaluate(bench.take()))
+    time.sleep(CLAIM)
+    assert other.take() == [], "only its second step is left, and done by the take"
+    assert other.events == {"accepted": 2, "settled": 1, "parked": 1}
+    other.check()
+
+
+def test_a_robbed_holder_and_the_new_one_settle_once_whoever_is_first(pair: list[Bench]) -> None:
+    bench, other = pair
+    away = away_of(bench)
+    for first, second in ((bench, other), (other, bench)):
+        bench.append(event(), event("nobody cares", f"host-{first is bench}"), server=away)
+        moves = bench.evaluate(bench.take())
+        robbed = other.evaluate(other.take_over())
+        held = {id(bench): (bench.held, moves), id(other): (other.held, robbed)}
+        assert [held[id(one)][0].settle(held[id(one)][1]) for one in (first, second)] == [[True], [False]]
+    assert bench.events == {"accepted": 4, "settled": 4}
+    assert len(bench.alerts()) == 2
+    bench.check()
+
+
+def test_who_had_an_entry_for_too_long_does_nothing_about_it(pair: list[Bench]) -> None:
+    """Its marker may be gone: what follows would follow twice."""
+    bench, other = pair
+    away = away_of(bench)
+    bench.append(event(), server=away)
+    moves = bench.evaluate(bench.take())
+    bench.services.spread.heard(0.0)
+    bench.held._until -= 2 * bench.services.spread.home.good
+    other.held.settle(other.evaluate(other.take_over()))
+    for key in bench.redis.keys(names.SETTLED + "*"):
+        bench.redis.delete(key)
+    assert bench.held.settle(moves) == [False]
+    assert bench.events == {"accepted": 1, "settled": 1}
+    bench.check()
+    # It knows the time again.
+    bench.append(event(), server=away)
+    bench.run()
+    bench.check()
+
+
+def test_a_marker_stays_for_a_month_and_for_minutes_once_its_end_was_seen(pair: list[Bench]) -> None:
+    bench, _ = pair
+    away = away_of(bench)
+    bench.append(event(), server=away)
+    entries = bench.take()
+    bench.held.settle(bench.evaluate(entries))
+    marker = marker_of(entries[0])
+    assert bench.redis.ttl(marker) > 29 * 86_400
+    bench.held.quiet_bell()
+    assert 0 < bench.redis.ttl(marker) <= 2 * bench.services.spread.home.good
+
+
+def test_a_poisoned_neighbour_that_waits_stays_where_it_was(pair: list[Bench]) -> None:
+    """What PostgreSQL does not take now becomes an entry of its own, on the same server and in its books."""
+    bench, _ = pair
+    away = away_of(bench)
+    bench.append(event(), event(), server=away)
+    (entry,) = bench.take()
+    (move,) = bench.evaluate([entry])
+    again = {
+        "op": "append",
+        "stream": names.INGEST_STREAM,
+        "fields": list(part(1).entries[0][1]),
+        "queue": "ingest_queue",
+    }
+    size = part(1).entries[0][2]
+    counts = {**move.counts, "events.settled": 1, "events.queued": -1, "ingest.bytes": size - entry.size}
+    bench.held.settle([Move(entry, counts, [*move.follow, again])])
+    client = bench.services.ingest_servers[away].client
+    assert client.xlen(names.INGEST_STREAM) == 1
+    assert books.read(client).events["queued"] == 1
+
+
+# ---- a server is away
+
+
+@pytest.fixture
+def own(own_redis: Live, redis_url: str, database_url: str) -> Iterator[Bench]:
+    """A worker of home and of a server that may be killed."""
+    with benches(redis_url, database_url, stream_urls=f"{redis_url} {own_redis.url}") as (bench,):
+        yield bench
+
+
+def drained(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """One drain, as the task does it."""
+    monkeypatch.setattr(base, "services", lambda: bench.services)
+    monkeypatch.setattr(base, "settings", lambda: bench.settings)
+    evaluator = bench.services.evaluator
+    return base.drain_queue("ingest_queue", evaluator.evaluate_entries, evaluator.shares)
+
+
+def test_a_server_that_is_away_holds_up_nothing_but_its_own(
+    own: Bench, own_redis: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = away_of(own)
+    own.append(event(), server=away)
+    own.append(event())
+    own_redis.kill()
+    assert drained(own, monkeypatch)["ended"] == "empty"
+    assert len(own.rows()) == 1
+    assert look(own.services, own.redis).servers[1].entries is None
+    own_redis.start()
+    wait_until(lambda: drained(own, monkeypatch) and len(own.rows()) == 2, 10, "the other's events")
+    own.check()
+
+
+def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
+    own_redis: Live, redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mutt.streams.spread.HOME_REST", 0.05)
+    with benches(own_redis.url, database_url, stream_urls=redis_url, evaluate_claim=60.0) as (bench,):
+        away = away_of(bench)
+        bench.append(event(), server=away)
+        evaluate = bench.services.evaluator.evaluate_entries
+
+        def dies(entries: list[Entry]) -> list[Move]:
+            own_redis.kill()
+            return evaluate(entries)
+
+        monkeypatch.setattr(bench.services.evaluator, "evaluate_entries", dies)
+        with pytest.raises(redis.RedisError):
+            drained(bench, monkeypatch)
+        own_redis.start()
+        monkeypatch.setattr(bench.services.evaluator, "evaluate_entries", evaluate)
+        # Long before its claim is over.
+        wait_until(
+            lambda: drained(bench, monkeypatch) and not bench.events.get("queued"), 10, "it to be worked"
+        )
+        assert bench.events == {"accepted": 1, "settled": 1}
+        bench.check()
+
+
+def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
+    own: Bench, own_redis: Live, others: list[Live]
+) -> None:
+    away = away_of(own)
+    with connect(others[0].url) as third:
+        third.flushall()
+        stands = names.queues(own.settings)["ingest_queue"]
+        Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
+        third.delete(stands.bell)
+        rung: list[str] = []
+        one = Tick(
+            tick.connection(own.settings),
+            names.queues(own.settings),
+            own_queues=frozenset(),
+            progress=lambda: 0,
+            run_here=lambda _name: None,
+            broker=tick.connection(own.settings),
+            elsewhere={**tick.elsewhere(own.settings), "third": third},
+            rings=lambda queue, **_: rung.append(queue),
+            **{name: lambda *_: None for name in ("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys")},
+        )  # fmt: skip
+        own.append(event(), server=away)
+        own.services.ingest_servers[away].client.delete(stands.bell)
+        one.once()
+        assert rung == ["ingest_queue"] * 2
+        own_redis.kill()
+        third.delete(stands.bell, stands.tick)
+        one.once()
+        assert rung == ["ingest_queue"] * 3
+
+
+# ---- a server leaves
+
+
+def test_the_books_of_a_server_that_leaves_are_homes_once(urls: list[str], database_url: str) -> None:
+    with benches(urls[0], database_url, stream_urls=f"{urls[0]} {urls[1]}?drain=on") as (bench,):
+        away = away_of(bench)
+        bench.append(event(), event(), server=away)
+        bench.run()
+        leaving = bench.services.ingest_servers[away].client
+        before = books.read(*bench.everywhere)
+        # It broke off after home had them.
+        with pytest.raises(Lost), failing(leaving, "delete", after=False):
+            books.take_over(bench.redis, leaving)
+        assert books.take_over(bench.redis, leaving)["events.accepted"] == 2
+        assert books.take_over(bench.redis, leaving) == {}
+        assert books.read(bench.redis) == before
+        bench.check()
+
+
+# ---- at random
+
+
+class Room:
+    """Workers on two servers without a store: each entry is to be parked, so that its one letter can be counted."""
+
+    STEPS = ("settle_here", "settle_there", "release")
+
+    def __init__(self, urls: list[str], dice: random.Random) -> None:
+        self.dice = dice
+        queue = names.queues(Settings.from_env({}, evaluate_claim=0.001))["ingest_queue"]
+        self.clients = [connect(url) for url in urls]
+        self.streams = {
+            name_of(url): Stream(client, queue, lambda *_, **__: None)
+            for url, client in zip(urls, self.clients, strict=True)
+        }
+        self.workers = [self._worker(n) for n in range(3)]
+        self.at_work: list[tuple[HeldSpread, list[Move]]] = []
+        self.appended = 0
+
+    def _worker(self, n: int) -> HeldSpread:
+        return HeldSpread(Servers(self.streams), f"w{n}")
+
+    def append(self) -> None:
+        name = self.dice.choice(list(self.streams))
+        self.appended += 1
+        self.streams[name].append(f"r{self.appended}", [part(key=None)], max_events=10**6, max_bytes=1 << 30)
+
+    def take(self) -> None:
+        held = self.dice.choice(self.workers)
+        with contextlib.suppress(redis.RedisError):
+            entries = held.take(self.dice.randint(1, 4)).entries
+            if entries:
+                self.at_work.append((held, [self._move(entry) for entry in entries]))
+
+    def _move(self, entry: Entry) -> Move:
+        counts = {"events.queued": -1, "events.parked": 1, "ingest.bytes": -entry.size, "alerts.raised": 1}
+        letter = park(names.DLQ_ALERTS, entry, [entry.server or "home", entry.id], {"reason": "r"})
+        return Move(entry, counts, [letter])
+
+    def settle(self) -> None:
+        if not self.at_work:
+            return
+        held, moves = self.at_work.pop(self.dice.randrange(len(self.at_work)))
+        try:
+            held.settle(moves)
+        except redis.RedisError:
+            with contextlib.suppress(redis.RedisError):
+                held.hand_back()
+
+    def settle_badly(self) -> None:
+        stream = self.dice.choice(list(self.streams.values()))
+        with failing(stream, self.dice.choice(self.STEPS), after=self.dice.random() < 0.5):
+            self.settle()
+
+    def die(self) -> None:
+        """A worker is killed with all that it holds; another one begins."""
+        n = self.dice.randrange(len(self.workers))
+        dead, self.workers[n] = self.workers[n], self._worker(self.dice.randrange(10**9))
+        self.at_work = [(held, moves) for held, moves in self.at_work if held is not dead]
+
+    def confirm(self) -> None:
+        self.dice.choice(self.workers).quiet_bell()
+
+    def finish(self) -> None:
+        while self.at_work:
+            self.settle()
+
+        def empty() -> bool:
+            self.take()
+            self.settle()
+            return not any(stream.size() for stream in self.streams.values())
+
+        wait_until(empty, 10, "all to be settled", every=0.002)
+
+    def letters(self) -> Counter[tuple[bytes, ...]]:
+        found = books.entries(self.clients[0], names.DLQ_ALERTS)
+        return Counter(tuple(sorted(fields.items())[0]) for _, fields in found)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(urls: list[str], seed: int) -> None:
+    dice = random.Random(seed)
+    room = Room(urls[:2], dice)
+    deeds: list[Callable[[], None]] = [
+        room.append,
+        room.take,
+        room.settle,
+        room.settle_badly,
+        room.die,
+        room.confirm,
+    ]
+    for _ in range(150):
+        dice.choices(deeds, weights=[5, 5, 3, 3, 1, 1])[0]()
+        for client in room.clients:
+            assert books.read(client).off_events == 0
+    room.finish()
+    assert set(room.letters().values()) <= {1}
+    assert sum(room.letters().values()) == room.appended
+    told = books.read(*room.clients)
+    assert (told.events["accepted"], told.events["parked"], told.events["queued"]) == (
+        room.appended,
+        room.appended,
+        0,
+    )
+    assert told.alerts["raised"] == room.appended
+    assert [int(client.hget(names.LEDGER, "ingest.bytes") or 0) for client in room.clients] == [0, 0]
