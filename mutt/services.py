@@ -25,6 +25,7 @@ from mutt.pipeline.evaluate import Evaluator, Policy
 from mutt.pipeline.forward import Forwarder, Terms
 from mutt.pipeline.record import Recorder
 from mutt.settings import Settings
+from mutt.store.archives.duck import Duck
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
 from mutt.store.rulebook import Rulebook
@@ -109,6 +110,12 @@ class Services:
         if self.settings.database_read_url == self.settings.database_url:
             return self.engine
         return make_engine(self.settings, role=self.role, which="database_read_url")
+
+    @property
+    def archives(self) -> Duck:
+        """The audit's retired months."""
+        s = self.settings
+        return Duck(s.audit_archive_dir, s.audit_archive_memory, s.audit_archive_threads)
 
     @cached_property
     def spill(self) -> Spill:

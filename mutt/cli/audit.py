@@ -7,6 +7,7 @@ import getpass
 import click
 import msgspec
 
+from mutt.cli.archives import archive, archives, restore, verify
 from mutt.cli.common import services
 from mutt.cli.outages import spoken
 from mutt.errors import MuttError, RuleError
@@ -68,3 +69,7 @@ def redact(since: str, until: str, only: str | None, dry_run: bool, who: str | N
     click.echo(
         f"{many(seen, 'event')} looked at: {many(events, 'event')} and {many(alerts, 'alert')} {would}"
     )
+
+
+for command in (archive, archives, verify, restore):
+    audit.add_command(command)

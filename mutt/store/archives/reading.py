@@ -1,0 +1,258 @@
+"""Reading: the rows of archived months, as a page, in bulk, or as what PostgreSQL takes back."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from sqlalchemy import Connection, select, text
+
+from mutt.errors import ArchiveUnreadable
+from mutt.store.archives import manifest
+from mutt.store.archives.duck import CHUNK, Duck, named
+from mutt.store.archives.manifest import Manifest
+from mutt.store.audit import AuditRow
+from mutt.store.lookup import TEXT_SHOWN, AuditSearch
+from mutt.store.past import Rows
+from mutt.store.tables import restored_months
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: What an arrow array of UUIDs is as text without hyphens, which PostgreSQL takes.
+_DIGITS = 32
+
+
+class Line(NamedTuple):
+    """One event as a list shows it."""
+
+    event_id: UUID
+    received_at: datetime
+    hostname: str
+    severity: int | None
+    source: str
+    handling: str
+    team: str | None
+    matched_rule_id: int | None
+    ruleset_version: int
+    correlation_id: str
+    message: str
+
+
+class Source(NamedTuple):
+    """What of a time stands in files alone."""
+
+    months: tuple[str, ...]
+    files: tuple[str, ...]
+    rows: int  #: of those files
+
+
+NO_FILES = Source((), (), 0)
+
+
+_THERE = (
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+    " WHERE i.inhparent = 'event_audit_log'::regclass"
+)
+
+
+def source(
+    conn: Connection, directory: Path, since: datetime | None = None, until: datetime | None = None
+) -> Source:
+    """The files of archived months that hold what was received in a time (both ends included).
+
+    A month that was restored is read from PostgreSQL, and so is one that is being archived. Raises
+    :class:`ArchiveUnreadable`.
+    """
+    found = manifest.listed(directory)
+    if not found:
+        return NO_FILES
+    back = set(conn.execute(select(restored_months.c.month)).scalars())
+    there = set(conn.execute(text(_THERE)).scalars())
+    wanted = [
+        (month.month, file)
+        for month in found
+        if month.month not in back
+        for file in month.files
+        if not (file.pending and month.table in there)
+        and (since is None or file.last >= since)
+        and (until is None or file.first <= until)
+    ]
+    return Source(
+        tuple(dict.fromkeys(month for month, _ in wanted)),
+        tuple(file.name for _, file in wanted),
+        sum(file.rows for _, file in wanted),
+    )
+
+
+# -- a page
+
+
+def search(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float, limit: int) -> list[Line]:
+    """The rows that are asked for, from the page's edge on: the newest first, or the oldest after ``asked.after``.
+
+    Raises :class:`StoreDown`, :class:`ArchiveUnreadable`.
+    """
+    where, given = _conditions(asked)
+    way = "ASC" if asked.after is not None else "DESC"
+    columns = ", ".join(_SHOWN.get(name, name) for name in Line._fields)
+    query = (
+        f"SELECT {columns} FROM read_parquet(?) WHERE {where} "  # noqa: S608
+        f"ORDER BY received_at {way}, event_id {way} LIMIT ?"
+    )
+    with duck.asking(seconds) as conn:
+        found = conn.execute(query, [named(duck.directory, files), *given, limit]).fetchall()
+    return [Line(row[0], _time(row[1]), *row[2:]) for row in found]
+
+
+def count(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float, most: int) -> int:
+    """How many rows :func:`search` would find, counted up to ``most``."""
+    where, given = _conditions(asked)
+    query = f"SELECT count(*) FROM (SELECT 1 FROM read_parquet(?) WHERE {where} LIMIT ?)"  # noqa: S608
+    with duck.asking(seconds) as conn:
+        found = conn.execute(query, [named(duck.directory, files), *given, most]).fetchone()
+    return int(found[0]) if found else 0
+
+
+_SHOWN = {"received_at": "epoch_us(received_at)", "message": f"left(message, {TEXT_SHOWN})"}
+
+
+def _conditions(asked: AuditSearch) -> tuple[str, list[Any]]:
+    """What follows WHERE, and its values: nothing that somebody typed stands in the statement."""
+    told: list[tuple[str, list[Any]]] = [
+        (f"{name} = ?", [value])
+        for name, value in (
+            ("hostname", asked.hostname),
+            ("handling", asked.handling),
+            ("source", asked.source),
+        )
+        if value
+    ]
+    if asked.rule_id is not None:
+        told.append(("matched_rule_id = ?", [asked.rule_id]))
+    if asked.severity is not None:
+        told.append(("severity <= ?", [asked.severity]))
+    if asked.text:
+        told.append(("contains(lower(message), lower(?))", [asked.text]))
+    for at, way in ((asked.since, ">="), (asked.until, "<=")):
+        if at is not None:
+            told.append((f"received_at {way} ?::TIMESTAMPTZ", [_said(at)]))
+    for key, way in ((asked.before, "<"), (asked.after, ">")):
+        if key is not None:
+            edge = _said(key.at)
+            told.append((f"received_at {way}= ?::TIMESTAMPTZ", [edge]))
+            told.append(
+                (f"(received_at {way} ?::TIMESTAMPTZ OR event_id {way} ?::UUID)", [edge, str(key.id)])
+            )
+    return " AND ".join(one for one, _ in told) or "true", [value for _, values in told for value in values]
+
+
+def by_id(
+    duck: Duck, files: Sequence[str], ids: Sequence[UUID], at: datetime | None, seconds: float, most: int
+) -> list[SimpleNamespace]:
+    """The rows of these ids, whole, the newest first; with ``at`` the one that was received then."""
+    columns = ", ".join(f"epoch_us({name})" if name.endswith("_at") else name for name in AuditRow._fields)
+    when, given = ("AND received_at = ?::TIMESTAMPTZ", [_said(at)]) if at else ("", [])
+    query = (
+        f"SELECT {columns} FROM read_parquet(?) "  # noqa: S608
+        f"WHERE event_id IN ({', '.join(['?::UUID'] * len(ids))}) {when} ORDER BY received_at DESC LIMIT ?"
+    )
+    with duck.asking(seconds) as conn:
+        found = conn.execute(query, [named(duck.directory, files), *map(str, ids), *given, most]).fetchall()
+    rows = [dict(zip(AuditRow._fields, row, strict=True)) for row in found]
+    times = ("received_at", "occurred_at")
+    return [SimpleNamespace(**{**row, **{name: _time(row[name]) for name in times}}) for row in rows]
+
+
+# -- in bulk
+
+
+class _Interrupt:
+    """What a watch cancels."""
+
+    def __init__(self, conn: duckdb.DuckDBPyConnection) -> None:
+        self._conn, self.closed = conn, False
+
+    def cancel(self) -> None:
+        self._conn.interrupt()
+
+
+_ROWS = (
+    "SELECT make_timestamp(epoch_us(received_at))::VARCHAR || '+00', event_id::VARCHAR, hostname, "
+    "coalesce(severity::VARCHAR, ''), source, message, coalesce(matched_rule_id::VARCHAR, ''), "
+    "ruleset_version::VARCHAR, handling, coalesce(team, ''), coalesce(context, ''){raw} "
+    "FROM read_parquet(?) WHERE received_at >= ?::TIMESTAMPTZ AND received_at < ?::TIMESTAMPTZ"
+)
+
+
+def read(
+    duck: Duck,
+    files: Sequence[str],
+    since: datetime,
+    until: datetime,
+    each: Callable[[Rows], None],
+    *,
+    raw: bool = False,
+    reading: Callable[[Any], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> None:
+    """As :func:`mutt.store.past.read`, from files. Raises :class:`ArchiveUnreadable`, :class:`StoreDown`."""
+    if not files:
+        return
+    with duck.asking() as conn, reading(_Interrupt(conn)):
+        query = _ROWS.format(raw=", raw" if raw else "")
+        found = conn.sql(query, params=[named(duck.directory, files), _said(since), _said(until)])
+        for batch in found.to_arrow_reader(CHUNK):
+            if batch.num_rows:
+                each(Rows(*(column.to_pylist() for column in batch.columns)))
+
+
+# -- back into PostgreSQL
+
+
+def as_csv(duck: Duck, known: Manifest) -> Iterator[tuple[int, bytes]]:
+    """The rows of a month as COPY takes them (CSV, without a header), a row group at a time, each with its count."""
+    for file in known.files:
+        for group in groups(duck.directory / file.name):
+            names = list(AuditRow._fields)
+            columns = [_digits(group[name]) if name == "event_id" else group[name] for name in names]
+            out = io.BytesIO()
+            pyarrow.csv.write_csv(
+                pa.table(columns, names=names), out, pyarrow.csv.WriteOptions(include_header=False)
+            )
+            yield group.num_rows, out.getvalue()
+
+
+def groups(path: Path) -> Iterator[pa.Table]:
+    """The row groups of one file. Raises :class:`ArchiveUnreadable`."""
+    try:
+        with pq.ParquetFile(path) as opened:
+            for index in range(opened.metadata.num_row_groups):
+                yield opened.read_row_group(index)
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveUnreadable(path.name, f"can't be read: {error}") from error
+
+
+def _digits(column: pa.ChunkedArray) -> pa.Array:
+    ids = column.combine_chunks()
+    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
+    stored = b"".join(ids.storage.to_pylist()).hex().encode()
+    offsets = pa.array(range(0, len(stored) + 1, _DIGITS), pa.int32())
+    return pa.StringArray.from_buffers(len(ids), offsets.buffers()[1], pa.py_buffer(stored))
+
+
+def _time(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _said(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
