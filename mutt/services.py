@@ -114,8 +114,7 @@ class Services:
     @property
     def archives(self) -> Duck:
         """The audit's retired months."""
-        s = self.settings
-        return Duck(s.audit_archive_dir, s.audit_archive_memory, s.audit_archive_threads)
+        return Duck.of(self.settings)
 
     @cached_property
     def spill(self) -> Spill:

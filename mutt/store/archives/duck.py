@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import pyarrow as pa
 
 from mutt.deadline import DEADLINES
 from mutt.errors import ArchiveUnreadable, StoreDown
+from mutt.settings import Settings
 
 #: Rows that are handed on together.
 CHUNK = 8_192
@@ -23,6 +25,11 @@ class Duck(NamedTuple):
     directory: Path
     memory: int  #: bytes
     threads: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Duck:
+        """As the settings have it."""
+        return cls(settings.audit_archive_dir, settings.audit_archive_memory, settings.audit_archive_threads)
 
     @contextlib.contextmanager
     def asking(self, seconds: float = 0) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -61,7 +68,7 @@ class Duck(NamedTuple):
             raise StoreDown(
                 "the question takes more than AUDIT_ARCHIVE_MEMORY: ask for a shorter time"
             ) from error
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException) as error:
             raise ArchiveUnreadable("", _first_line(error)) from error
         finally:
             if alarm is not None:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, text
 from mutt.errors import ArchiveUnreadable
 from mutt.store.archives import manifest
 from mutt.store.archives.duck import CHUNK, Duck, named
-from mutt.store.archives.manifest import Manifest
+from mutt.store.archives.manifest import File, Manifest
 from mutt.store.audit import AuditRow
 from mutt.store.lookup import TEXT_SHOWN, AuditSearch
 from mutt.store.past import Rows
@@ -50,14 +50,37 @@ class Line(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What of a time stands in files alone."""
+    """What of a time stands in files alone: each file with its month."""
 
-    months: tuple[str, ...]
-    files: tuple[str, ...]
-    rows: int  #: of those files
+    parts: tuple[tuple[str, File], ...] = ()
+
+    @property
+    def months(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(month for month, _ in self.parts))
+
+    @property
+    def names(self) -> list[str]:
+        return [file.name for _, file in self.parts]
+
+    def since(self, at: datetime) -> Source:
+        """Those of its files that hold something of then or later."""
+        return Source(tuple(part for part in self.parts if part[1].last >= at))
+
+    def until(self, at: datetime) -> Source:
+        """Those of its files that hold something of then or earlier."""
+        return Source(tuple(part for part in self.parts if part[1].first <= at))
+
+    def estimate(self, since: datetime, until: datetime) -> int:
+        """About how many rows of a time they hold, as if these had come evenly."""
+        total = 0.0
+        for _, file in self.parts:
+            whole = max((file.last - file.first).total_seconds(), 1.0)
+            shared = (min(until, file.last) - max(since, file.first)).total_seconds()
+            total += file.rows * min(1.0, max(0.0, shared + 1) / whole)
+        return round(total)
 
 
-NO_FILES = Source((), (), 0)
+NO_FILES = Source()
 
 
 _THERE = (
@@ -79,20 +102,17 @@ def source(
         return NO_FILES
     back = set(conn.execute(select(restored_months.c.month)).scalars())
     there = set(conn.execute(text(_THERE)).scalars())
-    wanted = [
-        (month.month, file)
-        for month in found
-        if month.month not in back
-        for file in month.files
-        if not (file.pending and month.table in there)
-        and (since is None or file.last >= since)
-        and (until is None or file.first <= until)
-    ]
-    return Source(
-        tuple(dict.fromkeys(month for month, _ in wanted)),
-        tuple(file.name for _, file in wanted),
-        sum(file.rows for _, file in wanted),
+    wanted = Source(
+        tuple(
+            (month.month, file)
+            for month in found
+            if month.month not in back
+            for file in month.files
+            if not (file.pending and month.table in there)
+        )
     )
+    wanted = wanted if since is None else wanted.since(since)
+    return wanted if until is None else wanted.until(until)
 
 
 # -- a page

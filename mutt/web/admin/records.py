@@ -11,10 +11,11 @@ from flask_admin import expose
 from wtforms.fields.choices import SelectChoice
 
 from mutt.errors import Refused
-from mutt.store import lookup, undo
+from mutt.store import lookup, undo, whole
 from mutt.store.engine import transaction
 from mutt.store.lookup import AlertSearch, AuditSearch, Rows
 from mutt.store.users import Role
+from mutt.store.whole import Found
 from mutt.web.admin import csvfile
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
@@ -59,7 +60,7 @@ ALERT_COLUMNS = (
 class Records(Page):
     """A list of what happened, the newest first, page by page from a row on."""
 
-    def edges(self, found: Rows, since: datetime | None) -> dict[str, str]:
+    def edges(self, found: Rows | Found, since: datetime | None) -> dict[str, str]:
         """Where the pages before and after this one begin: their addresses. A chosen span stays where it began."""
         began = {"span": "", "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""}
         if not found.rows:
@@ -77,7 +78,9 @@ class Audit(EventPage, Records):
             return self.render("audit.html", form=form, rows=[], asked=None, edges={}), REFUSED
         asked, found = self._found(form)
         edges = self.edges(found, asked.since)
-        return self.render("audit.html", form=form, rows=found.rows, asked=asked, edges=edges)
+        return self.render(
+            "audit.html", form=form, rows=found.rows, asked=asked, edges=edges, archived=found.told
+        )
 
     @expose("/audit.csv")
     def export(self) -> Any:
@@ -87,11 +90,10 @@ class Audit(EventPage, Records):
         _, found = self._found(form, limit=CSV_ROWS)
         return csvfile.download("audit.csv", AUDIT_COLUMNS, (row._asdict() for row in found.rows))
 
-    def _found(self, form: AuditForm, **more: Any) -> tuple[AuditSearch, Rows]:
+    def _found(self, form: AuditForm, **more: Any) -> tuple[AuditSearch, Found]:
         now = datetime.now(UTC)
         asked = msgspec.structs.replace(form.asked(now).narrowed(now), **more)
-        with lookup.reading(self.services.read_engine) as conn:
-            return asked, lookup.search_audit(conn, asked)
+        return asked, whole.search(self.services.read_engine, self.services.archives, asked)
 
 
 class Alerts(AlertPage, Records):
