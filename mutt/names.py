@@ -52,6 +52,9 @@ SPILLED_S = 60
 #: A back-test waits: the tick rings for it. The jobs themselves are in PostgreSQL.
 BACKTESTS = "mutt:backtests"
 
+#: How far the export of a search is, by its id.
+EXPORTS = "mutt:admin:export:"
+
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"
 

@@ -10,6 +10,7 @@ import msgspec
 from mutt.cli.archives import archive, archives, restore, verify
 from mutt.cli.common import services
 from mutt.cli.outages import spoken
+from mutt.cli.searching import export, search
 from mutt.errors import MuttError, RuleError
 from mutt.rules.redaction import Redactions
 from mutt.rules.windows import in_zone, read_time
@@ -71,5 +72,5 @@ def redact(since: str, until: str, only: str | None, dry_run: bool, who: str | N
     )
 
 
-for command in (archive, archives, verify, restore):
+for command in (search, export, archive, archives, verify, restore):
     audit.add_command(command)

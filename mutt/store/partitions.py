@@ -52,7 +52,7 @@ def ensure(
         # Somebody dropped it: whatever has no month has no place until it is back.
         patiently(conn, _make_default, PARENT, lock_wait)
     there = {partition.name for partition in listing(conn)}
-    wanted = dict.fromkeys([*_months(now, months_ahead + 1), *_months_in_default(conn)])
+    wanted = dict.fromkeys([*_months(now, months_ahead + 1), *months_in_default(conn)])
     made = [month for month in wanted if name_of(month) not in there]
     for month in made:
         patiently(conn, make, month, lock_wait)
@@ -103,7 +103,8 @@ def _months(now: datetime, count: int) -> Iterator[datetime]:
         month = (month + timedelta(days=32)).replace(day=1)
 
 
-def _months_in_default(conn: Connection) -> list[datetime]:
+def months_in_default(conn: Connection) -> list[datetime]:
+    """The months that rows of the default partition are of."""
     found = conn.execute(text("SELECT month FROM audit_months_in_default()"))
     return [month.astimezone(UTC) for month in found.scalars()]
 

@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
     ]
 )
 #: Values that come again and again.
-_REPEATED = ["hostname", "source", "handling", "team", "batch_id", "correlation_id"]
+REPEATED = ["hostname", "source", "handling", "team", "batch_id", "correlation_id"]
 #: By which row groups are left out. The texts' bounds would only make the footer long.
 _BOUNDED = ["event_id", "received_at", "occurred_at", "hostname", "severity", "matched_rule_id", "handling"]
 
@@ -108,7 +108,7 @@ class Writer:
             SCHEMA,
             compression="zstd",
             compression_level=LEVEL,
-            use_dictionary=_REPEATED,
+            use_dictionary=REPEATED,
             write_statistics=_BOUNDED,
         )
         self._waiting: list[pa.Table] = []

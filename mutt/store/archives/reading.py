@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, select, text
 
 from mutt.errors import ArchiveUnreadable
-from mutt.store.archives import manifest
+from mutt.store.archives import manifest, parquet
 from mutt.store.archives.duck import CHUNK, Duck, named
 from mutt.store.archives.manifest import File, Manifest
 from mutt.store.audit import AuditRow
@@ -234,6 +235,21 @@ def read(
         for batch in found.to_arrow_reader(CHUNK):
             if batch.num_rows:
                 each(Rows(*(column.to_pylist() for column in batch.columns)))
+
+
+def whole(
+    duck: Duck, files: Sequence[str], asked: AuditSearch, since: datetime, until: datetime, seconds: float
+) -> Generator[pa.Table, None, None]:
+    """The rows that are asked for, whole, of a time (both ends included), in its order."""
+    where, given = _conditions(
+        msgspec.structs.replace(asked, since=since, until=until, before=None, after=None)
+    )
+    query = f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY received_at, event_id"  # noqa: S608
+    with duck.asking(seconds) as conn:
+        found = conn.sql(query, params=[named(duck.directory, files), *given])
+        for batch in found.to_arrow_reader(CHUNK):
+            if batch.num_rows:
+                yield parquet.typed(pa.Table.from_batches([batch]))
 
 
 # -- back into PostgreSQL

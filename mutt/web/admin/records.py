@@ -17,6 +17,7 @@ from mutt.store.lookup import AlertSearch, AuditSearch, Rows
 from mutt.store.users import Role
 from mutt.store.whole import Found
 from mutt.web.admin import csvfile
+from mutt.web.admin.exports import ExportPage
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
 from mutt.web.admin.stories import AlertPage, EventPage
@@ -70,7 +71,7 @@ class Records(Page):
         return {**newer, **older}
 
 
-class Audit(EventPage, Records):
+class Audit(EventPage, ExportPage, Records):
     @expose("/")
     def index(self) -> Any:
         form = AuditForm(request.args)
