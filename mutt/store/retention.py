@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, text, update
 
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
-from mutt.store import partitions
-from mutt.store.archives import checking, keeping, manifest, reading, sums
+from mutt.rules.redaction import Redactions
+from mutt.store import partitions, rewriting
+from mutt.store.archives import checking, keeping, manifest, reading, redacting, sums
 from mutt.store.archives.duck import Duck
+from mutt.store.archives.redacting import Redacted
 from mutt.store.audit import AuditRow
 from mutt.store.engine import transaction
 from mutt.store.partitions import Partition, patiently, prepare
@@ -147,6 +149,30 @@ def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
             )
         patiently(conn, _drop_restored, manifest.table_of(month))
     return True
+
+
+def redact_archives(
+    engine: Engine,
+    duck: Duck,
+    made: Redactions,
+    since: datetime,
+    until: datetime,
+    now: datetime,
+    note: int | None,
+) -> Iterator[Redacted]:
+    """Rewrite archived rows of a time, file by file, and count them in the note; without one nothing is written.
+
+    Raises :class:`ArchiveUnreadable`, and :class:`StoreDown` where another process archives.
+    """
+    with transaction(engine) as alone:
+        if not _alone(alone):
+            raise StoreDown("another process archives or restores a month: try again in a moment")
+        unhurried(alone)
+        for done in redacting.redact(duck, made, since, until, now, dry=note is None):
+            if note is not None and done.changed:
+                with transaction(engine) as conn:
+                    rewriting.count(conn, note, done.changed, 0)
+            yield done
 
 
 def restored(conn: Connection) -> dict[str, Row[Any]]:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from mutt.errors import ArchiveUnreadable, Refused
+from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
 from mutt.store.archives import checking, keeping, manifest, parquet, sums
 from mutt.store.archives.duck import Duck
@@ -329,3 +330,19 @@ def test_a_question_reaches_nothing_but_the_archives(duck: Duck, tmp_path: Path)
         with pytest.raises(ArchiveUnreadable), duck.asking() as conn:
             conn.execute(asked)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "secret.csv"]
+
+
+def test_archived_rows_are_redacted_where_they_are_asked_for(engine: Engine, duck: Duck) -> None:
+    """The file is written anew and proved, the old one is gone; only rows of that time, and not when only counted."""
+    put(engine, row(message="password=one"), row(NOW + timedelta(days=1), message="password=two"))
+    retire(engine, duck)
+    was = archived(duck)
+    made = Redactions([Redaction(id=1, name="p", pattern="password=[a-z]+")])
+    time = NOW, NOW + timedelta(hours=1), LATER
+    for note in (None, 0):
+        (done,) = retention.redact_archives(engine, duck, made, *time, note)
+        assert (done.rows, done.changed) == (1, 1)
+        assert (archived(duck) == was) is (note is None)
+    assert checking.damages(duck, archived(duck)) == [] and manifest.unknown_files(duck.directory) == []
+    restore(engine, duck)
+    assert [one[6] for one in stored(engine)] == ["[redacted]", "password=two"]

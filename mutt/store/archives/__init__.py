@@ -6,5 +6,6 @@ sums        a count and a sum of hashes, which PostgreSQL and the files are both
 duck        questions to the files: DuckDB, shut in the archives' directory
 keeping     a month is written, proved and noted; one written by an older MUTT is made anew
 checking    are the files what their manifests say?
+redacting   rows of the files without what redactions take out
 reading     rows of the files for pages, back-tests, exports and what puts a month back
 """

@@ -55,8 +55,8 @@ def keep(conn: Connection, month: Partition, duck: Duck, now: datetime) -> None:
     elif stands.rows == 0:
         manifest.change(duck.directory, name, lambda found: found)
     else:
-        with _partial(duck.directory, name) as partial:
-            writer = _written(partial, lambda out: _copy_out(conn, month, out))
+        with partial_file(duck.directory, name) as partial:
+            writer = written(partial, lambda out: _copy_out(conn, month, out))
             _settle(duck, name, partial, writer, stands, known, now, pending=True)
 
 
@@ -71,8 +71,8 @@ def convert(duck: Duck, month: str, now: datetime) -> list[str]:
     for old in manifest.old_files(duck.directory, month):
         stands, known = _sums_of_csv(duck, old), manifest.read(duck.directory, month)
         if stands.rows:
-            with _partial(duck.directory, month) as partial:
-                writer = _written(partial, functools.partial(_copy_csv, old))
+            with partial_file(duck.directory, month) as partial:
+                writer = written(partial, functools.partial(_copy_csv, old))
                 _settle(duck, month, partial, writer, stands, known, now, pending=False)
         old.unlink()
         done.append(old.name)
@@ -101,15 +101,15 @@ def _settle(
     """Prove what was written, leave out what the archive has already, and note the rest."""
     if known is None or not known.files:
         return _note(duck, month, partial, writer, stands, now, pending)
-    written = _read_back(duck, partial)
-    if written != stands:
-        what = f"holds {written.rows} rows where {stands.rows} were written, or others; nothing is dropped"
+    found = read_back(duck, partial)
+    if found != stands:
+        what = f"holds {found.rows} rows where {stands.rows} were written, or others; nothing is dropped"
         raise ArchiveUnreadable(partial.name, what)
     checking.demand(duck, known)
-    with _partial(duck.directory, month, "new") as second:
-        new = _written(second, lambda out: _copy_new(duck, partial, writer, known, out))
+    with partial_file(duck.directory, month, "new") as second:
+        new = written(second, lambda out: _copy_new(duck, partial, writer, known, out))
         if new.rows:
-            _note(duck, month, second, new, _read_back(duck, second), now, pending)
+            _note(duck, month, second, new, read_back(duck, second), now, pending)
     return None
 
 
@@ -132,7 +132,8 @@ def _plain(file: File) -> File:
     return msgspec.structs.replace(file, pending=False)
 
 
-def _written(path: Path, fill: Callable[[Writer], None]) -> Writer:
+def written(path: Path, fill: Callable[[Writer], None]) -> Writer:
+    """A new file, filled and synced."""
     writer = Writer(path)
     try:
         fill(writer)
@@ -143,7 +144,8 @@ def _written(path: Path, fill: Callable[[Writer], None]) -> Writer:
     return writer
 
 
-def _read_back(duck: Duck, file: Path) -> Sums:
+def read_back(duck: Duck, file: Path) -> Sums:
+    """What a file holds."""
     with duck.asking() as conn:
         return sums.of_query(conn, _WHOLE, [str(file.absolute())])
 
@@ -221,7 +223,8 @@ def _sums_of_csv(duck: Duck, file: Path) -> Sums:
 
 
 @contextlib.contextmanager
-def _partial(directory: Path, month: str, which: str = "all") -> Iterator[Path]:
+def partial_file(directory: Path, month: str, which: str = "all") -> Iterator[Path]:
+    """Where a file is written before it has its name; gone afterwards."""
     path = directory / f".{manifest.table_of(month)}.{which}.{os.getpid()}.partial"
     try:
         yield path
