@@ -18,7 +18,7 @@ from mutt.cli.outages import spoken
 from mutt.cli.partitions import size
 from mutt.errors import ArchiveUnreadable, Refused
 from mutt.store import retention
-from mutt.store.archives import checking, keeping, manifest
+from mutt.store.archives import checking, manifest
 from mutt.store.archives.manifest import Manifest
 from mutt.words import many
 
@@ -57,10 +57,9 @@ def archive(month: str | None, due: bool) -> None:
     else:
         assert month is not None
         gone = _archive(month, now)
-    old = {manifest.old_month(file) for file in manifest.old_files(s.archives.directory)}
-    for one in sorted(old if due else old & {month}):
-        for name in keeping.convert(s.archives, one, now):
-            click.echo(f"{name}: made anew as Parquet")
+    old = retention.convert(s.engine, s.archives, now, month)
+    for name in old:
+        click.echo(f"{name}: made anew as Parquet")
     for one in gone:
         found = manifest.read(s.archives.directory, one)
         assert found is not None

@@ -88,6 +88,19 @@ def _retire(engine: Engine, name: str, now: datetime, duck: Duck) -> bool:
     return True
 
 
+def convert(engine: Engine, duck: Duck, now: datetime, month: str | None = None) -> list[str]:
+    """Make archives of older versions anew, of one month or of all. Names what went; nothing, where others are at it.
+
+    Raises :class:`ArchiveUnreadable`, ``OSError``.
+    """
+    with transaction(engine) as alone:
+        if not _alone(alone):
+            return []
+        unhurried(alone)
+        old = dict.fromkeys(map(manifest.old_month, manifest.old_files(duck.directory, month)))
+        return [name for one in old for name in keeping.convert(duck, one, now)]
+
+
 def restore(
     engine: Engine,
     month: str,

@@ -25,7 +25,7 @@ from mutt.store import (
 from mutt.store import (
     retention as months,
 )
-from mutt.store.archives import keeping, manifest
+from mutt.store.archives import manifest
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -117,11 +117,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         s = services()
         now = datetime.now(UTC)
         retired = months.retire(s.engine, now, s.settings.audit_retention_days, s.archives)
-        converted = [
-            name
-            for month in dict.fromkeys(map(manifest.old_month, manifest.old_files(s.archives.directory)))
-            for name in keeping.convert(s.archives, month, now)
-        ]
+        converted = months.convert(s.engine, s.archives, now)
         with transaction(s.engine) as conn:
             attempts.prune(conn, now - timedelta(days=s.settings.audit_retention_days))
         with transaction(s.engine) as conn:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select, text
 from mutt.errors import ArchiveUnreadable, Refused
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
-from mutt.store.archives import checking, keeping, manifest, parquet, sums
+from mutt.store.archives import checking, manifest, parquet, sums
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.manifest import Manifest
 from mutt.store.audit import AuditRow
@@ -282,7 +282,7 @@ def test_archives_of_older_versions_are_made_anew(engine: Engine, duck: Duck) ->
         cursor.copy_expert("COPY event_audit_log_2031_05 TO STDOUT (FORMAT csv, HEADER)", out)
     with transaction(engine) as conn:
         conn.execute(text("DROP TABLE event_audit_log_2031_05"))
-    assert keeping.convert(duck, MAY, LATER) == [old.name]
+    assert retention.convert(engine, duck, LATER) == [old.name]
     assert not old.exists()
     restore(engine, duck)
     assert stored(engine) == before

@@ -209,7 +209,7 @@ class _Interrupt:
 
 
 _ROWS = (
-    "SELECT make_timestamp(epoch_us(received_at))::VARCHAR || '+00', event_id::VARCHAR, hostname, "
+    "SELECT make_timestamp(epoch_us(received_at))::VARCHAR || '+00', event_id, hostname, "
     "coalesce(severity::VARCHAR, ''), source, message, coalesce(matched_rule_id::VARCHAR, ''), "
     "ruleset_version::VARCHAR, handling, coalesce(team, ''), coalesce(context, ''){raw} "
     "FROM read_parquet(?) WHERE received_at >= ?::TIMESTAMPTZ AND received_at < ?::TIMESTAMPTZ"
@@ -234,7 +234,32 @@ def read(
         found = conn.sql(query, params=[named(duck.directory, files), _said(since), _said(until)])
         for batch in found.to_arrow_reader(CHUNK):
             if batch.num_rows:
-                each(Rows(*(column.to_pylist() for column in batch.columns)))
+                each(_rows(batch))
+
+
+#: Columns of which most rows are never looked at.
+_SELDOM = ("event_id", "hostname", "severity", "source", "team")
+
+
+def _rows(batch: pa.RecordBatch) -> Rows:
+    columns = zip(Rows._fields, batch.columns, strict=False)  # raw is not always there
+    return Rows(*(Seldom(column) if name in _SELDOM else column.to_pylist() for name, column in columns))
+
+
+class Seldom(Sequence[str]):
+    """A column whose values become Python's when somebody asks for them."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        return str(self._column[index].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, self._column.to_pylist())
 
 
 def whole(
