@@ -17,8 +17,7 @@ from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
 from mutt.cli.partitions import size
 from mutt.errors import ArchiveUnreadable, Refused
-from mutt.store import retention
-from mutt.store.archives import checking, manifest
+from mutt.store.archives import manifest
 from mutt.store.archives.manifest import Manifest
 from mutt.words import many
 
@@ -46,6 +45,8 @@ def archive(month: str | None, due: bool) -> None:
     An archive of an older version (csv.gz) is made anew. Where each role of MUTT has a login of its own, DATABASE_URL
     is housekeeping's then, or the owner's.
     """
+    from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
     if (month is None) is not due:
         raise click.UsageError("give a MONTH, or --due")
     s, now = services(), datetime.now(UTC)
@@ -71,6 +72,8 @@ def archive(month: str | None, due: bool) -> None:
 
 
 def _archive(month: str, now: datetime) -> list[str]:
+    from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
     s = services()
     try:
         return [month] if retention.retire_month(s.engine, month, now, s.archives) else []
@@ -148,6 +151,8 @@ def verify(month: str | None) -> None:
 
 def _verify(month: str, now: datetime) -> int:
     """Say of one month whether it is whole: how many files are not."""
+    from mutt.store.archives import checking  # noqa: PLC0415 it brings pyarrow, which few commands need
+
     duck = services().archives
     try:
         found = manifest.read(duck.directory, month)
@@ -196,6 +201,8 @@ def _stray() -> list[str]:
 @spoken()
 def restore(month: str, days: int, drop: bool, who: str | None) -> None:
     """Put MONTH (2026-05) back into PostgreSQL: all of it, counted and compared, or nothing."""
+    from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
     s = services()
     if drop:
         gone = retention.drop_restored(s.engine, month, s.archives)

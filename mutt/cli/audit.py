@@ -15,7 +15,7 @@ from mutt.cli.searching import export, search
 from mutt.errors import MuttError, RuleError
 from mutt.rules.redaction import Redactions
 from mutt.rules.windows import in_zone, read_time
-from mutt.store import redactions, retention, rewriting
+from mutt.store import redactions, rewriting
 from mutt.store.engine import transaction
 from mutt.store.history import Said
 from mutt.words import many
@@ -73,6 +73,8 @@ def redact(
     for done in rewriting.rewrite(engine, made, begin, end, note):
         seen, events, alerts = seen + done.events, events + done.events_changed, alerts + done.alerts_changed
     if archived:
+        from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
         duck, now = services().archives, datetime.now(UTC)
         for file in retention.redact_archives(engine, duck, made, begin, end, now, note):
             seen, events = seen + file.rows, events + file.changed

@@ -19,9 +19,9 @@ from mutt.cli.common import services, table
 from mutt.cli.outages import spoken
 from mutt.errors import SettingsError
 from mutt.settings import span
-from mutt.store import exports, lookup, whole
+from mutt.store import lookup, whole
 from mutt.store.lookup import AuditSearch
-from mutt.web.admin.exportfile import FORMATS, written
+from mutt.store.whole import FORMATS
 from mutt.words import many, printable
 
 
@@ -101,6 +101,10 @@ def export(asked: AuditSearch, kind: str, output: Path, force: bool) -> None:
 
     Of CSV, cells that a spreadsheet could run begin with an apostrophe. The file has its name once it is whole.
     """
+    # Late: they bring pyarrow, which no other command needs.
+    from mutt.store import exports  # noqa: PLC0415
+    from mutt.web.admin.exportfile import written  # noqa: PLC0415
+
     if output.exists() and not force:
         raise click.UsageError(f"{output} is there: give another name, or --force")
     s, now = services(), datetime.now(UTC)

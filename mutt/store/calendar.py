@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from mutt.settings import Settings
-from mutt.store import partitions, retention
-from mutt.store.archives import manifest
+from mutt.store import partitions
+from mutt.store.archives import manifest, reading
 from mutt.store.archives.manifest import Manifest, month_of
 from mutt.store.partitions import Partition
 
@@ -30,7 +30,7 @@ class Life(NamedTuple):
 
 def lives(conn: Connection, directory: Path, settings: Settings, now: datetime) -> Sequence[Life]:
     """All months, the oldest first; one that is in PostgreSQL and in files for itself. Raises ArchiveUnreadable."""
-    back = {month: row.until for month, row in retention.restored(conn).items()}
+    back = {month: row.until for month, row in reading.restored(conn).items()}
     days = timedelta(days=settings.audit_retention_days)
     stand = [
         _standing(month, back.get(month_of(month.name)), days, now) for month in partitions.listing(conn)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, Engine, select, text
 
 from mutt.store import lookup, partitions, past
-from mutt.store.archives import parquet, reading
+from mutt.store.archives import bulk, parquet, reading
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.keeping import next_length
 from mutt.store.audit import AuditRow
@@ -90,7 +90,7 @@ def _slice(
         _copy(conn, asked, start, end, taker)
     found = taker.tables()
     if files:
-        with contextlib.closing(reading.whole(duck, files, asked, start, last, PATIENCE)) as archived:
+        with contextlib.closing(bulk.whole(duck, files, asked, start, last, PATIENCE)) as archived:
             for table in archived:
                 found.append(table)
                 taker.count(table.nbytes)

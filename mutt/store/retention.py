@@ -6,14 +6,14 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, insert, select, text, update
 
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redactions
 from mutt.store import partitions, rewriting
-from mutt.store.archives import checking, keeping, manifest, reading, redacting, sums
+from mutt.store.archives import bulk, checking, keeping, manifest, reading, redacting, sums
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.redacting import Redacted
 from mutt.store.audit import AuditRow
@@ -151,7 +151,7 @@ def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
     """
     known = manifest.read(duck.directory, month)
     with transaction(engine) as conn:
-        if month not in restored(conn):
+        if month not in reading.restored(conn):
             return False
         prepare(conn)
         unhurried(conn)
@@ -188,11 +188,6 @@ def redact_archives(
             yield done
 
 
-def restored(conn: Connection) -> dict[str, Row[Any]]:
-    """The months that were put back, by their names (2026-05)."""
-    return {row.month: row for row in conn.execute(select(restored_months))}
-
-
 def unhurried(conn: Connection) -> None:
     """Until this transaction ends nothing in it takes too long."""
     allow(conn, 0)
@@ -224,7 +219,7 @@ def _copy_in(conn: Connection, known: manifest.Manifest, duck: Duck, each: Calla
     columns = ", ".join(AuditRow._fields)
     statement = f"COPY event_audit_log ({columns}) FROM STDIN (FORMAT csv)"
     with contextlib.closing(conn.connection.cursor()) as cursor:
-        for rows, written in reading.as_csv(duck, known):
+        for rows, written in bulk.as_csv(duck, known):
             cursor.copy_expert(statement, io.BytesIO(written))
             each(rows)
 

@@ -19,6 +19,9 @@ from mutt.store.archives.duck import Duck
 from mutt.store.archives.reading import NO_FILES, Line, Source
 from mutt.store.lookup import AuditSearch
 
+#: What an export may be written as.
+FORMATS = ("csv", "parquet")
+
 #: Months that a sentence names.
 NAMED = 4
 

@@ -22,9 +22,6 @@ from mutt.store import (
     shadows,
     versions,
 )
-from mutt.store import (
-    retention as months,
-)
 from mutt.store.archives import manifest
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
@@ -112,6 +109,8 @@ def make_partitions(self: MuttTask, **_labels: Any) -> dict[str, Any]:
 @app.task(bind=True, base=MuttTask, name="mutt.maintenance.retention")
 def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     """Archive and drop months that are wholly past the retention; forget old configuration history."""
+    # Late: it brings pyarrow, sixty megabytes that no other task of any worker needs.
+    from mutt.store import retention as months  # noqa: PLC0415
 
     def work() -> dict[str, Any]:
         s = services()

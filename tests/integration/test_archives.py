@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from sqlalchemy import Engine, select, text
 from mutt.errors import ArchiveUnreadable, Refused
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
-from mutt.store.archives import checking, manifest, parquet, sums
+from mutt.store.archives import checking, manifest, parquet, reading, sums
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.manifest import Manifest
 from mutt.store.audit import AuditRow
@@ -229,7 +231,7 @@ def test_a_restored_month_stays_as_long_as_was_said(engine: Engine, duck: Duck) 
     assert retention.retire(engine, until, 90, duck) == ["event_audit_log_2031_05"]
     assert archived(duck) == was
     with transaction(engine) as conn:
-        assert retention.restored(conn) == {}
+        assert reading.restored(conn) == {}
 
 
 def test_a_restored_month_is_taken_away_when_told(engine: Engine, duck: Duck) -> None:
@@ -346,3 +348,11 @@ def test_archived_rows_are_redacted_where_they_are_asked_for(engine: Engine, duc
     assert checking.damages(duck, archived(duck)) == [] and manifest.unknown_files(duck.directory) == []
     restore(engine, duck)
     assert [one[6] for one in stored(engine)] == ["[redacted]", "password=two"]
+
+
+def test_who_asks_nothing_of_archives_carries_nothing_for_them() -> None:
+    """Neither a worker, nor the web, nor the shell loads what reads files before it is asked to."""
+    asked = "import sys, mutt.wsgi, mutt.cli, mutt.tasks.worker, mutt.tasks.maintenance, mutt.tasks.backtests"
+    code = f"{asked}; sys.exit(' '.join({{'duckdb', 'pyarrow'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,5 +7,6 @@ duck        questions to the files: DuckDB, shut in the archives' directory
 keeping     a month is written, proved and noted; one written by an older MUTT is made anew
 checking    are the files what their manifests say?
 redacting   rows of the files without what redactions take out
-reading     rows of the files for pages, back-tests, exports and what puts a month back
+reading     rows of the files for pages and back-tests
+bulk        whole rows, for exports and for what puts a month back
 """

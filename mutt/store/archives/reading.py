@@ -1,37 +1,31 @@
-"""Reading: the rows of archived months, as a page, in bulk, or as what PostgreSQL takes back."""
+"""Reading: the rows of archived months, as a page or in bulk. It imports no reader of files: every process has this."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-import duckdb
-import msgspec
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Row, select, text
 
-from mutt.errors import ArchiveUnreadable
-from mutt.store.archives import manifest, parquet
+from mutt.store.archives import manifest
 from mutt.store.archives.duck import CHUNK, Duck, named
-from mutt.store.archives.manifest import File, Manifest
+from mutt.store.archives.manifest import File
 from mutt.store.audit import AuditRow
 from mutt.store.lookup import TEXT_SHOWN, AuditSearch
 from mutt.store.past import Rows
 from mutt.store.tables import restored_months
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
-#: What an arrow array of UUIDs is as text without hyphens, which PostgreSQL takes.
-_DIGITS = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Line(NamedTuple):
@@ -101,7 +95,7 @@ def source(
     found = manifest.listed(directory)
     if not found:
         return NO_FILES
-    back = set(conn.execute(select(restored_months.c.month)).scalars())
+    back = restored(conn)
     there = set(conn.execute(text(_THERE)).scalars())
     wanted = Source(
         tuple(
@@ -116,6 +110,11 @@ def source(
     return wanted if until is None else wanted.until(until)
 
 
+def restored(conn: Connection) -> dict[str, Row[Any]]:
+    """The months that were put back, by their names (2026-05)."""
+    return {row.month: row for row in conn.execute(select(restored_months))}
+
+
 # -- a page
 
 
@@ -124,7 +123,7 @@ def search(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float,
 
     Raises :class:`StoreDown`, :class:`ArchiveUnreadable`.
     """
-    where, given = _conditions(asked)
+    where, given = conditions(asked)
     way = "ASC" if asked.after is not None else "DESC"
     columns = ", ".join(_SHOWN.get(name, name) for name in Line._fields)
     query = (
@@ -138,7 +137,7 @@ def search(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float,
 
 def count(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float, most: int) -> int:
     """How many rows :func:`search` would find, counted up to ``most``."""
-    where, given = _conditions(asked)
+    where, given = conditions(asked)
     query = f"SELECT count(*) FROM (SELECT 1 FROM read_parquet(?) WHERE {where} LIMIT ?)"  # noqa: S608
     with duck.asking(seconds) as conn:
         found = conn.execute(query, [named(duck.directory, files), *given, most]).fetchone()
@@ -148,7 +147,7 @@ def count(duck: Duck, files: Sequence[str], asked: AuditSearch, seconds: float, 
 _SHOWN = {"received_at": "epoch_us(received_at)", "message": f"left(message, {TEXT_SHOWN})"}
 
 
-def _conditions(asked: AuditSearch) -> tuple[str, list[Any]]:
+def conditions(asked: AuditSearch) -> tuple[str, list[Any]]:
     """What follows WHERE, and its values: nothing that somebody typed stands in the statement."""
     told: list[tuple[str, list[Any]]] = [
         (f"{name} = ?", [value])
@@ -260,55 +259,6 @@ class Seldom(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         return map(str, self._column.to_pylist())
-
-
-def whole(
-    duck: Duck, files: Sequence[str], asked: AuditSearch, since: datetime, until: datetime, seconds: float
-) -> Generator[pa.Table, None, None]:
-    """The rows that are asked for, whole, of a time (both ends included), in its order."""
-    where, given = _conditions(
-        msgspec.structs.replace(asked, since=since, until=until, before=None, after=None)
-    )
-    query = f"SELECT * FROM read_parquet(?) WHERE {where} ORDER BY received_at, event_id"  # noqa: S608
-    with duck.asking(seconds) as conn:
-        found = conn.sql(query, params=[named(duck.directory, files), *given])
-        for batch in found.to_arrow_reader(CHUNK):
-            if batch.num_rows:
-                yield parquet.typed(pa.Table.from_batches([batch]))
-
-
-# -- back into PostgreSQL
-
-
-def as_csv(duck: Duck, known: Manifest) -> Iterator[tuple[int, bytes]]:
-    """The rows of a month as COPY takes them (CSV, without a header), a row group at a time, each with its count."""
-    for file in known.files:
-        for group in groups(duck.directory / file.name):
-            names = list(AuditRow._fields)
-            columns = [_digits(group[name]) if name == "event_id" else group[name] for name in names]
-            out = io.BytesIO()
-            pyarrow.csv.write_csv(
-                pa.table(columns, names=names), out, pyarrow.csv.WriteOptions(include_header=False)
-            )
-            yield group.num_rows, out.getvalue()
-
-
-def groups(path: Path) -> Iterator[pa.Table]:
-    """The row groups of one file. Raises :class:`ArchiveUnreadable`."""
-    try:
-        with pq.ParquetFile(path) as opened:
-            for index in range(opened.metadata.num_row_groups):
-                yield opened.read_row_group(index)
-    except (OSError, pa.ArrowException) as error:
-        raise ArchiveUnreadable(path.name, f"can't be read: {error}") from error
-
-
-def _digits(column: pa.ChunkedArray) -> pa.Array:
-    ids = column.combine_chunks()
-    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    stored = b"".join(ids.storage.to_pylist()).hex().encode()
-    offsets = pa.array(range(0, len(stored) + 1, _DIGITS), pa.int32())
-    return pa.StringArray.from_buffers(len(ids), offsets.buffers()[1], pa.py_buffer(stored))
 
 
 def _time(micros: int) -> datetime:

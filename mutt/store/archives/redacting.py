@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mutt.errors import ArchiveUnreadable
 from mutt.rules.redaction import Redactions
-from mutt.store.archives import checking, keeping, manifest, reading
+from mutt.store.archives import bulk, checking, keeping, manifest
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.manifest import File, Manifest
 from mutt.store.archives.parquet import Writer
@@ -57,7 +57,7 @@ def _file(
 
     def fill(out: Writer) -> None:
         nonlocal looked, changed
-        for group in reading.groups(duck.directory / file.name):
+        for group in bulk.groups(duck.directory / file.name):
             table, seen, other = _redacted(group, made, time)
             looked, changed = looked + seen, changed + other
             out.write(table)

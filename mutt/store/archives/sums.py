@@ -7,12 +7,14 @@ somebody who means to deceive: that is what the SHA-256 of a file is for.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import duckdb
 from sqlalchemy import Connection, text
 
 from mutt.store.audit import AuditRow
+
+if TYPE_CHECKING:
+    import duckdb
 
 _OPTIONAL = ("severity", "matched_rule_id", "team", "context")
 _TIMES = ("received_at", "occurred_at")

@@ -14,9 +14,6 @@ from mutt.store.archives import parquet
 from mutt.store.exports import COLUMNS, Part
 from mutt.web.admin.csvfile import defused
 
-FORMATS = ("csv", "parquet")
-TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
-
 #: Told after each part: rows so far, and how much of the time is done.
 Noted = Callable[[int, float], None]
 

@@ -17,13 +17,15 @@ from flask_admin import expose
 
 from mutt import names
 from mutt.errors import MuttError, SettingsError
-from mutt.store import exports, lookup
+from mutt.store import lookup
 from mutt.store.lookup import AuditSearch
-from mutt.web.admin.exportfile import FORMATS, TYPES, written
+from mutt.store.whole import FORMATS
 from mutt.web.admin.forms import AuditForm
 from mutt.web.admin.page import REFUSED, Page
 
 log = logging.getLogger("mutt.admin")
+
+TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 
 #: Exports that a process makes at once: each keeps one of its threads.
 AT_ONCE = 2
@@ -42,6 +44,8 @@ class ExportPage(Page):
         form = AuditForm(request.args)
         if not form.validate():
             return self.render("export.html", form=form, about=0, job=uuid4(), formats=FORMATS), REFUSED
+        from mutt.store import exports  # noqa: PLC0415 it brings pyarrow, sixty megabytes, for who exports
+
         asked, now = self._wanted(form)
         with lookup.reading(self.services.read_engine) as conn:
             since, until = exports.span(conn, self.services.archives, asked, now)
@@ -75,6 +79,9 @@ class ExportPage(Page):
         return form.asked(now).narrowed(now), now
 
     def _pieces(self, asked: AuditSearch, now: datetime, job: UUID, kind: str) -> Iterator[bytes]:
+        from mutt.store import exports  # noqa: PLC0415 as above
+        from mutt.web.admin.exportfile import written  # noqa: PLC0415
+
         engine, archives = self.services.read_engine, self.services.archives
         state, so_far = "broken off", [0, 0.0]
 
