@@ -19,6 +19,7 @@
     ├── LoginFailed        kind, why              (of a login by the OpenID provider)
     ├── NoRuleset          a worker without rules refuses to evaluate
     ├── StoreDown          PostgreSQL can't be asked, or not now
+    ├── ArchiveUnreadable  file, what             (a file of the archives is damaged, or gone)
     ├── PoisonRow          PostgreSQL refuses what these rows hold
     ├── AlreadyStored      another commit wrote one of these rows first
     ├── UndecodableEntry   a stream entry that is damaged, or of no version
@@ -160,6 +161,14 @@ class StoreDown(MuttError):
     def __init__(self, message: str = "", sqlstate: str = "") -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+class ArchiveUnreadable(MuttError):
+    """A file of the archives is damaged, gone, or not what its manifest says; ``file`` may be empty: some file is."""
+
+    def __init__(self, file: str, what: str) -> None:
+        super().__init__(f"archive {file}: {what}" if file else f"an archive can't be read: {what}")
+        self.file, self.what = file, what
 
 
 class PoisonRow(MuttError):

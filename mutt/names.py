@@ -63,6 +63,8 @@ BACKTESTS = "mutt:backtests"
 #: last hour, the newest first; and who reads next.
 PULSE_OF = "mutt:pulse:of:"
 PULSE_SAMPLES, PULSE_POINTS, PULSE_TURN = "mutt:pulse:samples", "mutt:pulse:points", "mutt:pulse:turn"
+#: How far the export of a search is, by its id.
+EXPORTS = "mutt:admin:export:"
 
 #: One consumer group each; the name says who reads.
 GROUP = "mutt"

@@ -29,6 +29,7 @@ from mutt.pipeline.ports import Answered
 from mutt.pipeline.record import Recorder
 from mutt.pipeline.spread import SpreadRounds
 from mutt.settings import Settings
+from mutt.store.archives.duck import Duck
 from mutt.store.engine import guard_engine, hasty_engine, make_engine, transaction
 from mutt.store.facade import AuditStore
 from mutt.store.replica import Reader
@@ -138,6 +139,11 @@ class Services:
         if self.settings.database_read_url == self.settings.database_url:
             return self.engine
         return make_engine(self.settings, role=self.role, which="database_read_url")
+
+    @property
+    def archives(self) -> Duck:
+        """The audit's retired months."""
+        return Duck.of(self.settings)
 
     @cached_property
     def reader(self) -> Reader:

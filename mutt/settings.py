@@ -371,6 +371,9 @@ class Settings:
 
     audit_retention_days: int = _setting("90", whole(1))
     audit_archive_years: int = _setting("7", whole(0))
+    audit_archive_dir: Path = _setting("", path)  #: default: mutt_home / "archive"
+    audit_archive_memory: int = _setting("512MiB", size)  #: for one question to the archives
+    audit_archive_threads: int = _setting("2", whole(1, 64))
     config_audit_days: int = _setting("365", whole(1))
 
     admin_user: str = _setting("admin", text)
@@ -445,6 +448,7 @@ class Settings:
                 files.pop(one, None)
                 if other in files:
                     files[one] = files[other]
+        values["audit_archive_dir"] = values["audit_archive_dir"] or values["mutt_home"] / "archive"
         made = cls(**values)
         object.__setattr__(made, "_files", files)
         return made

@@ -45,7 +45,7 @@ def run(bench: Bench) -> None:
         settings = Settings.from_env({}, database_url=site.database_url)
         engine = make_engine(settings, role="bench")
         for count in COUNTS:
-            _put(engine, count)
+            put_rules(engine, count)
             stored = fill_table(site, STORED)
             ceiling = bench.report.add(_out(bench, site, engine, stored, count))
             whole = [{**rule, "priority": rule["priority"] + 1} for rule in corpus.rules(count)]
@@ -54,13 +54,13 @@ def run(bench: Bench) -> None:
                 "all rules changed": Draft.of_file(whole, replace=True),
             }
             for name, draft in drafts.items():
-                once = partial(_backtest, settings, engine, draft, stored)
-                costs = _measured(bench, site, stored, once)
+                once = partial(backtest, settings, engine, draft, stored)
+                costs = measured(bench, site, stored, once)
                 _report(bench, f"back-test, {count:,} rules, {name}", costs, ceiling)
         engine.dispose()
 
 
-def _put(engine: Engine, count: int) -> None:
+def put_rules(engine: Engine, count: int) -> None:
     """The rules as if they had stood for a year: each of this month's events was judged by them."""
     rules = [msgspec.to_builtins(check_rule(rule)) for rule in corpus.rules(count)]
     with transaction(engine) as conn:
@@ -75,7 +75,7 @@ def _question(draft: Draft) -> Question:
     return Question(draft, now - timedelta(days=32), now + timedelta(hours=1))
 
 
-def _backtest(settings: Settings, engine: Engine, draft: Draft, stored: int) -> None:
+def backtest(settings: Settings, engine: Engine, draft: Draft, stored: int) -> None:
     told = run_backtest(_question(draft), settings, engine, engine, Watch())
     if told.events != stored or not told.matched:
         raise Failed(f"{told.events} events of {stored} were looked at, {told.matched} matched")
@@ -88,11 +88,11 @@ def _out(bench: Bench, site: Site, engine: Engine, stored: int, count: int) -> F
             statement = cursor.mogrify(past._ROWS.format(raw=""), (question.since, question.until))
             cursor.copy_expert(statement, _Nowhere())
 
-    runs = _measured(bench, site, stored, once)
+    runs = measured(bench, site, stored, once)
     return throughput(f"COPY OUT, judged by {count:,} rules", "", runs, unit="rows/s")
 
 
-def _measured(bench: Bench, site: Site, stored: int, once: Callable[[], None]) -> list[Cost]:
+def measured(bench: Bench, site: Site, stored: int, once: Callable[[], None]) -> list[Cost]:
     costs = []
     for _ in range(bench.plan.times + 1):
         meter, cpu, began = Meter(site.roles), time.process_time(), time.perf_counter()

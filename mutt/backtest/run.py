@@ -16,10 +16,12 @@ from mutt.backtest.compare import Filter, Judge
 from mutt.backtest.delta import Delta, looks_at_raw
 from mutt.backtest.draft import Draft
 from mutt.backtest.tally import Result, Slice, Tally
-from mutt.errors import MuttError, Refused, StoreDown
+from mutt.errors import ArchiveUnreadable, MuttError, Refused, StoreDown
 from mutt.rules.hosts import check_host_pattern
 from mutt.settings import Settings
 from mutt.store import past, rulebook
+from mutt.store.archives import reading
+from mutt.store.archives.duck import Duck
 from mutt.store.engine import transaction
 from mutt.store.past import Rows
 from mutt.store.replica import Source, source_of
@@ -116,7 +118,7 @@ def run(
     *,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Result:
-    """Judge the past by the draft. Raises :class:`Stopped`, :class:`Refused`, :class:`StoreDown`, ``NoRuleset``."""
+    """Judge the past by the draft. :class:`Stopped`, :class:`Refused`, :class:`StoreDown`, …"""
     question.check()
     team = settings.unhandled_default_team
     with transaction(engine) as conn:
@@ -128,8 +130,11 @@ def run(
     if draft.refused:
         error = next(iter(draft.refused.values()))
         raise Refused(error.field, error.reason)
+    duck = Duck.of(settings)
     with transaction(read_engine) as conn:
         estimate = past.estimate(conn, question.since, question.until)
+        archived = reading.source(conn, duck.directory, question.since, question.until)
+    estimate += archived.estimate(question.since, question.until)
     judge = Judge(base, draft, then=question.baseline == THEN)
     delta = Delta(base, draft, judges)
     tally = Tally(judge, drafted.ids)
@@ -160,11 +165,13 @@ def run(
                     part.add(chosen, delta.touched(chosen))
 
             try:
+                files = _files(read_engine, duck, start, end)
                 past.read(read_engine, start, end, each, raw=raw, reading=watch.reading)
-            except StoreDown as error:
+                reading.read(duck, files, start, end, each, raw=raw, reading=watch.reading)
+            except (StoreDown, ArchiveUnreadable) as error:
                 if watch.stopped:
                     raise Stopped from error
-                if tries == TRIES:
+                if tries == TRIES or isinstance(error, ArchiveUnreadable):
                     raise
                 log.warning("a slice is read again: %s", error)
                 seen, length = before, max(length / 2, SHORTEST)
@@ -184,6 +191,12 @@ def _source(read_engine: Engine) -> Source:
     """How far that is which is read from: asked before the newest slice, which may have more by then."""
     with transaction(read_engine) as conn:
         return source_of(conn)
+
+
+def _files(engine: Engine, duck: Duck, start: datetime, end: datetime) -> list[str]:
+    """The archives of a slice, as they are now: a month may go while the past is read."""
+    with transaction(engine) as conn:
+        return reading.source(conn, duck.directory, start, end).names
 
 
 def _next(length: timedelta, took: float) -> timedelta:

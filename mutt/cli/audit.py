@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+from datetime import UTC, datetime
 
 import click
 import msgspec
 
+from mutt.cli.archives import archive, archives, restore, verify
 from mutt.cli.common import services
 from mutt.cli.outages import spoken
+from mutt.cli.searching import export, search
 from mutt.errors import MuttError, RuleError
 from mutt.rules.redaction import Redactions
 from mutt.rules.windows import in_zone, read_time
@@ -34,15 +37,20 @@ def audit() -> None:
     "--only", metavar="NAME", help="This redaction alone, be it on or off.  [default: all that are on]"
 )
 @click.option("--dry-run", is_flag=True, help="Only count what would be changed.")
+@click.option(
+    "--archives", "archived", is_flag=True, help="Archived months, too: their files are written anew."
+)
 @click.option("--who", help="Who does it.  [default: you]")
 @click.option("--reason", required=True, help="Why; kept in the history.")
 @spoken()
-def redact(since: str, until: str, only: str | None, dry_run: bool, who: str | None, reason: str) -> None:
+def redact(
+    since: str, until: str, only: str | None, dry_run: bool, archived: bool, who: str | None, reason: str
+) -> None:
     """Take out of stored events and alerts what redactions take out of new ones. There is no way back.
 
-    Archives, backups, what waits in Redis and what Moog was told are not touched. Each changed row is written anew:
-    the months grow by as much until PostgreSQL has used the room again. Where each role of MUTT has a login of its own,
-    none may change the audit: DATABASE_URL is the owner's then, as for `mutt migrate`.
+    Backups, what waits in Redis and what Moog was told are not touched; archives with --archives only. Each changed
+    row is written anew: the months grow by as much until PostgreSQL has used the room again. Where each role of MUTT
+    has a login of its own, none may change the audit: DATABASE_URL is the owner's then, as for `mutt migrate`.
     """
     begin, end = (
         in_zone(name, read_time(name, text), "UTC") for name, text in (("since", since), ("until", until))
@@ -64,7 +72,17 @@ def redact(since: str, until: str, only: str | None, dry_run: bool, who: str | N
     seen = events = alerts = 0
     for done in rewriting.rewrite(engine, made, begin, end, note):
         seen, events, alerts = seen + done.events, events + done.events_changed, alerts + done.alerts_changed
+    if archived:
+        from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
+        duck, now = services().archives, datetime.now(UTC)
+        for file in retention.redact_archives(engine, duck, made, begin, end, now, note):
+            seen, events = seen + file.rows, events + file.changed
     would = "would be changed" if dry_run else "changed"
     click.echo(
         f"{many(seen, 'event')} looked at: {many(events, 'event')} and {many(alerts, 'alert')} {would}"
     )
+
+
+for command in (search, export, archive, archives, verify, restore):
+    audit.add_command(command)

@@ -9,6 +9,7 @@ import orjson
 
 from mutt.cli.common import console, services, table
 from mutt.cli.outages import spoken
+from mutt.store import calendar
 from mutt.store import partitions as months
 from mutt.store.engine import transaction
 
@@ -35,24 +36,21 @@ def ensure(ahead: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @spoken()
 def list_(as_json: bool) -> None:
-    """List the months with their sizes, and what stands in the default partition."""
-    with transaction(services().engine) as conn:
+    """List the months, live, restored and archived, with their sizes and what happens to each next."""
+    s, now = services(), datetime.now(UTC)
+    with transaction(s.engine) as conn:
         found, stray = months.listing(conn), months.default_rows(conn)
+        lives = calendar.lives(conn, s.archives.directory, s.settings, now)
     if as_json:
-        listed = {"partitions": [month._asdict() for month in found], "default_rows": stray}
+        listed = {
+            "partitions": [month._asdict() for month in found],
+            "months": [life._asdict() for life in lives],
+            "default_rows": stray,
+        }
         click.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2))
         return
-    rows = [
-        (
-            month.name,
-            f"{month.start:%Y-%m-%d}",
-            f"{month.end:%Y-%m-%d}",
-            month.rows_estimate,
-            size(month.bytes),
-        )
-        for month in found
-    ]
-    table("", ["partition", "from", "up to", "rows (about)", "size"], rows, numbers=(3, 4))
+    rows = [(life.month, life.state, life.rows, size(life.bytes), life.next) for life in lives]
+    table("", ["month", "state", "rows (about)", "size", "what happens next"], rows, numbers=(2, 3))
     if stray:
         console.print(f"[yellow]{stray} rows stand in the default partition[/]: run `mutt partitions ensure`")
 

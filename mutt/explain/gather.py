@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import Connection
 
 from mutt.entry import kind_key
-from mutt.errors import NoRuleset, SettingsError
+from mutt.errors import ArchiveUnreadable, NoRuleset, SettingsError, StoreDown
 from mutt.event import Event
 from mutt.explain import answer, standing
 from mutt.explain.facts import AlertStory, Attempt, Counted, Explanation, Field, Place, Row
@@ -25,6 +25,7 @@ from mutt.rules.template import template_of
 from mutt.rules.trace import Trace, trace
 from mutt.services import Services
 from mutt.store import attempts, audit, keys, lookup, stories, versions
+from mutt.store.archives import reading
 from mutt.streams.connect import Client
 
 #: Compiled rulesets of earlier versions that are kept: a page is looked at more than once.
@@ -54,21 +55,52 @@ class Explainer:
         ids = self._ids(asked.strip(), notes)
 
         def look(conn: Connection) -> tuple[Any, Explanation] | None:
-            rows = stories.audited(conn, sorted(ids)) if ids else []
+            own: list[str] = []
+            rows = list(stories.audited(conn, sorted(ids))) if ids else []
+            if at is not None and not any(row.received_at == at for row in rows):
+                rows += self._archived(conn, ids, at, own)
             if not rows:
                 return None
             chosen = next((row for row in rows if row.received_at == at), rows[0])
-            return chosen, self._audited(conn, asked, chosen, rows, [])
+            return chosen, self._audited(conn, asked, chosen, rows, own)
 
         found, source = self._services.reader.find(look)
         notes += [source.says] if source.says else []
         if found is None:
-            return self._elsewhere(asked, ids, notes)
+            elsewhere = self._elsewhere(asked, ids, notes)
+            found = self._only_archived(asked, ids) if ids and elsewhere.found == "nowhere" else None
+            if found is None:
+                return elsewhere
         row, told = found
         notes += told.notes
         # Behind the transaction: it takes one of its own.
         now = self._now(audit.event_of(row), notes)
         return msgspec.structs.replace(told, notes=notes, now=now, changed=answer.changed(row, now))
+
+    def _only_archived(self, asked: str, ids: set[UUID]) -> tuple[Any, Explanation] | None:
+        """Its newest row in archives, where no month that PostgreSQL holds has one."""
+        own: list[str] = []
+        with lookup.reading(self._services.engine) as conn:
+            rows = self._archived(conn, ids, None, own)
+            return (rows[0], self._audited(conn, asked, rows[0], rows, own)) if rows else None
+
+    def _archived(self, conn: Connection, ids: set[UUID], at: datetime | None, notes: list[str]) -> list[Any]:
+        """Its rows in archives, the newest first."""
+        duck = self._services.archives
+        try:
+            source = reading.source(conn, duck.directory, at, at)
+            names = source.names
+            rows = (
+                reading.by_id(duck, names, sorted(ids), at, lookup.PATIENCE, stories.ROWS_MAX)
+                if names
+                else []
+            )
+        except (ArchiveUnreadable, StoreDown) as error:
+            notes.append(f"Archives are left out: {error}.")
+            return []
+        if rows:
+            notes.append(f"Its row is read from the archive of {rows[0].received_at:%Y-%m}.")
+        return rows
 
     def alert(self, alert_id: UUID, notes: list[str]) -> AlertStory | None:
         """What became of one alert; None: there is none of this id. ``notes`` takes what a reader has to know."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, literal, select, text, tuple_
 
 from mutt.store.engine import transaction
 from mutt.store.patience import allow
@@ -119,19 +119,26 @@ def _audited(asked: AuditSearch) -> Select[Any]:
     columns = [at[name] for name in ("event_id", "received_at", "hostname", "severity", "source", "handling")]
     columns += [at[name] for name in ("team", "matched_rule_id", "ruleset_version", "correlation_id")]
     query: Select[Any] = select(*columns, func.left(at.message, TEXT_SHOWN).label("message"))
-    wanted = {"hostname": asked.hostname, "handling": asked.handling, "source": asked.source}
-    query = query.where(*(at[name] == value for name, value in wanted.items() if value))
-    if asked.rule_id is not None:
-        query = query.where(at.matched_rule_id == asked.rule_id)
-    if asked.severity is not None:
-        query = query.where(at.severity <= asked.severity)
-    if asked.text:
-        query = query.where(at.message.icontains(asked.text, autoescape=True))
+    query = query.where(*conditions(asked))
     if asked.since is not None:
         query = query.where(at.received_at >= asked.since)
     if asked.until is not None:
         query = query.where(at.received_at <= asked.until)
     return query
+
+
+def conditions(asked: AuditSearch) -> list[ColumnElement[bool]]:
+    """What is wanted of a row beside its time."""
+    at = event_audit_log.c
+    wanted = {"hostname": asked.hostname, "handling": asked.handling, "source": asked.source}
+    found: list[ColumnElement[bool]] = [at[name] == value for name, value in wanted.items() if value]
+    if asked.rule_id is not None:
+        found.append(at.matched_rule_id == asked.rule_id)
+    if asked.severity is not None:
+        found.append(at.severity <= asked.severity)
+    if asked.text:
+        found.append(at.message.icontains(asked.text, autoescape=True))
+    return found
 
 
 def count_audit(conn: Connection, asked: AuditSearch, most: int) -> int:

@@ -1,4 +1,4 @@
-"""The months of ``event_audit_log``: made ahead, listed, and retired once archived.
+"""The months of ``event_audit_log``: made ahead, and listed.
 
 What takes the owner of the audit to do is a function of the database (migration 0014): housekeeping may have it done,
 and is not the owner.
@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from mutt.errors import StoreDown
-from mutt.store import archive
 from mutt.store.patience import allow
 
 PARENT = "event_audit_log"
@@ -26,7 +24,6 @@ _LOCK_NOT_AVAILABLE = "55P03"
 LOCK_WAIT = 2.0  # seconds: whoever writes the audit waits as long behind us
 _ATTEMPTS = 5
 _MAKERS = 7_165_840_002  # two processes that make months at once queue on this number
-_RETIRERS = 7_165_840_003
 T = TypeVar("T")
 
 _BOUND = re.compile(r"FROM \('([^']+)'\) TO \('([^']+)'\)")
@@ -49,16 +46,16 @@ def ensure(
 
     Raises :class:`StoreDown` if the table stays busy.
     """
-    _prepare(conn)
+    prepare(conn)
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKERS})
     if conn.execute(text("SELECT to_regclass(:name)"), {"name": DEFAULT}).scalar_one() is None:
         # Somebody dropped it: whatever has no month has no place until it is back.
-        _patiently(conn, _make_default, PARENT, lock_wait)
+        patiently(conn, _make_default, PARENT, lock_wait)
     there = {partition.name for partition in listing(conn)}
-    wanted = dict.fromkeys([*_months(now, months_ahead + 1), *_months_in_default(conn)])
+    wanted = dict.fromkeys([*_months(now, months_ahead + 1), *months_in_default(conn)])
     made = [month for month in wanted if name_of(month) not in there]
     for month in made:
-        _patiently(conn, _make, month, lock_wait)
+        patiently(conn, make, month, lock_wait)
     return [name_of(month) for month in made]
 
 
@@ -89,36 +86,12 @@ def default_rows(conn: Connection) -> int:
     return int(conn.execute(text("SELECT coalesce(sum(n), 0) FROM audit_months_in_default()")).scalar_one())
 
 
-def retire(conn: Connection, now: datetime, retention_days: int, archive_dir: Path) -> list[str]:
-    """Archive each month that lies wholly before the retention, then drop it. Names what went.
-
-    The archives are on disk, read back and counted, before the first month is touched; they stay if the
-    transaction fails. Raises :class:`StoreDown` if the table stays busy, ``OSError`` if an archive can't be written.
-    """
-    if not conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RETIRERS}).scalar_one():
-        return []  # another process is at it
-    kept_from = now - timedelta(days=retention_days)
-    old = [month.name for month in listing(conn) if month.end <= kept_from]
-    if not old:
-        return []
-    _prepare(conn)
-    # A month takes long to write, and long to read back, with the transaction idle.
-    allow(conn, 0)
-    conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    archive_dir.mkdir(parents=True, exist_ok=True)
-    for name in old:
-        _patiently(conn, _freeze, name)
-        archive.write(conn, name, archive_dir)
-    for name in old:
-        _patiently(conn, _drop, name)
-    return old
-
-
 def name_of(month: datetime) -> str:
     return f"{PARENT}_{month:%Y_%m}"
 
 
-def _prepare(conn: Connection) -> None:
+def prepare(conn: Connection) -> None:
+    """Until this transaction ends times are UTC's, and a statement may take minutes."""
     conn.execute(text("SET LOCAL timezone = 'UTC'"))
     allow(conn, 300)
 
@@ -130,7 +103,8 @@ def _months(now: datetime, count: int) -> Iterator[datetime]:
         month = (month + timedelta(days=32)).replace(day=1)
 
 
-def _months_in_default(conn: Connection) -> list[datetime]:
+def months_in_default(conn: Connection) -> list[datetime]:
+    """The months that rows of the default partition are of."""
     found = conn.execute(text("SELECT month FROM audit_months_in_default()"))
     return [month.astimezone(UTC) for month in found.scalars()]
 
@@ -139,16 +113,9 @@ def _make_default(conn: Connection, _parent: str) -> None:
     conn.execute(text("SELECT audit_make_default()"))
 
 
-def _make(conn: Connection, month: datetime) -> None:
+def make(conn: Connection, month: datetime) -> None:
+    """One month, empty but for what the default partition holds of it."""
     conn.execute(text("SELECT audit_make_month(:month)"), {"month": month})
-
-
-def _freeze(conn: Connection, name: str) -> None:
-    conn.execute(text("SELECT audit_freeze_month(:name)"), {"name": name})
-
-
-def _drop(conn: Connection, name: str) -> None:
-    conn.execute(text("SELECT audit_drop_month(:name)"), {"name": name})
 
 
 def _bounds(bound: str) -> tuple[datetime, datetime]:
@@ -159,7 +126,7 @@ def _bounds(bound: str) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _patiently(
+def patiently(
     conn: Connection, work: Callable[[Connection, T], None], on: T, lock_wait: float = LOCK_WAIT
 ) -> None:
     """Do ``work``, waiting for a lock only briefly at a time: all who come later queue behind one who waits."""

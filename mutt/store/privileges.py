@@ -51,6 +51,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "cli": "ra",
         "reader": "r",
     },
+    "restored_months": {"housekeeping": "rd", "backtests": "r", "admin": "r", "cli": "raw", "reader": "r"},
     "audit_ledger": {"alerts": "ra", "housekeeping": "r", "admin": "ra", "cli": "ra", "reader": "r"},
     "alerts": {
         "alerts": "raw",
@@ -109,6 +110,7 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "audit_months_in_default()": (*_MONTHS, "admin"),
     "audit_freeze_month(text)": ("housekeeping",),
     "audit_drop_month(text)": ("housekeeping",),
+    "audit_drop_restored(text)": ("cli",),
     "audit_forget_control(uuid, timestamptz)": ("alerts", *_LETTERS_DESK),
     "history_count(bigint, jsonb)": _LETTERS_DESK,
     "history_withdraw(bigint)": _LETTERS_DESK,

@@ -105,6 +105,10 @@ class Reader:
                 self._rests_until, self._why = self._monotonic() + REST, why
             return self._ask_primary(ask), Source(away=why)
 
+    def ask(self, ask: Callable[[Connection], T]) -> T:
+        """What ``ask`` finds, for who shows nobody where."""
+        return self.read(ask)[0]
+
     def find(self, ask: Callable[[Connection], T | None]) -> tuple[T | None, Source]:
         """The same for one thing by its key: what the replica does not have yet is looked for at the primary."""
         found, source = self.read(ask)

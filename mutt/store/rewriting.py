@@ -66,7 +66,8 @@ def begin(
     )
 
 
-def _count(conn: Connection, note_id: int, events: int, alerts_: int) -> None:
+def count(conn: Connection, note_id: int, events: int, alerts_: int) -> None:
+    """Add to the counts of a note that :func:`begin` made."""
     at = config_audit_log.c
     counts = func.jsonb_build_object(
         "events",
@@ -99,7 +100,7 @@ def rewrite(
             if note_id is not None and (changed or of_alerts):
                 _write(conn, event_audit_log, ("event_id", "received_at"), _OF_EVENT, changed)
                 _write(conn, alerts, ("alert_id",), _OF_ALERT, of_alerts)
-                _count(conn, note_id, len(changed), len(of_alerts))
+                count(conn, note_id, len(changed), len(of_alerts))
         yield Rewritten(end, len(events), len(changed), len(of_alerts))
         start = end
         if len(events) < MOST // 4:

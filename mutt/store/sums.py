@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, tuple_
 from mutt.store import alerts as alert_rows
 from mutt.store import partitions
 from mutt.store.patience import allow
-from mutt.store.tables import alerts, audit_ledger, event_audit_log
+from mutt.store.tables import alerts, audit_ledger, event_audit_log, restored_months
 
 
 class Sums(NamedTuple):
@@ -51,4 +51,6 @@ def count(conn: Connection) -> Counted:
 def _months_retired(conn: Connection) -> bool:
     first = conn.execute(select(func.min(audit_ledger.c.at))).scalar_one()
     months = partitions.listing(conn)
+    if conn.execute(select(restored_months.c.month).limit(1)).first() is not None:
+        return True  # one is back; who knows about the others
     return first is not None and bool(months) and first < months[0].start

@@ -82,6 +82,17 @@ event_audit_log = Table(
     postgresql_partition_by="RANGE (received_at)",
 )
 
+#: Months that were put back from their archives. Retention leaves them until then.
+restored_months = Table(
+    "restored_months",
+    metadata,
+    Column("month", Text, primary_key=True),  #: 2026-05
+    Column("rows", BigInteger, nullable=False),
+    Column("restored_at", _instant, nullable=False, server_default=_now),
+    Column("until", _instant, nullable=False),
+    Column("who", Text, nullable=False),
+)
+
 #: One row for each committed drain: the audit's own sum, which outlives retention.
 audit_ledger = Table(
     "audit_ledger",

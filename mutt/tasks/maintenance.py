@@ -14,7 +14,6 @@ from mutt.pipeline.spill import flow_back as flow_back_rows
 from mutt.pipeline.spill import result_of
 from mutt.store import (
     alerts,
-    archive,
     attempts,
     backtests,
     history,
@@ -23,6 +22,7 @@ from mutt.store import (
     shadows,
     versions,
 )
+from mutt.store.archives import manifest
 from mutt.store.engine import transaction
 from mutt.tasks.base import MuttTask, services
 
@@ -109,13 +109,14 @@ def make_partitions(self: MuttTask, **_labels: Any) -> dict[str, Any]:
 @app.task(bind=True, base=MuttTask, name="mutt.maintenance.retention")
 def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
     """Archive and drop months that are wholly past the retention; forget old configuration history."""
+    # Late: it brings pyarrow, sixty megabytes that no other task of any worker needs.
+    from mutt.store import retention as months  # noqa: PLC0415
 
     def work() -> dict[str, Any]:
         s = services()
         now = datetime.now(UTC)
-        directory = s.settings.mutt_home / "archive"
-        with transaction(s.engine) as conn:
-            retired = partitions.retire(conn, now, s.settings.audit_retention_days, directory)
+        retired = months.retire(s.engine, now, s.settings.audit_retention_days, s.archives)
+        converted = months.convert(s.engine, s.archives, now)
         with transaction(s.engine) as conn:
             attempts.prune(conn, now - timedelta(days=s.settings.audit_retention_days))
         with transaction(s.engine) as conn:
@@ -126,7 +127,7 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             shadows.expire(conn, now - timedelta(days=s.settings.config_audit_days))
             backtests.prune(conn, now)
             receipts.expire(conn, now - timedelta(days=s.settings.config_audit_days))
-        expired = archive.expire(directory, now, s.settings.audit_archive_years)
-        return {"retired": retired, "history": forgotten, "expired": expired}
+        expired = manifest.expire(s.archives.directory, now, s.settings.audit_archive_years)
+        return {"retired": retired, "converted": converted, "history": forgotten, "expired": expired}
 
     return self.work(work)

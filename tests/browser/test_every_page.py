@@ -20,7 +20,7 @@ from tests.browser.test_admin_pages import parked
 from tests.people import person
 
 #: What is downloaded, or no page of the menu.
-_ELSEWHERE = re.compile(r"\.(csv|yaml|json)$|/logout$")
+_ELSEWHERE = re.compile(r"\.(csv|yaml|json)$|/(csv|parquet)$|/logout$")
 
 _FACTS = """() => ({
     title: document.title,

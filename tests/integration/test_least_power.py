@@ -41,7 +41,6 @@ from mutt.pulse.sample import Process
 from mutt.services import Services
 from mutt.settings import Settings
 from mutt.store import (
-    archive,
     changes,
     history,
     keys,
@@ -49,11 +48,13 @@ from mutt.store import (
     privileges,
     receipts,
     redactions,
+    retention,
     rulebook,
     tables,
     users,
     versions,
 )
+from mutt.store.archives.duck import Duck
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
 from mutt.streams import acl, books
@@ -260,9 +261,12 @@ def test_housekeeping_sweeps_releases_and_keeps_the_calendar(quiet: Site, tmp_pa
         " NULL, 'b', 0, 'c', '', NULL",
         at=old,
     )
-    with transaction(services.engine) as conn:
-        assert partitions.retire(conn, now, 90, tmp_path) == ["event_audit_log_2019_02"]
-    assert archive.count_rows(tmp_path / "event_audit_log_2019_02.csv.gz") == 1
+    duck = Duck(tmp_path, 64 << 20, 1)
+    assert retention.retire(services.engine, now, 90, duck) == ["event_audit_log_2019_02"]
+    shell = quiet.services("cli").engine
+    assert retention.restore(shell, "2019-02", duck, until=now + timedelta(days=1), who="me").rows == 1
+    assert retention.retire(services.engine, now, 90, duck) == []
+    assert retention.drop_restored(shell, "2019-02", duck)
     with transaction(services.engine) as conn:
         history.prune(conn, now - timedelta(days=365))
         versions.prune(conn, now - timedelta(days=365))

@@ -39,6 +39,7 @@ GET /backtests/, GET /backtests/new, GET /backtests/<uuid:job_id>, GET /backtest
 GET /shadow/, GET /shadow/<int:shadow_id>
 GET /versions/, GET /versions/<int:version>, GET /versions/<int:version>.yaml, GET /versions/compare
 GET /hosts/, GET /hosts/hosts.csv, GET /teams/, GET /teams/teams.csv
+GET /audit/export, GET /audit/export/<uuid:job_id>/<kind>, GET /audit/export/<uuid:job_id>/state
 GET /audit/, GET /audit/audit.csv, GET /audit/<uuid:event_id>, GET /audit/find
 GET /alerts/, GET /alerts/alerts.csv, GET /alerts/<uuid:alert_id>
 GET /letters/, GET /letters/<queue>/, GET /letters/<queue>/<id_>

@@ -1,23 +1,19 @@
-"""The audit's months are made ahead, take in what came too early, and go only when archived and old."""
+"""The audit's months are made ahead, and take in what came too early."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, text
 
 from mutt.errors import StoreDown
-from mutt.store import archive, audit, partitions
+from mutt.store import audit, partitions
 from mutt.store.audit import AuditRow
 from mutt.store.engine import transaction
-from mutt.store.tables import event_audit_log
 from tests.waiting import wait_until
 
 NOW = datetime(2031, 5, 17, 12, tzinfo=UTC)
@@ -120,81 +116,6 @@ def test_making_months_waits_for_who_writes(engine: Engine) -> None:
         partitions.ensure(conn, NOW)
         assert rows_in(conn, "event_audit_log_2031_05") == 1
     thread.join(timeout=10)
-
-
-def test_a_month_goes_only_when_it_is_wholly_older_than_the_retention(
-    conn: Connection, tmp_path: Path
-) -> None:
-    """On the day before, its last row is inside the retention: nothing goes. Then it goes, into an archive."""
-    partitions.ensure(conn, NOW, months_ahead=1)
-    messages = ["plain", 'quoted "a", b', "two\nlines\r\n", "\\N", ""]
-    audit.copy_rows(conn, [row(NOW + timedelta(seconds=n), message) for n, message in enumerate(messages)])
-    audit.copy_rows(conn, [row(datetime(2031, 6, 1, tzinfo=UTC))])
-    may_ends = datetime(2031, 6, 1, tzinfo=UTC)
-
-    early = may_ends + timedelta(days=90) - timedelta(microseconds=1)
-    assert partitions.retire(conn, early, 90, tmp_path) == []
-    assert partitions.retire(conn, may_ends + timedelta(days=90), 90, tmp_path) == ["event_audit_log_2031_05"]
-
-    assert conn.execute(select(func.count()).select_from(event_audit_log)).scalar_one() == 1
-    file = tmp_path / "event_audit_log_2031_05.csv.gz"
-    assert archive.count_rows(file) == len(messages)
-    with gzip.open(file, "rt", newline="") as lines:
-        assert [line["message"] for line in csv.DictReader(lines)] == messages
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
-
-
-def test_a_month_that_fails_to_be_archived_stays(engine: Engine, tmp_path: Path) -> None:
-    """A full or missing disk costs no row."""
-    with transaction(engine) as conn:
-        partitions.ensure(conn, NOW, months_ahead=0)
-        audit.copy_rows(conn, [row(NOW)])
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    with pytest.raises(OSError), transaction(engine) as conn:
-        partitions.retire(conn, NOW + timedelta(days=200), 90, blocked)
-    with transaction(engine) as conn:
-        assert rows_in(conn, "event_audit_log_2031_05") == 1
-
-
-def test_archiving_may_take_longer_than_any_time_limit(conn: Connection, tmp_path: Path) -> None:
-    """Neither the COPY nor the reading back, with the transaction idle, is cut off by the server."""
-    partitions.ensure(conn, NOW, months_ahead=0)
-    partitions.retire(conn, NOW + timedelta(days=200), 90, tmp_path)
-    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
-    assert [conn.execute(text(f"SHOW {limit}")).scalar_one() for limit in limits] == ["0", "0"]
-
-
-def test_an_archive_is_never_overwritten(conn: Connection, tmp_path: Path) -> None:
-    """A row that comes after its month went makes a second archive of that month."""
-    for _ in range(2):
-        audit.copy_rows(conn, [row(NOW)])
-        partitions.ensure(conn, NOW, months_ahead=0)
-        assert partitions.retire(conn, NOW + timedelta(days=200), 90, tmp_path) == ["event_audit_log_2031_05"]
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["event_audit_log_2031_05.2.csv.gz", "event_audit_log_2031_05.csv.gz"]
-
-
-def test_retention_leaves_writers_alone_until_the_end(engine: Engine, tmp_path: Path) -> None:
-    """While one process retires months, another finds nothing to do instead of waiting."""
-    with transaction(engine) as conn:
-        partitions.ensure(conn, NOW, months_ahead=0)
-    with transaction(engine) as first:
-        assert partitions.retire(first, NOW + timedelta(days=200), 90, tmp_path / "first") == [
-            "event_audit_log_2031_05"
-        ]
-        with transaction(engine) as second:
-            second.execute(text("SET LOCAL lock_timeout = '1s'"))
-            assert partitions.retire(second, NOW + timedelta(days=200), 90, tmp_path / "second") == []
-
-
-def test_archives_expire_by_the_month_in_their_name(tmp_path: Path) -> None:
-    """Older than so many years, to the month; other files are not ours to delete."""
-    for name in ("2024_04.csv.gz", "2024_05.csv.gz", "2024_04.2.csv.gz", "2024_04.txt"):
-        (tmp_path / f"event_audit_log_{name}").touch()
-    gone = archive.expire(tmp_path, NOW, years=7)
-    assert gone == ["event_audit_log_2024_04.2.csv.gz", "event_audit_log_2024_04.csv.gz"]
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def _waiting_for_locks(engine: Engine) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from mutt.errors import NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
+from mutt.errors import ArchiveUnreadable, NoRuleset, PoisonRow, SettingsError, StoreDown, Unavailable
 from mutt.rules.change import falls_silent
 from mutt.rules.hosts import kind_of
 from mutt.services import Services
@@ -206,6 +206,13 @@ def _add_errors(app: Flask) -> None:
                 503, "That took too long", "PostgreSQL was stopped: ask for a shorter time, or for one host."
             )
         return _sorry(503, "PostgreSQL does not answer", "Nothing was changed. Try again in a moment.")
+
+    @app.errorhandler(ArchiveUnreadable)
+    def archive_unreadable(error: ArchiveUnreadable) -> Response:
+        log.warning("%s %s: %s", request.method, request.endpoint, error)
+        return _sorry(
+            503, "An archive can't be read", f"{error}. `mutt audit verify` says which are damaged."
+        )
 
     @app.errorhandler(redis.RedisError)
     def redis_down(error: redis.RedisError) -> Response:

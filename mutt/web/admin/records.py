@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ from flask_admin import expose
 from wtforms.fields.choices import SelectChoice
 
 from mutt.errors import Refused
-from mutt.store import lookup, undo
+from mutt.store import lookup, undo, whole
 from mutt.store.engine import transaction
 from mutt.store.lookup import AlertSearch, AuditSearch, Rows
 from mutt.store.users import Role
+from mutt.store.whole import Found
 from mutt.web import reading
 from mutt.web.admin import csvfile
+from mutt.web.admin.exports import ExportPage
 from mutt.web.admin.forms import AlertsForm, AuditForm, HistoryForm, UndoForm, write_key
 from mutt.web.admin.page import REFUSED, Page, here, said
 from mutt.web.admin.stories import AlertPage, EventPage
@@ -60,7 +63,7 @@ ALERT_COLUMNS = (
 class Records(Page):
     """A list of what happened, the newest first, page by page from a row on."""
 
-    def edges(self, found: Rows, since: datetime | None) -> dict[str, str]:
+    def edges(self, found: Rows | Found, since: datetime | None) -> dict[str, str]:
         """Where the pages before and after this one begin: their addresses. A chosen span stays where it began."""
         began = {"span": "", "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""}
         if not found.rows:
@@ -70,7 +73,7 @@ class Records(Page):
         return {**newer, **older}
 
 
-class Audit(EventPage, Records):
+class Audit(EventPage, ExportPage, Records):
     @expose("/")
     def index(self) -> Any:
         form = AuditForm(request.args)
@@ -78,7 +81,9 @@ class Audit(EventPage, Records):
             return self.render("audit.html", form=form, rows=[], asked=None, edges={}), REFUSED
         asked, found = self._found(form)
         edges = self.edges(found, asked.since)
-        return self.render("audit.html", form=form, rows=found.rows, asked=asked, edges=edges)
+        return self.render(
+            "audit.html", form=form, rows=found.rows, asked=asked, edges=edges, archived=found.told
+        )
 
     @expose("/audit.csv")
     def export(self) -> Any:
@@ -88,10 +93,10 @@ class Audit(EventPage, Records):
         _, found = self._found(form, limit=CSV_ROWS)
         return csvfile.download("audit.csv", AUDIT_COLUMNS, (row._asdict() for row in found.rows))
 
-    def _found(self, form: AuditForm, **more: Any) -> tuple[AuditSearch, Rows]:
+    def _found(self, form: AuditForm, **more: Any) -> tuple[AuditSearch, Found]:
         now = datetime.now(UTC)
         asked = msgspec.structs.replace(form.asked(now).narrowed(now), **more)
-        return asked, reading.read(self.services, lambda conn: lookup.search_audit(conn, asked))
+        return asked, whole.search(partial(reading.read, self.services), self.services.archives, asked)
 
 
 class Alerts(AlertPage, Records):

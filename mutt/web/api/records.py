@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from mutt.alert import LANES, Status
 from mutt.errors import Refused
 from mutt.explain.gather import Explainer
 from mutt.services import Services
-from mutt.store import lookup
+from mutt.store import lookup, whole
 from mutt.store.lookup import AlertSearch, AuditSearch
 from mutt.web import reading
 from mutt.web.api import wire
@@ -79,6 +79,7 @@ _PAGES = obj(
     pages=COUNT,
     total_is_capped=FLAG | {"description": f"There are more than {COUNTED} rows: narrow the time"},
 )
+_ARCHIVES = TEXT | {"description": "Which part of it was read from archives, in a sentence; else empty"}
 _PAGING = {
     "page": {"type": "integer", "minimum": 1},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
@@ -125,7 +126,7 @@ class _Records:
                 self.audit_logs,
                 "Audited events, the newest first; the last 15 minutes where neither host, rule nor time is given",
                 "audit-logs",
-                listing("logs", _AUDITED, pagination=_PAGES),
+                listing("logs", _AUDITED, pagination=_PAGES, archives=_ARCHIVES),
                 query=of_audit,
             ),
             Route(
@@ -171,14 +172,12 @@ class _Records:
             since=wire.time("start_date"),
             until=wire.time("end_date"),
         ).narrowed(datetime.now(UTC))
-
-        def ask(conn: Connection) -> tuple[int, Sequence[Row[Any]]]:
-            total = lookup.count_audit(conn, asked, COUNTED + 1)
-            return total, lookup.audit_page(conn, asked, limit=limit, skip=(page - 1) * limit)
-
-        total, rows = reading.read(self._services, ask)
+        read, archives = partial(reading.read, self._services), self._services.archives
+        skip, most = (page - 1) * limit, COUNTED + 1
+        rows, total, told = whole.numbered(read, archives, asked, limit=limit, skip=skip, most=most)
         pages = wire.paged(min(total, COUNTED), page, limit) | {"total_is_capped": total > COUNTED}
-        return Reply({"logs": [_plain(row) for row in rows], "pagination": pages})
+        logs = [msgspec.to_builtins(row._asdict()) for row in rows]
+        return Reply({"logs": logs, "pagination": pages, "archives": told})
 
     def changes(self) -> Reply:
         _, limit = wire.page_of()

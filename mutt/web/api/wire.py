@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from wtforms.validators import ValidationError
 
 from mutt.errors import (
+    ArchiveUnreadable,
     ManyRefused,
     NoRuleset,
     Overwrites,
@@ -68,7 +69,7 @@ class Stale(Wrong):
 
 #: What ends a request with a problem document.
 _TOLD: tuple[type[Exception], ...] = (Wrong, HTTPException, CSRFError, Refused, ManyRefused, LookupError)
-_TOLD += (PoisonRow, StoreDown, Unavailable, SettingsError, NoRuleset, redis.RedisError)
+_TOLD += (PoisonRow, StoreDown, ArchiveUnreadable, Unavailable, SettingsError, NoRuleset, redis.RedisError)
 
 
 def blueprint(version: str, holders: Holders, routes: Collection[Route]) -> Blueprint:
@@ -195,6 +196,8 @@ def _said(error: Exception) -> tuple[int, str, int | None, dict[str, Any]]:
             if error.sqlstate == "57014":
                 return 503, "that took too long: ask for a shorter time, or for one host", 5, {}
             return 503, "PostgreSQL does not answer; nothing was changed", 2, {}
+        case ArchiveUnreadable():
+            return 503, f"{error}: `mutt audit verify` says which are damaged", None, {}
         case Unavailable():
             return 503, error.reason, round(error.retry_after) or 1, {}
         case SettingsError():
