@@ -116,7 +116,6 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         s = services()
         now = datetime.now(UTC)
         retired = months.retire(s.engine, now, s.settings.audit_retention_days, s.archives)
-        converted = months.convert(s.engine, s.archives, now)
         with transaction(s.engine) as conn:
             attempts.prune(conn, now - timedelta(days=s.settings.audit_retention_days))
         with transaction(s.engine) as conn:
@@ -128,6 +127,8 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             backtests.prune(conn, now)
             receipts.expire(conn, now - timedelta(days=s.settings.config_audit_days))
         expired = manifest.expire(s.archives.directory, now, s.settings.audit_archive_years)
+        # Last: one that is damaged holds up nothing else.
+        converted = months.convert(s.engine, s.archives, now)
         return {"retired": retired, "converted": converted, "history": forgotten, "expired": expired}
 
     return self.work(work)

@@ -356,3 +356,14 @@ def test_who_asks_nothing_of_archives_carries_nothing_for_them() -> None:
     code = f"{asked}; sys.exit(' '.join({{'duckdb', 'pyarrow'}} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_old_archive_that_is_none_is_left_alone(engine: Engine, duck: Duck) -> None:
+    """What its first line says is looked at before it is asked for anything; nothing is deleted."""
+    duck.directory.mkdir()
+    old = duck.directory / "event_audit_log_2031_05.csv.gz"
+    with gzip.open(old, "wt") as out:
+        out.write("event_id,x' : 'VARCHAR'}) --\n1,2\n")
+    with pytest.raises(ArchiveUnreadable, match="columns"):
+        retention.convert(engine, duck, LATER)
+    assert old.exists() and manifest.read(duck.directory, MAY) is None

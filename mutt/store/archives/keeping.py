@@ -211,6 +211,8 @@ def _sums_of_csv(duck: Duck, file: Path) -> Sums:
     """What an old archive holds, as another reader than the one that converts it reads it."""
     with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
         there = opened.readline().strip().split(",")
+    if not set(there) <= set(AuditRow._fields):
+        raise ArchiveUnreadable(file.name, "has columns that the audit never had")
     types = {"event_id": "UUID", "received_at": "TIMESTAMPTZ", "occurred_at": "TIMESTAMPTZ"}
     columns = ", ".join(
         f"{name}::{types.get(name, 'VARCHAR')} AS {name}" if name in there else f"NULL AS {name}"

@@ -238,7 +238,7 @@ def known(given: Mapping[str, Any], fields: Collection[str]) -> None:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-            raise Refused(name, f"is no field here; {hint}")
+            raise Refused(name or "a name", f"is no field here; {hint}")  # without one it would be a conflict
 
 
 def match() -> frozenset[str] | None:
