@@ -343,7 +343,7 @@ def ingest_latency(view: View) -> Trouble | None:
     ours = view.crew("ingest")
     slow = view.lasts(lambda one: crew(one.of_role("ingest")).p99_ms, INGEST_MS, INGEST_SLOW_MS)
     refuses = view.is_so(lambda one: crew(one.of_role("ingest")).refused > 0)
-    if not ours.size or not (slow or refuses):
+    if not ours.size or not (refuses or (slow and ours.p99_ms is not None)):
         return None
     return Trouble(
         "ingest-latency",
