@@ -502,13 +502,14 @@ def start(services: Services, stopping: threading.Event) -> threading.Thread:
 
 
 def _run(collector: Collector, stopping: threading.Event) -> None:
-    away = False
+    said: list[str] = []
     while not stopping.wait(1.0):
         try:
-            if collector.turn():
-                collector.once()
-            away = False
+            if not collector.turn():
+                continue
+            away = [*collector.once().away.values()]
         except (redis.RedisError, SettingsError, OSError) as error:
-            if not away:
-                log.warning("nothing is read now: %s", error)
-            away = True
+            away = [f"nothing is read: {error}"]
+        for sentence in away if not said else ():
+            log.warning("%s", sentence)
+        said = away

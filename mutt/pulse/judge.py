@@ -233,7 +233,7 @@ def _all_slots_busy(sample: Sample) -> bool:
 
 
 def postgres_writes(view: View) -> Trouble | None:
-    if "postgres" in view.now.away:
+    if view.lately_away("postgres"):
         return None
     store, ours = view.now.postgres, view.crew("alerts")
     slow = view.lasts(_store_share, STORE, STORE_AGAIN)
@@ -288,7 +288,7 @@ def redis_core(view: View) -> Trouble | None:
 
 def alerts_behind(view: View) -> Trouble | None:
     ours, flow = view.crew("alerts"), view.events()
-    if not ours.size or "postgres" in view.now.away or not _is_behind(view):
+    if not ours.size or view.lately_away("postgres") or not _is_behind(view):
         return None
     if ours.busy >= BUSY and ours.store_share >= STORE:
         return None  # PostgreSQL's
@@ -324,7 +324,7 @@ def ingest_cpu(view: View) -> Trouble | None:
     slow = (ours.p99_ms or 0.0) >= INGEST_SLOW_MS or ours.refused > 0 or ours.queued > 0
     if not view.lasts(wants, CORE, CORE_AGAIN) or not (ours.cpu >= CORE_AGAIN or slow):
         return None
-    starved = f", and would use {ours.wants:.0%} if others had left it to them" if ours.starved >= 0.2 else ""
+    starved = f", and would use {ours.wants:.0%} if others left it to them" if ours.starved >= 0.2 else ""
     return Trouble(
         "ingest-cpu",
         "Ingest has no processor left",

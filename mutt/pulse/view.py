@@ -48,8 +48,11 @@ class Crew(NamedTuple):
 
     @property
     def wants(self) -> float:
-        """Cores that one of them would use on average if it got them."""
-        return self.cpu + self.starved
+        """Of the one core that Python uses: what each would use if others left it, on average.
+
+        Threads that wait for a core together wait longer than there is one: more than all of it is all of it.
+        """
+        return max(self.cpu, min(1.0, self.cpu + self.starved))
 
 
 class View:
@@ -83,6 +86,10 @@ class View:
     def is_so(self, test: Callable[[Sample], bool]) -> bool:
         """The same of what is so or not."""
         return self.lasts(lambda sample: float(test(sample)), 1.0)
+
+    def lately_away(self, server: str) -> bool:
+        """Could it not be asked within the time that flows are measured over? What it held up is not yet gone."""
+        return any(server in one.away for one in self.samples if self.now.at - one.at <= FLOW)
 
     # ---- what flows
 

@@ -76,7 +76,7 @@ def _tells(role: str) -> Right:
 #: Whoever reads how all are, and keeps it.
 _PULSE = (
     Right("+hgetall +hdel", (f"~{names.PULSE_OF}*",)),
-    Right("+lpush +ltrim +lrange +pexpire", (f"~{names.PULSE_SAMPLES}", f"~{names.PULSE_POINTS}")),
+    Right("+lpush +ltrim +lrange +lindex +pexpire", (f"~{names.PULSE_SAMPLES}", f"~{names.PULSE_POINTS}")),
     Right("+set", _writes(names.PULSE_TURN)),
 )
 
