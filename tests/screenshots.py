@@ -331,12 +331,12 @@ def shots(engine: Engine) -> list[Shot]:
 
 #: The pipeline while it works, and while Moog is away.
 AT_WORK = (
-    Shot("pipeline", "/", lambda page: _drawn(page, ""), 1200, height=860),
-    Shot("pipeline-dark", "/", lambda page: _drawn(page, ""), 1200, "dark", 860),
+    Shot("pipeline-at-work", "/", lambda page: _drawn(page, ""), 1200, height=860),
+    Shot("pipeline-at-work-dark", "/", lambda page: _drawn(page, ""), 1200, "dark", 860),
 )
 IN_TROUBLE = (
-    Shot("pipeline-trouble", "/", lambda page: _drawn(page, "moog-outage"), 1200, height=860),
-    Shot("pipeline-trouble-390", "/", lambda page: _drawn(page, "moog-outage"), 390, "dark"),
+    Shot("pipeline", "/", lambda page: _drawn(page, "moog-outage"), 1200, height=860),
+    Shot("pipeline-390", "/", lambda page: _drawn(page, "moog-outage"), 390, "dark"),
 )
 
 #: Seconds of work that the charts show, batches a second and events in each.

@@ -29,6 +29,9 @@ SOON_GONE = 600.0
 #: Seconds after which somebody takes over what a dead worker held, and a little more: until then waiting is no news.
 TAKEN_OVER = 75.0
 
+#: Seconds that alerts wait although nothing keeps them: longer than retries after a failure here and there.
+HELD_UP = 15.0
+
 #: Of the workers' time. Below, more of them would find nothing to do.
 BUSY, BUSY_AGAIN = 0.7, 0.5
 
@@ -340,7 +343,7 @@ def ingest_latency(view: View) -> Trouble | None:
     ours = view.crew("ingest")
     slow = view.lasts(lambda one: crew(one.of_role("ingest")).p99_ms, INGEST_MS, INGEST_SLOW_MS)
     refuses = view.is_so(lambda one: crew(one.of_role("ingest")).refused > 0)
-    if not ours.size or not (slow or refuses):
+    if not ours.size or not (refuses or (slow and ours.p99_ms is not None)):
         return None
     return Trouble(
         "ingest-latency",
@@ -404,15 +407,27 @@ def forwarders_behind(view: View) -> Trouble | None:
             f"Start more: about {wanted} threads in all send what the limit allows. Moog is slow: ask there, too.",
             _WORKER + f"moog -P threads -c {wanted - ours.slots}",
         )
-    if (
-        oldest >= TAKEN_OVER
-        and view.is_so(lambda one: _oldest(lanes(one)) >= RECORD_LATE)
-        and not view.alerts(MOMENT).out
-    ):
+    if not view.is_so(lambda one: _oldest(lanes(one)) >= HELD_UP):
+        return None
+    if oldest >= TAKEN_OVER and not view.alerts(MOMENT).out:
         why = f"{many(ours.size, 'worker')} of -Q moog run and send nothing; {used}. {waits}."
         do = "Their log says what they met. Restart them if it says nothing; the broker may be away."
         return Trouble("forwarders-behind", "The forwarders send nothing", why, do, "mutt doctor")
+    if flow.out and flow.drained_in > SOON_GONE:
+        return _held_up(view, f"{used}, {flow.out:.1f} a second go. {waits}. {_drain(flow)}.")
     return None
+
+
+def _held_up(view: View, why: str) -> Trouble:
+    """They have work, room in the budget and threads, and get on slowly all the same."""
+    starved = view.crew("moog").starved
+    if starved >= 0.5:
+        why += f" They would use {starved:.1f} cores more than others leave them."
+        do = "A permit is good for some milliseconds, and runs out before they are let in: give them a free core."
+    else:
+        do = "Permits run out before they can be used, or Moog fails now and then: see how long Redis takes to write."
+    title = "The forwarders are held up"
+    return Trouble("forwarders-behind", title, why, f"{do} More threads would not help.", "mutt doctor")
 
 
 def record_behind(view: View) -> Trouble | None:

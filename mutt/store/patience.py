@@ -64,6 +64,10 @@ class PatientConnection(psycopg2.extensions.connection):
     usual: float | None = PING  #: what ``silence`` is at the start of each transaction
     _hook: _Hook | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with WAITED:  # it connects
+            super().__init__(*args, **kwargs)
+
     def patiently(self, ask: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """``ask(…)``, which waits for the server. Raises :class:`HungUp`."""
         with WAITED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import uuid
 
 import psutil
@@ -30,6 +31,13 @@ def owner(stack: Stack) -> redis.Redis:
     return redis.Redis.from_url(stack.owner_redis_url)
 
 
+def _reporting(stack: Stack) -> set[str]:
+    """The roles of which a process said something of late."""
+    sample = json.loads(stack.mutt("top", "--json").stdout)["sample"]
+    assert sample["away"] == {}
+    return {process["role"] for process in sample["processes"]}
+
+
 def test_each_process_is_its_own_user_and_none_is_refused_anything(stack: Stack, owner: redis.Redis) -> None:
     """After traffic through every step, the servers' own logs name no refusal."""
     word = uuid.uuid4().hex[:8]
@@ -55,6 +63,8 @@ def test_each_process_is_its_own_user_and_none_is_refused_anything(stack: Stack,
     for name, user in at_postgres.items():
         if name.removeprefix("mutt-") in USERS:
             assert user == USERS[name.removeprefix("mutt-")][1]
+    # Each process says how it is, and one of them reads it: the shell sees what was kept.
+    wait_until(lambda: _reporting(stack) == set(USERS) - {"flower"}, 30, "every role in the pulse", every=1.0)
     # The shell may not see Redis' configuration: `mutt up` tells it what matters.
     assert "nobody can tell" not in stack.mutt("doctor").stdout
     refused = {(one["username"], one["object"]) for one in owner.acl_log(128)}

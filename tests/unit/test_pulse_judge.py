@@ -164,6 +164,9 @@ ROWS: Sequence[tuple[str, str, Story]] = (
     ("moog-limit", "drained in", lambda i: alerts_late(i, moog=LIMIT, waiting=2000 - 40 * i)),
     # The budget is free, and every thread waits for Moog's answer: rate times latency is more than there are threads.
     ("forwarders-behind", "about 200 threads", lambda i: alerts_late(i, moog=SLOW, roles={"moog": BUSY})),
+    # Threads, budget and alerts are there, and little goes: the machine has no core for them, or Redis is slow.
+    ("forwarders-behind", "a free core", lambda i: alerts_late(i, roles={"moog": {"busy": 0.02, "starved": 1.3}})),
+    ("forwarders-behind", "how long Redis takes", lambda i: alerts_late(i, roles={"moog": {"busy": 0.02}})),
     # They live and send nothing, longer than a dead one's alerts need to be taken over.
     ("forwarders-behind", "send nothing", lambda i: asked(i) | {"queues": {LANES[2]: (9, 60.0 + 5 * i)}}),
     # Outcomes wait to be written: nobody is held up, but pages are wrong.
