@@ -331,16 +331,16 @@ def shots(engine: Engine) -> list[Shot]:
 
 #: The pipeline while it works, and while Moog is away.
 AT_WORK = (
-    Shot("pipeline", "/", lambda page: _drawn(page, ""), height=1000),
-    Shot("pipeline-dark", "/", lambda page: _drawn(page, ""), color_scheme="dark", height=1000),
+    Shot("pipeline-at-work", "/", lambda page: _drawn(page, ""), 1200, height=860),
+    Shot("pipeline-at-work-dark", "/", lambda page: _drawn(page, ""), 1200, "dark", 860),
 )
 IN_TROUBLE = (
-    Shot("pipeline-trouble", "/", lambda page: _drawn(page, "moog-outage"), height=1000),
-    Shot("pipeline-trouble-390", "/", lambda page: _drawn(page, "moog-outage"), 390, "dark"),
+    Shot("pipeline", "/", lambda page: _drawn(page, "moog-outage"), 1200, height=860),
+    Shot("pipeline-390", "/", lambda page: _drawn(page, "moog-outage"), 390, "dark"),
 )
 
 #: Seconds of work that the charts show, batches a second and events in each.
-WORKED, BATCHES, BATCH = 240, 8, 40
+WORKED, BATCHES, BATCH = 180, 8, 40
 
 
 def watched(browser: Any, stack: Stack, chosen: argparse.Namespace) -> list[str]:
@@ -353,7 +353,7 @@ def watched(browser: Any, stack: Stack, chosen: argparse.Namespace) -> list[str]
     try:
         time.sleep(WORKED)
         missing = _all(browser, stack, AT_WORK, chosen)
-        stack.script_moog(status=503)
+        stack.script_moog(behaviour="503")
         return missing + _all(browser, stack, IN_TROUBLE, chosen)
     finally:
         done.set()
@@ -380,7 +380,7 @@ def _work(stack: Stack, done: threading.Event) -> None:
 def _drawn(page: Page, trouble: str) -> None:
     """Wait until the page is live, and says what is expected."""
     page.locator("[data-live=live]").wait_for()
-    page.locator(f'[data-trouble="{trouble}"]').first.wait_for(timeout=60_000)
+    page.locator(f'[data-trouble="{trouble}"]').first.wait_for(timeout=120_000)
     page.locator(".plots canvas").last.wait_for()
 
 

@@ -85,7 +85,7 @@ class Pipeline(Page):
 
     @expose("/")
     def index(self) -> str:
-        moving, standing = self._now(), self._standing.get(PATIENCE)
+        moving, standing = self._look()
         return self.render(
             "pipeline.html",
             **_shown(moving, standing),
@@ -115,6 +115,13 @@ class Pipeline(Page):
         return Response(
             orjson.dumps([_column(points, name) for name in COLUMNS]), mimetype="application/json"
         )
+
+    def _look(self) -> tuple[Reading, Standing | None]:
+        """Both, read at the same time: whatever hangs, a page waits for it once."""
+        until = time.monotonic() + PATIENCE
+        self._standing.get(0.0)
+        moving = self._now()
+        return moving, self._standing.get(max(0.0, until - time.monotonic()))
 
     def _now(self) -> Reading:
         return self._moving.get(PATIENCE) or _unread("It takes longer than usual to read")
@@ -148,7 +155,7 @@ class Pipeline(Page):
     def _write_event(self) -> bytes:
         """What is shown, as one server-sent event."""
         assert self._app
-        moving, standing = self._now(), self._standing.get(PATIENCE)
+        moving, standing = self._look()
         shown = _shown(moving, standing)
         with self._app.test_request_context():
             parts = self._app.jinja_env.get_template("pipeline_parts.html").make_module(shown)
