@@ -54,7 +54,11 @@ def serve(listening: socket.socket, tell: Tell) -> ThreadingHTTPServer:
             if self.path.partition("?")[0] != "/metrics":
                 self.send_error(404)
                 return
-            text = tell()
+            try:
+                text = tell()
+            except TimeoutError as error:
+                self.send_error(503, str(error))
+                return
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))
