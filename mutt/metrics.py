@@ -156,9 +156,13 @@ class Metrics:
 
     def ingest_levels(self) -> Levels:
         """Of all requests to ingest that the processes of this machine counted."""
+        try:
+            families = self._families()
+        except TimeoutError:
+            return Levels(None, None)
         asked = failed = 0.0
         buckets: dict[float, float] = {}
-        for metric in self._families():
+        for metric in families:
             for sample in metric.samples:
                 if sample.name == "mutt_ingest_requests_total":
                     asked += sample.value

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,34 +26,54 @@ GONE = "gone"
 #: What adds up; a gauge of a process that is gone says nothing.
 ADDED = ("counter", "histogram", "summary")
 
+#: Seconds that a reader waits for another one: one that was stopped in the middle must not hang all others.
+PATIENCE = 2.0
+
 _LOCK, _JOURNAL = "lock", "folding.json"
 
 
-def collect(directory: str) -> list[Any]:
-    """What all processes counted, those that are gone included: Prometheus' families."""
+def collect(directory: str, patience: float = PATIENCE) -> list[Any]:
+    """What all processes counted, those that are gone included: Prometheus' families.
+
+    Raises ``TimeoutError``: another reader has had the directory for ``patience`` seconds.
+    """
     path = Path(directory)
-    with _alone(path):
+    with _alone(path, patience):
         _fold(path)
         return list(MultiProcessCollector.merge([str(file) for file in path.glob("*.db")]))  # type: ignore[no-untyped-call]
 
 
 def fold(directory: str) -> None:
-    """Fold the files of those that are gone."""
+    """Fold the files of those that are gone; not now, where somebody is at it."""
     path = Path(directory)
-    with _alone(path):
+    with contextlib.suppress(TimeoutError), _alone(path, 0.0):
         _fold(path)
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, patience: float) -> Iterator[None]:
     """Nobody else reads or folds; counting goes on. What somebody died in the middle of is finished first."""
     handle = os.open(path / _LOCK, os.O_RDONLY | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle, time.monotonic() + patience)
         _finish(path)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise TimeoutError(
+                    "another process reads the metrics, and does not come to an end"
+                ) from error
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _fold(path: Path) -> None:

@@ -56,7 +56,12 @@ def serve(listening: socket.socket, tell: Tell) -> ThreadingHTTPServer:
                 self.send_error(404)
                 return
             # Whether this process lives is no question to any server: an outage must not restart who waits for its end.
-            text = tell() if path == "/metrics" else b"ok\n"
+            try:
+                text = tell() if path == "/metrics" else b"ok
+"
+            except TimeoutError as error:
+                self.send_error(503, str(error))
+                return
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))

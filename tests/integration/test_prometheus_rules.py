@@ -17,6 +17,7 @@ from tests.servers import lacking, memory, scratch
 
 PROMETHEUS = Path(__file__).parents[2] / "docker/prometheus"
 RULES = PROMETHEUS / "rules.yaml"
+RUNBOOK = PROMETHEUS.parents[1] / "docs/operations.md"
 GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule
@@ -281,6 +282,13 @@ def test_every_alert_says_what_it_is_what_to_read_and_whom_it_wakes() -> None:
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{'-'.join(words).lower()}"
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+@pytest.mark.skipif(not RUNBOOK.exists(), reason="there is no runbook yet")
+def test_every_alert_has_its_entry_in_the_runbook() -> None:
+    entries = set(re.findall("^## ([a-z-]+)$", RUNBOOK.read_text(), re.M))
+    named = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in ALERTS.values()}
+    assert named <= entries
 
 
 @pytest.mark.parametrize("name", ["prometheus.yaml", "mutt-up.yaml"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -118,6 +119,18 @@ def test_who_dies_while_he_folds_loses_nothing_and_doubles_nothing(tmp_path: Pat
     assert told(tmp_path)["mutt_events_accepted_total[]"] == 21
     assert told(tmp_path)["mutt_events_accepted_total[]"] == 21
     assert not (tmp_path / "folding.json").exists()
+
+
+def test_a_reader_that_is_stopped_in_the_middle_hangs_no_other_and_no_process_that_starts(
+    tmp_path: Path,
+) -> None:
+    assert pool(tmp_path, 1).wait(30) == 0
+    with (tmp_path / "lock").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            tally.collect(str(tmp_path), patience=0.05)
+        assert pool(tmp_path, 1).wait(30) == 0
+    assert told(tmp_path)["mutt_events_accepted_total[]"] == 22
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mutt.logs import configure
+from mutt.logs import NAMED, configure, correlated
 from mutt.settings import Settings
 
 HOSTILE = (
@@ -158,3 +158,9 @@ def test_a_field_of_a_record_comes_back_as_it_was(logs: Logs, form: str) -> None
     said = logs.taken()
     if form == "json":
         assert json.loads(said)["theirs"] == text
+
+
+def test_a_line_names_each_correlation_id_once_and_no_more_than_a_take_has() -> None:
+    assert correlated(["b", "a", "b"]) == {"correlation_ids": ["b", "a"]}
+    many = correlated(str(n) for n in range(NAMED + 7))
+    assert many == {"correlation_ids": [str(n) for n in range(NAMED)], "correlation_ids_more": 7}
