@@ -91,14 +91,13 @@ def private(
 
     ``rules`` take the place of the starting ones (None: they stay); the rules ``more`` come in addition.
     """
+    account = postgres_account()
+    server, binaries = find_redis(), find_postgres(account=account)
     directory = Path(tempfile.mkdtemp(prefix="mutt-plan-"))
     directory.chmod(0o711)  # PostgreSQL's own account has to pass
-    account = postgres_account()
-    redis = RedisServer(find_redis(), directory / "redis", free_port(0))
-    place = directory / "postgres"
-    postgres = PostgresServer(
-        find_postgres(account=account), place, free_port(0), "", account, extra={"min_wal_size": "512MB"}
-    )
+    redis = RedisServer(server, directory / "redis", free_port(0))
+    place, more_room = directory / "postgres", {"min_wal_size": "512MB"}
+    postgres = PostgresServer(binaries, place, free_port(0), "", account, extra=more_room)
     made = [redis.process(directory / "redis.log"), postgres.process(directory / "postgres.log")]
     try:
         with started(made) as pids:
