@@ -170,13 +170,21 @@ def _looks(
 
 
 def _ends(looks: Sequence[_Look], first: float, last: float) -> tuple[_Look, _Look]:
-    """The looks at two shares of the whole."""
-    return _at(looks, looks[-1].whole * first), _at(looks, looks[-1].whole * last)
+    """The looks at two shares of the whole; where they are one, for nobody let us look, those at both ends."""
+    ends = _at(looks, looks[-1].whole * first), _at(looks, looks[-1].whole * last)
+    if ends[0] is ends[1]:
+        ends = looks[0], looks[-1]
+    if ends[0].settled == ends[1].settled:
+        raise NotTaken(
+            "the worker was done before anybody could look: measure again when the machine is quiet"
+        )
+    return ends
 
 
 def _calm(looks: Sequence[_Look], first: float, last: float) -> dict[str, float]:
     """What an event took between two shares of the whole, when it was calm."""
     windows = [_window(one, other) for one, other in itertools.pairwise(_marks(looks, first, last))]
+    windows = windows or [_window(*_ends(looks, first, last))]
     windows.sort(key=lambda window: window["clock"])
     return windows[min(1, len(windows) - 1)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,9 @@ _ROOM = {"INGEST_MAX_DEPTH": "100000000", "INGEST_MAX_BYTES": "64GiB"}
 
 #: Bytes of PostgreSQL's log, as much as a worker's rows will take.
 LOGGED = 256 << 20
+
+#: Seconds for removing what was made.
+REMOVING = 5.0
 
 _NO_MOOG = "http://127.0.0.1:9/"
 
@@ -87,14 +91,13 @@ def private(
 
     ``rules`` take the place of the starting ones (None: they stay); the rules ``more`` come in addition.
     """
+    account = postgres_account()
+    server, binaries = find_redis(), find_postgres(account=account)
     directory = Path(tempfile.mkdtemp(prefix="mutt-plan-"))
     directory.chmod(0o711)  # PostgreSQL's own account has to pass
-    account = postgres_account()
-    redis = RedisServer(find_redis(), directory / "redis", free_port(0))
-    place = directory / "postgres"
-    postgres = PostgresServer(
-        find_postgres(account=account), place, free_port(0), "", account, extra={"min_wal_size": "512MB"}
-    )
+    redis = RedisServer(server, directory / "redis", free_port(0))
+    place, more_room = directory / "postgres", {"min_wal_size": "512MB"}
+    postgres = PostgresServer(binaries, place, free_port(0), "", account, extra=more_room)
     made = [redis.process(directory / "redis.log"), postgres.process(directory / "postgres.log")]
     try:
         with started(made) as pids:
@@ -107,7 +110,15 @@ def private(
                 )
             yield Private(directory, redis.url, postgres.url, pids)
     finally:
+        _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """Remove it, and what a server that was ended in its first moments puts there after that."""
+    deadline = time.monotonic() + REMOVING
+    while directory.exists() and time.monotonic() < deadline:
         shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _log_once(url: str) -> None:
@@ -125,7 +136,8 @@ def started(processes: Sequence[Process]) -> Iterator[dict[str, int]]:
     running: list[Running] = []
     try:
         for process in processes:
-            running.append(Running(_from_here(process)))
+            with whole():
+                running.append(Running(_from_here(process)))
         for one in running:
             _await(one)
         yield {one.process.name: one.pid for one in running}
@@ -134,6 +146,25 @@ def started(processes: Sequence[Process]) -> Iterator[dict[str, int]]:
             one.ask_to_stop()
         for one in reversed(running):
             one.stop()
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Asked to end meanwhile, the block is finished first: what it starts is known to who stops it."""
+    came: list[tuple[int, Any]] = []
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda *which: came.append(which))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        handler = before[number]
+        if callable(handler):
+            handler(number, frame)
 
 
 def _from_here(process: Process) -> Process:

@@ -133,7 +133,7 @@ def test_asked_to_end_it_leaves_no_process_and_no_file(own_directory: Path) -> N
     argv = [sys.executable, "-m", "mutt", "plan", "--eps", "100"]
     running = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
     me = psutil.Process(running.pid)
-    wait_until(lambda: any("gunicorn" in " ".join(one.cmdline()) for one in me.children()), timeout=60)
+    wait_until(lambda: any(one.name() == "postgres" for one in me.children()), timeout=120)
     children = me.children(recursive=True)
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 128 + signal.SIGTERM
