@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from benchmarks import corpus
 from benchmarks.lanes import alerts
-from mutt import codec, names
+from mutt import codec
 from mutt.embedded.ports import free_port
 from mutt.embedded.process import Running
 from mutt.embedded.redis import RedisServer, find_redis
@@ -72,7 +72,9 @@ class Rounds:
     def fill(self, server: str) -> None:
         part = Part([(EVENTS, list(self.fields), self.size)])
         for _ in range(ENTRIES):
-            self.services.ingest_servers[server].append(str(uuid4()), [part], max_events=10**9, max_bytes=1 << 40)
+            self.services.ingest_servers[server].append(
+                str(uuid4()), [part], max_events=10**9, max_bytes=1 << 40
+            )
 
     def work(self, services: Services) -> Cost:
         held = services.held("ingest_queue")
@@ -124,7 +126,10 @@ def main() -> None:
             for what, server, services in ((HOME, home, rounds.alone), (AWAY, away, rounds.services)):
                 rounds.fill(server)
                 found[what].append(rounds.work(services))
-    medians = {what: [statistics.median(column) for column in zip(*costs, strict=True)] for what, costs in found.items()}
+    medians = {
+        what: [statistics.median(column) for column in zip(*costs, strict=True)]
+        for what, costs in found.items()
+    }
     for what, (seconds, at_home, at_away, home_cpu, away_cpu) in medians.items():
         print(
             f"{what}: {seconds * 1e3:.2f} ms an entry of {EVENTS} events ({seconds / EVENTS * 1e6:.2f} us an event); "

@@ -16,18 +16,22 @@ import redis
 from mutt import names
 from mutt.balance import observe
 from mutt.cli.queues import look
+from mutt.embedded.ports import free_port
+from mutt.embedded.redis import RedisServer, find_redis
 from mutt.entry import Entry, Move, park
 from mutt.settings import Settings
-from mutt.streams import books
+from mutt.streams import acl, books
 from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import Rests, name_of
 from mutt.streams.spread import HeldSpread, Servers
 from mutt.streams.stream import Stream, marker_of
 from mutt.tasks import base, tick
 from mutt.tasks.tick import Tick
 from tests.bench import CLAIM, Bench, benches, event
+from tests.integration.test_spill import Ingest, one
 from tests.integration.test_streams import part
-from tests.servers import Live, live_redis
+from tests.servers import REDIS_BIN, Live, live_redis
 from tests.waiting import wait_until
 
 
@@ -318,7 +322,7 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
         third.delete(stands.bell)
         rung: list[str] = []
-        one = Tick(
+        fleet = Tick(
             tick.connection(own.settings),
             names.queues(own.settings),
             own_queues=frozenset(),
@@ -331,11 +335,11 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         )  # fmt: skip
         own.append(event(), server=away)
         own.services.ingest_servers[away].client.delete(stands.bell)
-        one.once()
+        fleet.once()
         assert rung == ["ingest_queue"] * 2
         own_redis.kill()
         third.delete(stands.bell, stands.tick)
-        one.once()
+        fleet.once()
         assert rung == ["ingest_queue"] * 3
 
 
@@ -356,6 +360,57 @@ def test_the_books_of_a_server_that_leaves_are_homes_once(urls: list[str], datab
         assert books.take_over(bench.redis, leaving) == {}
         assert books.read(bench.redis) == before
         bench.check()
+
+
+# ---- least power
+
+
+def test_each_role_may_do_its_part_on_every_server_and_no_more_than_that(
+    own_directory: Path, database_url: str
+) -> None:
+    """Ingest appends there, workers take and settle; beat and Flower have no way in."""
+    users = acl.file(
+        {role: acl.hashed(role) for role in acl.ROLES}, default=acl.hashed("owner"), part=acl.DATA_PART
+    )
+    with contextlib.ExitStack() as stack:
+        places = []
+        for name in ("home", "b"):
+            server = RedisServer(
+                find_redis(REDIS_BIN), own_directory / name, free_port(0), "owner", users=users
+            )
+            live = Live(server.url, server.process(own_directory / f"{name}.log")).start()
+            stack.callback(live.stop)
+            places.append(server.url.rpartition("@")[2])
+
+        def urls(role: str) -> list[str]:
+            return [f"redis://{role}:{role}@{place}" for place in places]
+
+        (bench,) = stack.enter_context(
+            benches(urls("alerts")[0], database_url, stream_urls="\n".join(urls("alerts")))
+        )
+        told = {"stream_urls": "\n".join(urls("ingest")), "ingest_spill": False}
+        ingest = Ingest(urls("ingest")[0], database_url, **told)
+        owner = redis.Redis.from_url(f"redis://:owner@{places[0]}")
+        KeysCopy(owner).publish({})
+        for n in range(4):
+            ingest.takes(one(event_id=f"id-{n}"), Idempotency_Key=f"k{n}")
+        for stream in ingest.services.ingest_servers.values():
+            stream.takes_writes()
+        assert not ingest.services.lookout.any
+        away = away_of(bench)
+        with failing(bench.services.ingest_servers[away], "settle_there", after=False):
+            while entries := bench.take():
+                bench.held.settle(bench.evaluate(entries))
+        wait_until(lambda: bench.run() or bench.events.get("settled") == 4, 10, "the second steps")
+        bench.held.quiet_bell()
+        assert tick.elsewhere(bench.settings)[away].set("mutt:tick:ingest_queue", "1")
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(urls("flower")[1]).ping()
+        refused = [
+            one for place in places for one in redis.Redis.from_url(f"redis://:owner@{place}").acl_log()
+        ]
+        assert [one["username"] for one in refused] == ["flower"]
+        ingest.close()
 
 
 # ---- at random

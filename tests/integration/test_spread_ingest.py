@@ -58,7 +58,7 @@ class House:
 @pytest.fixture
 def house(
     urls: list[str], own_redis: Live, database_url: str, request: pytest.FixtureRequest
-) -> Iterator[House]:  # noqa: F811
+) -> Iterator[House]:
     settings = {"ingest_spill": False, **getattr(request, "param", {})}
     spread = {"stream_urls": " ".join([*urls[:2], own_redis.url])}
     ingest = Ingest(urls[0], database_url, **spread, **settings)
@@ -199,7 +199,9 @@ def test_what_can_go_to_no_other_is_spilled_and_flows_back_to_its_server(house: 
     s = house.bench.services
     flow = flow_of(s)
     wait_until(lambda: flow().ended == "empty", 10, "the spill to be empty")
-    wait_until(lambda: house.ingest.takes(one(), Idempotency_Key=known) == "queued", 10, "ingest to find it again")
+    wait_until(
+        lambda: house.ingest.takes(one(), Idempotency_Key=known) == "queued", 10, "ingest to find it again"
+    )
     wait_until(lambda: flow().ended == "empty", 10, "the spill to be empty again")
     assert books.read(s.ingest_servers[house.last].client).events["accepted"] >= 1
     house.bench.run()
