@@ -100,8 +100,8 @@ def ask_keys() -> None:
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
-    ``client`` is at the Redis that holds the data, ``broker`` at the one that holds the doorbells; ``elsewhere`` are the
-    other servers over which the ingest queue is spread, by their names.
+    ``client`` is at the Redis that holds the data, ``broker`` at the one that holds the doorbells; ``elsewhere`` are
+    the other servers over which the ingest queue is spread, by their names.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The ingest queue on several real Redis servers: an entry's settle in two steps is done once, whatever fails between."""
+"""The ingest queue on several real Redis servers: a settle in two steps is done once, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -31,24 +31,8 @@ from mutt.tasks.tick import Tick
 from tests.bench import CLAIM, Bench, benches, event
 from tests.integration.test_spill import Ingest, one
 from tests.integration.test_streams import part
-from tests.servers import REDIS_BIN, Live, live_redis
+from tests.servers import REDIS_BIN, Live
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="session")
-def others(server_directory: Path) -> Iterator[list[Live]]:
-    """Two servers more."""
-    with live_redis(server_directory / "b") as one, live_redis(server_directory / "c") as other:
-        yield [one, other]
-
-
-@pytest.fixture
-def urls(redis_url: str, others: list[Live]) -> list[str]:
-    """Three empty servers; the first is home."""
-    for server in others:
-        with redis.Redis.from_url(server.url) as client:
-            client.flushall()
-    return [redis_url, *(server.url for server in others)]
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +43,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pair(urls: list[str], database_url: str) -> Iterator[list[Bench]]:
+def pair(redis_urls: list[str], database_url: str) -> Iterator[list[Bench]]:
     """Two workers."""
-    with benches(urls[0], database_url, 2, stream_urls="\n".join(urls), unhandled_threshold=3) as made:
+    with benches(
+        redis_urls[0], database_url, 2, stream_urls="\n".join(redis_urls), unhandled_threshold=3
+    ) as made:
         yield made
 
 
@@ -312,11 +298,15 @@ def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
         bench.check()
 
 
+def _nothing(*_: object) -> None:
+    """Not asked for."""
+
+
 def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
-    own: Bench, own_redis: Live, others: list[Live]
+    own: Bench, own_redis: Live, more_redis: list[Live]
 ) -> None:
     away = away_of(own)
-    with connect(others[0].url) as third:
+    with connect(more_redis[0].url) as third:
         third.flushall()
         stands = names.queues(own.settings)["ingest_queue"]
         Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
@@ -331,7 +321,7 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
             broker=tick.connection(own.settings),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
             rings=lambda queue, **_: rung.append(queue),
-            **{name: lambda *_: None for name in ("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys")},
+            **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
         )  # fmt: skip
         own.append(event(), server=away)
         own.services.ingest_servers[away].client.delete(stands.bell)
@@ -346,8 +336,9 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
 # ---- a server leaves
 
 
-def test_the_books_of_a_server_that_leaves_are_homes_once(urls: list[str], database_url: str) -> None:
-    with benches(urls[0], database_url, stream_urls=f"{urls[0]} {urls[1]}?drain=on") as (bench,):
+def test_the_books_of_a_server_that_leaves_are_homes_once(redis_urls: list[str], database_url: str) -> None:
+    told = f"{redis_urls[0]} {redis_urls[1]}?drain=on"
+    with benches(redis_urls[0], database_url, stream_urls=told) as (bench,):
         away = away_of(bench)
         bench.append(event(), event(), server=away)
         bench.run()
@@ -494,9 +485,11 @@ class Room:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(urls: list[str], seed: int) -> None:
+def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(
+    redis_urls: list[str], seed: int
+) -> None:
     dice = random.Random(seed)
-    room = Room(urls[:2], dice)
+    room = Room(redis_urls[:2], dice)
     deeds: list[Callable[[], None]] = [
         room.append,
         room.take,
