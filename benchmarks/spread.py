@@ -133,7 +133,8 @@ def main() -> None:
     for what, (seconds, at_home, at_away, home_cpu, away_cpu) in medians.items():
         print(
             f"{what}: {seconds * 1e3:.2f} ms an entry of {EVENTS} events ({seconds / EVENTS * 1e6:.2f} us an event); "
-            f"commands {at_home:.1f} at home, {at_away:.1f} away; CPU {home_cpu * 1e6:.0f} us at home, {away_cpu * 1e6:.0f} us away"
+            f"commands {at_home:.1f} at home, {at_away:.1f} away; "
+            f"CPU {home_cpu * 1e6:.0f} us at home, {away_cpu * 1e6:.0f} us away"
         )
     print(f"ratio: {medians[AWAY][0] / medians[HOME][0]:.2f}")
 

@@ -287,7 +287,7 @@ def redis_address(name: str, text: str, others: Sequence[str] = ()) -> str:
 
 def redis_addresses(name: str, text: str) -> str:
     """Where several are, parted by commas or blanks; read, they stand one in a line. ``?drain=on`` is of the queue."""
-    found = [redis_address(name, one) for one in re.split(r"[\s,]+(?=[a-z]+://)", text.strip())]
+    found = [redis_address(name, one) for one in re.split(r"[\s,]+(?=[a-z]+://)", text.strip(", \t\n"))]
     asked = [value for one in found for key, value in parse_qsl(urlsplit(one).query) if key == "drain"]
     if set(asked) - {"on"}:
         raise SettingsError(
@@ -606,7 +606,10 @@ def _told(up: Mapping[str, Any]) -> dict[str, str]:
 def _of_stack(up: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """What a process with ``env`` takes from the running stack: who works on another Redis only the addresses."""
     told = _told(up)
-    if all(_given(name, env, True) in (None, told.get(name)) for name in ("REDIS_URL", "STREAM_URL")):
+    if all(
+        _given(name, env, True) in (None, told.get(name))
+        for name in ("REDIS_URL", "STREAM_URL", "STREAM_URLS")
+    ):
         return told
     return {name: value for name, value in told.items() if name in FROM_UP}
 

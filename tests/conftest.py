@@ -87,6 +87,22 @@ def redis_url(redis_server: Live) -> str:
     return redis_server.url
 
 
+@pytest.fixture(scope="session")
+def more_redis(server_directory: Path) -> Iterator[list[Live]]:
+    """Two servers beside the session's."""
+    with live_redis(server_directory / "b") as one, live_redis(server_directory / "c") as other:
+        yield [one, other]
+
+
+@pytest.fixture
+def redis_urls(redis_url: str, more_redis: list[Live]) -> list[str]:
+    """The addresses of three empty servers; the first is ``redis_url``."""
+    for server in more_redis:
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+    return [redis_url, *(server.url for server in more_redis)]
+
+
 @pytest.fixture
 def own_redis(own_directory: Path) -> Iterator[Live]:
     """A Redis of this test's own, to kill and restart."""

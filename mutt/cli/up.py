@@ -30,6 +30,7 @@ from mutt.settings import Settings, exported, inherited, marked
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.migrate import upgrade
 from mutt.streams.connect import is_redis, redis_of
+from mutt.streams.servers import servers
 
 #: Seconds that a server which was given has for its first answer.
 FIRST_ANSWER = 3.0
@@ -79,6 +80,7 @@ def wanted(samples: bool | None, settings: Settings) -> bool:
 
 def check_given(settings: Settings) -> None:
     """See that the servers which are given can be reached. Raises :class:`Away`."""
+    servers(settings)  # a list that can't be is told of before anything is started
     for which in ("stream_url", "broker_url"):
         if is_redis(getattr(settings, which)):
             try:

@@ -42,7 +42,7 @@ MEMORY = "2gb"
 NOTHING = {"redis_url": "", "database_url": ""}
 
 #: What else names a Redis, where it is given.
-ELSEWHERE = ("STREAM_URL", "BROKER_URL")
+ELSEWHERE = ("STREAM_URL", "STREAM_URLS", "BROKER_URL")
 
 #: Threads that forward: at least twice rate times latency.
 MOOG_THREADS = 32

@@ -253,8 +253,14 @@ class SpreadBed:
         return self._inlets[server], True
 
     def is_deep(self, events: int) -> bool:
-        """Do so many events wait on one of them, or is its queue half full?"""
-        return any(inlet.is_deep(events) for inlet in (self._home, *self._inlets.values()))
+        """Do so many events wait on one of them, or is its queue half full? One that is away keeps nobody waiting."""
+        return any(self._is_deep(inlet, events) for inlet in (self._home, *self._inlets.values()))
+
+    @staticmethod
+    def _is_deep(inlet: Inlet, events: int) -> bool:
+        with contextlib.suppress(StreamAway):
+            return inlet.is_deep(events)
+        return False
 
     def tell_spilled(self) -> None:
         self._home.tell_spilled()

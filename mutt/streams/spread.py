@@ -8,7 +8,7 @@ entry's settle is one step where everything stands on one server. Here it is two
 2. *Where the entry stands* it is acknowledged and deleted, and the books of its events move.
 
 A worker that dies in between leaves the marker. Whoever gets the entry next finds it, evaluates nothing, and does what
-is left as it was said first. The marker stays for a month, or for ten minutes after the second step was seen to be done:
+is left as it was said first. The marker stays for a month, or for ten minutes after the second step was seen done:
 longer than anybody who has the entry from before may still take for the first (``Stream.good``, on home's clock).
 """
 

@@ -128,12 +128,15 @@ class Stream:
                 "parts": [_part(part) for part in parts],
             }
         )
-        reply = _unpack(self._safely(self._scripts.append, options))
+        reply = _unpack(self._append(options))
         if reply.get("refused"):
             return Appended([], reply["depth"], reply["refused"])
         events = sum(n for part in parts for n, _, _ in part.entries)
         self._rings(reply.get("rung", ()), batch_id=parts[0].batch_id, events=events)
         return Appended(list(reply["replies"]), reply["depth"])
+
+    def _append(self, options: bytes) -> Any:
+        return self._safely(self._scripts.append, options)
 
     def _safely(self, script: Script, options: bytes) -> Any:
         """Run a script whose writes are to be with the replicas when it returns. Raises MissingReplicas."""

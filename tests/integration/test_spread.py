@@ -1,4 +1,4 @@
-"""The ingest queue on several real Redis servers: an entry's settle in two steps is done once, whatever fails between."""
+"""The ingest queue on several real Redis servers: a settle in two steps is done once, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -16,35 +16,23 @@ import redis
 from mutt import names
 from mutt.balance import observe
 from mutt.cli.queues import look
+from mutt.embedded.ports import free_port
+from mutt.embedded.redis import RedisServer, find_redis
 from mutt.entry import Entry, Move, park
 from mutt.settings import Settings
-from mutt.streams import books
+from mutt.streams import acl, books
 from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import Rests, name_of
 from mutt.streams.spread import HeldSpread, Servers
 from mutt.streams.stream import Stream, marker_of
 from mutt.tasks import base, tick
 from mutt.tasks.tick import Tick
 from tests.bench import CLAIM, Bench, benches, event
+from tests.integration.test_spill import Ingest, one
 from tests.integration.test_streams import part
-from tests.servers import Live, live_redis
+from tests.servers import REDIS_BIN, Live
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="session")
-def others(server_directory: Path) -> Iterator[list[Live]]:
-    """Two servers more."""
-    with live_redis(server_directory / "b") as one, live_redis(server_directory / "c") as other:
-        yield [one, other]
-
-
-@pytest.fixture
-def urls(redis_url: str, others: list[Live]) -> list[str]:
-    """Three empty servers; the first is home."""
-    for server in others:
-        with redis.Redis.from_url(server.url) as client:
-            client.flushall()
-    return [redis_url, *(server.url for server in others)]
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +43,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pair(urls: list[str], database_url: str) -> Iterator[list[Bench]]:
+def pair(redis_urls: list[str], database_url: str) -> Iterator[list[Bench]]:
     """Two workers."""
-    with benches(urls[0], database_url, 2, stream_urls="\n".join(urls), unhandled_threshold=3) as made:
+    with benches(
+        redis_urls[0], database_url, 2, stream_urls="\n".join(redis_urls), unhandled_threshold=3
+    ) as made:
         yield made
 
 
@@ -308,17 +298,21 @@ def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
         bench.check()
 
 
+def _nothing(*_: object) -> None:
+    """Not asked for."""
+
+
 def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
-    own: Bench, own_redis: Live, others: list[Live]
+    own: Bench, own_redis: Live, more_redis: list[Live]
 ) -> None:
     away = away_of(own)
-    with connect(others[0].url) as third:
+    with connect(more_redis[0].url) as third:
         third.flushall()
         stands = names.queues(own.settings)["ingest_queue"]
         Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
         third.delete(stands.bell)
         rung: list[str] = []
-        one = Tick(
+        fleet = Tick(
             tick.connection(own.settings),
             names.queues(own.settings),
             own_queues=frozenset(),
@@ -327,23 +321,24 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
             broker=tick.connection(own.settings),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
             rings=lambda queue, **_: rung.append(queue),
-            **{name: lambda *_: None for name in ("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys")},
+            **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
         )  # fmt: skip
         own.append(event(), server=away)
         own.services.ingest_servers[away].client.delete(stands.bell)
-        one.once()
+        fleet.once()
         assert rung == ["ingest_queue"] * 2
         own_redis.kill()
         third.delete(stands.bell, stands.tick)
-        one.once()
+        fleet.once()
         assert rung == ["ingest_queue"] * 3
 
 
 # ---- a server leaves
 
 
-def test_the_books_of_a_server_that_leaves_are_homes_once(urls: list[str], database_url: str) -> None:
-    with benches(urls[0], database_url, stream_urls=f"{urls[0]} {urls[1]}?drain=on") as (bench,):
+def test_the_books_of_a_server_that_leaves_are_homes_once(redis_urls: list[str], database_url: str) -> None:
+    told = f"{redis_urls[0]} {redis_urls[1]}?drain=on"
+    with benches(redis_urls[0], database_url, stream_urls=told) as (bench,):
         away = away_of(bench)
         bench.append(event(), event(), server=away)
         bench.run()
@@ -356,6 +351,57 @@ def test_the_books_of_a_server_that_leaves_are_homes_once(urls: list[str], datab
         assert books.take_over(bench.redis, leaving) == {}
         assert books.read(bench.redis) == before
         bench.check()
+
+
+# ---- least power
+
+
+def test_each_role_may_do_its_part_on_every_server_and_no_more_than_that(
+    own_directory: Path, database_url: str
+) -> None:
+    """Ingest appends there, workers take and settle; beat and Flower have no way in."""
+    users = acl.file(
+        {role: acl.hashed(role) for role in acl.ROLES}, default=acl.hashed("owner"), part=acl.DATA_PART
+    )
+    with contextlib.ExitStack() as stack:
+        places = []
+        for name in ("home", "b"):
+            server = RedisServer(
+                find_redis(REDIS_BIN), own_directory / name, free_port(0), "owner", users=users
+            )
+            live = Live(server.url, server.process(own_directory / f"{name}.log")).start()
+            stack.callback(live.stop)
+            places.append(server.url.rpartition("@")[2])
+
+        def urls(role: str) -> list[str]:
+            return [f"redis://{role}:{role}@{place}" for place in places]
+
+        (bench,) = stack.enter_context(
+            benches(urls("alerts")[0], database_url, stream_urls="\n".join(urls("alerts")))
+        )
+        told = {"stream_urls": "\n".join(urls("ingest")), "ingest_spill": False}
+        ingest = Ingest(urls("ingest")[0], database_url, **told)
+        owner = redis.Redis.from_url(f"redis://:owner@{places[0]}")
+        KeysCopy(owner).publish({})
+        for n in range(4):
+            ingest.takes(one(event_id=f"id-{n}"), Idempotency_Key=f"k{n}")
+        for stream in ingest.services.ingest_servers.values():
+            stream.takes_writes()
+        assert not ingest.services.lookout.any
+        away = away_of(bench)
+        with failing(bench.services.ingest_servers[away], "settle_there", after=False):
+            while entries := bench.take():
+                bench.held.settle(bench.evaluate(entries))
+        wait_until(lambda: bench.run() or bench.events.get("settled") == 4, 10, "the second steps")
+        bench.held.quiet_bell()
+        assert tick.elsewhere(bench.settings)[away].set("mutt:tick:ingest_queue", "1")
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(urls("flower")[1]).ping()
+        refused = [
+            one for place in places for one in redis.Redis.from_url(f"redis://:owner@{place}").acl_log()
+        ]
+        assert [one["username"] for one in refused] == ["flower"]
+        ingest.close()
 
 
 # ---- at random
@@ -439,9 +485,11 @@ class Room:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(urls: list[str], seed: int) -> None:
+def test_at_random_each_entry_is_followed_once_and_every_ledger_balances(
+    redis_urls: list[str], seed: int
+) -> None:
     dice = random.Random(seed)
-    room = Room(urls[:2], dice)
+    room = Room(redis_urls[:2], dice)
     deeds: list[Callable[[], None]] = [
         room.append,
         room.take,

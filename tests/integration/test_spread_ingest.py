@@ -21,7 +21,6 @@ from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import place_of
 from tests.bench import Bench, benches
 from tests.integration.test_spill import Ingest, one
-from tests.integration.test_spread import others, urls  # noqa: F401 fixtures
 from tests.servers import Live
 from tests.waiting import wait_until
 
@@ -57,12 +56,12 @@ class House:
 
 @pytest.fixture
 def house(
-    urls: list[str], own_redis: Live, database_url: str, request: pytest.FixtureRequest
+    redis_urls: list[str], own_redis: Live, database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[House]:
     settings = {"ingest_spill": False, **getattr(request, "param", {})}
-    spread = {"stream_urls": " ".join([*urls[:2], own_redis.url])}
-    ingest = Ingest(urls[0], database_url, **spread, **settings)
-    with benches(urls[0], database_url, **spread, **settings) as (bench,):
+    spread = {"stream_urls": " ".join([*redis_urls[:2], own_redis.url])}
+    ingest = Ingest(redis_urls[0], database_url, **spread, **settings)
+    with benches(redis_urls[0], database_url, **spread, **settings) as (bench,):
         KeysCopy(bench.redis).publish({})
         yield House(ingest, bench, own_redis)
         ingest.close()
@@ -237,11 +236,15 @@ def flow_of(services: Any) -> Any:
     )
 
 
-def test_a_server_that_drains_takes_nothing_new_and_is_worked(urls: list[str], database_url: str) -> None:  # noqa: F811
-    full = Ingest(urls[0], database_url, stream_urls=f"{urls[0]} {urls[1]}", ingest_spill=False)
-    draining = {"stream_urls": f"{urls[0]} {urls[1]}?drain=on"}
-    less = Ingest(urls[0], database_url, ingest_spill=False, **draining)
-    with benches(urls[0], database_url, **draining) as (bench,):
+def test_a_server_that_drains_takes_nothing_new_and_is_worked(
+    redis_urls: list[str], database_url: str
+) -> None:
+    full = Ingest(
+        redis_urls[0], database_url, stream_urls=f"{redis_urls[0]} {redis_urls[1]}", ingest_spill=False
+    )
+    draining = {"stream_urls": f"{redis_urls[0]} {redis_urls[1]}?drain=on"}
+    less = Ingest(redis_urls[0], database_url, ingest_spill=False, **draining)
+    with benches(redis_urls[0], database_url, **draining) as (bench,):
         KeysCopy(bench.redis).publish({})
         for _ in range(4):
             assert full.takes(one()) == "queued"
