@@ -57,8 +57,7 @@ def serve(listening: socket.socket, tell: Tell) -> ThreadingHTTPServer:
                 return
             # Whether this process lives is no question to any server: an outage must not restart who waits for its end.
             try:
-                text = tell() if path == "/metrics" else b"ok
-"
+                text = tell() if path == "/metrics" else b"ok\n"
             except TimeoutError as error:
                 self.send_error(503, str(error))
                 return
