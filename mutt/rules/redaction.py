@@ -60,6 +60,9 @@ _TOKEN = re.compile(
 _BLANK = re.compile(r"\s*")
 _lenient = json.JSONDecoder(strict=False)
 _COLON = re.compile(r'"\s*:\s*"?')
+#: A name that begins with a colon, or a text with a quote before a colon (JSON in JSON): _COLON takes them for what
+#: they are not.
+_TANGLED = re.compile(r'[{,]\s*"\s*:|\\+"\s*:|\\u00(?:22|3[aA])')
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
 #: What a pattern is made of, as far as an anchor (^, $, \A, \z) is told from what only looks like one.
 _PART = re.compile(r"\\Q.*?\\E|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\^|\$", re.DOTALL)
@@ -499,6 +502,8 @@ def _is_json(text: str) -> bool:
 def _seen_through(text: str, deep: int = _DEEP) -> list[str]:
     """A JSON text once more: with its names as NAME=VALUE, and without its escapes, to this depth."""
     found = [_COLON.sub("=", text)]
+    if _TANGLED.search(text):
+        found += _spoken(text, deep)
     for _ in range(deep):
         plain = _ESCAPE.sub(_character, text)
         if plain == text:
@@ -506,6 +511,14 @@ def _seen_through(text: str, deep: int = _DEEP) -> list[str]:
         text = plain
         found += [text, _COLON.sub("=", text)]
     return found
+
+
+def _spoken(text: str, deep: int) -> Iterator[str]:
+    """The names and values of a JSON text, one by one, values as NAME=VALUE."""
+    for word in _words(_TOKEN.finditer(text)):
+        yield word.text if word.name is None else f"{word.name}={word.text}"
+        if deep > 1 and _is_like_json(word.text):
+            yield from _spoken(word.text, deep - 1)
 
 
 _SIMPLE = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
