@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from mutt import names
 from mutt.balance import observe
+from mutt.cli import cli, common
 from mutt.cli.queues import look
 from mutt.embedded.ports import free_port
 from mutt.embedded.redis import RedisServer, find_redis
@@ -351,6 +353,42 @@ def test_the_books_of_a_server_that_leaves_are_homes_once(redis_urls: list[str],
         assert books.take_over(bench.redis, leaving) == {}
         assert books.read(bench.redis) == before
         bench.check()
+
+
+@pytest.fixture
+def shell(
+    redis_urls: list[str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """``mutt streams`` with a server that drains: what it says."""
+    environ = {"REDIS_URL": redis_urls[0], "DATABASE_URL": database_url}
+    environ["STREAM_URLS"] = f"{redis_urls[0]}, {redis_urls[1]}, {redis_urls[2]}?drain=on"
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    common.services.cache_clear()
+
+    def says(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, ["streams", *arguments])
+        return str(done.exception or done.output)
+
+    yield says
+    common.services.cache_clear()
+
+
+def test_a_server_leaves_once_it_is_drained_and_no_sooner(
+    shell: Callable[..., str], redis_urls: list[str]
+) -> None:
+    home, takes, drains = map(name_of, redis_urls)
+    assert "no server that could leave" in shell("leave", home)
+    assert "takes events" in shell("leave", takes)
+    stands = names.queues(Settings.from_env({}))["ingest_queue"]
+    with connect(redis_urls[2]) as client:
+        stream = Stream(client, stands, lambda *_, **__: None)
+        stream.append("r", [part()], max_events=9, max_bytes=1 << 20)
+        assert "wait until they are worked" in shell("leave", drains)
+        (entry,) = stream.take("w", 1).entries
+        stream.settle([Move(entry, {"events.queued": -1, "events.settled": 1, "ingest.bytes": -entry.size})])
+    assert "drained" in " ".join(shell("list").split())
+    assert "(1 event accepted) are home's now" in shell("leave", drains)
 
 
 # ---- least power
