@@ -71,7 +71,7 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._is_up, 180, f"mutt up; see {self.home}/up.log", every=0.1)
+        wait_until(self._is_up, 90, f"mutt up; see {self.home}/up.log", every=0.1)
         return self
 
     def _is_up(self) -> bool:

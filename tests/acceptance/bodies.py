@@ -43,7 +43,7 @@ def under_load(
     """Send while ``harm()`` is done, then wait for balance: nothing lost, nothing twice. What the sender says."""
     before = stack.ledger()["events"]["accepted"]
     with stack.sending("--count", str(count), "--batch", "20", "--rate", str(rate), "--retry") as sender:
-        wait_until(lambda: stack.ledger()["events"]["accepted"] > before + 200, 90, "load to flow")
+        wait_until(lambda: stack.ledger()["events"]["accepted"] > before + 200, 30, "load to flow")
         harm()
         out, _ = sender.communicate(timeout=170)
     sent = json.loads(out)
