@@ -99,6 +99,12 @@ class BrokerConnection(Connection):
             kwargs["credential_provider"] = login(settings(), "broker_url")
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
+    def info(self) -> dict[str, Any]:
+        """What a worker tells whoever asks it by remote control (Flower does). What asks for our login is no part."""
+        told: dict[str, Any] = super().info()  # type: ignore[no-untyped-call]
+        told.pop("credential_provider", None)
+        return told
+
 
 class Amqp(AMQP):
     Connection = BrokerConnection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -17,6 +18,14 @@ from mutt.celery import Consumer as WorkersConsumer
 from mutt.settings import Settings
 from mutt.streams.connect import broker, login, redis_of
 from tests.servers import Live, live_redis, scratch
+
+
+def test_what_a_worker_tells_of_its_broker_is_json_without_our_login(redis_url: str) -> None:
+    """Flower asks each worker for it; a worker that can't answer is shown without its figures."""
+    own = Settings.from_env({}, redis_url=redis_url.replace("redis://", "redis://:a-secret@"))
+    connection = BrokerConnection(broker(own).url, credential_provider=login(own, "broker_url"))
+    told = {name: value for name, value in connection.info().items() if name != "password"}
+    assert "a-secret" not in json.dumps(told)
 
 
 @pytest.mark.parametrize("word", ["ack", "reject", "requeue"])
