@@ -107,7 +107,9 @@ def check(settings: Settings) -> None:
     """Refuse to start where traces are wanted and can't be made. Raises :class:`SettingsError`."""
     check_ca("TRACE_CA", settings.trace_ca)
     if settings.trace_url and not all(map(_is_there, _PACKAGES)):
-        expected = "the packages of the extra otel (docs/tracing.md): pip install -e '.[otel]' where MUTT is; or no TRACE_URL"
+        expected = (
+            "the packages of the extra otel (docs/tracing.md): pip install -e '.[otel]'; or no TRACE_URL"
+        )
         raise SettingsError("TRACE_URL", settings.trace_url, expected)
 
 
