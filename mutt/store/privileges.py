@@ -108,7 +108,7 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "audit_make_default()": _MONTHS,
     "audit_make_month(timestamptz)": _MONTHS,
     "audit_months_in_default()": (*_MONTHS, "admin"),
-    "audit_freeze_month(text)": ("housekeeping",),
+    "audit_freeze_month(text)": ("housekeeping", "cli"),
     "audit_drop_month(text)": ("housekeeping",),
     "audit_drop_restored(text)": ("cli",),
     "audit_forget_control(uuid, timestamptz)": ("alerts", *_LETTERS_DESK),

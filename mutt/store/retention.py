@@ -121,8 +121,7 @@ def restore(
         )
     checking.demand(duck, known)
     with transaction(engine) as conn:
-        if not _alone(conn):
-            raise StoreDown("another process archives or restores a month: try again in a moment")
+        _demand_alone(conn)
         prepare(conn)
         unhurried(conn)
         _make_empty(conn, known)
@@ -147,14 +146,20 @@ def extend(engine: Engine, month: str, until: datetime) -> bool:
 def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
     """Take a restored month away again: its archive holds it. Is it one?
 
-    Raises :class:`Refused` where it holds other rows than its archive: retention brings those there.
+    Raises :class:`Refused` where it holds other rows than its archive: retention brings those there;
+    :class:`ArchiveUnreadable` where a file is damaged by now, :class:`StoreDown`.
     """
-    known = manifest.read(duck.directory, month)
     with transaction(engine) as conn:
         if month not in reading.restored(conn):
             return False
+        _demand_alone(conn)
         prepare(conn)
         unhurried(conn)
+        known = manifest.read(duck.directory, month)
+        if known is not None:
+            checking.demand(duck, known)
+        # From here on no late row slips in between the sum and the drop.
+        patiently(conn, _freeze, manifest.table_of(month))
         if known is None or keeping.sums_of(known) != sums.of_table(conn, known.start, known.end):
             raise Refused(
                 "month",
@@ -178,8 +183,7 @@ def redact_archives(
     Raises :class:`ArchiveUnreadable`, and :class:`StoreDown` where another process archives.
     """
     with transaction(engine) as alone:
-        if not _alone(alone):
-            raise StoreDown("another process archives or restores a month: try again in a moment")
+        _demand_alone(alone)
         unhurried(alone)
         for done in redacting.redact(duck, made, since, until, now, dry=note is None):
             if note is not None and done.changed:
@@ -200,6 +204,11 @@ def _find(conn: Connection, name: str) -> Partition | None:
 
 def _alone(conn: Connection) -> bool:
     return bool(conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RETIRERS}).scalar_one())
+
+
+def _demand_alone(conn: Connection) -> None:
+    if not _alone(conn):
+        raise StoreDown("another process archives or restores a month: try again in a moment")
 
 
 def _make_empty(conn: Connection, known: manifest.Manifest) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, select, text
 
-from mutt.errors import ArchiveUnreadable, Refused
+from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
 from mutt.store.archives import checking, manifest, parquet, reading, sums
@@ -247,6 +247,37 @@ def test_a_restored_month_is_taken_away_when_told(engine: Engine, duck: Duck) ->
         retention.drop_restored(engine, MAY, duck)
     assert retention.retire_month(engine, MAY, LATER, duck)
     assert archived(duck).rows == 2
+
+
+def test_a_restored_month_is_not_taken_away_behind_a_late_row_or_a_damaged_file(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sum to the drop nobody writes to it, nobody else archives, and its archive is read to its end."""
+    put(engine, row())
+    retire(engine, duck)
+    restore(engine, duck)
+    real = sums.of_table
+
+    def and_a_late_row(conn: Any, *time: datetime) -> sums.Sums:
+        found = real(conn, *time)
+        with pytest.raises(StoreDown), transaction(engine) as other:
+            other.execute(text("SET LOCAL lock_timeout = 100"))
+            audit.copy_rows(other, [row(message="late")])
+        return found
+
+    file = duck.directory / archived(duck).files[0].name
+    body = file.read_bytes()
+    file.write_bytes(body[:-1])
+    with pytest.raises(ArchiveUnreadable):
+        retention.drop_restored(engine, MAY, duck)
+    file.write_bytes(body)
+    with transaction(engine) as first:
+        assert retention._alone(first)
+        with pytest.raises(StoreDown, match="another process"):
+            retention.drop_restored(engine, MAY, duck)
+    monkeypatch.setattr(sums, "of_table", and_a_late_row)
+    assert retention.drop_restored(engine, MAY, duck)
+    assert stored(engine) == []
 
 
 def test_a_month_with_rows_is_not_restored_over_them(engine: Engine, duck: Duck) -> None:
