@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select, text
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
-from mutt.store.archives import checking, manifest, parquet, reading, sums
+from mutt.store.archives import checking, keeping, manifest, parquet, reading, sums
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.manifest import Manifest
 from mutt.store.audit import AuditRow
@@ -319,6 +319,49 @@ def test_archives_of_older_versions_are_made_anew(engine: Engine, duck: Duck) ->
     assert not old.exists()
     restore(engine, duck)
     assert stored(engine) == before
+
+
+def test_two_old_archives_of_a_month_become_one_whatever_their_order(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They came as they stood in the table, in no order of time: no row is left out, none is there twice."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
+    times = [NOW + timedelta(hours=n) for n in (5, 6, 1, 2, 7, 8, 3, 9)]
+    rows = [row(at, f"m{n}") for n, at in enumerate(times)]
+    put(engine, *rows)
+    before = stored(engine)
+    duck.directory.mkdir()
+    for name, some in (("", rows), (".1", rows[3:5])):
+        text_of = ", ".join(f"('{one.event_id}'::uuid, {n})" for n, one in enumerate(some))
+        query = f"SELECT a.* FROM event_audit_log a JOIN (VALUES {text_of}) v (id, n) ON a.event_id = id ORDER BY n"
+        with transaction(engine) as conn, conn.connection.cursor() as cursor:
+            with gzip.open(duck.directory / f"event_audit_log_2031_05{name}.csv.gz", "wb") as out:
+                cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", out)
+    with transaction(engine) as conn:
+        conn.execute(text("DROP TABLE event_audit_log_2031_05"))
+    real = parquet.old_csv
+    monkeypatch.setattr(
+        parquet,
+        "old_csv",
+        lambda opened: (table.slice(n, 2) for table in real(opened) for n in range(0, table.num_rows, 2)),
+    )
+    assert len(retention.convert(engine, duck, LATER)) == 2
+    assert archived(duck).rows == len(rows)
+    restore(engine, duck)
+    assert stored(engine) == before
+
+
+def test_late_rows_that_do_not_come_through_keep_their_month(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out is counted, too: what stands is what the archive had and what came to it."""
+    put(engine, row())
+    retire(engine, duck)
+    put(engine, *(row(NOW + timedelta(seconds=n)) for n in range(3)))
+    monkeypatch.setattr(keeping, "_NEW", keeping._NEW.replace(" ORDER BY", " LIMIT 2 --"))
+    with pytest.raises(ArchiveUnreadable, match="lacked"):
+        retire(engine, duck)
+    assert len(stored(engine)) == 3 and archived(duck).rows == 1
 
 
 def test_one_process_retires_while_another_has_nothing_to_do(engine: Engine, duck: Duck) -> None:
