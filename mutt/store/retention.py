@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, select, text, update
 
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redactions
@@ -125,13 +125,15 @@ def restore(
         prepare(conn)
         unhurried(conn)
         _make_empty(conn, known)
+        given = {"name": known.table, "until": until, "who": who}
+        conn.execute(text("SELECT audit_begin_restore(:name, :until, :who)"), given)
         _copy_in(conn, known, duck, each)
         found, expected = sums.of_table(conn, known.start, known.end), keeping.sums_of(known)
         if found != expected:
             raise ArchiveUnreadable(
                 "", f"{found.rows} rows came back of {expected.rows}, or others: none is kept"
             )
-        conn.execute(insert(restored_months).values(month=month, rows=found.rows, until=until, who=who))
+        conn.execute(update(restored_months).where(_at.month == month).values(rows=found.rows))
     return Restored(found.rows, until)
 
 
