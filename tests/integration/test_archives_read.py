@@ -20,7 +20,7 @@ from mutt.backtest.tally import Result
 from mutt.event import Event
 from mutt.explain.gather import Explainer
 from mutt.store import audit, retention, rulebook, whole
-from mutt.store.archives import manifest
+from mutt.store.archives import keeping, manifest
 from mutt.store.audit import AuditRow
 from mutt.store.lookup import AuditSearch, Key
 from mutt.store.tables import alert_rules
@@ -120,6 +120,35 @@ def test_a_search_is_the_same_over_the_table_over_files_and_over_both(bench: Ben
     [[found]] = both_ways(bench, AuditSearch(since=MAY, hostname="late"))
     assert found[0] == late.event_id
     assert sum(map(len, both_ways(bench, AuditSearch(since=MAY, limit=400)))) == 85
+
+
+def test_a_month_that_is_in_both_places_is_read_from_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash before the manifest says that it went, a server that has it still, a late row: each row once."""
+    rows = [row(n, MAY + timedelta(hours=n)) for n in range(40)]
+    put(bench, *rows)
+    duck, asked = bench.services.archives, AuditSearch(since=MAY, limit=100)
+
+    def ids() -> list[int]:
+        question = Question(Draft(rules=(), whole=True), MAY, JUNE)
+        judged = run(question, bench.services.settings, bench.services.engine, bench.services.engine, Watch())
+        found = [one.event_id.int for one in whole.search(bench.services.reader.ask, duck, asked).rows]
+        assert judged.events == len(found)
+        return sorted(found)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(keeping, "dropped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            retire(bench, "2019-05")
+    assert ids() == list(range(40))
+    with bench.sql() as conn:
+        conn.execute(text("SELECT audit_make_month(:month)"), {"month": MAY})
+    put(bench, row(99, MAY + timedelta(hours=3, minutes=1)))
+    assert ids() == [*range(40), 99]
+    put(bench, *rows)
+    keeping.dropped(duck.directory, "2019-05")
+    assert ids() == [*range(40), 99]
 
 
 def test_a_search_says_what_comes_from_files(bench: Bench) -> None:
