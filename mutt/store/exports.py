@@ -41,6 +41,10 @@ class _TooMuch(Exception):
     """A slice has more bytes than one may."""
 
 
+class _Moved(Exception):
+    """A month was archived or put back while a slice was read."""
+
+
 def span(conn: Connection, duck: Duck, asked: AuditSearch, now: datetime) -> tuple[datetime, datetime]:
     """From when to when there is anything to export, the end not included."""
     end = now + timedelta(days=1)
@@ -70,6 +74,8 @@ def export(
         except _TooMuch:
             length = max(length / 4, SHORTEST)
             continue
+        except _Moved:
+            continue
         share = (end - since).total_seconds() / whole
         for table in tables:
             yield Part(table, share)
@@ -88,6 +94,9 @@ def _slice(
         allow(conn, PATIENCE)
         files = reading.source(conn, duck.directory, start, last).names
         _copy(conn, asked, start, end, taker)
+        # COPY may have waited for the month to go, or to come. From its lock on none moves.
+        if files != reading.source(conn, duck.directory, start, last).names:
+            raise _Moved
     found = taker.tables()
     if files:
         with contextlib.closing(bulk.whole(duck, files, asked, start, last, PATIENCE)) as archived:
@@ -95,8 +104,16 @@ def _slice(
                 found.append(table)
                 taker.count(table.nbytes)
     if len(found) > 1 and files:
-        found = [pa.concat_tables(found).sort_by("received_at")]
+        found = [_once(pa.concat_tables(found))]
     return found
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """In the order of time, the first of each key: what is archived may have come in once more."""
+    ids = pa.chunked_array([chunk.storage for chunk in rows["event_id"].chunks])
+    keys = pa.table({"at": rows["received_at"], "id": ids, "n": pa.array(range(rows.num_rows))})
+    first = keys.group_by(["at", "id"], use_threads=False).aggregate([("n", "min")])
+    return rows.take(first.sort_by([("at", "ascending"), ("id", "ascending")])["n_min"])
 
 
 def _copy(conn: Connection, asked: AuditSearch, start: datetime, end: datetime, taker: _Taker) -> None:

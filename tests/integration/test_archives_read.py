@@ -19,7 +19,7 @@ from mutt.backtest.run import NOW, THEN, Question, Watch, run
 from mutt.backtest.tally import Result
 from mutt.event import Event
 from mutt.explain.gather import Explainer
-from mutt.store import audit, retention, rulebook, whole
+from mutt.store import audit, past, retention, rulebook, whole
 from mutt.store.archives import keeping, manifest
 from mutt.store.audit import AuditRow
 from mutt.store.lookup import AuditSearch, Key
@@ -149,6 +149,25 @@ def test_a_month_that_is_in_both_places_is_read_from_one(
     put(bench, *rows)
     keeping.dropped(duck.directory, "2019-05")
     assert ids() == [*range(40), 99]
+
+
+def test_a_month_that_is_archived_while_it_is_judged_is_judged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice is read anew if what is read from files is not what it was when it was begun."""
+    put(bench, *(row(n, MAY + timedelta(hours=n)) for n in range(40)))
+    real, moves = past.read, [1]
+
+    def meanwhile(*told: Any, **more: Any) -> None:
+        if moves:
+            moves.clear()
+            retire(bench, "2019-05")
+        real(*told, **more)
+
+    monkeypatch.setattr(past, "read", meanwhile)
+    s = bench.services
+    question = Question(Draft(rules=(), whole=True), MAY, JUNE)
+    assert run(question, s.settings, s.engine, s.engine, Watch()).events == 40
 
 
 def test_a_search_says_what_comes_from_files(bench: Bench) -> None:
