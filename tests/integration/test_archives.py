@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, select, text
 
+from mutt.deadline import DEADLINES
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
@@ -406,6 +408,19 @@ def test_a_question_reaches_nothing_but_the_archives(duck: Duck, tmp_path: Path)
         with pytest.raises(ArchiveUnreadable), duck.asking() as conn:
             conn.execute(asked)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "secret.csv"]
+
+
+def test_a_deadline_that_comes_as_a_question_ends_harms_nobody(
+    duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed, and its interruption still under way."""
+    alarms: list[Any] = []
+    alarm = SimpleNamespace(cancel=lambda: None)
+    monkeypatch.setattr(DEADLINES, "at", lambda _when, action: alarms.append(action) or alarm)
+    with duck.asking(5) as conn:
+        conn.execute("SELECT 1")
+    [late] = alarms
+    late()
 
 
 def test_archived_rows_are_redacted_where_they_are_asked_for(engine: Engine, duck: Duck) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,7 +59,7 @@ class Duck(NamedTuple):
             conn.execute("SET enable_external_access = false")
             conn.execute("SET lock_configuration = true")
             if seconds:
-                alarm = DEADLINES.at(time.monotonic() + seconds, conn.interrupt)
+                alarm = DEADLINES.at(time.monotonic() + seconds, _interrupt(conn))
             yield conn
         except duckdb.InterruptException as error:
             raise StoreDown(
@@ -78,6 +78,15 @@ class Duck(NamedTuple):
             if alarm is not None:
                 alarm.cancel()
             conn.close()
+
+
+def _interrupt(conn: duckdb.DuckDBPyConnection) -> Callable[[], None]:
+    def interrupt() -> None:
+        # One that was closed in this moment says so by an error: then there is nothing to interrupt.
+        with contextlib.suppress(Exception):
+            conn.interrupt()
+
+    return interrupt
 
 
 def named(directory: Path, files: Sequence[str]) -> list[str]:
