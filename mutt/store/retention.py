@@ -121,10 +121,15 @@ def restore(
         )
     checking.demand(duck, known)
     with transaction(engine) as conn:
+        # By itself: it locks the default partition, which is written to while the rows are copied.
+        prepare(conn)
+        if _find(conn, known.table) is None:
+            patiently(conn, partitions.make, known.start)
+    with transaction(engine) as conn:
         _demand_alone(conn)
         prepare(conn)
         unhurried(conn)
-        _make_empty(conn, known)
+        _demand_empty(conn, known)
         given = {"name": known.table, "until": until, "who": who}
         conn.execute(text("SELECT audit_begin_restore(:name, :until, :who)"), given)
         _copy_in(conn, known, duck, each)
@@ -213,9 +218,9 @@ def _demand_alone(conn: Connection) -> None:
         raise StoreDown("another process archives or restores a month: try again in a moment")
 
 
-def _make_empty(conn: Connection, known: manifest.Manifest) -> None:
+def _demand_empty(conn: Connection, known: manifest.Manifest) -> None:
     if _find(conn, known.table) is None:
-        patiently(conn, partitions.make, known.start)
+        raise StoreDown("another process took the month's partition away: try again")
     at = event_audit_log.c
     inside = select(at.event_id).where(at.received_at >= known.start, at.received_at < known.end)
     if conn.execute(inside.limit(1)).first() is not None:

@@ -282,6 +282,20 @@ def test_a_restored_month_is_not_taken_away_behind_a_late_row_or_a_damaged_file(
     assert stored(engine) == []
 
 
+def test_rows_without_a_month_are_stored_while_one_is_restored(engine: Engine, duck: Duck) -> None:
+    """The default partition is locked for as long as it takes to make a month, and no longer."""
+    put(engine, row())
+    retire(engine, duck)
+
+    def and_another(_rows: int) -> None:
+        with transaction(engine) as other:
+            other.execute(text("SET LOCAL lock_timeout = 500"))
+            audit.copy_rows(other, [row(LATER, "of a month to come")])
+
+    assert retention.restore(engine, MAY, duck, until=LATER, who="test", each=and_another).rows == 1
+    assert len(stored(engine)) == 2
+
+
 def test_a_month_with_rows_is_not_restored_over_them(engine: Engine, duck: Duck) -> None:
     """Late rows go to the archive first."""
     put(engine, row())
