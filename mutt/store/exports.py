@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, select, text
 
+from mutt.errors import StoreDown
 from mutt.store import lookup, partitions, past
 from mutt.store.archives import bulk, parquet, reading
 from mutt.store.archives.duck import Duck
@@ -28,6 +29,9 @@ COLUMNS = AuditRow._fields
 #: Rows of a slice, about; bytes that one may have before it is read again in halves; seconds that it may take.
 SLICE_ROWS, SLICE_BYTES, PATIENCE = 50_000, 64 << 20, 60.0
 FIRST, SHORTEST = timedelta(minutes=15), timedelta(milliseconds=1)
+
+#: A slice that PostgreSQL broke off is read again; a replica does so where its server cleans up.
+TRIES, _AGAIN = 4, "40001"
 
 
 class Part(NamedTuple):
@@ -66,7 +70,8 @@ def export(
     engine: Engine, duck: Duck, asked: AuditSearch, since: datetime, until: datetime
 ) -> Iterator[Part]:
     """The rows of a search from ``since`` up to, not including, ``until``. Raises :class:`StoreDown`, …"""
-    start, length, whole = since, FIRST, max((until - since).total_seconds(), 1e-6)
+    broken, whole = 0, max((until - since).total_seconds(), 1e-6)
+    start, length = since, FIRST
     while start < until:
         end = min(start + length, until)
         try:
@@ -76,6 +81,13 @@ def export(
             continue
         except _Moved:
             continue
+        except StoreDown as error:
+            broken += 1
+            if error.sqlstate != _AGAIN or broken == TRIES:
+                raise
+            length = max(length / 2, SHORTEST)
+            continue
+        broken = 0
         share = (end - since).total_seconds() / whole
         for table in tables:
             yield Part(table, share)

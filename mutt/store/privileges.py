@@ -110,7 +110,7 @@ _MONTHS = ("housekeeping", "cli")
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "audit_make_default()": _MONTHS,
     "audit_make_month(timestamptz)": _MONTHS,
-    "audit_months_in_default()": (*_MONTHS, "admin"),
+    "audit_months_in_default()": (*_MONTHS, "admin", "reader"),
     "audit_freeze_month(text)": ("housekeeping", "cli"),
     "audit_drop_month(text)": ("housekeeping",),
     "audit_begin_restore(text, timestamptz, text)": ("cli",),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import Question, Watch, run
+from mutt.cli import searching
 from mutt.doctor.ask import examine
 from mutt.errors import StoreDown
 from mutt.explain.gather import Explainer
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import audit, lookup, privileges
+from mutt.store import audit, exports, lookup, privileges
 from mutt.store.engine import make_engine, one_shot_engine, transaction
 from mutt.store.lookup import AuditSearch
 from mutt.store.migrate import upgrade
@@ -167,6 +170,33 @@ def test_a_back_test_says_what_it_could_not_read(pair: Pair, monkeypatch: pytest
 
     assert "behind: what was written after" in back_test(datetime.now(UTC) + timedelta(minutes=1))
     assert back_test(now - timedelta(minutes=1)) == ""
+    pair.resume()
+
+
+def test_an_export_reads_the_replica_and_says_what_it_lacks(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the reader, who may do nothing else; a slice that was broken off for recovery is read again."""
+    monkeypatch.setattr("mutt.store.replica.UNSAID", timedelta(0))
+    monkeypatch.setattr(searching, "services", lambda: pair.services)
+    write(pair, "export-old")
+    pair.resume()
+    pair.pause()
+    write(pair, "export-new")
+    real, broken = exports._copy, ["once"]
+
+    def broken_off_once(conn: Connection, *told: Any) -> None:
+        if broken:
+            broken.clear()
+            conn.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+        real(conn, *told)
+
+    monkeypatch.setattr(exports, "_copy", broken_off_once)
+    out = tmp_path / "out.csv"
+    done = CliRunner().invoke(searching.export, ["--since", "1h", "--text", "export-", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "behind: what was written after" in done.output
+    assert ("export-old" in out.read_text(), "export-new" in out.read_text()) == (True, False)
     pair.resume()
 
 
