@@ -232,6 +232,18 @@ def test_while_the_replica_is_away_pages_read_the_primary(pair: Pair) -> None:
     assert len(asked) == 1
 
 
+def test_a_replica_whose_connections_are_all_in_use_is_not_away(pair: Pair) -> None:
+    """This page reads the primary, the next one asks the replica again."""
+    url = pair.replica.url
+    one = Settings.from_env({}, database_url=url, database_read_url=url, db_pool_min=1, db_pool_max=1)
+    replica = make_engine(one, role="test", patience=0.05)
+    reader = Reader(pair.services.engine, replica, monotonic=lambda: 0.0)
+    with transaction(replica):
+        assert reader.read(lambda conn: 1)[1].away
+    assert reader.read(lambda conn: 1)[1].replica
+    replica.dispose()
+
+
 def test_a_conflict_with_recovery_is_answered_by_the_primary(pair: Pair) -> None:
     """40001: the replica had to go on, and broke the question off."""
 
