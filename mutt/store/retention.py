@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from mutt.store.engine import transaction
 from mutt.store.partitions import Partition, patiently, prepare
 from mutt.store.patience import allow
 from mutt.store.tables import event_audit_log, restored_months
+
+log = logging.getLogger(__name__)
 
 _RETIRERS = 7_165_840_003
 _at = restored_months.c
@@ -49,11 +52,20 @@ def retire(engine: Engine, now: datetime, days: int, duck: Duck) -> list[str]:
 
     A month goes once its files are on disk and were read back: as many rows, and the same ones. Raises
     :class:`StoreDown` if the table stays busy, ``OSError`` if an archive can't be written,
-    :class:`ArchiveUnreadable` if it is not what was written.
+    :class:`ArchiveUnreadable` if one is not what was written, once the other months are done.
     """
     with transaction(engine) as conn:
         names = [month.name for month in due(conn, now, days)]
-    return [name for name in names if _retire(engine, name, now, duck)]
+    gone, damaged = list[str](), list[ArchiveUnreadable]()
+    for name in names:
+        try:
+            gone += [name] if _retire(engine, name, now, duck) else []
+        except ArchiveUnreadable as error:
+            log.warning("%s stays where it is: %s", name, error)
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return gone
 
 
 def retire_month(engine: Engine, month: str, now: datetime, duck: Duck) -> bool:
@@ -241,6 +253,9 @@ def _copy_in(conn: Connection, known: manifest.Manifest, duck: Duck, each: Calla
 
 
 def _freeze(conn: Connection, name: str) -> None:
+    if conn.execute(text("SHOW transaction_isolation")).scalar_one() != "read committed":
+        # What was committed before the lock, and after this transaction's first look, would be dropped unseen.
+        raise StoreDown("default_transaction_isolation of the database must be 'read committed'")
     conn.execute(text("SELECT audit_freeze_month(:name)"), {"name": name})
 
 

@@ -296,6 +296,14 @@ def test_rows_without_a_month_are_stored_while_one_is_restored(engine: Engine, d
     assert len(stored(engine)) == 2
 
 
+def test_a_month_is_not_dropped_by_who_sees_only_what_stood_at_first(engine: Engine, duck: Duck) -> None:
+    """Under another isolation, rows that were committed before the lock are not seen by the sum behind it."""
+    put(engine, row())
+    with pytest.raises(StoreDown, match="default_transaction_isolation"):
+        retire(engine.execution_options(isolation_level="REPEATABLE READ"), duck)
+    assert len(stored(engine)) == 1
+
+
 def test_a_month_with_rows_is_not_restored_over_them(engine: Engine, duck: Duck) -> None:
     """Late rows go to the archive first."""
     put(engine, row())
