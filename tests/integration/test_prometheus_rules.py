@@ -167,6 +167,14 @@ CASES = {
     "the breaker is open": Case("MuttMoogOutage", {"mutt_breaker_state": "2x60"}, {}),
     "the breaker probes": Case("MuttMoogOutage", {"mutt_breaker_state": "2 1 2 1 2 1 2 1x60"}, {}),
     "the breaker was open for a moment": Case("MuttMoogOutage", {"mutt_breaker_state": "0x23 2 0x40"}),
+    "Moog asks for a pause again and again": Case(
+        "MuttMoogOutage",
+        {"mutt_moog_paused_seconds": "20 0 15 0x2 9 5 0 20 0 0 11 0 10x40", _MINOR: "90x60"},
+        {},
+    ),
+    "Moog asks for a pause and nothing waits long": Case(
+        "MuttMoogOutage", {"mutt_moog_paused_seconds": "20x60"}
+    ),
     "nobody forwards": Case("MuttMoogAway", {_MINOR: "60x60", _SENT: "9x60"}, {}, "1m 0s"),
     "nobody forwards, for the breaker is open": Case(
         "MuttMoogAway", {_MINOR: "60x60", _SENT: "9x60", "mutt_breaker_state": "2x60"}
@@ -176,6 +184,12 @@ CASES = {
     ),
     "the limit is used up": Case("MuttMoogLimit", {_MINOR: "90x60", "mutt_budget_used": "50x60"}, {}, "100%"),
     "the limit is used up and nothing waits": Case("MuttMoogLimit", {"mutt_budget_used": "50x60"}),
+    "the limit is nearly used up": Case(
+        "MuttMoogLimit", {_MINOR: "90x60", "mutt_budget_used": "46x60"}, {}, "92%"
+    ),
+    "a part of the limit is free": Case(
+        "MuttForwardersBehind", {_MINOR: "90x60", "mutt_budget_used": "43x60"}, {}, "1m 30s"
+    ),
     "forwarders are few": Case("MuttForwardersBehind", {_MINOR: "90x60"}, {}, "1m 30s"),
     "forwarders are enough and the limit is used up": Case(
         "MuttForwardersBehind", {_MINOR: "90x60", "mutt_budget_used": "50x60"}
