@@ -70,7 +70,7 @@ def drill(fault: Fault, site: Site, services: Services, look: Look, *, hold: flo
 def _flow(services: Services, before: Report) -> None:
     """Wait until events come in: on an idle pipeline much of what can break is not seen. Raises :class:`NoFlow`."""
     deadline = time.monotonic() + FLOWS_WITHIN
-    while books.read(services.redis).events["accepted"] <= before.events["accepted"]:
+    while books.read(services.redis, *services.elsewhere).events["accepted"] <= before.events["accepted"]:
         if time.monotonic() >= deadline:
             raise NoFlow(
                 f"no event came in within {FLOWS_WITHIN:g} s, before anything was broken: see `mutt doctor`"

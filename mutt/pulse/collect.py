@@ -204,7 +204,7 @@ class Collector:
     def _is_away(self) -> bool:
         """Did this process see a moment ago that Redis is away? Then it is not asked again."""
         last = self._samples[-1] if self._samples else None
-        return last is not None and not last.queues and self._is_fresh(last)
+        return last is not None and not _has_home(last) and self._is_fresh(last)
 
     def _is_fresh(self, sample: Sample) -> bool:
         return self._now() + self._skew - sample.at < EVERY
@@ -301,8 +301,9 @@ class Collector:
         return Sample(
             at=at,
             queues=_queues(raw, home.behind if home else {}),
-            events=_sums(raw, "events.", books.EVENTS),
-            alerts=_sums(raw, "alerts.", books.ALERTS),
+            # Without one of the servers the sum would be less: when it is back, all it ever did would seem to flow now.
+            events=_sums(raw, "events.", books.EVENTS) if len(raw) == len(self._sources) else {},
+            alerts=_sums(raw, "alerts.", books.ALERTS) if home else {},
             processes=processes,
             redis=tuple(one.redis(since) for one in raw),
             postgres=_postgres(store, since, counters, processes) if store else None,
@@ -331,7 +332,7 @@ class Collector:
 
     def _keep(self, sample: Sample, short: Point, gone: Iterable[tuple[str, bytes]]) -> None:
         self._samples.append(sample)
-        if sample.away.get("redis") and not sample.queues:
+        if not _has_home(sample):
             self._points.append(short)
             return
         self._points.clear()
@@ -436,8 +437,13 @@ def _queues(raw: Sequence[_Raw], behind: Mapping[str, int]) -> tuple[Queue, ...]
     )
 
 
+def _has_home(sample: Sample) -> bool:
+    """Did the first server answer? The books of alerts are there."""
+    return bool(sample.alerts)
+
+
 def _sums(raw: Sequence[_Raw], prefix: str, words: Iterable[str]) -> dict[str, int]:
-    return {word: sum(one.ledger.get(prefix + word, 0) for one in raw) for word in words} if raw else {}
+    return {word: sum(one.ledger.get(prefix + word, 0) for one in raw) for word in words}
 
 
 def _postgres(

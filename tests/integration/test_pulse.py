@@ -268,6 +268,34 @@ def test_several_servers_are_added_up(own_redis: Live, client: redis.Redis, redi
         own_redis.kill()
         sample = Collector(of(redis_url), sources=lambda: sources).once()
         assert "b:1" in sample.away["redis"] and sample.queue("ingest_queue").entries == 2
+        assert not sample.events, "a part of the books is none"
+        own_redis.start()
+        other.hset(names.LEDGER, "events.accepted", 1000)
+        Collector(of(redis_url), sources=lambda: sources).once()
+        assert hour(client)[-1].events_in == 0, "what a server did before it was away is no flow"
+
+
+def test_of_several_servers_the_first_that_is_away_is_asked_once_a_while(
+    own_redis: Live, client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "FRESH", 0.0)
+    asked = []
+
+    def gone(*_args: Any, **_named: Any) -> Any:
+        asked.append(1)
+        raise redis.ConnectionError("refused")
+
+    with redis.Redis.from_url(own_redis.url) as home:
+        sources = [
+            Source("a:1", home, [names.INGEST_STREAM]),
+            Source("b:1", client, [names.INGEST_STREAM]),
+        ]
+        home.pipeline = home.lrange = gone
+        collector = Collector(of(redis_url), sources=lambda: sources)
+        for _ in range(3):
+            found = collector.reading()
+        assert "a:1" in found.sample.away["redis"] and len(found.points) == 1
+        assert len(asked) == 2, "by who looks first, and by the reading that it makes"
 
 
 def test_what_moog_does_is_told(redis_url: str, database_url: str, client: redis.Redis) -> None:
