@@ -111,7 +111,7 @@ class Site:
 
     @contextlib.contextmanager
     def load(self, generator: str, rate: float, batch: int) -> Iterator[None]:
-        """``mutt send`` in the background, asked to end at the end: what it has begun it finishes, in :data:`SENT_WITHIN`."""
+        """``mutt send`` in the background, asked to end at the end: it has SENT_WITHIN to finish what it began."""
         told = {"--generator": generator, "--rate": f"{rate:g}", "--batch": str(batch), "--count": "0"}
         argv = [sys.executable, "-m", "mutt", "send", "--json", *itertools.chain(*told.items())]
         env = {**inherited(), "MUTT_HOME": str(self.home.path)}
