@@ -86,7 +86,17 @@ def post_worker_init(worker: Any) -> None:
     """
     if _metrics:
         told.serve(_metrics, worker.wsgi.extensions["metrics"])
-    role, meters = worker.wsgi.extensions["meters"]
+    _report(worker)
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH)
+
+
+def _report(worker: Any) -> None:
+    # Another application than ours may run on these settings: it has nothing to say.
+    role, meters = getattr(worker.wsgi, "extensions", {}).get("meters", ("", {}))
+    if not role:
+        return
     global _end_reports
     _end_reports = report.start(
         Settings.from_env(),
@@ -95,9 +105,6 @@ def post_worker_init(worker: Any) -> None:
         slots=worker.cfg.threads,
         queued=lambda: worker.waiting,
     )
-    gc.collect()
-    gc.freeze()
-    sys.setswitchinterval(SWITCH)
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

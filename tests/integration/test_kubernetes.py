@@ -299,7 +299,7 @@ def test_who_scales_is_scaled_by_one_alone_and_forwarders_by_nobody() -> None:
 
 def test_keda_asks_for_metrics_that_mutt_tells() -> None:
     keda = named("overlays/large", "ScaledObject", "alerts")["spec"]
-    told = (ROOT / "mutt" / "told.py").read_text()
+    told = (ROOT / "mutt" / "gauges.py").read_text()
     for trigger in keda["triggers"]:
         (metric,) = re.findall(r"mutt_\w+", trigger["metadata"]["query"])
         assert f'"{metric}"' in told

@@ -493,5 +493,7 @@ def test_a_task_that_is_out_of_memory_fails_alone(bench: Bench) -> None:
     def work() -> dict[str, object]:
         raise MemoryError("no room")
 
+    task = MuttTask()
+    task.name = "mutt.alerts.evaluate"
     with pytest.raises(RuntimeError, match="out of memory: no room"):
-        MuttTask().work(work)
+        task.work(work)

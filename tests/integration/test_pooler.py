@@ -18,16 +18,16 @@ from tests.servers import Live, live_pgbouncer, scratch
 
 
 @pytest.fixture(scope="module")
-def pooler(postgres_server: Live) -> Iterator[Live]:
+def bouncer(postgres_server: Live) -> Iterator[Live]:
     """One session for all who come, so that whatever somebody leaves in it is found by the next one."""
     with scratch() as directory, live_pgbouncer(directory, postgres_server, size=1) as server:
         yield server
 
 
 @pytest.fixture
-def pooled_url(pooler: Live, database_url: str) -> str:
+def pooled_url(bouncer: Live, database_url: str) -> str:
     """This test's database by way of the pooler."""
-    return f"{pooler.url.rpartition('/')[0]}/{database_url.rpartition('/')[2]}"
+    return f"{bouncer.url.rpartition('/')[0]}/{database_url.rpartition('/')[2]}"
 
 
 def settings(url: str) -> Settings:

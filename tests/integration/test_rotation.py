@@ -101,8 +101,14 @@ def test_events_go_all_the_way_over_tls(site: Site) -> None:
         assert len(client.client_list()) > len(plain) == 1, "ours is the only one in the clear"
     up = site.stack.up
     login = (up["admin_user"], up["admin_password"])
-    lengths = requests.get(f"{up['flower']}/api/queues/length", auth=login, timeout=10)
-    assert {queue["name"] for queue in lengths.json()["active_queues"]} >= {"alerts", "moog"}
+
+    def queues() -> set[str]:
+        # Flower asks the workers once, for a second: whoever was busy then is asked again.
+        requests.get(f"{up['flower']}/api/workers", params={"refresh": "1"}, auth=login, timeout=10)
+        lengths = requests.get(f"{up['flower']}/api/queues/length", auth=login, timeout=10)
+        return {queue["name"] for queue in lengths.json()["active_queues"]}
+
+    wait_until(lambda: queues() >= {"alerts", "moog"}, 30, "Flower to have asked every worker", every=1.0)
 
 
 def test_the_doctor_finds_nothing_in_the_clear(site: Site) -> None:

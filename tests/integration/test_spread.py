@@ -18,6 +18,7 @@ from mutt import names
 from mutt.balance import observe
 from mutt.cli import cli, common
 from mutt.cli.queues import look
+from mutt.doorbells import InRedis
 from mutt.embedded.ports import free_port
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.entry import Entry, Move, park
@@ -122,7 +123,7 @@ def test_what_is_read_speaks_of_all_servers(pair: list[Bench]) -> None:
     servers = list(bench.services.ingest_servers)
     for server in servers:
         bench.append(event(), server=server)
-    seen = look(bench.services, bench.redis)
+    seen = look(bench.services, InRedis(bench.redis))
     assert [one.entries for one in seen.queues if one.queue == "ingest_queue"] == [3]
     assert [(one.server, one.entries) for one in seen.servers] == [(name, 1) for name in servers]
 
@@ -268,7 +269,7 @@ def test_a_server_that_is_away_holds_up_nothing_but_its_own(
     own_redis.kill()
     assert drained(own, monkeypatch)["ended"] == "empty"
     assert len(own.rows()) == 1
-    assert look(own.services, own.redis).servers[1].entries is None
+    assert look(own.services, InRedis(own.redis)).servers[1].entries is None
     own_redis.start()
     wait_until(lambda: drained(own, monkeypatch) and len(own.rows()) == 2, 10, "the other's events")
     own.check()
@@ -320,7 +321,7 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
             own_queues=frozenset(),
             progress=lambda: 0,
             run_here=lambda _name: None,
-            broker=tick.connection(own.settings),
+            doorbells=InRedis(tick.connection(own.settings)),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
             rings=lambda queue, **_: rung.append(queue),
             **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
