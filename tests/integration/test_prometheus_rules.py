@@ -305,9 +305,18 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     assert named <= entries
 
 
-@pytest.mark.parametrize("name", ["prometheus.yaml", "mutt-up.yaml"])
+@pytest.mark.parametrize("name", ["prometheus.yaml", "mutt-up.yaml", "hosts.yaml"])
 def test_what_prometheus_is_told_to_ask_is_valid(promtool: str, name: str) -> None:
     run(promtool, "check", "config", str(PROMETHEUS / name))
+
+
+def test_what_prometheus_is_told_to_ask_in_a_cluster_is_valid(promtool: str, tmp_path: Path) -> None:
+    told = yaml.safe_load((PROMETHEUS / "kubernetes.yaml").read_text())
+    for job in told["scrape_configs"]:
+        del job["kubernetes_sd_configs"]  # Debian's is built without: test_kubernetes.py looks at it
+    shutil.copy(RULES, tmp_path)
+    (tmp_path / "kubernetes.yaml").write_text(yaml.safe_dump(told))
+    run(promtool, "check", "config", str(tmp_path / "kubernetes.yaml"))
 
 
 # ---- the objectives
