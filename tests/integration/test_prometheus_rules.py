@@ -44,6 +44,7 @@ WELL: dict[str, str] = {
     'mutt_redis_cpu_seconds_total{redis="r"}': "0+6x60",
     "mutt_partition_months_ahead": "3x60",
     "mutt_partition_default_rows": "0x60",
+    'mutt_queue_depth{queue="ingest_queue"}': "20x60",
     'mutt_queue_oldest_seconds{queue="ingest_queue"}': "0.1x60",
     'mutt_queue_oldest_seconds{queue="alert_queue:critical"}': "0.2x60",
     'mutt_queue_oldest_seconds{queue="alert_queue:minor"}': "5x60",
@@ -73,6 +74,7 @@ WELL: dict[str, str] = {
 
 _UP = [name for name in WELL if name.startswith("up")]
 _INGEST = 'mutt_queue_oldest_seconds{queue="ingest_queue"}'
+_DEPTH = 'mutt_queue_depth{queue="ingest_queue"}'
 _STORE = 'mutt_process_store_ratio{role="alerts"}'
 _MINOR = 'mutt_queue_oldest_seconds{queue="alert_queue:minor"}'
 _DELIVERY = 'mutt_queue_oldest_seconds{queue="delivery_queue"}'
@@ -152,6 +154,11 @@ CASES = {
     ),
     "nothing comes in": Case("MuttAlertsAway", {"mutt_events_evaluated_total": "5x60", _INGEST: "0x60"}),
     "events pile up": Case("MuttAlertsBehind", {_INGEST: "90x60"}, {}, "1m 30s"),
+    "a backlog grows": Case("MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "1000+50x60"}, {}, "1m 30s"),
+    "a backlog would be drained tomorrow": Case(
+        "MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "600000-20x60"}, {}, "1m 30s"
+    ),
+    "a backlog is soon drained": Case("MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "60000-2000x29 0x30"}),
     "nobody evaluates, which is another alert": Case(
         "MuttAlertsBehind", {"mutt_events_evaluated_total": "5x60", _INGEST: "90x60"}
     ),
