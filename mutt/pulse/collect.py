@@ -58,6 +58,10 @@ PATIENCE = 1.0
 #: Seconds for which a viewer shows what it read last.
 FRESH = 1.0
 
+#: More than one thread can use, with what clocks are off by; threads of a Redis that does not tell them apart (three of
+#: its own, and those of io-threads).
+ONE_CORE, ALL_THREADS = 1.5, 8
+
 #: The newest reading is this old at most, or whoever looks makes one.
 STALE = 2 * EVERY
 
@@ -408,9 +412,16 @@ class _Raw:
         commands = float(self.info.get("total_commands_processed", 0))
         return {f"cpu {self.name}": cpu, f"commands {self.name}": commands}
 
+    @property
+    def threads(self) -> int:
+        """Those whose processor time is counted: the one of the commands, or all that Redis has."""
+        return 1 if "used_cpu_user_main_thread" in self.info else ALL_THREADS
+
     def redis(self, since: _Since) -> Redis:
         now = self.counters
         cpu, commands = (since.rate(name, value) for name, value in now.items())
+        if cpu > self.threads * ONE_CORE:
+            cpu = commands = 0.0  # more than there are: after a failover another server is in its place
         memory, most = (int(self.info.get(name) or 0) for name in ("used_memory", "maxmemory"))
         return Redis(self.name, memory, most, cpu, commands)
 
@@ -514,6 +525,10 @@ def _run(collector: Collector, stopping: threading.Event) -> None:
             away = [*collector.once().away.values()]
         except (redis.RedisError, SettingsError, OSError) as error:
             away = [f"nothing is read: {error}"]
+        except Exception:
+            # The thread's edge: whatever went wrong with one reading, the next one is made.
+            log.exception("nothing is read")
+            away = ["nothing is read"]
         for sentence in away if not said else ():
             log.warning("%s", sentence)
         said = away

@@ -8,6 +8,7 @@ would not help. Limits are constants here, each with its reason.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from mutt.pulse.sample import GONE_AFTER, TROUBLES, Point, Queue, Sample, Trouble
@@ -58,6 +59,9 @@ PAGE_MS, PAGE_MS_AGAIN = 2000.0, 1000.0
 PAUSED = 2.0
 
 _WORKER = "celery -A mutt worker -Q "
+
+#: What follows a server's name where it is not the first database.
+_DATABASE = re.compile(r"/\d+$")
 
 
 def judge(samples: Sequence[Sample], points: Sequence[Point]) -> list[Trouble]:
@@ -576,6 +580,14 @@ def _size(count: int) -> str:
 
 def _set_maxmemory(name: str, used: int) -> str:
     """Redis' own command, with twice what is used."""
-    host, _, port = name.rpartition(":")
-    where = f"-h {host} -p {port} " if host and port.isdigit() else ""
-    return f"redis-cli {where}CONFIG SET maxmemory {max(1, math.ceil(2 * used / (1 << 20)))}mb"
+    return f"redis-cli {_reached(name)}CONFIG SET maxmemory {max(1, math.ceil(2 * used / (1 << 20)))}mb"
+
+
+def _reached(name: str) -> str:
+    """The options of redis-cli for a server by its name (``streams.servers.name_of``); memory is all databases'."""
+    if name.startswith("/"):
+        return f"-s {name.rpartition('/')[0] if _DATABASE.search(name) else name} "
+    if "@" in name:
+        return "-h PRIMARY "  # Sentinel knows which that is now
+    host, _, port = name.partition("/")[0].rpartition(":")
+    return f"-h {host} -p {port} " if host and port.isdigit() else ""

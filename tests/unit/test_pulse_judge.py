@@ -215,6 +215,23 @@ def test_what_is_wrong_in_one_reading_alone_is_no_trouble(name: str) -> None:
     assert name not in named(quiet)
 
 
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("10.0.0.5:6379", "-h 10.0.0.5 -p 6379"),
+        ("10.0.0.5:6379/3", "-h 10.0.0.5 -p 6379"),
+        ("mutt@s1:26379,s2:26379", "-h PRIMARY"),
+        ("/run/redis/redis.sock", "-s /run/redis/redis.sock"),
+        ("/run/redis/redis.sock/2", "-s /run/redis/redis.sock"),
+    ],
+    ids=["tcp", "database", "sentinel", "socket", "database-of-socket"],
+)
+def test_the_command_that_gives_redis_room_reaches_it(name: str, reached: str) -> None:
+    redis = Redis(name, 900 << 20, 1 << 30, 0.2, 5000.0)
+    [trouble] = judged(always(redis=redis))
+    assert trouble.command == f"redis-cli {reached} CONFIG SET maxmemory 1800mb"
+
+
 def test_a_system_that_is_well_has_no_trouble() -> None:
     assert judged(always()) == []
     assert judged(always(), readings=1) == []
