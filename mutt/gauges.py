@@ -6,9 +6,10 @@ be asked is left out, and ``mutt_redis_up`` or ``mutt_postgres_up`` says so.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -106,19 +107,19 @@ class RedisGauges:
 
     def collect(self) -> Iterator[core.Metric]:
         try:
-            told = self._told(self._services.redis, time.time())
+            told = self._told(self._services.redis)
         except (redis.RedisError, SettingsError):
             told = {"mutt_redis_up": {(): 0}}  # the counters go out all the same
         yield from families(told)
 
-    def _told(self, client: Client, now: float) -> dict[str, Values]:
-        depths = books.depths(client, self._services.queues, now, self._services.elsewhere)
+    def _told(self, client: Client) -> dict[str, Values]:
+        s = self._services
         return {
             "mutt_redis_up": {(): 1},
-            **_queues(depths),
+            **_queues(books.depths(client, s.queues, books.clock(client), s.elsewhere)),
             **self._books(client),
             **_budget(client),
-            **_server(client),
+            **_servers([client, *s.elsewhere]),
         }
 
     def _books(self, client: Client) -> dict[str, Values]:
@@ -163,13 +164,23 @@ def _budget(client: Client) -> dict[str, Values]:
     }
 
 
-def _server(client: Client) -> dict[str, Values]:
-    info, name = client.info(), (_name(client),)
+def _servers(clients: Iterable[Client]) -> dict[str, dict[tuple[str], float]]:
+    """How each is; one that does not answer is left out."""
+    told: dict[str, dict[tuple[str], float]] = {}
+    for client in clients:
+        with contextlib.suppress(redis.RedisError):
+            for name, value in _server(client).items():
+                told.setdefault(name, {})[(_name(client),)] = value
+    return told
+
+
+def _server(client: Client) -> dict[str, float]:
+    info = client.info()
     return {
-        "mutt_redis_memory_bytes": {name: float(info.get("used_memory", 0))},
-        "mutt_redis_memory_max_bytes": {name: float(info.get("maxmemory") or 0)},
-        "mutt_redis_cpu_seconds": {name: _cpu(info)},
-        "mutt_redis_commands": {name: float(info.get("total_commands_processed", 0))},
+        "mutt_redis_memory_bytes": float(info.get("used_memory", 0)),
+        "mutt_redis_memory_max_bytes": float(info.get("maxmemory") or 0),
+        "mutt_redis_cpu_seconds": _cpu(info),
+        "mutt_redis_commands": float(info.get("total_commands_processed", 0)),
     }
 
 

@@ -13,7 +13,7 @@ from mutt.cli.outages import spoken
 from mutt.drills.faults import FAULTS
 from mutt.drills.run import Result
 from mutt.drills.run import drill as run_drill
-from mutt.drills.site import Site
+from mutt.drills.site import HOLD_MOST, Site
 from mutt.pulse.collect import reading
 from mutt.settings import Settings
 from mutt.streams.books import ALERTS, EVENTS
@@ -23,7 +23,7 @@ from mutt.streams.books import ALERTS, EVENTS
 @click.argument("name", type=click.Choice(list(FAULTS)))
 @click.option(
     "--hold",
-    type=click.FloatRange(0),
+    type=click.FloatRange(0, HOLD_MOST),
     default=5.0,
     show_default=True,
     help="Seconds that it stays broken once it is named.",

@@ -19,6 +19,7 @@ from mutt.plan.forecast import forecast
 from mutt.plan.measure import measure
 from mutt.plan.values import Load, Measured, Question
 from mutt.settings import Settings, span
+from mutt.store.spill import CONNECTIONS
 
 _WHAT_IT_DOES = (
     "This takes about half a minute and keeps the processors busy. Events go to a private ingest, worker, "
@@ -150,6 +151,7 @@ def _question(settings: Settings, eps: float, backlog: float) -> Question:
         moog_per_second=settings.moog_rate_limit / settings.moog_rate_period,
         moog_batch=settings.moog_batch_size,
         pool_max=settings.db_pool_max,
+        spill_pool=CONNECTIONS if settings.ingest_spill else 0,
     )
 
 

@@ -20,7 +20,6 @@ from mutt.doorbells import Doorbells
 from mutt.errors import SettingsError, Unavailable
 from mutt.services import Services
 from mutt.streams import books
-from mutt.streams.connect import Client
 from mutt.words import age, many
 
 #: The Celery queues; each holds doorbells, not data.
@@ -122,7 +121,7 @@ def queues(as_json: bool, watch: bool) -> None:
 def look(services: Services, broker: Doorbells) -> Seen:
     """Everything that waits, now. ``redis.RedisError`` and kombu's OperationalError pass through."""
     client = services.redis
-    now = redis_time(client)
+    now = books.clock(client)
     span = window(services.settings.moog_rate_period)
     used = int(client.zcount(names.BUDGET, round((now - span) * 1e6), "+inf"))
     return Seen(
@@ -166,16 +165,10 @@ def spilled(services: Services) -> Spilled | None:
     return Spilled(stands.rounds, stands.events, stands.bytes, stands.oldest_s, stands.set_aside)
 
 
-def redis_time(client: Client) -> float:
-    """Seconds of Redis' clock."""
-    seconds, micros = client.time()
-    return float(seconds + micros / 1e6)
-
-
 def breaker_of(services: Services) -> Breaker:
     """The breaker, now. ``redis.RedisError`` passes through."""
     found = services.redis.hgetall(names.BREAKER).items()
-    return breaker({name.decode(): value.decode() for name, value in found}, redis_time(services.redis))
+    return breaker({name.decode(): value.decode() for name, value in found}, books.clock(services.redis))
 
 
 def breaker(found: dict[str, str], now: float) -> Breaker:

@@ -87,7 +87,7 @@ def _ask_other(server: spread.Server, client: Client, s: Settings) -> Iterator[F
         spill=s.ingest_spill,
     )
     yield wire.address("Redis, on the wire", server.url, "set STREAM_URLS to rediss:// (docs/tls.md)")
-    yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
+    yield from flow.clocks({"Redis": _skew(lambda: books.clock(client))})
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -121,11 +121,11 @@ def _ask_redis(client: Client, services: Services) -> Iterator[Finding]:
     )
     remedy = f"set {s.variable('stream_url')} to rediss:// (docs/tls.md)"
     yield wire.address("Redis, on the wire", s.stream_url, remedy)
-    yield from flow.clocks({"Redis": _skew(lambda: _redis_time(client))})
+    yield from flow.clocks({"Redis": _skew(lambda: books.clock(client))})
     budget = services.budget
     yield flow.round_trip(_round_trip(client), budget.slack, budget.slack_most)
     yield flow.unhandled(int(client.get(names.UNHANDLED_KINDS) or 0), KINDS)
-    yield from flow.queues(books.depths(client, services.queues, _redis_time(client), services.elsewhere))
+    yield from flow.queues(books.depths(client, services.queues, books.clock(client), services.elsewhere))
     state, reason = client.hmget(names.BREAKER, "state", "reason")
     yield flow.breaker((state or b"").decode(), (reason or b"").decode())
 
@@ -153,11 +153,6 @@ def _round_trip(client: Client) -> float:
         client.set(names.DOCTOR, "1", px=1000)
         took.append(time.monotonic() - before)
     return statistics.median(took[1:])
-
-
-def _redis_time(client: Client) -> float:
-    seconds, micros = client.time()
-    return float(seconds + micros / 1e6)
 
 
 def _postgres(services: Services) -> Iterator[Finding]:

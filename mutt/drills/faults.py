@@ -64,8 +64,8 @@ def storming(settings: Settings) -> Load:
 
 @contextlib.contextmanager
 def _moog_down(site: Site) -> Iterator[None]:
-    site.moog([{"behaviour": "503"}])
     try:
+        site.moog([{"behaviour": "503"}])
         yield
     finally:
         site.moog([])
@@ -84,8 +84,8 @@ def _redis_memory(site: Site) -> Iterator[None]:
     with site.redis() as client:
         before = client.config_get("maxmemory")["maxmemory"]
         used = int(client.info("memory")["used_memory"])
-        client.config_set("maxmemory", used + ROOM)
         try:
+            client.config_set("maxmemory", used + ROOM)
             yield
         finally:
             client.config_set("maxmemory", before)

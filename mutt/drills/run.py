@@ -22,8 +22,12 @@ from mutt.streams import books
 #: Seconds between two looks.
 EVERY = 0.5
 
-#: Seconds in which a fault has to be named, and in which all has to come to rest once it is mended.
+#: Seconds in which a fault has to be named, and in which all has to come to rest once it is mended and Moog is asked
+#: again: a breaker that opened meanwhile asks after MOOG_BREAKER_TIMEOUT.
 NAMED_WITHIN, REST_WITHIN = 60.0, 300.0
+
+#: What asks a drill to end. Ctrl-Z, too: what sleeps mends nothing.
+ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 
 #: Seconds in which the first event of the load has to come in.
 FLOWS_WITHIN = 30.0
@@ -55,22 +59,24 @@ class Result(NamedTuple):
 
 def drill(fault: Fault, site: Site, services: Services, look: Look, *, hold: float, say: Say) -> Result:
     """Send, break, look until it is named, hold it for ``hold`` seconds more, mend, wait for rest."""
-    before, _ = observe(services, deep=False)
-    say(f"{fault.name}: {fault.does}")
-    with asked_to_stop(), site.load(*fault.load(services.settings)):
-        _flow(services, before)
-        with fault.breaks(site):
-            named, after, seen = _watch(fault, look, say)
-            if named:
-                time.sleep(hold)
-    say("mended; waiting until all is at rest")
-    return Result(fault.name, named, after, tuple(seen), before, rest(services))
+    with site.alone():
+        before, _ = observe(services, deep=False)
+        say(f"{fault.name}: {fault.does}")
+        with asked_to_stop(), site.load(*fault.load(services.settings)):
+            _flow(services, before)
+            with fault.breaks(site):
+                named, after, seen = _watch(fault, look, say)
+                if named:
+                    time.sleep(hold)
+        say("mended; waiting until all is at rest")
+        within = REST_WITHIN + services.settings.moog_breaker_timeout
+        return Result(fault.name, named, after, tuple(seen), before, rest(services, within))
 
 
 def _flow(services: Services, before: Report) -> None:
     """Wait until events come in: on an idle pipeline much of what can break is not seen. Raises :class:`NoFlow`."""
     deadline = time.monotonic() + FLOWS_WITHIN
-    while books.read(services.redis).events["accepted"] <= before.events["accepted"]:
+    while books.read(services.redis, *services.elsewhere).events["accepted"] <= before.events["accepted"]:
         if time.monotonic() >= deadline:
             raise NoFlow(
                 f"no event came in within {FLOWS_WITHIN:g} s, before anything was broken: see `mutt doctor`"
@@ -92,7 +98,7 @@ def _watch(fault: Fault, look: Look, say: Say) -> tuple[str, float | None, list[
     return "", None, seen
 
 
-def rest(services: Services, within: float = REST_WITHIN) -> Report:
+def rest(services: Services, within: float) -> Report:
     """The books once nothing moves and they balance, or as they are after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -110,12 +116,14 @@ def rest(services: Services, within: float = REST_WITHIN) -> Report:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[None]:
-    """Whoever ends a drill ends its fault, too: SIGTERM and SIGHUP count as Ctrl-C."""
+    """Whoever ends a drill ends its fault, too: each of :data:`ASKS` counts as Ctrl-C, the first time."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in ASKS:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop) for number in ASKS}
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import redis
 import requests
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from mutt.embedded.home import Home
 from mutt.errors import MuttError
@@ -22,8 +23,12 @@ from mutt.settings import Settings, inherited
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.streams.connect import Client, connect
 
-#: Seconds that an address of the stack may take to answer.
-TIMEOUT = 10.0
+#: Seconds that an address of the stack may take to answer, and the sender to finish what it has begun.
+TIMEOUT, SENT_WITHIN = 10.0, 30.0
+
+
+#: Seconds that a fault may last once it is named, and a lock whose drill does nothing any more.
+HOLD_MOST, IDLE_MOST = 300, 600
 
 
 class NotForDrills(MuttError):
@@ -41,6 +46,16 @@ class Site:
                 f"nothing runs in {self.home.path}: drills break a running `mutt up`, start one first"
             )
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One drill at a time: two would be judged by each other's faults. Raises :class:`NotForDrills`."""
+        with (self.home.path / "drill.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NotForDrills(f"another drill runs in {self.home.path}: wait for its end") from None
+            yield
+
     def address(self, name: str) -> str:
         """Of ``ingest``, ``admin``, ``moogsim``, …; empty: it has none."""
         return str(self.up.get(name, ""))
@@ -57,9 +72,9 @@ class Site:
     def stopped(self, *names: str) -> Iterator[None]:
         """Processes with all their children held still (SIGSTOP), and let go at the end."""
         held = [process for pid in self.pids(*names) for process in _tree(pid)]
-        for process in held:
-            _signal(process, signal.SIGSTOP)
         try:
+            for process in held:
+                _signal(process, signal.SIGSTOP)
             yield
         finally:
             for process in held:
@@ -87,15 +102,16 @@ class Site:
 
     @contextlib.contextmanager
     def postgres(self) -> Iterator[Connection]:
-        """A transaction in the stack's own PostgreSQL, as its owner."""
+        """A transaction in the stack's own PostgreSQL, as its owner. One whose drill is held still ends by itself."""
         self.pids("postgres")
         engine = one_shot_engine(str(self.up["owner_url"]), role="drill")
         with transaction(engine) as conn:
+            conn.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_MOST}s'"))
             yield conn
 
     @contextlib.contextmanager
     def load(self, generator: str, rate: float, batch: int) -> Iterator[None]:
-        """``mutt send`` in the background, asked to end at the end: what it has begun it finishes."""
+        """``mutt send`` in the background, asked to end at the end: it has SENT_WITHIN to finish what it began."""
         told = {"--generator": generator, "--rate": f"{rate:g}", "--batch": str(batch), "--count": "0"}
         argv = [sys.executable, "-m", "mutt", "send", "--json", *itertools.chain(*told.items())]
         env = {**inherited(), "MUTT_HOME": str(self.home.path)}
@@ -104,7 +120,11 @@ class Site:
             yield
         finally:
             sender.send_signal(signal.SIGINT)
-            sender.wait()
+            try:
+                sender.wait(SENT_WITHIN)
+            except subprocess.TimeoutExpired:
+                sender.kill()
+                sender.wait()
 
     def moog(self, steps: Sequence[Mapping[str, Any]]) -> None:
         """Tell the simulator how to behave from now on."""

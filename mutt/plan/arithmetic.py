@@ -28,6 +28,9 @@ THREADS, SPARE_THREADS = 32, 2
 #: What else holds connections: pages (a process), housekeeping, back-tests, and a shell.
 ADMIN, HOUSEKEEPING, BACKTESTS, SHELL = 2, 1, 1, 1
 
+#: Roles whose processes have a pool of DB_POOL_MAX; that of ingest is the spill's.
+POOLED = ("alerts", "housekeeping", "backtests", "admin")
+
 DAY, MONTH = 86_400, 30
 
 
@@ -182,9 +185,10 @@ def _redis(question: Question, measured: Measured) -> list[Told]:
 def _postgres(question: Question, measured: Measured, replicas: Sequence[Replicas]) -> list[Told]:
     worker, eps = measured.worker, question.eps
     daily = eps * DAY * worker.rows_bytes
-    pooled = {"ingest": 0, "alerts": 1, "housekeeping": 1, "backtests": 1, "admin": 1}
-    processes = sum(one.processes * pooled.get(one.role, 0) for one in replicas) + SHELL
-    most = processes * question.pool_max
+    processes = sum(one.processes for one in replicas if one.role in POOLED) + SHELL
+    doors = sum(one.processes for one in replicas if one.role == "ingest")
+    most = processes * question.pool_max + doors * question.spill_pool
+    spills = f" + {doors} of ingest x {question.spill_pool}" if question.spill_pool else ""
     enough = (
         "" if most < measured.max_connections else ": too few, raise max_connections or lower DB_POOL_MAX"
     )
@@ -217,7 +221,7 @@ def _postgres(question: Question, measured: Measured, replicas: Sequence[Replica
             name="connections at the most",
             value=most,
             unit="connections",
-            formula=f"{processes} processes x DB_POOL_MAX {question.pool_max}; "
+            formula=f"{processes} processes x DB_POOL_MAX {question.pool_max}{spills}; "
             f"the server allows {measured.max_connections}{enough}",
         ),
     ]

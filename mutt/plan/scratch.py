@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
@@ -145,7 +145,7 @@ def scratch_database(settings: Settings) -> Iterator[Client]:
 def _empty(settings: Settings) -> Client:
     """The last database that holds nothing: not the one that is used, nor one that others use."""
     for number in range(15, 0, -1):
-        address = urlunsplit(urlsplit(settings.stream_url)._replace(path=f"/{number}"))
+        address = _database(settings.stream_url, number)
         client = redis_of(replace(settings, stream_url=address), timeout=5.0)
         try:
             if not client.dbsize():
@@ -154,3 +154,12 @@ def _empty(settings: Settings) -> Client:
             raise NotAllowed(str(error)) from error
         client.close()
     raise NotAllowed("none of its databases is empty")
+
+
+def _database(url: str, number: int) -> str:
+    """The address of another database of that server."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":  # its path is the socket's
+        query = parse_qs(parts.query) | {"db": [str(number)]}
+        return f"{url.partition('?')[0]}?{urlencode(query, doseq=True)}"
+    return urlunsplit(parts._replace(path=f"/{number}"))

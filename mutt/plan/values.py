@@ -15,6 +15,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     moog_batch: int = 1  #: alerts a request
     moog_latency: float = 0.5  #: seconds that Moog takes for an answer, at most
     pool_max: int = 10  #: connections to PostgreSQL that one process may open (DB_POOL_MAX)
+    spill_pool: int = 0  #: those that one process of ingest may, for INGEST_SPILL
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,10 @@ PATIENCE = 1.0
 #: Seconds for which a viewer shows what it read last.
 FRESH = 1.0
 
+#: More than one thread can use, with what clocks are off by; threads of a Redis that does not tell them apart (three of
+#: its own, and those of io-threads).
+ONE_CORE, ALL_THREADS = 1.5, 8
+
 #: The newest reading is this old at most, or whoever looks makes one.
 STALE = 2 * EVERY
 
@@ -204,7 +208,7 @@ class Collector:
     def _is_away(self) -> bool:
         """Did this process see a moment ago that Redis is away? Then it is not asked again."""
         last = self._samples[-1] if self._samples else None
-        return last is not None and not last.queues and self._is_fresh(last)
+        return last is not None and not _has_home(last) and self._is_fresh(last)
 
     def _is_fresh(self, sample: Sample) -> bool:
         return self._now() + self._skew - sample.at < EVERY
@@ -301,8 +305,9 @@ class Collector:
         return Sample(
             at=at,
             queues=_queues(raw, home.behind if home else {}),
-            events=_sums(raw, "events.", books.EVENTS),
-            alerts=_sums(raw, "alerts.", books.ALERTS),
+            # Without one of the servers the sum would be less: when it is back, all it ever did would seem to flow now.
+            events=_sums(raw, "events.", books.EVENTS) if len(raw) == len(self._sources) else {},
+            alerts=_sums(raw, "alerts.", books.ALERTS) if home else {},
             processes=processes,
             redis=tuple(one.redis(since) for one in raw),
             postgres=_postgres(store, since, counters, processes) if store else None,
@@ -331,7 +336,7 @@ class Collector:
 
     def _keep(self, sample: Sample, short: Point, gone: Iterable[tuple[str, bytes]]) -> None:
         self._samples.append(sample)
-        if sample.away.get("redis") and not sample.queues:
+        if not _has_home(sample):
             self._points.append(short)
             return
         self._points.clear()
@@ -407,9 +412,16 @@ class _Raw:
         commands = float(self.info.get("total_commands_processed", 0))
         return {f"cpu {self.name}": cpu, f"commands {self.name}": commands}
 
+    @property
+    def threads(self) -> int:
+        """Those whose processor time is counted: the one of the commands, or all that Redis has."""
+        return 1 if "used_cpu_user_main_thread" in self.info else ALL_THREADS
+
     def redis(self, since: _Since) -> Redis:
         now = self.counters
         cpu, commands = (since.rate(name, value) for name, value in now.items())
+        if cpu > self.threads * ONE_CORE:
+            cpu = commands = 0.0  # more than there are: after a failover another server is in its place
         memory, most = (int(self.info.get(name) or 0) for name in ("used_memory", "maxmemory"))
         return Redis(self.name, memory, most, cpu, commands)
 
@@ -436,8 +448,13 @@ def _queues(raw: Sequence[_Raw], behind: Mapping[str, int]) -> tuple[Queue, ...]
     )
 
 
+def _has_home(sample: Sample) -> bool:
+    """Did the first server answer? The books of alerts are there."""
+    return bool(sample.alerts)
+
+
 def _sums(raw: Sequence[_Raw], prefix: str, words: Iterable[str]) -> dict[str, int]:
-    return {word: sum(one.ledger.get(prefix + word, 0) for one in raw) for word in words} if raw else {}
+    return {word: sum(one.ledger.get(prefix + word, 0) for one in raw) for word in words}
 
 
 def _postgres(
@@ -508,6 +525,10 @@ def _run(collector: Collector, stopping: threading.Event) -> None:
             away = [*collector.once().away.values()]
         except (redis.RedisError, SettingsError, OSError) as error:
             away = [f"nothing is read: {error}"]
+        except Exception:
+            # The thread's edge: whatever went wrong with one reading, the next one is made.
+            log.exception("nothing is read")
+            away = ["nothing is read"]
         for sentence in away if not said else ():
             log.warning("%s", sentence)
         said = away

@@ -8,6 +8,7 @@ would not help. Limits are constants here, each with its reason.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from mutt.pulse.sample import GONE_AFTER, TROUBLES, Point, Queue, Sample, Trouble
@@ -58,6 +59,9 @@ PAGE_MS, PAGE_MS_AGAIN = 2000.0, 1000.0
 PAUSED = 2.0
 
 _WORKER = "celery -A mutt worker -Q "
+
+#: What follows a server's name where it is not the first database.
+_DATABASE = re.compile(r"/\d+$")
 
 
 def judge(samples: Sequence[Sample], points: Sequence[Point]) -> list[Trouble]:
@@ -370,9 +374,7 @@ def moog_limit(view: View) -> Trouble | None:
     late = flow.depth >= LATE * rate or _oldest(view.lanes()) >= LATE
     if not moog.limit or not flow.depth or not late or moog.breaker != "closed":
         return None
-    if not view.lasts(
-        lambda one: one.moog.used / one.moog.limit if one.moog.limit else None, LIMIT, LIMIT_AGAIN
-    ):
+    if not view.lasts(_limit_used, LIMIT, LIMIT_AGAIN):
         return None
     critical = view.now.queue("alert_queue:critical").oldest_s >= LATE
     return Trouble(
@@ -393,7 +395,7 @@ def forwarders_behind(view: View) -> Trouble | None:
     quiet = moog.breaker != "closed" or moog.paused_until > view.now.at
     if not ours.size or not flow.depth or oldest < LATE or quiet:
         return None
-    if view.lasts(lambda one: one.moog.used / max(1, one.moog.limit), LIMIT_AGAIN):
+    if view.lasts(_limit_used, LIMIT, LIMIT_AGAIN):
         return None  # Moog's limit
     waits = f"{many(flow.depth, 'alert')} wait, the oldest for {age(oldest)}"
     used = f"{moog.used} of {moog.limit} requests in {moog.period:g} s are used"
@@ -413,9 +415,16 @@ def forwarders_behind(view: View) -> Trouble | None:
         why = f"{many(ours.size, 'worker')} of -Q moog run and send nothing; {used}. {waits}."
         do = "Their log says what they met. Restart them if it says nothing; the broker may be away."
         return Trouble("forwarders-behind", "The forwarders send nothing", why, do, "mutt doctor")
-    if flow.out and flow.drained_in > SOON_GONE:
+    if flow.out and (flow.drained_in > SOON_GONE or _is_stuck(view, flow)):
         return _held_up(view, f"{used}, {flow.out:.1f} a second go. {waits}. {_drain(flow)}.")
     return None
+
+
+def _is_stuck(view: View, flow: Flow) -> bool:
+    """Do many alerts wait for long beside a budget that would let them go? Then it matters not that they get fewer."""
+    unused = view.is_so(lambda one: one.moog.breaker == "closed" and (_limit_used(one) or 0.0) < LIMIT)
+    late = _oldest(view.lanes()) >= TAKEN_OVER and flow.depth >= LATE * max(flow.out, 1.0)
+    return unused and late
 
 
 def _held_up(view: View, why: str) -> Trouble:
@@ -546,6 +555,11 @@ def _limit(sample: Sample) -> float:
     return sample.moog.limit / sample.moog.period if sample.moog.period > 0 else 0.0
 
 
+def _limit_used(sample: Sample) -> float | None:
+    """Of Moog's limit, how much is used; None: there is no limit."""
+    return sample.moog.used / sample.moog.limit if sample.moog.limit else None
+
+
 def _backlog(view: View, flow: Flow) -> str:
     oldest = age(view.now.queue("ingest_queue").oldest_s)
     return (
@@ -566,6 +580,14 @@ def _size(count: int) -> str:
 
 def _set_maxmemory(name: str, used: int) -> str:
     """Redis' own command, with twice what is used."""
-    host, _, port = name.rpartition(":")
-    where = f"-h {host} -p {port} " if host and port.isdigit() else ""
-    return f"redis-cli {where}CONFIG SET maxmemory {max(1, math.ceil(2 * used / (1 << 20)))}mb"
+    return f"redis-cli {_reached(name)}CONFIG SET maxmemory {max(1, math.ceil(2 * used / (1 << 20)))}mb"
+
+
+def _reached(name: str) -> str:
+    """The options of redis-cli for a server by its name (``streams.servers.name_of``); memory is all databases'."""
+    if name.startswith("/"):
+        return f"-s {name.rpartition('/')[0] if _DATABASE.search(name) else name} "
+    if "@" in name:
+        return "-h PRIMARY "  # Sentinel knows which that is now
+    host, _, port = name.partition("/")[0].rpartition(":")
+    return f"-h {host} -p {port} " if host and port.isdigit() else ""

@@ -228,4 +228,9 @@ def _run(reporter: Reporter, stopping: threading.Event) -> None:
             if not away:
                 log.warning("what this process does can't be told now: %s", error)
             away = True
+        except Exception:
+            # The thread's edge: who says nothing any more would be taken for dead.
+            if not away:
+                log.exception("what this process does can't be told now")
+            away = True
     reporter.gone()

@@ -151,6 +151,12 @@ class Depth(msgspec.Struct, frozen=True):
         return self.entries + self.behind
 
 
+def clock(client: Client) -> float:
+    """Redis' time, by which entries are stamped: a host's own clock would make their ages wrong."""
+    seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
+
+
 def depths(
     client: Client, queues: dict[str, names.Queue], now: float, elsewhere: Sequence[Client] = ()
 ) -> list[Depth]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import redis
-from celery import signals
+from celery import bootsteps, signals
 from celery.concurrency import prefork
 from celery.worker import state
 from kombu.exceptions import OperationalError
@@ -63,9 +63,34 @@ def _check(sender: Any, **_kwargs: Any) -> None:
         raise SystemExit(f"mutt: {error}") from None
 
 
+class Door(bootsteps.StartStopStep):
+    """/metrics and /healthz, where a port is set: once the children are forked, who are not to have its socket, and
+    before the broker is connected to. One that is away is waited for, and who waits is not to be taken for dead."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        _open(frozenset(worker.app.amqp.queues.consume_from))
+
+
+app.steps["worker"].add(Door)
+
+
+def _open(own: frozenset[str]) -> None:
+    try:
+        listening = told.listen(settings())
+    except SettingsError as error:
+        # It works all the same; and a worker's copy that was started beside it has the port.
+        log.error("no metrics: %s", error)
+        return
+    if listening:
+        # Children of a prefork pool count in the directory; without one, only this process' threads are counted.
+        told.serve(listening, told.teller(services(), queues=queues_are_read_by(own)))
+
+
 @signals.worker_ready.connect
 def _ready(sender: Any, **_kwargs: Any) -> None:
-    """The worker takes tasks: start its tick, and its /metrics where a port is set."""
+    """The worker takes tasks: start its tick."""
     client = tick.connection(settings())
     known = names.queues(settings())
     own = frozenset(queue.name for queue in sender.task_consumer.queues)
@@ -93,15 +118,6 @@ def _ready(sender: Any, **_kwargs: Any) -> None:
         if queue.celery_queue in own:
             # Whoever starts looks: it makes its connections now, and not when the first event waits for them.
             _look(queue.name)
-    try:
-        listening = told.listen(settings())
-    except SettingsError as error:
-        # It works all the same; and a worker's copy that was started beside it has the port.
-        log.error("no metrics: %s", error)
-        return
-    if listening:
-        # Children of a prefork pool count in the directory; without one, only this process' threads are counted.
-        told.serve(listening, told.teller(services(), queues=queues_are_read_by(own)))
 
 
 def _look(name: str) -> None:

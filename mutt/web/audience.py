@@ -42,8 +42,9 @@ class Audience:
         self._over = False
 
     def wants(self, req: Any) -> bool:
-        """May the answer to this request go on? Its end must be told in chunks."""
-        return bool(req.method == "GET" and req.path == self._live.path and req.version >= (1, 1))
+        """May the answer to this request go on? Its end must be told in chunks, and the connection may stay."""
+        asked = req.method == "GET" and req.path == self._live.path
+        return bool(asked and req.version >= (1, 1) and not req.should_close())
 
     def seat(self, conn: Seat) -> None:
         """The beginning of its answer is sent."""

@@ -134,15 +134,17 @@ class Live:
     def _turn(self, viewers: Sequence[Viewer]) -> None:
         if not viewers or not self._send:
             return
+        now = time.monotonic()
+        news = self._news(now)
+        # After the news: whose session ended while they were made is told nothing of them.
         ended = self._ended({viewer.ticket for viewer in viewers})
         out = [viewer for viewer in viewers if viewer.ticket in ended]
-        now = time.monotonic()
         again = [viewer for viewer in viewers if viewer.until <= now and viewer not in out]
         for leaving, word in ((out, ENDED), (again, STILL_HERE)):
             if leaving:
                 self._send(word, leaving, True)
-        if data := self._news(now):
-            self._send(data, [viewer for viewer in viewers if viewer not in (*out, *again)], False)
+        if news:
+            self._send(news, [viewer for viewer in viewers if viewer not in (*out, *again)], False)
 
     def _news(self, now: float) -> bytes:
         event = self._event()

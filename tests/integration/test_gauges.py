@@ -17,6 +17,7 @@ from mutt.settings import Settings
 from mutt.store import partitions
 from mutt.store.engine import transaction
 from mutt.store.outlook import outlook
+from mutt.web.api import state
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 AWAY = "redis://127.0.0.1:1/0"
@@ -49,6 +50,24 @@ def test_books_that_do_not_balance_are_told(redis_url: str) -> None:
     ours = services(redis_url=redis_url)
     ours.redis.hset(names.LEDGER, mapping={"events.accepted": 10, "events.settled": 7, "events.parked": 1})
     assert told(RedisGauges(ours))["mutt_ledger_off:events"] == 2
+
+
+def test_every_server_is_told_of_and_one_that_is_away_takes_nothing_from_the_others(
+    redis_urls: list[str],
+) -> None:
+    listed = [*redis_urls, AWAY]
+    found = told(RedisGauges(services(redis_url=redis_urls[0], stream_urls="\n".join(listed))))
+    assert len([name for name in found if name.startswith("mutt_redis_memory_bytes:")]) == len(redis_urls)
+    assert found["mutt_redis_up"] == 1 and "mutt_ledger_off:events" not in found
+
+
+def test_ages_go_by_the_clock_of_redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = services(redis_url=redis_url)
+    ours.redis.xadd(names.INGEST_STREAM, {"v": "1"})
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + 3600)
+    assert told(RedisGauges(ours))["mutt_queue_oldest_seconds:ingest_queue"] < 60
+    assert state._State(ours)._now()["queues"]["ingest_queue"]["oldest_s"] < 60
 
 
 def test_the_budget_that_is_used_is_what_the_gate_granted_in_its_window(redis_url: str) -> None:

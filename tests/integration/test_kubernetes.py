@@ -253,6 +253,49 @@ def test_no_probe_of_a_worker_asks_anything_of_a_server() -> None:
             assert "readinessProbe" not in container
 
 
+def test_no_liveness_asks_a_thread_that_may_wait_for_a_server() -> None:
+    for role, spec in pods("base"):
+        if "livenessProbe" in main(spec) and role != "flower":
+            assert main(spec)["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}, role
+
+
+def test_who_reads_archives_in_compose_has_their_volume_and_one_writes_there() -> None:
+    mounted = {
+        role: volume.get("readOnly", False)
+        for role, spec in pods("base")
+        for volume in main(spec)["volumeMounts"]
+        if volume["name"] == "archive"
+    }
+    composed = {
+        role: volume.endswith(":ro")
+        for role, service in COMPOSE["services"].items()
+        for volume in service.get("volumes", [])
+        if volume.startswith("archive:/var/lib/mutt")
+    }
+    assert mounted == composed
+    claim = named("base", "PersistentVolumeClaim", "archive")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_prometheus_finds_each_pod_that_tells_metrics_and_gives_it_its_role() -> None:
+    (job,) = yaml.safe_load((ROOT / "docker" / "prometheus" / "kubernetes.yaml").read_text())[
+        "scrape_configs"
+    ]
+    keep, role, _ = job["relabel_configs"]
+    label = "__meta_kubernetes_pod_label_"
+    assert (role["source_labels"], role["target_label"]) == ([label + "mutt_role"], "role")
+    assert keep["source_labels"][0] == label + "app_kubernetes_io_name"
+    found = set()
+    for one in rendered("base"):
+        if one["kind"] == "Deployment":
+            template = one["spec"]["template"]
+            has = template["metadata"]["labels"]
+            ports = [port["name"] for port in main(template["spec"]).get("ports", [])]
+            if any(f"{has['app.kubernetes.io/name']};{port}" == keep["regex"] for port in ports):
+                found.add(has["mutt/role"])
+    assert found == {"ingest", "admin", *WORKERS}
+
+
 def test_ingest_is_ready_while_it_can_take_events_and_alive_while_it_answers() -> None:
     container = main(dict(pods("base"))["ingest"])
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"

@@ -77,8 +77,8 @@ class Admin(Door):
         self.operator = operator
         self.cookie = _cookie(operator)
 
-    def look(self, cookie: str = "", version: str = "1.1") -> Listener:
-        head = f"GET /pipeline/events HTTP/{version}\r\nHost: x\r\nAccept: text/event-stream\r\n"
+    def look(self, cookie: str = "", version: str = "1.1", more: str = "") -> Listener:
+        head = f"GET /pipeline/events HTTP/{version}\r\nHost: x\r\nAccept: text/event-stream\r\n{more}"
         return Listener(self.connect(f"{head}{cookie or self.cookie}\r\n".encode()))
 
     def page(self) -> tuple[int, float]:
@@ -169,11 +169,15 @@ def test_who_may_look_and_for_how_long(
         eve = browser(admin.operator.application, "eve")
         hers = admin.look(_cookie(eve))
         old = admin.look(version="1.0")
+        brief = admin.look(more="Connection: close\r\n")
         [other] = [admin.look()]
         wait_until(lambda: hers.boards() and other.boards(), 10, "the board")
         # HTTP/1.0 knows no chunks: it is told once, and comes again.
         wait_until(lambda: b"event: board" in old.hear() and is_closed(old.sock), 10, "the end of it")
         assert b"retry: 10000" in old.hear()
+        # What a proxy asks for that keeps no connection: the same.
+        wait_until(lambda: b"event: board" in brief.hear() and is_closed(brief.sock), 10, "the end of it")
+        assert b"retry: 10000" in brief.hear() and b"chunked" not in brief.hear()
 
         assert eve.post("/logout", data={"csrf_token": token(eve, "/profile/")}).status_code == 302
         wait_until(lambda: hers.hear().endswith(b"0\r\n\r\n"), 10, "the end of hers")
@@ -187,7 +191,7 @@ def test_who_may_look_and_for_how_long(
     assert time.monotonic() - began < 8
     assert other.hear().endswith(b"\r\n0\r\n\r\n")
     assert b"event: ended" not in other.hear()
-    for one in (hers, old, other):
+    for one in (hers, old, brief, other):
         one.sock.close()
 
 
@@ -230,6 +234,23 @@ def test_one_that_does_not_listen_is_left_and_the_others_are_told() -> None:
     for seat in seats:
         seat.sock.close()
         seat.far.close()
+
+
+def test_whose_session_ended_while_the_news_were_made_is_not_told_them() -> None:
+    out: list[Ticket] = []
+    told: list[tuple[bytes, int]] = []
+
+    def event() -> bytes:
+        out.append(TICKET)
+        return b"data: x\n\n"
+
+    live = Live("/x", event, lambda tickets: set(out) & set(tickets))
+    live.sent_by(lambda data, viewers, _last: told.append((data, len(viewers))))
+    viewer = live.admit(TICKET)
+    assert viewer
+    live._turn([viewer])
+    live.gone(viewer)
+    assert (b"data: x\n\n", 1) not in told and told[0] == (b"event: ended\ndata: \n\n", 1)
 
 
 def test_there_is_room_for_so_many_viewers_and_no_more() -> None:

@@ -44,6 +44,7 @@ WELL: dict[str, str] = {
     'mutt_redis_cpu_seconds_total{redis="r"}': "0+6x60",
     "mutt_partition_months_ahead": "3x60",
     "mutt_partition_default_rows": "0x60",
+    'mutt_queue_depth{queue="ingest_queue"}': "20x60",
     'mutt_queue_oldest_seconds{queue="ingest_queue"}': "0.1x60",
     'mutt_queue_oldest_seconds{queue="alert_queue:critical"}': "0.2x60",
     'mutt_queue_oldest_seconds{queue="alert_queue:minor"}': "5x60",
@@ -73,6 +74,7 @@ WELL: dict[str, str] = {
 
 _UP = [name for name in WELL if name.startswith("up")]
 _INGEST = 'mutt_queue_oldest_seconds{queue="ingest_queue"}'
+_DEPTH = 'mutt_queue_depth{queue="ingest_queue"}'
 _STORE = 'mutt_process_store_ratio{role="alerts"}'
 _MINOR = 'mutt_queue_oldest_seconds{queue="alert_queue:minor"}'
 _DELIVERY = 'mutt_queue_oldest_seconds{queue="delivery_queue"}'
@@ -152,6 +154,11 @@ CASES = {
     ),
     "nothing comes in": Case("MuttAlertsAway", {"mutt_events_evaluated_total": "5x60", _INGEST: "0x60"}),
     "events pile up": Case("MuttAlertsBehind", {_INGEST: "90x60"}, {}, "1m 30s"),
+    "a backlog grows": Case("MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "1000+50x60"}, {}, "1m 30s"),
+    "a backlog would be drained tomorrow": Case(
+        "MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "600000-20x60"}, {}, "1m 30s"
+    ),
+    "a backlog is soon drained": Case("MuttAlertsBehind", {_INGEST: "90x60", _DEPTH: "60000-2000x29 0x30"}),
     "nobody evaluates, which is another alert": Case(
         "MuttAlertsBehind", {"mutt_events_evaluated_total": "5x60", _INGEST: "90x60"}
     ),
@@ -167,6 +174,14 @@ CASES = {
     "the breaker is open": Case("MuttMoogOutage", {"mutt_breaker_state": "2x60"}, {}),
     "the breaker probes": Case("MuttMoogOutage", {"mutt_breaker_state": "2 1 2 1 2 1 2 1x60"}, {}),
     "the breaker was open for a moment": Case("MuttMoogOutage", {"mutt_breaker_state": "0x23 2 0x40"}),
+    "Moog asks for a pause again and again": Case(
+        "MuttMoogOutage",
+        {"mutt_moog_paused_seconds": "20 0 15 0x2 9 5 0 20 0 0 11 0 10x40", _MINOR: "90x60"},
+        {},
+    ),
+    "Moog asks for a pause and nothing waits long": Case(
+        "MuttMoogOutage", {"mutt_moog_paused_seconds": "20x60"}
+    ),
     "nobody forwards": Case("MuttMoogAway", {_MINOR: "60x60", _SENT: "9x60"}, {}, "1m 0s"),
     "nobody forwards, for the breaker is open": Case(
         "MuttMoogAway", {_MINOR: "60x60", _SENT: "9x60", "mutt_breaker_state": "2x60"}
@@ -176,6 +191,12 @@ CASES = {
     ),
     "the limit is used up": Case("MuttMoogLimit", {_MINOR: "90x60", "mutt_budget_used": "50x60"}, {}, "100%"),
     "the limit is used up and nothing waits": Case("MuttMoogLimit", {"mutt_budget_used": "50x60"}),
+    "the limit is nearly used up": Case(
+        "MuttMoogLimit", {_MINOR: "90x60", "mutt_budget_used": "46x60"}, {}, "92%"
+    ),
+    "a part of the limit is free": Case(
+        "MuttForwardersBehind", {_MINOR: "90x60", "mutt_budget_used": "43x60"}, {}, "1m 30s"
+    ),
     "forwarders are few": Case("MuttForwardersBehind", {_MINOR: "90x60"}, {}, "1m 30s"),
     "forwarders are enough and the limit is used up": Case(
         "MuttForwardersBehind", {_MINOR: "90x60", "mutt_budget_used": "50x60"}
@@ -291,9 +312,18 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     assert named <= entries
 
 
-@pytest.mark.parametrize("name", ["prometheus.yaml", "mutt-up.yaml"])
+@pytest.mark.parametrize("name", ["prometheus.yaml", "mutt-up.yaml", "hosts.yaml"])
 def test_what_prometheus_is_told_to_ask_is_valid(promtool: str, name: str) -> None:
     run(promtool, "check", "config", str(PROMETHEUS / name))
+
+
+def test_what_prometheus_is_told_to_ask_in_a_cluster_is_valid(promtool: str, tmp_path: Path) -> None:
+    told = yaml.safe_load((PROMETHEUS / "kubernetes.yaml").read_text())
+    for job in told["scrape_configs"]:
+        del job["kubernetes_sd_configs"]  # Debian's is built without: test_kubernetes.py looks at it
+    shutil.copy(RULES, tmp_path)
+    (tmp_path / "kubernetes.yaml").write_text(yaml.safe_dump(told))
+    run(promtool, "check", "config", str(tmp_path / "kubernetes.yaml"))
 
 
 # ---- the objectives

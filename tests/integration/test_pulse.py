@@ -213,6 +213,45 @@ def _rows(bench: Bench) -> int:
         return int(conn.exec_driver_sql(query).scalar_one())
 
 
+def test_a_server_in_the_place_of_another_shows_no_work_that_it_did_before(
+    client: redis.Redis, redis_url: str
+) -> None:
+    """As after a failover: more processor time than there is in five seconds is another server's."""
+    sources = [Source("m@s:1", client, [names.INGEST_STREAM])]
+    before = Sample(time.time() - 5, counters={"cpu m@s:1": -600.0, "commands m@s:1": -1e6})
+    client.lpush(names.PULSE_SAMPLES, msgspec.msgpack.encode(before))
+    [found] = Collector(of(redis_url), sources=lambda: sources).once().redis
+    assert (found.cpu, found.commands) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("run", [collect._run, report._run], ids=["reading", "report"])
+def test_a_fault_in_one_turn_is_logged_and_the_next_one_comes(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Soon(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return self.is_set()
+
+    class Faulty:
+        turns = 0
+
+        def turn(self) -> bool:
+            self.turns += 1
+            if self.turns == 1:
+                raise ValueError("of ours")
+            stopping.set()
+            return False
+
+        once = turn
+
+        def gone(self) -> None:
+            pass
+
+    stopping, faulty = Soon(), Faulty()
+    run(faulty, stopping)
+    assert faulty.turns == 2 and "of ours" in caplog.text
+
+
 def test_children_are_a_part_of_their_worker(client: redis.Redis, redis_url: str) -> None:
     says(client, "h:1", slots=0).once()
     for child in (2, 3):
@@ -268,6 +307,34 @@ def test_several_servers_are_added_up(own_redis: Live, client: redis.Redis, redi
         own_redis.kill()
         sample = Collector(of(redis_url), sources=lambda: sources).once()
         assert "b:1" in sample.away["redis"] and sample.queue("ingest_queue").entries == 2
+        assert not sample.events, "a part of the books is none"
+        own_redis.start()
+        other.hset(names.LEDGER, "events.accepted", 1000)
+        Collector(of(redis_url), sources=lambda: sources).once()
+        assert hour(client)[-1].events_in == 0, "what a server did before it was away is no flow"
+
+
+def test_of_several_servers_the_first_that_is_away_is_asked_once_a_while(
+    own_redis: Live, client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "FRESH", 0.0)
+    asked = []
+
+    def gone(*_args: Any, **_named: Any) -> Any:
+        asked.append(1)
+        raise redis.ConnectionError("refused")
+
+    with redis.Redis.from_url(own_redis.url) as home:
+        sources = [
+            Source("a:1", home, [names.INGEST_STREAM]),
+            Source("b:1", client, [names.INGEST_STREAM]),
+        ]
+        home.pipeline = home.lrange = gone
+        collector = Collector(of(redis_url), sources=lambda: sources)
+        for _ in range(3):
+            found = collector.reading()
+        assert "a:1" in found.sample.away["redis"] and len(found.points) == 1
+        assert len(asked) == 2, "by who looks first, and by the reading that it makes"
 
 
 def test_what_moog_does_is_told(redis_url: str, database_url: str, client: redis.Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,8 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from mutt import codec, names
+from mutt.embedded.ports import free_port
 from mutt.event import Envelope, Segment
 from mutt.pipeline.evaluate import ALONE_FROM, KILLS
 from mutt.streams.letters import Letters
@@ -49,7 +52,7 @@ class Worker:
 
 @contextmanager
 def worker(
-    directory: Path, redis_url: str, database_url: str, *, app: str = "mutt", **env: str
+    directory: Path, redis_url: str, database_url: str, *, app: str = "mutt", ready: bool = True, **env: str
 ) -> Iterator[Worker]:
     log = directory / "worker.log"
     given = {
@@ -64,8 +67,9 @@ def worker(
         process = subprocess.Popen(argv, env=given, cwd=directory, stdout=out, stderr=out)
     started = Worker(process, log)
     try:
-        wait_until(lambda: process.poll() is not None or " ready." in log.read_text(), 60, "the worker")
-        assert process.poll() is None, log.read_text()
+        if ready:
+            wait_until(lambda: process.poll() is not None or " ready." in log.read_text(), 60, "the worker")
+            assert process.poll() is None, log.read_text()
         yield started
     finally:
         process.terminate()
@@ -81,6 +85,24 @@ def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
     """What the test sees of the servers, and MUTT without poison."""
     with benches(redis_url, database_url) as (made,):
         yield made
+
+
+def test_a_worker_that_starts_while_its_broker_is_away_lives(tmp_path: Path, database_url: str) -> None:
+    """Whoever starts it anew for being silent would do so until the outage is over."""
+    port = free_port(19500)
+
+    def answer() -> str | None:
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).text
+        return None
+
+    away = "redis://127.0.0.1:1/0"
+    with worker(tmp_path, away, database_url, ready=False, METRICS_PORT=str(port)) as started:
+        assert wait_until(answer, 60, "an answer") == "ok\n"
+        wait_until(lambda: "Trying again" in started.log.read_text(), 30, "it to look for its broker")
+        assert answer() == "ok\n"
+        inherited = [one for child in started.children for one in child.net_connections("tcp")]
+        assert port not in {one.laddr.port for one in inherited}
 
 
 #: Twice what it takes, for what else may end a holder on a busy machine.
@@ -106,7 +128,7 @@ def test_each_poison_is_parked_with_its_reason_its_neighbours_are_written_once_a
     bench.append_fields(["v", "2", "n", 2, "id", "", "d", b"\x28\xb5\x2f\xfd cut short"], 2, 14)
     good = {row for how in HARM for row in (f"CRITICAL before {how}", f"CRITICAL after {how}")}
 
-    env = {"EVALUATE_CLAIM": "1s"}
+    env: dict[str, Any] = {"EVALUATE_CLAIM": "1s"}
     with worker(tmp_path, bench.settings.redis_url, bench.settings.database_url, app="tests.poisoned", **env):
         wait_until(lambda: not bench.events.get("queued"), 120, "the stream to be empty", every=0.2)
     assert sorted(row.message for row in bench.rows()) == sorted(good), "each neighbour once"

@@ -18,6 +18,7 @@ from mutt.formats.base import Context
 from mutt.plan import sample
 from mutt.plan.arithmetic import BUSY, FULL, plan
 from mutt.plan.forecast import forecast, speed, throughput
+from mutt.plan.scratch import _database
 from mutt.plan.values import Door, Load, Machine, Measured, Question, Server, Worker
 from mutt.rules.check import check_rule
 from mutt.rules.evaluate import Ruleset, evaluate
@@ -101,6 +102,25 @@ def test_disk_is_rows_by_day_and_the_retention_has_its_month_under_way() -> None
     found = told(Question(eps=3000, retention_days=90), measured())
     assert found["disk a month"] == 3000 * 86_400 * 30 * 1500
     assert found["disk for 90 days"] == pytest.approx(4 * found["disk a month"])
+
+
+def test_ingest_has_connections_where_it_may_spill() -> None:
+    name = "connections at the most"
+    without, spilling = (told(Question(eps=100_000, spill_pool=n), measured())[name] for n in (0, 4))
+    assert spilling - without == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("redis://u:p@h:1/0", "redis://u:p@h:1/7"),
+        ("sentinel://a:1,b:2/0?master=m", "sentinel://a:1,b:2/7?master=m"),
+        ("unix:///run/redis.sock?db=2&x=y", "unix:///run/redis.sock?db=7&x=y"),
+    ],
+    ids=["tcp", "sentinel", "socket"],
+)
+def test_another_database_of_a_server_has_this_address(url: str, other: str) -> None:
+    assert _database(url, 7) == other
 
 
 def test_memory_is_what_waits_and_ingest_refuses_before_it_is_full() -> None:

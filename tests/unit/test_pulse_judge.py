@@ -167,6 +167,10 @@ ROWS: Sequence[tuple[str, str, Story]] = (
     # Threads, budget and alerts are there, and little goes: the machine has no core for them, or Redis is slow.
     ("forwarders-behind", "a free core", lambda i: alerts_late(i, roles={"moog": {"busy": 0.02, "starved": 1.3}})),
     ("forwarders-behind", "how long Redis takes", lambda i: alerts_late(i, roles={"moog": {"busy": 0.02}})),
+    # A part of the budget is free and alerts wait: their limit it is not.
+    ("forwarders-behind", "41 of 50", lambda i: alerts_late(i, moog=msgspec.structs.replace(LIMIT, used=41))),
+    # They get fewer, and would go at once: the budget is free.
+    ("forwarders-behind", "drained in", lambda i: alerts_late(i, waiting=400 - 5 * i, queues={LANES[2]: (9, 92.0)})),
     # They live and send nothing, longer than a dead one's alerts need to be taken over.
     ("forwarders-behind", "send nothing", lambda i: asked(i) | {"queues": {LANES[2]: (9, 60.0 + 5 * i)}}),
     # Outcomes wait to be written: nobody is held up, but pages are wrong.
@@ -209,6 +213,23 @@ def test_what_is_wrong_in_one_reading_alone_is_no_trouble(name: str) -> None:
     story = next(story for of, _, story in ROWS if of == name)
     quiet: Story = lambda i: story(i) if i == 12 else {}  # noqa: E731
     assert name not in named(quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "reached"),
+    [
+        ("10.0.0.5:6379", "-h 10.0.0.5 -p 6379"),
+        ("10.0.0.5:6379/3", "-h 10.0.0.5 -p 6379"),
+        ("mutt@s1:26379,s2:26379", "-h PRIMARY"),
+        ("/run/redis/redis.sock", "-s /run/redis/redis.sock"),
+        ("/run/redis/redis.sock/2", "-s /run/redis/redis.sock"),
+    ],
+    ids=["tcp", "database", "sentinel", "socket", "database-of-socket"],
+)
+def test_the_command_that_gives_redis_room_reaches_it(name: str, reached: str) -> None:
+    redis = Redis(name, 900 << 20, 1 << 30, 0.2, 5000.0)
+    [trouble] = judged(always(redis=redis))
+    assert trouble.command == f"redis-cli {reached} CONFIG SET maxmemory 1800mb"
 
 
 def test_a_system_that_is_well_has_no_trouble() -> None:
@@ -280,6 +301,21 @@ def test_what_postgresql_held_up_is_nobody_elses_fault_for_a_while() -> None:
 def test_a_role_that_an_older_mutt_serves_without_a_word_is_not_gone() -> None:
     # Events are settled, so somebody is there.
     assert "alerts-away" not in named(lambda i: {**late(i), **no("alerts")})
+
+
+@pytest.mark.parametrize("used", range(51))
+def test_whatever_the_budget_alerts_that_pile_up_have_one_name(used: int) -> None:
+    moog = msgspec.structs.replace(LIMIT, used=used)
+    story: Story = lambda i: alerts_late(i, moog=moog)  # noqa: E731
+    assert named(story) == ["moog-limit" if used >= 45 else "forwarders-behind"]
+
+
+def test_an_outage_that_is_over_is_worked_off_at_moogs_limit_and_nobody_is_held_up() -> None:
+    def story(i: int) -> dict[str, Any]:
+        waiting = 2000 if i < 8 else 2000 - 250 * (i - 7)
+        return {"waiting": waiting, "queues": {LANES[2]: (waiting, 300.0)}, "moog": OPEN if i < 8 else LIMIT}
+
+    assert "forwarders-behind" not in {name for n in range(8, 14) for name in named(story, n)}
 
 
 def test_a_critical_alert_that_waits_is_urgent_however_soon_the_rest_is_gone() -> None:

@@ -132,6 +132,37 @@ def test_a_unit_has_longer_to_end_than_its_work_may_take() -> None:
     }
     for role, limit in limits.items():
         assert seconds(said(role)["TimeoutStopSec"][0]) > limit, role
+        assert seconds(COMPOSE[role]["stop_grace_period"]) > limit, role
+
+
+def test_who_reads_archives_in_compose_is_the_user_who_writes_them() -> None:
+    """Of several units that name one dynamic user each is that user: nobody else can read what it writes."""
+    composed = {
+        role
+        for role, service in COMPOSE.items()
+        if any(volume.startswith("archive:") for volume in service.get("volumes", []))
+    }
+    assert {role for role in UNITS if said(role)["User"] == ["mutt-archive"]} == composed
+    for role in composed:
+        assert said(role)["StateDirectory"] == ["mutt"]
+        assert environment(role)["MUTT_HOME"] == "%S/mutt"
+
+
+def test_prometheus_asks_each_service_at_its_port_and_gives_it_its_role() -> None:
+    (job,) = yaml.safe_load((ROOT / "docker" / "prometheus" / "hosts.yaml").read_text())["scrape_configs"]
+    asked = {
+        (one["labels"]["role"], int(target.rpartition(":")[2]))
+        for one in job["static_configs"]
+        for target in one["targets"]
+    }
+    ports = {role: environment(role)["METRICS_PORT"] for role in UNITS if "METRICS_PORT" in environment(role)}
+    units = [
+        ("alerts", "1"),
+        ("alerts", "2"),
+        ("moog", "1"),
+        *((role, "") for role in ports if "%i" not in ports[role]),
+    ]
+    assert asked == {(role, int(ports[role].replace("%i", i))) for role, i in units}
 
 
 def test_no_two_services_of_a_host_want_the_same_port_of_metrics() -> None:

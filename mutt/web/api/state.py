@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,7 +133,7 @@ class _State:
         try:
             client = self._services.redis
             elsewhere = self._services.elsewhere
-            depths = books.depths(client, self._services.queues, time.time(), elsewhere)
+            depths = books.depths(client, self._services.queues, books.clock(client), elsewhere)
             ledger = books.read(client, *elsewhere)
         except (redis.RedisError, SettingsError):
             return {"queues": None, "books": None}
