@@ -195,7 +195,7 @@ class Tick:
                 self._run_here(name)
             else:
                 # Whose queue it is can work without; this turn is theirs.
-                self._client.delete(queue.tick, queue.bell)
+                client.delete(queue.tick, queue.bell)
 
     def _sweep_if_due(self, restarted: bool) -> None:
         lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or restarted

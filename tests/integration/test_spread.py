@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
+from kombu.exceptions import OperationalError
 
 from mutt import names
 from mutt.balance import observe
 from mutt.cli import cli, common
 from mutt.cli.queues import look
+from mutt.doorbells import InRedis
 from mutt.embedded.ports import free_port
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.entry import Entry, Move, park
@@ -314,15 +316,22 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
         third.delete(stands.bell)
         rung: list[str] = []
+        refuses: list[Exception] = []
+
+        def rings(queue: str, **_: str) -> None:
+            if refuses:
+                raise refuses[0]
+            rung.append(queue)
+
         fleet = Tick(
             tick.connection(own.settings),
             names.queues(own.settings),
             own_queues=frozenset(),
             progress=lambda: 0,
             run_here=lambda _name: None,
-            broker=tick.connection(own.settings),
+            doorbells=InRedis(tick.connection(own.settings)),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
-            rings=lambda queue, **_: rung.append(queue),
+            rings=rings,
             **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
         )  # fmt: skip
         own.append(event(), server=away)
@@ -333,6 +342,13 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         third.delete(stands.bell, stands.tick)
         fleet.once()
         assert rung == ["ingest_queue"] * 3
+        # A ring that is refused leaves the turn at that server to a worker of these queues, and home's as it was.
+        refuses.append(OperationalError("the broker is away"))
+        third.delete(stands.bell, stands.tick)
+        own.redis.set(stands.bell, "1")
+        fleet.once()
+        assert third.exists(stands.bell, stands.tick) == 0
+        assert own.redis.exists(stands.bell) == 1
 
 
 # ---- a server leaves
