@@ -279,6 +279,11 @@ def _run(tick: Tick, stopping: threading.Event) -> None:
             if not failing:
                 log.warning("tick: %s", error)
             failing = True
+        except Exception:
+            # Nobody starts this thread again, and without it whatever nobody rang for waits for ever.
+            if not failing:
+                log.exception("tick")
+            failing = True
 
 
 def end(within: float = END_WITHIN) -> None:
