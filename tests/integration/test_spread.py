@@ -29,7 +29,7 @@ from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import Rests, name_of
 from mutt.streams.spread import HeldSpread, Servers
-from mutt.streams.stream import Stream, marker_of
+from mutt.streams.stream import Half, MissingReplicas, Stream, marker_of
 from mutt.tasks import base, tick
 from mutt.tasks.tick import Tick
 from tests.bench import CLAIM, Bench, benches, event
@@ -124,7 +124,7 @@ def test_what_is_read_speaks_of_all_servers(pair: list[Bench]) -> None:
     servers = list(bench.services.ingest_servers)
     for server in servers:
         bench.append(event(), server=server)
-    seen = look(bench.services, bench.redis)
+    seen = look(bench.services, InRedis(bench.redis))
     assert [one.entries for one in seen.queues if one.queue == "ingest_queue"] == [3]
     assert [(one.server, one.entries) for one in seen.servers] == [(name, 1) for name in servers]
 
@@ -222,6 +222,26 @@ def test_a_marker_stays_for_a_month_and_for_minutes_once_its_end_was_seen(pair: 
     assert 0 < bench.redis.ttl(marker) <= 2 * bench.services.spread.home.good
 
 
+def test_a_marker_is_believed_where_the_replicas_have_it_too(pair: list[Bench]) -> None:
+    """Else the second step is done, home fails over to a replica without the first, and what followed is lost."""
+    bench, _ = pair
+    away = away_of(bench)
+    bench.append(event(), server=away)
+    [move] = bench.evaluate(bench.take())
+    home = bench.services.spread.home
+    safe = Stream(home.client, home.queue, _nothing, replicas=1)
+    marker = marker_of(move.entry)
+    assert safe.begun([marker]) == [None], "nothing is there that could be lost"
+    told: dict[str, Any] = {"halves": [Half.of(move)], "until": time.time() + 60}
+    assert home.settle_here(**told)[0]
+    with pytest.raises(MissingReplicas):
+        safe.begun([marker])
+    home.confirm([marker])
+    # Whoever does the first step again writes, so that its WAIT waits for what it found.
+    home.settle_here(**told)
+    assert home.client.ttl(marker) > 29 * 86_400
+
+
 def test_a_poisoned_neighbour_that_waits_stays_where_it_was(pair: list[Bench]) -> None:
     """What PostgreSQL does not take now becomes an entry of its own, on the same server and in its books."""
     bench, _ = pair
@@ -270,7 +290,7 @@ def test_a_server_that_is_away_holds_up_nothing_but_its_own(
     own_redis.kill()
     assert drained(own, monkeypatch)["ended"] == "empty"
     assert len(own.rows()) == 1
-    assert look(own.services, own.redis).servers[1].entries is None
+    assert look(own.services, InRedis(own.redis)).servers[1].entries is None
     own_redis.start()
     wait_until(lambda: drained(own, monkeypatch) and len(own.rows()) == 2, 10, "the other's events")
     own.check()
