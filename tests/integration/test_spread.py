@@ -28,6 +28,7 @@ from mutt.streams import acl, books
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import Rests, name_of
+from mutt.streams.spare import load
 from mutt.streams.spread import HeldSpread, Servers
 from mutt.streams.stream import Half, MissingReplicas, Stream, marker_of
 from mutt.tasks import base, tick
@@ -222,6 +223,15 @@ def test_a_marker_stays_for_a_month_and_for_minutes_once_its_end_was_seen(pair: 
     assert 0 < bench.redis.ttl(marker) <= 2 * bench.services.spread.home.good
 
 
+def test_what_could_not_be_confirmed_is_confirmed_later(pair: list[Bench]) -> None:
+    bench, _ = pair
+    spread = bench.services.spread
+    spread.confirm(["mutt:settled:x"])
+    with failing(spread.home, "confirm", after=False), pytest.raises(Lost):
+        spread.say_confirmed()
+    assert spread.take_confirmed() == ["mutt:settled:x"]
+
+
 def test_a_marker_is_believed_where_the_replicas_have_it_too(pair: list[Bench]) -> None:
     """Else the second step is done, home fails over to a replica without the first, and what followed is lost."""
     bench, _ = pair
@@ -320,6 +330,29 @@ def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
         )
         assert bench.events == {"accepted": 1, "settled": 1}
         bench.check()
+
+
+def test_home_is_asked_again_soon_however_long_it_kept_a_worker_waiting(
+    pair: list[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no way around it; another server rests for longer."""
+    bench, _ = pair
+    monkeypatch.undo()
+    now = [0.0]
+    servers = Servers(bench.services.ingest_servers, clock=lambda: now[0])
+    for name, rests in ((servers.home_name, Rests.LEAST), (away_of(bench), Rests.MOST)):
+        with pytest.raises(Lost), servers.asking(name):
+            now[0] += 5
+            raise Lost
+        assert servers.rests.due(name)
+        now[0] += rests
+        assert not servers.rests.due(name)
+
+
+def test_a_server_that_is_away_keeps_no_dead_letter_waiting(own: Bench, own_redis: Live) -> None:
+    own.append(event())
+    own_redis.kill()
+    assert load(own.redis, own.services.budget, own.services.elsewhere).queued == 1
 
 
 def _nothing(*_: object) -> None:
