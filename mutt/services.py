@@ -236,6 +236,7 @@ class Services:
             max_events=s.ingest_max_depth,
             max_bytes=s.ingest_max_bytes,
             dedup_window=s.ingest_dedup_window,
+            server=self.servers[0].name,
         )
 
     @property
@@ -269,7 +270,7 @@ class Services:
     @cached_property
     def bed(self) -> Inlet | SpreadBed:
         """What flows back out of the spill goes in here."""
-        return SpreadBed(self.inlets, self.inlet) if self.is_spread else self.inlet
+        return SpreadBed(self.inlets, self.inlet, self.servers[0].name) if self.is_spread else self.inlet
 
     @cached_property
     def rounds(self) -> Rounds[Contribution, Reply] | SpreadRounds:

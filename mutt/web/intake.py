@@ -288,7 +288,7 @@ class Intake:
         except Exception as error:
             log.exception("error in a round of %d requests", len(joining))  # once: it is one error
             return [error] * len(joining)
-        _tell(joining)
+        _tell(joining, replies)
         return replies
 
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
@@ -392,9 +392,12 @@ class Intake:
         self._away_until = time.monotonic() + AWAY
 
 
-def _tell(joining: Sequence[_Joining]) -> None:
+def _tell(joining: Sequence[_Joining], replies: Sequence[Reply | Exception]) -> None:
     """One line for all that came together: whose events stand in the queue now, or in the spill."""
     if not log.isEnabledFor(logging.INFO):
+        return
+    joining = [one for one, reply in zip(joining, replies, strict=True) if isinstance(reply, Reply)]
+    if not joining:
         return
     events = sum(len(one.contribution.parsed.events) for one in joining)
     ids = (one.post.correlation_id for one in joining)
