@@ -199,16 +199,27 @@ def redact_archives(
 ) -> Iterator[Redacted]:
     """Rewrite archived rows of a time, file by file, and count them in the note; without one nothing is written.
 
-    Raises :class:`ArchiveUnreadable`, and :class:`StoreDown` where another process archives.
+    Raises :class:`ArchiveUnreadable`, :class:`StoreDown` where another process archives, and :class:`Refused` where an
+    archive of an older version would keep the text.
     """
     with transaction(engine) as alone:
         _demand_alone(alone)
         unhurried(alone)
+        demand_made_anew(duck, since, until)
         for done in redacting.redact(duck, made, since, until, now, dry=note is None):
             if note is not None and done.changed:
                 with transaction(engine) as conn:
                     rewriting.count(conn, note, done.changed, 0)
             yield done
+
+
+def demand_made_anew(duck: Duck, since: datetime, until: datetime) -> None:
+    """Raise :class:`Refused` where an archive of an older version holds some of a time: it can't be redacted."""
+    for file in manifest.old_files(duck.directory):
+        month = manifest.Manifest(month=manifest.old_month(file))
+        if month.start < until and month.end > since:
+            what = f"{file.name} is of an older version, and would keep the text"
+            raise Refused("archives", f"{what}: `mutt audit archive {month.month}` makes it anew first")
 
 
 def unhurried(conn: Connection) -> None:

@@ -475,6 +475,8 @@ def test_an_old_archive_that_is_none_is_left_alone(engine: Engine, duck: Duck) -
     old = duck.directory / "event_audit_log_2031_05.csv.gz"
     with gzip.open(old, "wt") as out:
         out.write("event_id,x' : 'VARCHAR'}) --\n1,2\n")
+    with pytest.raises(Refused, match="would keep the text"):
+        next(retention.redact_archives(engine, duck, Redactions([]), NOW, LATER, LATER, None))
     with pytest.raises(ArchiveUnreadable, match="columns"):
         retention.convert(engine, duck, LATER)
     assert old.exists() and manifest.read(duck.directory, MAY) is None
