@@ -37,14 +37,15 @@ class Restored(NamedTuple):
 
 
 def due(conn: Connection, now: datetime, days: int) -> list[Partition]:
-    """The months that lie wholly before the retention, the oldest first, without those restored for longer."""
-    kept = set(conn.execute(select(_at.month).where(_at.until > now)).scalars())
+    """The months that lie wholly before the retention, the oldest first; those restored once their time is up."""
+    back = {row.month: row.until for row in conn.execute(select(_at.month, _at.until))}
     before = now - timedelta(days=days)
-    return [
-        month
-        for month in partitions.listing(conn)
-        if month.end <= before and manifest.month_of(month.name) not in kept
-    ]
+
+    def is_due(month: Partition) -> bool:
+        until = back.get(manifest.month_of(month.name))
+        return month.end <= before if until is None else until <= now
+
+    return [month for month in partitions.listing(conn) if is_due(month)]
 
 
 def retire(engine: Engine, now: datetime, days: int, duck: Duck) -> list[str]:
@@ -182,7 +183,8 @@ def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
         if known is None or keeping.sums_of(known) != sums.of_table(conn, known.start, known.end):
             raise Refused(
                 "month",
-                f"{month} holds other rows than its archive: `mutt audit archive {month}` keeps both, and drops it",
+                f"{month} holds other rows than its archive: `mutt audit archive {month}` brings there what it"
+                " lacks, and drops the month; of a row that both have, the archive's stays",
             )
         patiently(conn, _drop_restored, manifest.table_of(month))
     return True
