@@ -82,6 +82,11 @@ def _fields(events: dict[str, int], of_alerts: dict[str, int]) -> Iterator[tuple
     yield from ((f"alerts.{name}", n) for name, n in of_alerts.items())
 
 
+def _all_fields(*clients: Client) -> dict[str, int]:
+    found = books.read(*clients)
+    return dict(_fields(found.events, found.alerts))
+
+
 def _letterless(services: Services) -> list[UUID]:
     parked = select(alerts.c.alert_id).where(alerts.c.status == Status.PARKED)
     with transaction(services.engine) as conn:
@@ -112,18 +117,19 @@ def apply(services: Services, made: Plan, **said: Unpack[Said]) -> None:
             **said,
         )
         # Last: if it is refused, the note goes, too.
-        _write(services.redis, made)
+        _write(services.redis, services.elsewhere, made)
 
 
-def _write(client: Client, made: Plan) -> None:
+def _write(client: Client, elsewhere: Sequence[Client], made: Plan) -> None:
+    """Home's ledger takes the difference: those of ``elsewhere`` balance by themselves, and stay as they are."""
     with client.pipeline(transaction=True) as pipe:
         try:
             pipe.watch(names.LEDGER)
-            now = books.read(pipe)
-            if dict(_fields(now.events, now.alerts)) != made.before:
+            home, others = _all_fields(pipe), _all_fields(*elsewhere)
+            if {name: n + others[name] for name, n in home.items()} != made.before:
                 raise Refused("the books", _MOVES)
             pipe.multi()
-            pipe.hset(names.LEDGER, mapping=dict(made.after))
+            pipe.hset(names.LEDGER, mapping={name: n - others[name] for name, n in made.after.items()})
             pipe.execute()
         except redis.WatchError as error:
             raise Refused("the books", _MOVES) from error

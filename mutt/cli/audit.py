@@ -64,6 +64,10 @@ def redact(
     if not chosen:
         raise NothingToRedact(f"there is no redaction {only!r}" if only else "no redaction is on")
     made = Redactions(msgspec.structs.replace(one, is_active=True) for one in chosen)
+    if archived:
+        from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
+
+        retention.demand_made_anew(services().archives, begin, end)
     note = None
     if not dry_run:
         with transaction(engine) as conn:
@@ -73,8 +77,6 @@ def redact(
     for done in rewriting.rewrite(engine, made, begin, end, note):
         seen, events, alerts = seen + done.events, events + done.events_changed, alerts + done.alerts_changed
     if archived:
-        from mutt.store import retention  # noqa: PLC0415 it brings pyarrow, which few commands need
-
         duck, now = services().archives, datetime.now(UTC)
         for file in retention.redact_archives(engine, duck, made, begin, end, now, note):
             seen, events = seen + file.rows, events + file.changed

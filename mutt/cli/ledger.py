@@ -72,6 +72,10 @@ def _recount(services: Services, apply: bool, said: Said) -> None:
         click.echo("the ledger says what stands: there is nothing to change")
         return
     table("", ["", "is", "should be"], [(name, *pair) for name, pair in made.changes.items()], numbers=(1, 2))
+    if (lost := made.before["events.settled"] - made.after["events.settled"]) > 0:
+        click.echo(
+            f"{many(lost, 'settled event')} without an audit row: the ledger forgets that, they stay lost"
+        )
     if made.letterless:
         click.echo(
             f"{many(len(made.letterless), 'alert')} parked without a dead letter: to wait, and be sent"

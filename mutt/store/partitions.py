@@ -20,7 +20,8 @@ from mutt.store.patience import allow
 PARENT = "event_audit_log"
 DEFAULT = "event_audit_log_default"
 
-_LOCK_NOT_AVAILABLE = "55P03"
+#: A lock is not to be had in time, or who has it waits for one of ours.
+_BUSY = ("55P03", "40P01")
 LOCK_WAIT = 2.0  # seconds: whoever writes the audit waits as long behind us
 _ATTEMPTS = 5
 _MAKERS = 7_165_840_002  # two processes that make months at once queue on this number
@@ -137,6 +138,6 @@ def patiently(
                 work(conn, on)
             break
         except OperationalError as error:
-            if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE or attempt == _ATTEMPTS:
+            if getattr(error.orig, "pgcode", None) not in _BUSY or attempt == _ATTEMPTS:
                 raise
     conn.execute(text("SET LOCAL lock_timeout = DEFAULT"))

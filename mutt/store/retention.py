@@ -37,14 +37,15 @@ class Restored(NamedTuple):
 
 
 def due(conn: Connection, now: datetime, days: int) -> list[Partition]:
-    """The months that lie wholly before the retention, the oldest first, without those restored for longer."""
-    kept = set(conn.execute(select(_at.month).where(_at.until > now)).scalars())
+    """The months that lie wholly before the retention, the oldest first; those restored once their time is up."""
+    back = {row.month: row.until for row in conn.execute(select(_at.month, _at.until))}
     before = now - timedelta(days=days)
-    return [
-        month
-        for month in partitions.listing(conn)
-        if month.end <= before and manifest.month_of(month.name) not in kept
-    ]
+
+    def is_due(month: Partition) -> bool:
+        until = back.get(manifest.month_of(month.name))
+        return month.end <= before if until is None else until <= now
+
+    return [month for month in partitions.listing(conn) if is_due(month)]
 
 
 def retire(engine: Engine, now: datetime, days: int, duck: Duck) -> list[str]:
@@ -182,7 +183,8 @@ def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
         if known is None or keeping.sums_of(known) != sums.of_table(conn, known.start, known.end):
             raise Refused(
                 "month",
-                f"{month} holds other rows than its archive: `mutt audit archive {month}` keeps both, and drops it",
+                f"{month} holds other rows than its archive: `mutt audit archive {month}` brings there what it"
+                " lacks, and drops the month; of a row that both have, the archive's stays",
             )
         patiently(conn, _drop_restored, manifest.table_of(month))
     return True
@@ -199,16 +201,27 @@ def redact_archives(
 ) -> Iterator[Redacted]:
     """Rewrite archived rows of a time, file by file, and count them in the note; without one nothing is written.
 
-    Raises :class:`ArchiveUnreadable`, and :class:`StoreDown` where another process archives.
+    Raises :class:`ArchiveUnreadable`, :class:`StoreDown` where another process archives, and :class:`Refused` where an
+    archive of an older version would keep the text.
     """
     with transaction(engine) as alone:
         _demand_alone(alone)
         unhurried(alone)
+        demand_made_anew(duck, since, until)
         for done in redacting.redact(duck, made, since, until, now, dry=note is None):
             if note is not None and done.changed:
                 with transaction(engine) as conn:
                     rewriting.count(conn, note, done.changed, 0)
             yield done
+
+
+def demand_made_anew(duck: Duck, since: datetime, until: datetime) -> None:
+    """Raise :class:`Refused` where an archive of an older version holds some of a time: it can't be redacted."""
+    for file in manifest.old_files(duck.directory):
+        month = manifest.Manifest(month=manifest.old_month(file))
+        if month.start < until and month.end > since:
+            what = f"{file.name} is of an older version, and would keep the text"
+            raise Refused("archives", f"{what}: `mutt audit archive {month.month}` makes it anew first")
 
 
 def unhurried(conn: Connection) -> None:

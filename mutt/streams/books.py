@@ -41,14 +41,14 @@ class Books(msgspec.Struct, frozen=True):
         return self.alerts["raised"] - sum(self.alerts[name] for name in ALERTS[1:])
 
 
-def read(client: Client, *elsewhere: Client) -> Books:
-    """The ledger, in one read: exact at this moment. ``elsewhere`` are servers that hold a part of the ingest queue.
+def read(*clients: Client) -> Books:
+    """The ledger, in one read: exact at this moment. Home's, and those of servers that hold a part of the ingest queue.
 
     Each server's ledger balances by itself, so their sum does, though they are read one after another; which moment
     it speaks of is exact at rest.
     """
     found: Counter[str] = Counter()
-    for one in (client, *elsewhere):
+    for one in clients:
         for name, value in one.hgetall(names.LEDGER).items():
             found[name.decode()] += int(value)
     return Books(

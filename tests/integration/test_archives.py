@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from mutt.store.archives.manifest import Manifest
 from mutt.store.audit import AuditRow
 from mutt.store.engine import transaction
 from mutt.store.tables import event_audit_log
+from tests.waiting import wait_until
 
 NOW = datetime(2031, 5, 17, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=200)
@@ -234,6 +236,51 @@ def test_a_restored_month_stays_as_long_as_was_said(engine: Engine, duck: Duck) 
     assert archived(duck) == was
     with transaction(engine) as conn:
         assert reading.restored(conn) == {}
+
+
+def test_a_month_that_was_archived_early_goes_again_when_its_time_is_up(engine: Engine, duck: Duck) -> None:
+    """By hand, long before retention would have."""
+    put(engine, row())
+    soon = NOW + timedelta(days=20)
+    assert retention.retire_month(engine, MAY, soon, duck)
+    retention.restore(engine, MAY, duck, until=soon + timedelta(days=1), who="test")
+    assert retention.retire(engine, soon, 90, duck) == []
+    assert retention.retire(engine, soon + timedelta(days=1), 90, duck) == ["event_audit_log_2031_05"]
+
+
+def test_a_writer_that_waits_for_a_month_keeps_it_no_longer_than_he_waits(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has what the other needs: the drop is tried again, and the row is written once its month is gone."""
+    put(engine, row())
+    real, done = keeping.keep, list[Future[None]]()
+
+    def late() -> None:
+        with transaction(engine) as conn:
+            conn.execute(text("SET LOCAL statement_timeout = 2500"))
+            audit.copy_rows(conn, [row(message="late")])
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def and_a_late_row(*told: Any) -> None:
+            real(*told)
+            done.append(pool.submit(late))
+            wait_until(lambda: waits(engine), 5, "the writer's wait")
+
+        monkeypatch.setattr(keeping, "keep", and_a_late_row)
+        assert retire(engine, duck) == ["event_audit_log_2031_05"]
+        with pytest.raises(StoreDown):
+            done[0].result(10)
+
+
+def waits(engine: Engine) -> bool:
+    # Longer than PostgreSQL waits before it looks for a deadlock: it is then the other's who comes to wait.
+    query = (
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%'"
+        " AND clock_timestamp() - query_start > interval '1.2 seconds'"
+    )
+    with transaction(engine) as conn:
+        return conn.execute(text(query)).first() is not None
 
 
 def test_a_restored_month_is_taken_away_when_told(engine: Engine, duck: Duck) -> None:
@@ -475,6 +522,8 @@ def test_an_old_archive_that_is_none_is_left_alone(engine: Engine, duck: Duck) -
     old = duck.directory / "event_audit_log_2031_05.csv.gz"
     with gzip.open(old, "wt") as out:
         out.write("event_id,x' : 'VARCHAR'}) --\n1,2\n")
+    with pytest.raises(Refused, match="would keep the text"):
+        next(retention.redact_archives(engine, duck, Redactions([]), NOW, LATER, LATER, None))
     with pytest.raises(ArchiveUnreadable, match="columns"):
         retention.convert(engine, duck, LATER)
     assert old.exists() and manifest.read(duck.directory, MAY) is None

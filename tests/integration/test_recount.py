@@ -15,7 +15,8 @@ from mutt.balance import observe
 from mutt.cli import cli, common
 from mutt.errors import Refused
 from mutt.store.tables import alerts, config_audit_log
-from tests.bench import Bench, event
+from mutt.streams import books
+from tests.bench import Bench, benches, event
 
 
 @pytest.fixture
@@ -132,3 +133,27 @@ def test_with_postgresql_copied_first_an_event_in_between_is_lost(bench: Bench, 
         with admin.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {source}_copy WITH (FORCE)")
         admin.close()
+
+
+def test_what_is_lost_is_said_before_the_ledger_forgets_it(bench: Bench) -> None:
+    """PostgreSQL is the older one: afterwards nothing else knows."""
+    bench.append(event("quiet"))
+    bench.run()
+    with bench.sql() as conn:
+        conn.execute(text("TRUNCATE audit_ledger"))
+    code, said = ledger("--recount")
+    assert (code, "1 settled event without an audit row" in said) == (0, True), said
+
+
+def test_with_several_servers_home_takes_the_difference(redis_urls: list[str], database_url: str) -> None:
+    """The others' ledgers balance by themselves."""
+    with benches(redis_urls[0], database_url, 1, stream_urls="\n".join(redis_urls)) as [bench]:
+        for server in bench.services.ingest_servers:
+            bench.append(event("quiet"), server=server)
+        bench.run()
+        for name in ("events.settled", "events.accepted"):
+            bench.redis.hincrby(names.LEDGER, name, -1)
+        made = recount.plan(bench.services)
+        recount.apply(bench.services, made, changed_by="ops", reason="restored")
+        assert observe(bench.services, deep=True)[0].state == "balanced"
+        assert [books.read(client).events["settled"] for client in bench.everywhere] == [1, 1, 1]

@@ -108,6 +108,9 @@ def _read(file: Path) -> Manifest | None:
         raise ArchiveUnreadable(file.name, str(error)) from error
     if found.schema > SCHEMA:
         raise ArchiveUnreadable(file.name, f"is of schema {found.schema}: a newer MUTT wrote it")
+    for one in found.files:
+        if one.name != Path(one.name).name:
+            raise ArchiveUnreadable(file.name, f"names {one.name!r}, which is not beside it")
     return found
 
 
