@@ -57,6 +57,8 @@ class Alert(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     cause: UUID | None = None  #: the event whose entry brought it, where that is another one
     #: What the verdict holds it for (``maintenance:ID``), or RELEASED: it was held, and is to go to Moog after all.
     held: str = ""
+    #: The context of the span that brought it (mutt.span); empty: it is not traced. It travels, and has no column.
+    trace: str = ""
 
 
 #: What ``held`` says of an alert that was held and is to be sent all the same.
@@ -109,7 +111,9 @@ def signature(*parts: str | None) -> str:
     return joined.encode()[:SIGNATURE_MAX].decode(errors="ignore")
 
 
-def from_verdict(event: Event, verdict: Verdict, *, correlation_id: str, rule_name: str) -> Alert:
+def from_verdict(
+    event: Event, verdict: Verdict, *, correlation_id: str, rule_name: str, trace: str = ""
+) -> Alert:
     """The alert of a forwarded event that reports a fault.
 
     A clear is made of the alert that it ends: see :func:`clearing`.
@@ -137,10 +141,13 @@ def from_verdict(event: Event, verdict: Verdict, *, correlation_id: str, rule_na
         clear_key=event.clear_key,
         raw=event.raw,
         held=verdict.held,
+        trace=trace,
     )
 
 
-def clearing(event: Event, raised: Alert, *, correlation_id: str, late: bool = False) -> Alert:
+def clearing(
+    event: Event, raised: Alert, *, correlation_id: str, trace: str = "", late: bool = False
+) -> Alert:
     """The alert that ends ``raised``: its signature, lane, rule and team, severity clear.
 
     ``late``: the raise was evaluated after its clear, and brings it along; one clear may so end several.
@@ -160,4 +167,5 @@ def clearing(event: Event, raised: Alert, *, correlation_id: str, late: bool = F
         correlation_id=correlation_id,
         raw=event.raw,
         held="",
+        trace=trace,
     )

@@ -27,7 +27,7 @@ from kombu.transport import redis as redis_transport
 from mutt import flower, names
 from mutt.doorbells import Doorbells, InRedis
 from mutt.errors import SettingsError
-from mutt.rabbit import TAKEN, InRabbit
+from mutt.rabbit import TAKEN, InRabbit, as_away
 from mutt.settings import RABBITMQ, Settings
 from mutt.streams.connect import MasterConnection, TlsConnection, TlsMasterConnection, broker, login, redis_of
 
@@ -199,19 +199,20 @@ def ring(queue: str, **labels: Any) -> None:
 
 
 def publish(task: str, queue: str, **labels: Any) -> None:
-    """Publish a task's doorbell in a Celery queue. kombu's and Redis' errors pass through.
+    """Publish a task's doorbell in a Celery queue. kombu's OperationalError and Redis' errors pass through.
 
     RabbitMQ says that it took it; over a connection that broke since the last one, it is published once more.
     """
     confirmed = in_rabbitmq(settings())
-    app.send_task(
-        task,
-        kwargs=labels,
-        queue=queue,
-        retry=confirmed,
-        retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
-        confirm_timeout=TAKEN if confirmed else None,
-    )
+    with as_away():
+        app.send_task(
+            task,
+            kwargs=labels,
+            queue=queue,
+            retry=confirmed,
+            retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+            confirm_timeout=TAKEN if confirmed else None,
+        )
 
 
 def in_rabbitmq(told: Settings) -> bool:
@@ -260,3 +261,6 @@ class BackgroundRing:
                     self._ring(queue, **labels)
                 except (OperationalError, redis.RedisError, OSError) as error:
                     log.warning("doorbell of %s not rung, the tick will: %s", queue, error)
+                except Exception:
+                    # Nobody starts this thread again: it must outlive what nobody thought of.
+                    log.exception("doorbell of %s not rung, the tick will", queue)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class Alarm:
@@ -30,7 +33,8 @@ class Alarm:
 class Deadlines:
     """Calls each alarm's action at its time, in a thread that starts with the first of them.
 
-    An action must not block, nor raise. An alarm that is cancelled costs next to nothing: most are.
+    An action must not block. One that raises is logged, and the next ones come. An alarm that is cancelled costs next
+    to nothing: most are.
     """
 
     def __init__(self) -> None:
@@ -63,7 +67,11 @@ class Deadlines:
 
     def _run(self) -> None:
         while True:
-            self._wait().action()
+            action = self._wait().action
+            try:
+                action()
+            except Exception:  # whoever's it is, the alarms of all others hang on this thread
+                log.exception("what a deadline was to do failed")
 
     def _wait(self) -> Alarm:
         """The next alarm whose time has come."""

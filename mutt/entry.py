@@ -142,6 +142,9 @@ class Move:
     follow: Sequence[Follow] = ()
     unhandled: Unhandled | None = None
     correlation_ids: Sequence[str] = ()  #: of what it holds, for the log
+    traces: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  #: the traced among them: context and correlation id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     batch_id: str
     correlation_id: str
     events: list[Event]
+    trace: str = ""  #: the context of the request's span (mutt.span); empty: it is not traced
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):

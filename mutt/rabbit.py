@@ -10,7 +10,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import amqp
@@ -55,6 +55,15 @@ class _Refusal:
 _refusal = _Refusal()
 
 
+@contextlib.contextmanager
+def as_away() -> Iterator[None]:
+    """What RabbitMQ refuses is kombu's OperationalError: kombu says so only of what may pass by another try."""
+    try:
+        yield
+    except (amqp.AMQPError, OSError) as error:
+        raise OperationalError(str(error)) from error
+
+
 class Channel(pyamqp.Channel):
     """A channel whose questions end, and which publishes nothing to a broker that takes nothing."""
 
@@ -96,7 +105,12 @@ class Channel(pyamqp.Channel):
         """Say goodbye, but not to a broker that does not read it."""
         if not _refusal.stands:
             return super().close(*args, **kwargs)
-        return self.collect()
+        connection, number = self.connection, self.channel_id
+        self.collect()
+        if connection and connection.channels is not None:
+            # The broker has it open still: no other channel may have its number.
+            connection._used_channel_ids.append(number)
+        return None
 
 
 class Connection(pyamqp.Connection):
@@ -164,14 +178,15 @@ class InRabbit:
     def waiting(self, queue: str) -> int:
         """Doorbells that wait in a queue; one that nobody made yet has none."""
         with self._lock:
-            with contextlib.suppress(OperationalError):
-                return self._asked(queue)
-            # The connection may have broken since the last question.
+            if self._connection is not None:
+                # It may have broken since the last question.
+                with contextlib.suppress(OperationalError):
+                    return self._asked(queue)
             return self._asked(queue)
 
     def version(self) -> str:
         """What it calls itself."""
-        with self._lock:
+        with self._lock, as_away():
             told = self._open().connection.server_properties
             return f"{told.get('product', 'AMQP')} {told.get('version', '')}".strip()
 
@@ -185,27 +200,35 @@ class InRabbit:
 
     def _asked(self, queue: str) -> int:
         try:
-            return self._ask(queue)
+            with as_away():
+                return self._ask(queue)
         except BaseException:
             self.close()
             raise
 
     def _ask(self, queue: str) -> int:
-        connection = self._open()
-        with connection._reraise_as_library_errors():
-            channel = connection.channel()
-            try:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-            except NotFound:
-                return 0
-            finally:
-                with contextlib.suppress(amqp.AMQPError, OSError):
-                    channel.close()
+        channel = self._open().channel()
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except NotFound:
+            return 0
+        finally:
+            with contextlib.suppress(amqp.AMQPError, OSError):
+                # A goodbye in any case: who publishes nothing is read, whatever the broker is short of.
+                pyamqp.Channel.close(channel)
 
     def _open(self) -> Any:
+        if self._connection is not None and not self._connection.connected:
+            self.close()
         if self._connection is None:
             made: Any = self._connect()
-            with made._reraise_as_library_errors():
-                made.connect()
+            # Without the seconds that kombu would rest in between: whoever asks has others to look after.
+            made.ensure_connection(
+                max_retries=1,
+                interval_start=0,
+                interval_step=0,
+                interval_max=0,
+                reraise_as_library_errors=False,
+            )
             self._connection = made
         return self._connection

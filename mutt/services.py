@@ -44,6 +44,7 @@ from mutt.streams.rounds import Rounds
 from mutt.streams.servers import Server, client_of, place_of, servers, shares
 from mutt.streams.spread import HeldSpread, Lookout, Servers
 from mutt.streams.stream import Ring, Stream
+from mutt.traces import Traces, of_settings
 
 #: Seconds that the web waits for an answer of Redis; a round may ask twice within its deadline.
 WEB_TIMEOUT = 0.45
@@ -67,6 +68,16 @@ class Services:
     @cached_property
     def redis(self) -> Client:
         return redis_of(self.settings, timeout=WEB_TIMEOUT if self.web else 5.0)
+
+    @cached_property
+    def traces(self) -> Traces | None:
+        """What this process' spans are made by, if there are any. Raises SettingsError."""
+        return of_settings(self.settings, self.role)
+
+    def end_traces(self) -> None:
+        """Send the last spans, if this process made any."""
+        if made := self.__dict__.get("traces"):
+            made.close()
 
     @cached_property
     def queues(self) -> dict[str, names.Queue]:
@@ -197,6 +208,7 @@ class Services:
             sleep=self.meters["moog"].busy.rest,
             dice=random.random,
             noted=self._moog_answered,
+            traced=self.traces.forwarded if self.traces else None,
         )
 
     def _moog_answered(self, answer: Answered, seconds: float, ages: Sequence[float]) -> None:
@@ -224,6 +236,7 @@ class Services:
             max_events=s.ingest_max_depth,
             max_bytes=s.ingest_max_bytes,
             dedup_window=s.ingest_dedup_window,
+            server=self.servers[0].name,
         )
 
     @property
@@ -257,7 +270,7 @@ class Services:
     @cached_property
     def bed(self) -> Inlet | SpreadBed:
         """What flows back out of the spill goes in here."""
-        return SpreadBed(self.inlets, self.inlet) if self.is_spread else self.inlet
+        return SpreadBed(self.inlets, self.inlet, self.servers[0].name) if self.is_spread else self.inlet
 
     @cached_property
     def rounds(self) -> Rounds[Contribution, Reply] | SpreadRounds:

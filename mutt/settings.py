@@ -234,6 +234,38 @@ def pairs_of(*words: str) -> Reader:
     return read
 
 
+def share(name: str, text: str) -> float:
+    """A part of the whole, from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise SettingsError(name, text, "a share from 0 (none) to 1 (all), such as 0.01")
+    return value
+
+
+def headers(name: str, text: str) -> tuple[tuple[str, str], ...]:
+    """``name=value`` for each header, parted by commas or lines. The error repeats none."""
+    pairs = [part.strip().partition("=") for part in re.split(r"[,\n]", text) if part.strip()]
+    found = tuple((key.strip(), value.strip()) for key, _, value in pairs)
+    if not all(
+        re.fullmatch(r"[A-Za-z0-9-]+", key) and re.fullmatch("[!-~][ -~]*", value) for key, value in found
+    ):
+        raise SettingsError(name, "…", "headers such as authorization=Bearer KEY, parted by commas or lines")
+    return found
+
+
+def collector(name: str, text: str) -> str:
+    """Where traces go: an address alone. The error does not repeat it."""
+    found = str(url("http", "https")(name, text))
+    parts = urlsplit(found)
+    if "@" in parts.netloc or parts.query or parts.fragment or not parts.hostname:
+        expected = "an address alone, such as http://collector:4318: TRACE_HEADERS holds what it asks for"
+        raise SettingsError(name, parts.scheme + "://…", expected)
+    return found
+
+
 def text(_name: str, value: str) -> str:
     return value
 
@@ -403,6 +435,10 @@ class Settings:
 
     metrics_host: str = _setting("127.0.0.1", text)  #: where the port of metrics listens
     metrics_port: int = _setting("0", whole(0, 65535))  #: a process' own /metrics; 0: none
+    trace_url: str = _setting("", collector)  #: an OTLP/HTTP collector; empty: no traces
+    trace_share: float = _setting("0.01", share)  #: of the requests whose sender does not say
+    trace_headers: tuple[tuple[str, str], ...] = _setting("", headers, secret=True)  #: for the collector
+    trace_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
     tls_cert: str = _setting("", pem)  #: PEM; set: ingest and admin speak HTTPS only
     tls_key: str = _setting("", pem)
     tls_client_ca: str = _setting("", pem)  #: PEM; set: who has no certificate of it is turned away

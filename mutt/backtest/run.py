@@ -37,6 +37,8 @@ FIRST, SHORTEST, LONGEST = timedelta(minutes=15), timedelta(minutes=1), timedelt
 #: A slice that PostgreSQL broke off is read again; a replica does so where its server cleans up.
 TRIES = 4
 
+_AGAIN = "40001"  # what PostgreSQL says of what would go well if it were asked again
+
 NOW, THEN = "now", "then"
 
 #: Events are from the first of these years on, and before the last: what else is asked for is a slip of the pen.
@@ -167,6 +169,8 @@ def run(
             try:
                 files = _files(read_engine, duck, start, end)
                 past.read(read_engine, start, end, each, raw=raw, reading=watch.reading)
+                if files != _files(read_engine, duck, start, end):
+                    raise StoreDown("a month was archived or put back meanwhile", _AGAIN)
                 reading.read(duck, files, start, end, each, raw=raw, reading=watch.reading)
             except (StoreDown, ArchiveUnreadable) as error:
                 if watch.stopped:

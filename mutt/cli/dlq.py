@@ -442,7 +442,7 @@ def _short(letter: Letter) -> str:
 def _named(trial: Trial) -> dict[str, Any]:
     """A trial as names and values; an alert is an array on the wire."""
     alerts = [
-        {name: getattr(alert, name) for name in Alert.__struct_fields__ if name != "raw"}
+        {name: getattr(alert, name) for name in Alert.__struct_fields__ if name not in ("raw", "trace")}
         for alert in trial.alerts
     ]
     return msgspec.structs.asdict(trial) | {"alerts": alerts}

@@ -21,6 +21,7 @@ from mutt.errors import SettingsError
 from mutt.settings import span
 from mutt.store import lookup, whole
 from mutt.store.lookup import AuditSearch
+from mutt.store.replica import source_of
 from mutt.store.whole import FORMATS
 from mutt.words import many, printable
 
@@ -111,6 +112,7 @@ def export(asked: AuditSearch, kind: str, output: Path, force: bool) -> None:
     asked = asked.narrowed(now)
     with lookup.reading(s.read_engine) as conn:
         since, until = exports.span(conn, s.archives, asked, now)
+        lacks = source_of(conn).says
     partial = output.with_name(f".{output.name}.partial")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as line:
@@ -132,3 +134,5 @@ def export(asked: AuditSearch, kind: str, output: Path, force: bool) -> None:
     click.echo(
         f"{output}: {many(rows[0], 'event')} from {since:%Y-%m-%d %H:%M} to {min(until, now):%Y-%m-%d %H:%M} UTC"
     )
+    if lacks:
+        click.echo(lacks, err=True)

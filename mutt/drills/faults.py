@@ -18,8 +18,8 @@ from mutt.drills.site import Site
 from mutt.settings import Settings
 from mutt.words import many
 
-#: So many times what Moog's limit lets through come in during a storm.
-STORM = 4
+#: So many times what Moog's limit lets through come in during a storm: seen within seconds, gone within a minute.
+STORM = 2.5
 
 #: A full Redis is one that has this much more than it holds now.
 ROOM = 256 << 10
@@ -204,7 +204,7 @@ _LISTED = (
     ),
     Fault(
         "storm",
-        f"critical events come in, {STORM} times as many as Moog's limit lets through",
+        f"critical events come in, {STORM:g} times as many as Moog's limit lets through",
         ("moog-limit",),
         _storm,
         storming,

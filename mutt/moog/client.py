@@ -25,6 +25,7 @@ from mutt.moog.connection import Exchange, GatedAdapter, Headers, Way
 from mutt.moog.dialects import DIALECTS, Dialect
 from mutt.moog.outcome import Answer, Kind, Reason, judge
 from mutt.settings import Settings
+from mutt.span import under
 from mutt.tls import check_ca
 
 log = logging.getLogger("mutt.moog")
@@ -114,7 +115,8 @@ class MoogClient:
             if isinstance(error, self._interrupts):
                 raise
             return self._broken(None)
-        return self._exchange(body, permit)
+        traced = next((alert.trace for alert in alerts if alert.trace), "")
+        return self._exchange(body, permit, under(traced, permit.token) if traced else "")
 
     def warm(self) -> Answer:
         """Open a connection if none is kept, and send nothing.
@@ -129,7 +131,7 @@ class MoogClient:
         self._made = None  # it holds on to the pool that the adapter lets go
         self._adapter.close()
 
-    def _exchange(self, body: bytes, permit: Permit) -> Answer:
+    def _exchange(self, body: bytes, permit: Permit, trace: str = "") -> Answer:
         way: Way | None = None
         exchange = Exchange(permit, time.monotonic() + self._timeout, self._idle)
         said, error, text = b"", None, ""
@@ -137,7 +139,7 @@ class MoogClient:
         try:
             way = self._way()
             with exchange.running():
-                response = self._post(way, body)
+                response = self._post(way, body, trace)
                 said = _read(response)
             error = Reason.TIMEOUT if exchange.timed_out else None
         except PermitExpired:
@@ -170,13 +172,13 @@ class MoogClient:
         log.error("forwarding failed: %s", said)
         return Answer(kind=Kind.BROKEN, reason=Reason.BROKEN, text=said[-TRACE_MAX:], started_at=started_at)
 
-    def _post(self, way: Way, body: bytes) -> BaseHTTPResponse:
+    def _post(self, way: Way, body: bytes, trace: str) -> BaseHTTPResponse:
         # Redirects are neither followed nor prepared: an alert and its key go to one address.
         return way.pool.urlopen(
             "POST",
             way.target,
             body=body,
-            headers=way.headers,
+            headers=Headers(way.headers, traceparent=trace) if trace else way.headers,
             redirect=False,
             retries=False,
             assert_same_host=False,

@@ -43,6 +43,7 @@ class Request:
     correlation_id: str
     key_id: str  #: names the API key, never the key itself
     idempotency_key: str = ""  #: already hashed with the API key and the body
+    trace: str = ""  #: the context of its span (mutt.span); empty: it is not traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ def _parts(
     owners: list[int | None] = []
     for i, contribution in enumerate(contributions):
         request = contribution.request
-        segment = Segment(request.batch_id, request.correlation_id, events[i])
+        segment = Segment(request.batch_id, request.correlation_id, events[i], request.trace)
         if request.idempotency_key:
             reply = orjson.dumps(replies[i]).decode()
             parts.append(Part(_entries([segment]), request.idempotency_key, reply, request.batch_id))
@@ -248,13 +249,13 @@ def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
             weight = 2 * len(event.raw) + 200
             if count and (count >= ENTRY_EVENTS or size + weight > ENTRY_BYTES):
                 if piece:
-                    group.append(Segment(segment.batch_id, segment.correlation_id, piece))
+                    group.append(Segment(segment.batch_id, segment.correlation_id, piece, segment.trace))
                 groups.append(group)
                 group, piece, count, size = [], [], 0, 0
             piece.append(event)
             count, size = count + 1, size + weight
         if piece:
-            group.append(Segment(segment.batch_id, segment.correlation_id, piece))
+            group.append(Segment(segment.batch_id, segment.correlation_id, piece, segment.trace))
     return [*groups, group] if group else groups
 
 

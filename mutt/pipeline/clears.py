@@ -52,7 +52,9 @@ class Clears:
         self._tx.keep_clear(event, item.correlation_id)
         if raised is None:
             return []
-        return [self._end(raised, clearing(event, raised, correlation_id=item.correlation_id))]
+        return [
+            self._end(raised, clearing(event, raised, correlation_id=item.correlation_id, trace=item.trace))
+        ]
 
     def _late(self, raised: Alert) -> list[Alert]:
         """The clear that was evaluated before this raise, though it came after it, if there is one."""
@@ -117,4 +119,6 @@ def alert_of(item: Item, ruleset: Ruleset) -> Alert:
     """The alert of an event that is one."""
     rule_id = item.verdict.rule_id
     name = item.event.program or "unhandled" if rule_id is None else ruleset.rule_name(rule_id)
-    return from_verdict(item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name)
+    return from_verdict(
+        item.event, item.verdict, correlation_id=item.correlation_id, rule_name=name, trace=item.trace
+    )

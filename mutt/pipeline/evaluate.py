@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from mutt.alert import Alert
 from mutt.entry import Entry, Kind, Move, Unhandled, lead_alert, raise_alert
 from mutt.errors import AlreadyStored, MuttError, PoisonRow, StoreDown, UndecodableEntry
@@ -38,6 +40,7 @@ from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.noise import Limits
 from mutt.rules.rule import UNHANDLED
 from mutt.rules.template import template_of
+from mutt.span import under
 
 #: From this delivery on an entry is worked alone, event by event.
 ALONE_FROM = 3
@@ -282,12 +285,18 @@ class Evaluator:
             park_entry(result, EVALUATION_FAILED, traceback.format_exc(limit=-5)[-2000:])
             return []
         result.correlation_ids = [segment.correlation_id for segment in envelope.segments]
+        result.traces = {one.trace: one.correlation_id for one in envelope.segments if one.trace}
         positions = itertools.count()
-        return [
-            Item(result, next(positions), event, segment.batch_id, segment.correlation_id)
+        items = [
+            Item(
+                result, next(positions), event, segment.batch_id, segment.correlation_id, trace=segment.trace
+            )
             for segment in envelope.segments
             for event in segment.events
         ]
+        if result.traces:
+            _go_on(items, entry)
+        return items
 
     def _verdicts(self, items: list[Item], ruleset: Ruleset) -> tuple[list[Item], list[tuple[Item, str]]]:
         """Judge these items: those that are, and those on which MUTT failed, with its traceback."""
@@ -344,7 +353,14 @@ class Evaluator:
             "alerts.waiting": len(result.alerts),
             "ingest.bytes": sum(size for _, size in again) - result.entry.size,
         }
-        return Move(result.entry, counts, follow, self._unhandled(result.strangers), result.correlation_ids)
+        return Move(
+            result.entry,
+            counts,
+            follow,
+            self._unhandled(result.strangers),
+            result.correlation_ids,
+            result.traces,
+        )
 
     def _unhandled(self, strangers: Mapping[Kind, int]) -> Unhandled | None:
         policy = self._policy
@@ -364,6 +380,13 @@ class Evaluator:
             source="mutt",
             template=template,
         )
+
+
+def _go_on(items: Sequence[Item], entry: Entry) -> None:
+    """What comes of traced events follows from their evaluation here."""
+    for item in items:
+        if item.trace:
+            item.trace = under(item.trace, entry.id)
 
 
 def _note(done: Committed) -> None:
@@ -400,6 +423,8 @@ def _read_back(
     if row.handling == UNHANDLED:
         item.result.strangers[item.event.hostname, template_of(item.event.message)] += 1
     for alert, waits in alerts:
+        if item.trace:
+            alert = msgspec.structs.replace(alert, trace=item.trace)
         item.result.alerts[alert.alert_id] = (alert, waits)
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
         _note_limits(item, alert, done)

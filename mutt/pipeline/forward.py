@@ -55,6 +55,9 @@ REPORTS = {
 PAUSE = 1.0
 
 
+#: Told of each request, where requests are traced: its alerts, its permit's token, its answer, the seconds it took.
+Traced = Callable[[Sequence[Alert], str, Answered, float], None]
+
 #: Told of each request: its answer, the seconds it took, and the ages of the alerts that it delivered.
 Noted = Callable[[Answered, float, Sequence[float]], None]
 
@@ -100,9 +103,11 @@ class Forwarder:
         sleep: Callable[[float], None],
         dice: Callable[[], float],
         noted: Noted = lambda _answer, _took, _ages: None,
+        traced: Traced | None = None,
     ) -> None:
         self._lanes, self._moog, self._terms, self._now = lanes, moog, terms, now
         self._monotonic, self._sleep, self._dice, self._noted = monotonic, sleep, dice, noted
+        self._traced = traced
         self._patience = Patience(terms.slack, terms.slack_most)
 
     def forward_turn(self) -> Turn:
@@ -173,7 +178,10 @@ class Forwarder:
         turn.correlation_ids += [alert.correlation_id for _, alert in pairs]
         began = self._monotonic()
         answer = self._moog.send([told_of(entry, alert) for entry, alert in pairs], permit)
-        self._note(answer, self._monotonic() - began, [alert for _, alert in pairs])
+        took = self._monotonic() - began
+        self._note(answer, took, [alert for _, alert in pairs])
+        if self._traced is not None:
+            self._traced([alert for _, alert in pairs], permit.token, answer, took)
         if answer.started_at is not None:
             self._patience.used()
             turn.first_bytes.append(round(answer.started_at, 6))

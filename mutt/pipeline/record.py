@@ -59,6 +59,7 @@ class Recorder:
                     {},
                     [] if _waits(outcome) else [recorded(outcome)],
                     correlation_ids=(outcome.alert.correlation_id,) if isinstance(outcome, Outcome) else (),
+                    traces=_traces(outcome),
                 )
                 for entry, outcome in good
             ]
@@ -93,6 +94,13 @@ def held_reasons(moves: Iterable[Move]) -> list[str]:
         for move in moves
         if b"held" in move.entry.fields and move.follow and move.follow[0]["op"] == "recorded"
     ]
+
+
+def _traces(outcome: Outcome | Hold) -> dict[str, str]:
+    """What ``Move.traces`` says of it."""
+    if isinstance(outcome, Hold) or not outcome.alert.trace:
+        return {}
+    return {outcome.alert.trace: outcome.alert.correlation_id}
 
 
 def _waits(outcome: Outcome | Hold) -> bool:

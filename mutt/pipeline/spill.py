@@ -308,7 +308,7 @@ def _entry(
 ) -> tuple[int, list[str | bytes | int], int]:
     envelope = codec.decode(Envelope, codec.pairs(_as_bytes(fields)))
     segments = [
-        Segment(one.batch_id, one.correlation_id, [change(event) for event in one.events])
+        Segment(one.batch_id, one.correlation_id, [change(event) for event in one.events], one.trace)
         for one in envelope.segments
     ]
     packed, size = codec.encode(Envelope(segments), n=n)

@@ -28,6 +28,7 @@ class Result:
 
     entry: Entry
     correlation_ids: Sequence[str] = ()  #: of the requests whose events it holds
+    traces: dict[str, str] = field(default_factory=dict)  #: the traced among them: context and correlation id
     settled: int = 0
     duplicate: int = 0
     parked: int = 0
@@ -69,6 +70,7 @@ class Item(msgspec.Struct, eq=False):
     verdict: Verdict = UNJUDGED
     sent: Event | None = None  #: what the event was before something was taken out of it
     twins: Sequence[Item] = ()  #: others of this take with the same key
+    trace: str = ""  #: the context that its alert goes on with
 
     @property
     def key(self) -> Key:
@@ -134,7 +136,7 @@ def duplicates(item: Item, *, but: Item | None) -> None:
 
 def park_item(item: Item, reason: str, detail: str) -> None:
     """One event becomes a dead letter."""
-    envelope = Envelope([Segment(item.batch_id, item.correlation_id, [item.event])])
+    envelope = Envelope([Segment(item.batch_id, item.correlation_id, [item.event], item.trace)])
     fields, _ = codec.encode(envelope, about=str(item.event.event_id))
     item.result.parked += 1
     duplicates(item, but=item)
@@ -144,7 +146,7 @@ def park_item(item: Item, reason: str, detail: str) -> None:
 def requeued(items: Sequence[Item]) -> tuple[Follow, int]:
     """These events as an entry of their own, and the bytes of it: they wait, and hold nobody."""
     # As they came: then one version takes out what it takes out, the one that judges.
-    segments = [Segment(item.batch_id, item.correlation_id, [item.whole]) for item in items]
+    segments = [Segment(item.batch_id, item.correlation_id, [item.whole], item.trace) for item in items]
     fields, size = codec.encode(Envelope(segments), n=len(items))
     return {"op": "append", "stream": names.INGEST_STREAM, "fields": fields, "queue": "ingest_queue"}, size
 

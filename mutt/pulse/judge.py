@@ -391,9 +391,9 @@ def moog_limit(view: View) -> Trouble | None:
 
 def forwarders_behind(view: View) -> Trouble | None:
     moog, flow, ours = view.now.moog, view.alerts(), view.crew("moog")
-    oldest = _oldest(view.lanes())
+    oldest, waited = _oldest(view.lanes()), _waited(view, flow)
     quiet = moog.breaker != "closed" or moog.paused_until > view.now.at
-    if not ours.size or not flow.depth or oldest < LATE or quiet:
+    if not ours.size or not flow.depth or waited < LATE or quiet:
         return None
     if view.lasts(_limit_used, LIMIT, LIMIT_AGAIN):
         return None  # Moog's limit
@@ -409,7 +409,7 @@ def forwarders_behind(view: View) -> Trouble | None:
             f"Start more: about {wanted} threads in all send what the limit allows. Moog is slow: ask there, too.",
             _WORKER + f"moog -P threads -c {wanted - ours.slots}",
         )
-    if not view.is_so(lambda one: _oldest(lanes(one)) >= HELD_UP):
+    if waited < TAKEN_OVER and not view.is_so(lambda one: _oldest(lanes(one)) >= HELD_UP):
         return None
     if oldest >= TAKEN_OVER and not view.alerts(MOMENT).out:
         why = f"{many(ours.size, 'worker')} of -Q moog run and send nothing; {used}. {waits}."
@@ -423,8 +423,15 @@ def forwarders_behind(view: View) -> Trouble | None:
 def _is_stuck(view: View, flow: Flow) -> bool:
     """Do many alerts wait for long beside a budget that would let them go? Then it matters not that they get fewer."""
     unused = view.is_so(lambda one: one.moog.breaker == "closed" and (_limit_used(one) or 0.0) < LIMIT)
-    late = _oldest(view.lanes()) >= TAKEN_OVER and flow.depth >= LATE * max(flow.out, 1.0)
-    return unused and late
+    return unused and _waited(view, flow) >= TAKEN_OVER and flow.depth >= LATE * max(flow.out, 1.0)
+
+
+def _waited(view: View, flow: Flow) -> float:
+    """Seconds that an alert waits: as long as the oldest in a lane has, or as what goes takes for what stands there.
+
+    Those that stand behind others of their signature are in no lane, and may be most of them.
+    """
+    return max(_oldest(view.lanes()), flow.depth / flow.out if flow.out else 0.0)
 
 
 def _held_up(view: View, why: str) -> Trouble:

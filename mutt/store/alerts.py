@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -38,17 +39,19 @@ from mutt.store.audit import Key, key_table
 from mutt.store.copying import Copy
 from mutt.store.tables import alerts, recent_clears
 
-_fields = Alert.__struct_fields__
-_columns = [alerts.c[name] for name in _fields]
+#: What an alert is made of; its trace only travels.
+FIELDS = tuple(name for name in Alert.__struct_fields__ if name != "trace")
+_values = operator.attrgetter(*FIELDS)
+_columns = [alerts.c[name] for name in FIELDS]
 _row = alerts.c
 
-_ALERTS = Copy(alerts, _fields)
+_ALERTS = Copy(alerts, FIELDS)
 
 
 def insert(conn: Connection, new: Sequence[Alert]) -> None:
     """Write new alerts, in the transaction of their audit rows. They wait."""
     if new:
-        _ALERTS.write(conn, list(zip(*map(msgspec.structs.astuple, new), strict=True)))
+        _ALERTS.write(conn, list(zip(*map(_values, new), strict=True)))
 
 
 def by_events(conn: Connection, keys: Sequence[Key]) -> dict[Key, list[tuple[Alert, Status]]]:
@@ -297,7 +300,7 @@ def _weight(status: Status) -> int:
 
 def _outcome_row(outcome: Outcome) -> dict[str, Any]:
     return {
-        **msgspec.structs.asdict(outcome.alert),
+        **{name: getattr(outcome.alert, name) for name in FIELDS},
         "status": outcome.status.value,
         "attempts": outcome.attempts,
         "updated_at": outcome.at,
@@ -368,6 +371,6 @@ def set_status(conn: Connection, alert_ids: Sequence[UUID], status: Status, reas
 
 
 def _alert(values: Row[Any] | Sequence[Any]) -> Alert:
-    known = dict(zip(_fields, values, strict=True))
+    known = dict(zip(FIELDS, values, strict=True))
     known["state"] = State(known["state"])
     return Alert(**known)

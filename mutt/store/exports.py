@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, select, text
 
+from mutt.errors import StoreDown
 from mutt.store import lookup, partitions, past
 from mutt.store.archives import bulk, parquet, reading
 from mutt.store.archives.duck import Duck
@@ -29,6 +30,9 @@ COLUMNS = AuditRow._fields
 SLICE_ROWS, SLICE_BYTES, PATIENCE = 50_000, 64 << 20, 60.0
 FIRST, SHORTEST = timedelta(minutes=15), timedelta(milliseconds=1)
 
+#: A slice that PostgreSQL broke off is read again; a replica does so where its server cleans up.
+TRIES, _AGAIN = 4, "40001"
+
 
 class Part(NamedTuple):
     """Some rows, and how much of the time is done with them."""
@@ -39,6 +43,10 @@ class Part(NamedTuple):
 
 class _TooMuch(Exception):
     """A slice has more bytes than one may."""
+
+
+class _Moved(Exception):
+    """A month was archived or put back while a slice was read."""
 
 
 def span(conn: Connection, duck: Duck, asked: AuditSearch, now: datetime) -> tuple[datetime, datetime]:
@@ -62,7 +70,8 @@ def export(
     engine: Engine, duck: Duck, asked: AuditSearch, since: datetime, until: datetime
 ) -> Iterator[Part]:
     """The rows of a search from ``since`` up to, not including, ``until``. Raises :class:`StoreDown`, …"""
-    start, length, whole = since, FIRST, max((until - since).total_seconds(), 1e-6)
+    broken, whole = 0, max((until - since).total_seconds(), 1e-6)
+    start, length = since, FIRST
     while start < until:
         end = min(start + length, until)
         try:
@@ -70,6 +79,15 @@ def export(
         except _TooMuch:
             length = max(length / 4, SHORTEST)
             continue
+        except _Moved:
+            continue
+        except StoreDown as error:
+            broken += 1
+            if error.sqlstate != _AGAIN or broken == TRIES:
+                raise
+            length = max(length / 2, SHORTEST)
+            continue
+        broken = 0
         share = (end - since).total_seconds() / whole
         for table in tables:
             yield Part(table, share)
@@ -88,6 +106,9 @@ def _slice(
         allow(conn, PATIENCE)
         files = reading.source(conn, duck.directory, start, last).names
         _copy(conn, asked, start, end, taker)
+        # COPY may have waited for the month to go, or to come. From its lock on none moves.
+        if files != reading.source(conn, duck.directory, start, last).names:
+            raise _Moved
     found = taker.tables()
     if files:
         with contextlib.closing(bulk.whole(duck, files, asked, start, last, PATIENCE)) as archived:
@@ -95,8 +116,16 @@ def _slice(
                 found.append(table)
                 taker.count(table.nbytes)
     if len(found) > 1 and files:
-        found = [pa.concat_tables(found).sort_by("received_at")]
+        found = [_once(pa.concat_tables(found))]
     return found
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """In the order of time, the first of each key: what is archived may have come in once more."""
+    ids = pa.chunked_array([chunk.storage for chunk in rows["event_id"].chunks])
+    keys = pa.table({"at": rows["received_at"], "id": ids, "n": pa.array(range(rows.num_rows))})
+    first = keys.group_by(["at", "id"], use_threads=False).aggregate([("n", "min")])
+    return rows.take(first.sort_by([("at", "ascending"), ("id", "ascending")])["n_min"])
 
 
 def _copy(conn: Connection, asked: AuditSearch, start: datetime, end: datetime, taker: _Taker) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mutt.errors import StoreDown
 from mutt.store import lookup
@@ -101,7 +102,8 @@ class Reader:
             if error.sqlstate == _CANCELED:
                 raise
             why = str(error).strip().partition("\n")[0].rstrip(".")
-            if error.sqlstate[:2] in _AWAY:
+            # That all of our own connections are in use says nothing of the server.
+            if error.sqlstate[:2] in _AWAY and not isinstance(error.__cause__, PoolTimeout):
                 self._rests_until, self._why = self._monotonic() + REST, why
             return self._ask_primary(ask), Source(away=why)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, select, text, update
 
 from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redactions
@@ -21,6 +22,8 @@ from mutt.store.engine import transaction
 from mutt.store.partitions import Partition, patiently, prepare
 from mutt.store.patience import allow
 from mutt.store.tables import event_audit_log, restored_months
+
+log = logging.getLogger(__name__)
 
 _RETIRERS = 7_165_840_003
 _at = restored_months.c
@@ -49,11 +52,20 @@ def retire(engine: Engine, now: datetime, days: int, duck: Duck) -> list[str]:
 
     A month goes once its files are on disk and were read back: as many rows, and the same ones. Raises
     :class:`StoreDown` if the table stays busy, ``OSError`` if an archive can't be written,
-    :class:`ArchiveUnreadable` if it is not what was written.
+    :class:`ArchiveUnreadable` if one is not what was written, once the other months are done.
     """
     with transaction(engine) as conn:
         names = [month.name for month in due(conn, now, days)]
-    return [name for name in names if _retire(engine, name, now, duck)]
+    gone, damaged = list[str](), list[ArchiveUnreadable]()
+    for name in names:
+        try:
+            gone += [name] if _retire(engine, name, now, duck) else []
+        except ArchiveUnreadable as error:
+            log.warning("%s stays where it is: %s", name, error)
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return gone
 
 
 def retire_month(engine: Engine, month: str, now: datetime, duck: Duck) -> bool:
@@ -121,18 +133,24 @@ def restore(
         )
     checking.demand(duck, known)
     with transaction(engine) as conn:
-        if not _alone(conn):
-            raise StoreDown("another process archives or restores a month: try again in a moment")
+        # By itself: it locks the default partition, which is written to while the rows are copied.
+        prepare(conn)
+        if _find(conn, known.table) is None:
+            patiently(conn, partitions.make, known.start)
+    with transaction(engine) as conn:
+        _demand_alone(conn)
         prepare(conn)
         unhurried(conn)
-        _make_empty(conn, known)
+        _demand_empty(conn, known)
+        given = {"name": known.table, "until": until, "who": who}
+        conn.execute(text("SELECT audit_begin_restore(:name, :until, :who)"), given)
         _copy_in(conn, known, duck, each)
         found, expected = sums.of_table(conn, known.start, known.end), keeping.sums_of(known)
         if found != expected:
             raise ArchiveUnreadable(
                 "", f"{found.rows} rows came back of {expected.rows}, or others: none is kept"
             )
-        conn.execute(insert(restored_months).values(month=month, rows=found.rows, until=until, who=who))
+        conn.execute(update(restored_months).where(_at.month == month).values(rows=found.rows))
     return Restored(found.rows, until)
 
 
@@ -147,14 +165,20 @@ def extend(engine: Engine, month: str, until: datetime) -> bool:
 def drop_restored(engine: Engine, month: str, duck: Duck) -> bool:
     """Take a restored month away again: its archive holds it. Is it one?
 
-    Raises :class:`Refused` where it holds other rows than its archive: retention brings those there.
+    Raises :class:`Refused` where it holds other rows than its archive: retention brings those there;
+    :class:`ArchiveUnreadable` where a file is damaged by now, :class:`StoreDown`.
     """
-    known = manifest.read(duck.directory, month)
     with transaction(engine) as conn:
         if month not in reading.restored(conn):
             return False
+        _demand_alone(conn)
         prepare(conn)
         unhurried(conn)
+        known = manifest.read(duck.directory, month)
+        if known is not None:
+            checking.demand(duck, known)
+        # From here on no late row slips in between the sum and the drop.
+        patiently(conn, _freeze, manifest.table_of(month))
         if known is None or keeping.sums_of(known) != sums.of_table(conn, known.start, known.end):
             raise Refused(
                 "month",
@@ -178,8 +202,7 @@ def redact_archives(
     Raises :class:`ArchiveUnreadable`, and :class:`StoreDown` where another process archives.
     """
     with transaction(engine) as alone:
-        if not _alone(alone):
-            raise StoreDown("another process archives or restores a month: try again in a moment")
+        _demand_alone(alone)
         unhurried(alone)
         for done in redacting.redact(duck, made, since, until, now, dry=note is None):
             if note is not None and done.changed:
@@ -202,9 +225,14 @@ def _alone(conn: Connection) -> bool:
     return bool(conn.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _RETIRERS}).scalar_one())
 
 
-def _make_empty(conn: Connection, known: manifest.Manifest) -> None:
+def _demand_alone(conn: Connection) -> None:
+    if not _alone(conn):
+        raise StoreDown("another process archives or restores a month: try again in a moment")
+
+
+def _demand_empty(conn: Connection, known: manifest.Manifest) -> None:
     if _find(conn, known.table) is None:
-        patiently(conn, partitions.make, known.start)
+        raise StoreDown("another process took the month's partition away: try again")
     at = event_audit_log.c
     inside = select(at.event_id).where(at.received_at >= known.start, at.received_at < known.end)
     if conn.execute(inside.limit(1)).first() is not None:
@@ -225,6 +253,9 @@ def _copy_in(conn: Connection, known: manifest.Manifest, duck: Duck, each: Calla
 
 
 def _freeze(conn: Connection, name: str) -> None:
+    if conn.execute(text("SHOW transaction_isolation")).scalar_one() != "read committed":
+        # What was committed before the lock, and after this transaction's first look, would be dropped unseen.
+        raise StoreDown("default_transaction_isolation of the database must be 'read committed'")
     conn.execute(text("SELECT audit_freeze_month(:name)"), {"name": name})
 
 

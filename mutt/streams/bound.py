@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -111,8 +111,11 @@ class Held:
 class Inlet:
     """The ingest stream as the web sees it: within a deadline, and with limits. Raises Unavailable."""
 
-    def __init__(self, stream: Stream, *, max_events: int, max_bytes: int, dedup_window: float) -> None:
-        self._stream, self._client = stream, stream.client
+    def __init__(
+        self, stream: Stream, *, max_events: int, max_bytes: int, dedup_window: float, server: str = ""
+    ) -> None:
+        """``server``: the name of the one that it stands on."""
+        self._stream, self._client, self._server = stream, stream.client, server
         self._max_events, self._max_bytes = max_events, max_bytes
         self._window_ms = round(dedup_window * 1000)
         self._lock = threading.Lock()
@@ -154,9 +157,9 @@ class Inlet:
                 again = True
                 time.sleep(0.02)
 
-    def of(self, server: str) -> tuple[Inlet, bool]:  # noqa: ARG002 there is this one
-        """The inlet of a server, and whether it is that one's."""
-        return self, True
+    def of(self, server: str) -> tuple[Inlet, bool]:
+        """The inlet for a round that may be in at a server, and whether it is that one's: others have left."""
+        return self, server in ("", self._server)
 
     def is_deep(self, events: int) -> bool:
         """Do so many events wait for evaluation, or is the queue half full?"""
@@ -206,7 +209,7 @@ class SpreadInlet(Inlet):
         lookout: Lookout,
         **inlet: Any,
     ) -> None:
-        super().__init__(**inlet)
+        super().__init__(**inlet, server=name)
         self._name, self._inlets, self._place, self._lookout = name, inlets, place, lookout
 
     def first_stamps(self, seen: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
@@ -222,17 +225,29 @@ class SpreadInlet(Inlet):
     def stamps_here(self, seen: Sequence[tuple[str, datetime]], *, mine: bool) -> list[datetime | None]:
         """Those that this server knows. ``mine``: the round goes here, too; else it does not end for others."""
         try:
-            return super().first_stamps(seen)
+            with self._watched():
+                return super().first_stamps(seen)
         except StreamAway as error:
-            self._lookout.lost(self._name)
             if mine:
                 raise
             reason = f"{self._name}, which knows repeats of these events: {error.reason}"
             raise Unavailable(reason, error.retry_after) from error
 
     def append(self, round_id: str, parts: Sequence[Part], deadline: float) -> Appended:
-        try:
+        with self._watched():
             return super().append(round_id, parts, deadline)
+
+    def is_deep(self, events: int) -> bool:
+        with self._watched():
+            return super().is_deep(events)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Whoever is known to be away is not waited for: the lookout asks whether it is back."""
+        if self._lookout.is_away(self._name):
+            raise StreamAway
+        try:
+            yield
         except StreamAway:
             self._lookout.lost(self._name)
             raise
@@ -241,8 +256,10 @@ class SpreadInlet(Inlet):
 class SpreadBed:
     """All inlets, as what flows back out of the spill sees them."""
 
-    def __init__(self, inlets: Mapping[str, SpreadInlet], home: Inlet) -> None:
+    def __init__(self, inlets: Mapping[str, SpreadInlet], home: Inlet, home_name: str) -> None:
         self._inlets, self._home = inlets, home
+        #: Those that may be deep: home, too, where it takes nothing in.
+        self._asked = [*inlets.values(), *([] if home_name in inlets else [home])]
 
     def of(self, server: str) -> tuple[Inlet, bool]:
         """The inlet of a server that a round may be in; where that is none of them any more, another one's."""
@@ -254,7 +271,7 @@ class SpreadBed:
 
     def is_deep(self, events: int) -> bool:
         """Do so many events wait on one of them, or is its queue half full? One that is away keeps nobody waiting."""
-        return any(self._is_deep(inlet, events) for inlet in (self._home, *self._inlets.values()))
+        return any(self._is_deep(inlet, events) for inlet in self._asked)
 
     @staticmethod
     def _is_deep(inlet: Inlet, events: int) -> bool:

@@ -66,15 +66,16 @@ def name_of(url: str) -> str:
     """Where an address leads to, without a login: ``host:port``, with ``/db`` where that is not the first."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
+    db = query.get("db", [""])[0]  # redis-py believes it more than the path
     if parts.scheme == "unix":
-        db, where = query.get("db", ["0"])[0], parts.path
+        where = parts.path
     else:
-        db, where = parts.path.strip("/") or "0", parts.netloc.rpartition("@")[2].lower()
+        db, where = db or parts.path.strip("/"), parts.netloc.rpartition("@")[2].lower()
     if parts.scheme in SENTINEL:
         where = f"{query.get('master', [''])[0]}@{where}"
     elif parts.scheme != "unix" and parts.port is None:
         where = f"{where.removesuffix(':')}:6379"
-    return where if db == "0" else f"{where}/{db}"
+    return where if db in ("", "0") else f"{where}/{db}"
 
 
 def place_of(key: str, names: Iterable[str]) -> str:

@@ -136,7 +136,11 @@ local function recall_begun()
 end
 
 local function begin(i, m)
-  if begun[i] then return begun[i] end
+  if begun[i] then
+    -- A write of this connection's own: its WAIT speaks of no others, and the replicas are to have the marker, too.
+    redis.call('PEXPIRE', m.marker, o.keep_ms)
+    return begun[i]
+  end
   redis.call('SET', m.marker, m.rest, 'PX', o.keep_ms)
   return 1
 end

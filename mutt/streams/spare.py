@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
+
+import redis
 
 from mutt import names
 from mutt.budget.arithmetic import Budget, window
@@ -22,7 +25,7 @@ class Load:
 
 
 def load(client: Client, budget: Budget, elsewhere: Sequence[Client] = ()) -> Load:
-    """The load now, on Redis' clock."""
+    """The load now, on Redis' clock. A server elsewhere that does not answer counts for nothing."""
     seconds, micros = client.time()
     now_us = seconds * 1_000_000 + micros
     with client.pipeline(transaction=False) as pipe:
@@ -36,7 +39,13 @@ def load(client: Client, budget: Budget, elsewhere: Sequence[Client] = ()) -> Lo
     return Load(
         used=used,
         standing=sum(lanes) + sum(map(int, behind)),
-        queued=int(queued or 0) + sum(int(one.hget(names.LEDGER, "events.queued") or 0) for one in elsewhere),
+        queued=int(queued or 0) + sum(map(_queued, elsewhere)),
         breaker=(state or b"closed").decode(),
         paused=float(pause or 0) > now_us,
     )
+
+
+def _queued(elsewhere: Client) -> int:
+    with contextlib.suppress(redis.RedisError):
+        return int(elsewhere.hget(names.LEDGER, "events.queued") or 0)
+    return 0

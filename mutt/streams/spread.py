@@ -91,8 +91,12 @@ class Servers:
         """Say now what is to be confirmed."""
         confirmed = self.take_confirmed()
         if confirmed:
-            with self.asking(self.home_name):
-                self.home.confirm(confirmed)
+            try:
+                with self.asking(self.home_name):
+                    self.home.confirm(confirmed)
+            except redis.RedisError:
+                self.confirm(confirmed)
+                raise
 
 
 class Lookout:
@@ -126,7 +130,8 @@ class Lookout:
         while True:
             time.sleep(self._every)
             for name in sorted(self._lost):
-                with contextlib.suppress(redis.RedisError):
+                # Whatever it was: a server that nobody asks any more would be left out for ever.
+                with contextlib.suppress(Exception):
                     self._streams[name].takes_writes()
                     log.warning("Redis %s takes events again", name)
                     self._lost.discard(name)
@@ -146,7 +151,10 @@ class _Asking:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
         rests = self._servers.rests
         if isinstance(error, redis.RedisError):
-            if rests.met(self._name, error, self._servers.clock() - self._began):
+            # There is no way around home: whoever waits for it asks again soon.
+            is_home = self._name == self._servers.home_name
+            took = 0.0 if is_home else self._servers.clock() - self._began
+            if rests.met(self._name, error, took):
                 log.warning("Redis %s is left alone for a while: %s", self._name, error)
         elif error is None and rests.over(self._name):
             log.warning("Redis %s answers again", self._name)

@@ -147,10 +147,13 @@ class Stream:
             call(script, options, pipe)
             pipe.wait(self._replicas, WAIT_MS)
             reply, reached = pipe.execute()
+        self._check_reached(reached)
+        return reply
+
+    def _check_reached(self, reached: int) -> None:
         if reached < self._replicas:
             doubt_master(self.client)  # one that was replaced has none
             raise MissingReplicas(reached, self._replicas)
-        return reply
 
     def take(
         self,
@@ -253,8 +256,22 @@ class Stream:
         return settled
 
     def begun(self, markers: Sequence[str]) -> list[bytes | None]:
-        """For each marker what is left to do there; None: nothing followed yet."""
-        found: list[bytes | None] = self.client.mget(markers)
+        """For each marker what is left to do there; None: nothing followed yet.
+
+        Raises MissingReplicas where one may not be with the replicas: who acts on it removes the only other trace.
+        """
+        found: list[bytes | None]
+        if not self._replicas:
+            found = self.client.mget(markers)
+            return found
+        with self.client.pipeline(transaction=False) as pipe:
+            for marker in markers:
+                pipe.pexpire(marker, MARKER_MS)  # a write of this connection's own: WAIT speaks of no others
+            pipe.mget(markers)
+            pipe.wait(self._replicas, WAIT_MS)
+            *_, found, reached = pipe.execute()
+        if any(found):
+            self._check_reached(reached)
         return found
 
     def confirm(self, markers: Sequence[str]) -> None:

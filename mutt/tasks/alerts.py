@@ -20,7 +20,7 @@ log = logging.getLogger("mutt.alerts")
 def evaluate_queue() -> dict[str, Any]:
     """One drain: events become audit rows and alerts."""
     counts = Counts()
-    metrics, meter = services().metrics, services().meters["alerts"]
+    metrics, meter, traces = services().metrics, services().meters["alerts"], services().traces
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         started, before = time.monotonic(), asdict(counts)
@@ -31,6 +31,8 @@ def evaluate_queue() -> dict[str, Any]:
         took = time.monotonic() - started
         metrics.evaluated_batch(did, took, lag)
         meter.did(did["events"], [took])
+        if traces is not None:
+            traces.taken("evaluate", moves, took)
         ids = (one for move in moves for one in move.correlation_ids)
         log.info(
             "evaluated", extra={**did, "took_s": round(took, 4), "lag_s": round(lag, 3), **correlated(ids)}

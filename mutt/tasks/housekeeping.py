@@ -18,7 +18,7 @@ log = logging.getLogger("mutt.housekeeping")
 
 def record_queue() -> dict[str, Any]:
     """One drain: outcomes become the alerts' status."""
-    recorded, meter = 0, services().meters["housekeeping"]
+    recorded, meter, traces = 0, services().meters["housekeeping"], services().traces
 
     def work(entries: Sequence[Entry]) -> list[Move]:
         nonlocal recorded
@@ -26,6 +26,8 @@ def record_queue() -> dict[str, Any]:
         moves = services().recorder.record_outcomes(entries)
         took = time.monotonic() - started
         meter.did(len(moves), [took])
+        if traces is not None:
+            traces.taken("record", moves, took)
         recorded += len(moves)
         services().metrics.recorded_batch(len(moves), held_reasons(moves), took)
         ids = (one for move in moves for one in move.correlation_ids)

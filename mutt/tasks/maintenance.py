@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import func, select
+
 from mutt import keyring
 from mutt.celery import app
 from mutt.pipeline.noise import work_due
@@ -114,9 +116,9 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         s = services()
-        now = datetime.now(UTC)
-        retired = months.retire(s.engine, now, s.settings.audit_retention_days, s.archives)
         with transaction(s.engine) as conn:
+            # What goes is gone: a worker whose clock runs ahead takes nothing that is not due by PostgreSQL's, too.
+            now = min(datetime.now(UTC), conn.execute(select(func.now())).scalar_one())
             attempts.prune(conn, now - timedelta(days=s.settings.audit_retention_days))
         with transaction(s.engine) as conn:
             forgotten = history.prune(conn, now - timedelta(days=s.settings.config_audit_days))
@@ -127,8 +129,11 @@ def retention(self: MuttTask, **_labels: Any) -> dict[str, Any]:
             backtests.prune(conn, now)
             receipts.expire(conn, now - timedelta(days=s.settings.config_audit_days))
         expired = manifest.expire(s.archives.directory, now, s.settings.audit_archive_years)
-        # Last: one that is damaged holds up nothing else.
-        converted = months.convert(s.engine, s.archives, now)
+        # Last: an archive that is damaged holds up nothing else.
+        try:
+            retired = months.retire(s.engine, now, s.settings.audit_retention_days, s.archives)
+        finally:
+            converted = months.convert(s.engine, s.archives, now)
         return {"retired": retired, "converted": converted, "history": forgotten, "expired": expired}
 
     return self.work(work)

@@ -195,7 +195,7 @@ class Tick:
                 self._run_here(name)
             else:
                 # Whose queue it is can work without; this turn is theirs.
-                self._client.delete(queue.tick, queue.bell)
+                client.delete(queue.tick, queue.bell)
 
     def _sweep_if_due(self, restarted: bool) -> None:
         lost = self._client.set(SWEEP_LOST, "1", nx=True, px=round(SWEEP_EVERY * 1000)) or restarted
@@ -278,6 +278,11 @@ def _run(tick: Tick, stopping: threading.Event) -> None:
         except (redis.RedisError, OperationalError, OSError) as error:
             if not failing:
                 log.warning("tick: %s", error)
+            failing = True
+        except Exception:
+            # Nobody starts this thread again, and without it whatever nobody rang for waits for ever.
+            if not failing:
+                log.exception("tick")
             failing = True
 
 

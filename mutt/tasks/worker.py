@@ -15,7 +15,7 @@ from celery.concurrency import prefork
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
-from mutt import names, told
+from mutt import names, told, traces
 from mutt.celery import app, doorbells, ring, settings
 from mutt.errors import SettingsError
 from mutt.logs import configure
@@ -51,6 +51,7 @@ def _check(sender: Any, **_kwargs: Any) -> None:
     store = () if set(sender.app.amqp.queues.consume_from) == {"moog"} else ("database_url",)
     try:
         settings().need("stream_url", "broker_url", *store)
+        traces.check(settings())
         others = tick.elsewhere(settings())
         for client in (tick.connection(settings()), *others.values()):
             which = "stream_urls" if client in others.values() else "stream_url"
@@ -175,8 +176,10 @@ def _stop(**_kwargs: Any) -> None:
 @signals.worker_shutdown.connect
 def _gone(**_kwargs: Any) -> None:
     _end_report()
+    services().end_traces()
 
 
 @signals.worker_process_shutdown.connect
 def _child_gone(**_kwargs: Any) -> None:
     _end_report()
+    services().end_traces()

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mutt import told
+from mutt import told, traces
 from mutt.errors import SettingsError
 from mutt.logs import configure
 from mutt.pulse import report
 from mutt.settings import Settings
 from mutt.tls import FLOOR, check_ca, check_pair
+from mutt.traces import Traces
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
 # Said, for gunicorn itself would listen everywhere where a variable PORT is set.
@@ -35,6 +36,7 @@ try:
     _client_ca = check_ca("TLS_CLIENT_CA", _settings.tls_client_ca)
     if _client_ca and not _cert:
         raise SettingsError("TLS_CERT", "", "a PEM file, for TLS_CLIENT_CA is set")
+    traces.check(_settings)
 except SettingsError as error:
     # gunicorn would put a traceback around it.
     raise SystemExit(f"mutt: {error}") from None
@@ -59,6 +61,7 @@ SWITCH = 0.0005
 
 _metrics: socket.socket | None = None
 _end_reports: Callable[[], None] | None = None
+_traces: Traces | None = None
 
 
 def on_starting(_server: Any) -> None:
@@ -97,7 +100,8 @@ def _report(worker: Any) -> None:
     role, meters = getattr(worker.wsgi, "extensions", {}).get("meters", ("", {}))
     if not role:
         return
-    global _end_reports
+    global _end_reports, _traces
+    _traces = worker.wsgi.extensions.get("traces")
     _end_reports = report.start(
         Settings.from_env(),
         report.name_of(worker.pid),
@@ -108,9 +112,11 @@ def _report(worker: Any) -> None:
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """This worker ends, and says so."""
+    """This worker ends, and says so; its last spans go out."""
     if _end_reports:
         _end_reports()
+    if _traces:
+        _traces.close()
 
 
 def when_ready(_server: Any) -> None:

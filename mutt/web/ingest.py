@@ -41,6 +41,7 @@ def make_ingest(services: Services) -> Flask:
     app.extensions["lane"] = intake.answer_all
     app.extensions["metrics"] = teller(services, queues=False)
     app.extensions["meters"] = "ingest", services.meters
+    app.extensions["traces"] = services.traces
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
     app.register_blueprint(openapi(services.settings))

@@ -28,6 +28,7 @@ from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.span import UNTRACED, Begun
 from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
@@ -111,6 +112,7 @@ class _Joining(NamedTuple):
     grant: Grant
     contribution: Contribution
     read_for: float  #: seconds that its upload and its reading took
+    begun: Begun  #: its span, if it is traced
 
 
 class Intake:
@@ -124,7 +126,7 @@ class Intake:
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
-        self._meter = services.meters["ingest"]
+        self._meter, self._traces = services.meters["ingest"], services.traces
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
@@ -204,8 +206,12 @@ class Intake:
         if not parsed.events:
             group.counts.rejected += len(parsed.rejected)
             return self._all_rejected(group, post, parsed, grant.name)
-        about = Request(group.new_id(), post.correlation_id, grant.name, _idempotency(post, grant.name, body))
-        return _Joining(post, grant, Contribution(about, parsed), read_for)
+        begun = UNTRACED
+        if self._traces is not None:
+            begun = self._traces.begin(post.headers.get("TRACEPARENT", ""))
+        idempotent = _idempotency(post, grant.name, body)
+        about = Request(group.new_id(), post.correlation_id, grant.name, idempotent, begun[0])
+        return _Joining(post, grant, Contribution(about, parsed), read_for, begun)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
         """What the post's key, or its source, may do; or its refusal: nobody is known by that."""
@@ -282,11 +288,23 @@ class Intake:
         except Exception as error:
             log.exception("error in a round of %d requests", len(joining))  # once: it is one error
             return [error] * len(joining)
-        _tell(joining)
+        _tell(joining, replies)
         return replies
 
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         """The answer to one that joined, by what came of its round."""
+        answer = self._answer_to(group, joined, outcome)
+        if joined.begun[0] and self._traces is not None:
+            request, parsed = joined.contribution.request, joined.contribution.parsed
+            about: dict[str, str | int] = {
+                "mutt.correlation_id": request.correlation_id,
+                "mutt.batch_id": request.batch_id,
+                "mutt.events": len(parsed.events),
+            }
+            self._traces.ingested(joined.begun, time.monotonic() - group.began, answer.status, about)
+        return answer
+
+    def _answer_to(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         post = joined.post
         if isinstance(outcome, OverQuota):
             return group.refused(
@@ -374,9 +392,12 @@ class Intake:
         self._away_until = time.monotonic() + AWAY
 
 
-def _tell(joining: Sequence[_Joining]) -> None:
+def _tell(joining: Sequence[_Joining], replies: Sequence[Reply | Exception]) -> None:
     """One line for all that came together: whose events stand in the queue now, or in the spill."""
     if not log.isEnabledFor(logging.INFO):
+        return
+    joining = [one for one, reply in zip(joining, replies, strict=True) if isinstance(reply, Reply)]
+    if not joining:
         return
     events = sum(len(one.contribution.parsed.events) for one in joining)
     ids = (one.post.correlation_id for one in joining)

@@ -180,6 +180,12 @@ _HEADERS = [
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:@/+-]{1,128}$"},
         "description": "Comes back in the reply and stands in the rows; another one is replaced.",
     },
+    {
+        "name": "traceparent",
+        "in": "header",
+        "schema": _TEXT,
+        "description": "W3C Trace Context: the request goes on with this trace, where traces are on and it is sampled.",
+    },
 ]
 
 _REFUSALS = {

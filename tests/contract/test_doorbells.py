@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from mutt import rabbit as rabbits
 from mutt.celery import app, doorbells
 from mutt.doorbells import Doorbells
+from mutt.rabbit import as_away
 from mutt.settings import Settings
-from tests.brokers import live_rabbitmq
+from tests.brokers import USER, Rabbit, live_rabbitmq
 from tests.private_ca import Papers, Registry
 from tests.servers import Live, memory, scratch
 
@@ -78,6 +81,44 @@ def test_it_counts_what_waits_and_survives_a_restart_of_the_broker(broker: Broke
     assert broker.doorbells.waiting("maintenance") in (1, 4), (
         "what a broker keeps over a restart is its own affair"
     )
+
+
+@pytest.fixture
+def rabbit() -> Iterator[Rabbit]:
+    with scratch(memory()) as directory, live_rabbitmq(directory) as server:
+        yield server
+
+
+def test_whatever_rabbitmq_refuses_it_is_away_for_as_long_and_nobody_is_kept_waiting(
+    rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its errors would end the threads that tick and ring."""
+    with (
+        contextlib.closing(doorbells(told(rabbit.url))) as asked,
+        app.connection_for_write(rabbit.url) as connection,
+    ):
+        left = connection.channel()
+        # This process knows that it takes no messages: what is asked it answers all the same.
+        rabbits._refusal.note("it is short of memory")
+        assert [asked.waiting("alerts") for _ in range(3)] == [0, 0, 0]
+        left.close()
+        assert connection.channel().queue_declare("alerts").message_count == 0, "a number of its own"
+        monkeypatch.setattr(rabbits, "_refusal", rabbits._Refusal())
+        # Rights that were taken away: those to write, then all.
+        rabbit.ctl("set_permissions", "-p", USER, USER, ".*", "^$", "^$")
+        with pytest.raises(AWAY), as_away():
+            app.send_task("mutt.x", queue="alerts", connection=connection, confirm_timeout=1.0)
+        rabbit.ctl("clear_permissions", "-p", USER, USER)
+        asked.close()
+        for question in (asked.version, lambda: asked.waiting("alerts")):
+            with pytest.raises(AWAY):
+                question()
+        rabbit.kill()
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(AWAY):
+                asked.waiting("alerts")
+        assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("what", ["of another CA", "of another host", "expired"])

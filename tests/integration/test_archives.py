@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +15,11 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, select, text
 
-from mutt.errors import ArchiveUnreadable, Refused
+from mutt.deadline import DEADLINES
+from mutt.errors import ArchiveUnreadable, Refused, StoreDown
 from mutt.rules.redaction import Redaction, Redactions
 from mutt.store import audit, partitions, retention
-from mutt.store.archives import checking, manifest, parquet, reading, sums
+from mutt.store.archives import checking, keeping, manifest, parquet, reading, sums
 from mutt.store.archives.duck import Duck
 from mutt.store.archives.manifest import Manifest
 from mutt.store.audit import AuditRow
@@ -249,6 +251,59 @@ def test_a_restored_month_is_taken_away_when_told(engine: Engine, duck: Duck) ->
     assert archived(duck).rows == 2
 
 
+def test_a_restored_month_is_not_taken_away_behind_a_late_row_or_a_damaged_file(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sum to the drop nobody writes to it, nobody else archives, and its archive is read to its end."""
+    put(engine, row())
+    retire(engine, duck)
+    restore(engine, duck)
+    real = sums.of_table
+
+    def and_a_late_row(conn: Any, *time: datetime) -> sums.Sums:
+        found = real(conn, *time)
+        with pytest.raises(StoreDown), transaction(engine) as other:
+            other.execute(text("SET LOCAL lock_timeout = 100"))
+            audit.copy_rows(other, [row(message="late")])
+        return found
+
+    file = duck.directory / archived(duck).files[0].name
+    body = file.read_bytes()
+    file.write_bytes(body[:-1])
+    with pytest.raises(ArchiveUnreadable):
+        retention.drop_restored(engine, MAY, duck)
+    file.write_bytes(body)
+    with transaction(engine) as first:
+        assert retention._alone(first)
+        with pytest.raises(StoreDown, match="another process"):
+            retention.drop_restored(engine, MAY, duck)
+    monkeypatch.setattr(sums, "of_table", and_a_late_row)
+    assert retention.drop_restored(engine, MAY, duck)
+    assert stored(engine) == []
+
+
+def test_rows_without_a_month_are_stored_while_one_is_restored(engine: Engine, duck: Duck) -> None:
+    """The default partition is locked for as long as it takes to make a month, and no longer."""
+    put(engine, row())
+    retire(engine, duck)
+
+    def and_another(_rows: int) -> None:
+        with transaction(engine) as other:
+            other.execute(text("SET LOCAL lock_timeout = 500"))
+            audit.copy_rows(other, [row(LATER, "of a month to come")])
+
+    assert retention.restore(engine, MAY, duck, until=LATER, who="test", each=and_another).rows == 1
+    assert len(stored(engine)) == 2
+
+
+def test_a_month_is_not_dropped_by_who_sees_only_what_stood_at_first(engine: Engine, duck: Duck) -> None:
+    """Under another isolation, rows that were committed before the lock are not seen by the sum behind it."""
+    put(engine, row())
+    with pytest.raises(StoreDown, match="default_transaction_isolation"):
+        retire(engine.execution_options(isolation_level="REPEATABLE READ"), duck)
+    assert len(stored(engine)) == 1
+
+
 def test_a_month_with_rows_is_not_restored_over_them(engine: Engine, duck: Duck) -> None:
     """Late rows go to the archive first."""
     put(engine, row())
@@ -288,6 +343,49 @@ def test_archives_of_older_versions_are_made_anew(engine: Engine, duck: Duck) ->
     assert not old.exists()
     restore(engine, duck)
     assert stored(engine) == before
+
+
+def test_two_old_archives_of_a_month_become_one_whatever_their_order(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They came as they stood in the table, in no order of time: no row is left out, none is there twice."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
+    times = [NOW + timedelta(hours=n) for n in (5, 6, 1, 2, 7, 8, 3, 9)]
+    rows = [row(at, f"m{n}") for n, at in enumerate(times)]
+    put(engine, *rows)
+    before = stored(engine)
+    duck.directory.mkdir()
+    for name, some in (("", rows), (".1", rows[3:5])):
+        text_of = ", ".join(f"('{one.event_id}'::uuid, {n})" for n, one in enumerate(some))
+        query = f"SELECT a.* FROM event_audit_log a JOIN (VALUES {text_of}) v (id, n) ON a.event_id = id ORDER BY n"
+        with transaction(engine) as conn, conn.connection.cursor() as cursor:
+            with gzip.open(duck.directory / f"event_audit_log_2031_05{name}.csv.gz", "wb") as out:
+                cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv, HEADER)", out)
+    with transaction(engine) as conn:
+        conn.execute(text("DROP TABLE event_audit_log_2031_05"))
+    real = parquet.old_csv
+    monkeypatch.setattr(
+        parquet,
+        "old_csv",
+        lambda opened: (table.slice(n, 2) for table in real(opened) for n in range(0, table.num_rows, 2)),
+    )
+    assert len(retention.convert(engine, duck, LATER)) == 2
+    assert archived(duck).rows == len(rows)
+    restore(engine, duck)
+    assert stored(engine) == before
+
+
+def test_late_rows_that_do_not_come_through_keep_their_month(
+    engine: Engine, duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out is counted, too: what stands is what the archive had and what came to it."""
+    put(engine, row())
+    retire(engine, duck)
+    put(engine, *(row(NOW + timedelta(seconds=n)) for n in range(3)))
+    monkeypatch.setattr(keeping, "_NEW", keeping._NEW.replace(" ORDER BY", " LIMIT 2 --"))
+    with pytest.raises(ArchiveUnreadable, match="lacked"):
+        retire(engine, duck)
+    assert len(stored(engine)) == 3 and archived(duck).rows == 1
 
 
 def test_one_process_retires_while_another_has_nothing_to_do(engine: Engine, duck: Duck) -> None:
@@ -332,6 +430,19 @@ def test_a_question_reaches_nothing_but_the_archives(duck: Duck, tmp_path: Path)
         with pytest.raises(ArchiveUnreadable), duck.asking() as conn:
             conn.execute(asked)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "secret.csv"]
+
+
+def test_a_deadline_that_comes_as_a_question_ends_harms_nobody(
+    duck: Duck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed, and its interruption still under way."""
+    alarms: list[Any] = []
+    alarm = SimpleNamespace(cancel=lambda: None)
+    monkeypatch.setattr(DEADLINES, "at", lambda _when, action: alarms.append(action) or alarm)
+    with duck.asking(5) as conn:
+        conn.execute("SELECT 1")
+    [late] = alarms
+    late()
 
 
 def test_archived_rows_are_redacted_where_they_are_asked_for(engine: Engine, duck: Duck) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,17 @@ from sqlalchemy import delete, text
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import NOW, THEN, Question, Watch, run
 from mutt.backtest.tally import Result
+from mutt.celery import app
+from mutt.errors import ArchiveUnreadable, StoreDown
 from mutt.event import Event
 from mutt.explain.gather import Explainer
-from mutt.store import audit, retention, rulebook, whole
-from mutt.store.archives import manifest
+from mutt.services import Services
+from mutt.store import audit, partitions, past, retention, rulebook, whole
+from mutt.store.archives import duck, keeping, manifest
 from mutt.store.audit import AuditRow
 from mutt.store.lookup import AuditSearch, Key
 from mutt.store.tables import alert_rules
+from mutt.tasks import base, maintenance
 from tests.bench import Bench, event
 from tests.integration.test_backtest import SAID, events, judge, rules
 
@@ -122,6 +128,54 @@ def test_a_search_is_the_same_over_the_table_over_files_and_over_both(bench: Ben
     assert sum(map(len, both_ways(bench, AuditSearch(since=MAY, limit=400)))) == 85
 
 
+def test_a_month_that_is_in_both_places_is_read_from_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash before the manifest says that it went, a server that has it still, a late row: each row once."""
+    rows = [row(n, MAY + timedelta(hours=n)) for n in range(40)]
+    put(bench, *rows)
+    archives, asked = bench.services.archives, AuditSearch(since=MAY, limit=100)
+
+    def ids() -> list[int]:
+        question = Question(Draft(rules=(), whole=True), MAY, JUNE)
+        judged = run(question, bench.services.settings, bench.services.engine, bench.services.engine, Watch())
+        found = [one.event_id.int for one in whole.search(bench.services.reader.ask, archives, asked).rows]
+        assert judged.events == len(found)
+        return sorted(found)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(keeping, "dropped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            retire(bench, "2019-05")
+    assert ids() == list(range(40))
+    with bench.sql() as conn:
+        conn.execute(text("SELECT audit_make_month(:month)"), {"month": MAY})
+    put(bench, row(99, MAY + timedelta(hours=3, minutes=1)))
+    assert ids() == [*range(40), 99]
+    put(bench, *rows)
+    keeping.dropped(archives.directory, "2019-05")
+    assert ids() == [*range(40), 99]
+
+
+def test_a_month_that_is_archived_while_it_is_judged_is_judged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice is read anew if what is read from files is not what it was when it was begun."""
+    put(bench, *(row(n, MAY + timedelta(hours=n)) for n in range(40)))
+    real, moves = past.read, [1]
+
+    def meanwhile(*told: Any, **more: Any) -> None:
+        if moves:
+            moves.clear()
+            retire(bench, "2019-05")
+        real(*told, **more)
+
+    monkeypatch.setattr(past, "read", meanwhile)
+    s = bench.services
+    question = Question(Draft(rules=(), whole=True), MAY, JUNE)
+    assert run(question, s.settings, s.engine, s.engine, Watch()).events == 40
+
+
 def test_a_search_says_what_comes_from_files(bench: Bench) -> None:
     """Only where files were read; and where they can't be, what is missing."""
     put(bench, row(1, MAY), row(2, JUNE))
@@ -198,3 +252,54 @@ def test_a_back_test_says_the_same_of_files_as_of_the_table(bench: Bench, data: 
     assert before[0].events == len(spread)
     retire(bench, "2019-05")
     assert [backtest(bench, draft, baseline) for baseline in (NOW, THEN)] == before
+
+
+def test_retention_of_a_worker_whose_clock_runs_ahead_deletes_nothing_that_is_not_due(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a month whose archive is damaged stays, and keeps no other one."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=366 * 30)
+
+    monkeypatch.setattr(maintenance, "datetime", Ahead)
+    settings = dataclasses.replace(bench.settings, audit_archive_years=20)
+    services = Services(settings, lambda *_, **__: None, role="test")
+    for module in (base, maintenance):
+        monkeypatch.setattr(module, "services", lambda: services)
+    put(bench, row(1, MAY))
+    retire(bench, "2019-05")
+    (file,) = services.archives.directory.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    with bench.sql() as conn:
+        conn.execute(text("SELECT audit_make_month(:month)"), {"month": MAY})
+    put(bench, row(2, MAY), row(3, JUNE))
+    with pytest.raises(ArchiveUnreadable, match=r"2019_05\.1"):
+        app.tasks["mutt.maintenance.retention"].run()
+    assert manifest.months(services.archives.directory) == ["2019-05", "2019-06"]
+    assert file.exists()
+    with bench.sql() as conn:
+        left = {month.name for month in partitions.listing(conn)}
+    assert "event_audit_log_2019_05" in left and "event_audit_log_2019_06" not in left
+
+
+def test_a_process_asks_the_archives_a_bounded_number_of_questions_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would wait longer than his question may take is told so; what is archived waits for none."""
+    archives = bench.services.archives
+    with ExitStack() as asked:
+        for _ in range(duck.AT_ONCE):
+            asked.enter_context(archives.asking(5))
+        with pytest.raises(StoreDown, match="for others") as told, archives.asking(0.01):
+            pass
+        assert told.value.sqlstate == "57014", "no outage"
+        asked.enter_context(archives.asking())
+    with archives.asking(0.01):
+        pass
+    small = archives._replace(memory=1 << 20)
+    with pytest.raises(StoreDown, match="AUDIT_ARCHIVE_MEMORY") as told, small.asking() as conn:
+        conn.execute("SELECT list(range) FROM range(10000000)")
+    assert told.value.sqlstate == "57014"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
+import amqp
 import pytest
 import redis
 from celery import Celery, signals
@@ -12,12 +14,14 @@ from celery.concurrency.solo import TaskPool
 from celery.worker import WorkController
 from kombu import Consumer, Message, Producer, Queue
 from kombu.asynchronous import Hub
+from kombu.exceptions import OperationalError
 
-from mutt.celery import BrokerConnection
+from mutt.celery import BackgroundRing, BrokerConnection, app, publish
 from mutt.celery import Consumer as WorkersConsumer
 from mutt.settings import Settings
 from mutt.streams.connect import broker, login, redis_of
 from tests.servers import Live, live_redis, scratch
+from tests.waiting import wait_until
 
 
 def test_what_a_worker_tells_of_its_broker_is_json_without_our_login(redis_url: str) -> None:
@@ -91,3 +95,28 @@ def test_data_and_doorbells_go_over_a_unix_socket() -> None:
                 connection.default_channel.client.set("doorbell", "1")
             with redis_of(settings) as client:
                 assert client.get("doorbell") == b"1"
+
+
+def test_the_thread_that_rings_outlives_an_error_that_nobody_thought_of() -> None:
+    rung: list[str] = []
+
+    def ring(queue: str, **_labels: str) -> None:
+        if not rung:
+            rung.append("failed")
+            raise LookupError(queue)
+        rung.append(queue)
+
+    background = BackgroundRing(ring)
+    background("ingest_queue")
+    wait_until(lambda: rung, 5, "the first ring")
+    background("ingest_queue")
+    wait_until(lambda: rung == ["failed", "ingest_queue"], 5, "the second one")
+
+
+def test_what_rabbitmq_refuses_for_good_is_told_as_what_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise amqp.AccessRefused("write access was refused")
+
+    monkeypatch.setattr(app, "send_task", refused)
+    with pytest.raises(OperationalError, match="write access was refused"):
+        publish("mutt.maintenance.sweep", "maintenance")

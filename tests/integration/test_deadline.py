@@ -31,3 +31,11 @@ def test_an_alarm_that_is_set_while_nobody_waits_goes_off() -> None:
         went = threading.Event()
         deadlines.at(time.monotonic() + 0.01, went.set)
         assert went.wait(10)
+
+
+def test_an_action_that_raises_takes_no_other_alarm_with_it() -> None:
+    """The thread is one for the process."""
+    deadlines, went = Deadlines(), threading.Event()
+    deadlines.at(time.monotonic(), lambda: [][0])
+    deadlines.at(time.monotonic() + 0.01, went.set)
+    assert went.wait(2)

@@ -84,6 +84,36 @@ def test_every_row_is_exported_once_and_in_order(bench: Bench, archived: bool) -
     assert sorted(ids(exported(bench))[3:5]) == [3, 1000]
 
 
+@pytest.mark.parametrize("way", ["archived", "restored"])
+def test_a_month_that_moves_meanwhile_is_exported_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Which files are read is told before COPY has its lock: what moved in between is asked for anew."""
+    real, moves, engine, duck = exports._copy, [1], bench.services.engine, bench.services.archives
+    if way == "restored":
+        retire(bench)
+
+    def meanwhile(*told: Any) -> None:
+        if moves:
+            moves.clear()
+            if way == "archived":
+                retire(bench)
+            else:
+                retention.restore(engine, "2019-05", duck, until=LATER, who="test")
+        real(*told)
+
+    monkeypatch.setattr(exports, "_copy", meanwhile)
+    assert ids(exported(bench)) == list(range(60))
+
+
+def test_a_row_that_came_again_is_exported_once(bench: Bench) -> None:
+    """The same key in the archive and in the table is one event."""
+    retire(bench)
+    with bench.sql() as conn:
+        audit.copy_rows(conn, rows()[3:5])
+    assert ids(exported(bench)) == list(range(60))
+
+
 def test_csv_runs_nothing_and_reads_back(bench: Bench) -> None:
     """Each text as it was, but for the apostrophe before what would be a formula."""
     body = exported(bench, "csv", hostname="r1").decode("utf-8-sig")

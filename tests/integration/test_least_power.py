@@ -266,6 +266,8 @@ def test_housekeeping_sweeps_releases_and_keeps_the_calendar(quiet: Site, tmp_pa
     shell = quiet.services("cli").engine
     assert retention.restore(shell, "2019-02", duck, until=now + timedelta(days=1), who="me").rows == 1
     assert retention.retire(services.engine, now, 90, duck) == []
+    with quiet.sql("cli") as cursor, pytest.raises(InsufficientPrivilege, match="not empty"):
+        cursor.execute("SELECT audit_begin_restore('event_audit_log_2019_02', now(), 'me')")
     assert retention.drop_restored(shell, "2019-02", duck)
     with transaction(services.engine) as conn:
         history.prune(conn, now - timedelta(days=365))
@@ -638,6 +640,9 @@ HISTORY = [
     ("housekeeping", "SELECT versions_prune((SELECT version FROM ruleset_version))"),
     ("cli", "DELETE FROM config_audit_log"),
     ("cli", "CREATE TABLE mine (a int)"),
+    ("cli", "INSERT INTO restored_months (month, rows, until, who) VALUES ('2019-03', 1, now(), 'me')"),
+    ("cli", "UPDATE restored_months SET month = '2019-03'"),
+    ("cli", "SELECT audit_begin_restore(to_char(now(), '\"event_audit_log_\"YYYY_MM'), now(), 'me')"),
     ("ingest", "SELECT 1 FROM event_audit_log"),
     ("ingest", "SELECT 1 FROM alert_rules"),
     ("ingest", "SELECT 1 FROM users"),

@@ -14,6 +14,7 @@ from mutt.alert import Alert, Outcome, Status
 from mutt.entry import Entry
 from mutt.errors import StoreDown
 from mutt.event import State
+from mutt.store import alerts
 from mutt.store.migrate import upgrade
 from mutt.streams import books
 from tests.bench import Bench, benches, event
@@ -189,7 +190,7 @@ def test_a_late_settle_does_not_place_an_alert_again_that_was_recorded(pair: lis
     slow.append(event())
     late = slow.evaluate(slow.take())
     (row,) = slow.alerts()
-    told = {name: getattr(row, name) for name in Alert.__struct_fields__}
+    told = {name: getattr(row, name) for name in alerts.FIELDS}
     alert = Alert(**told | {"state": State(row.state)})
     deliver(quick, outcome(alert))
     record(quick)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import Question, Watch, run
+from mutt.cli import searching
 from mutt.doctor.ask import examine
 from mutt.errors import StoreDown
 from mutt.explain.gather import Explainer
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import audit, lookup, privileges
+from mutt.store import audit, exports, lookup, privileges
 from mutt.store.engine import make_engine, one_shot_engine, transaction
 from mutt.store.lookup import AuditSearch
 from mutt.store.migrate import upgrade
@@ -170,6 +173,33 @@ def test_a_back_test_says_what_it_could_not_read(pair: Pair, monkeypatch: pytest
     pair.resume()
 
 
+def test_an_export_reads_the_replica_and_says_what_it_lacks(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the reader, who may do nothing else; a slice that was broken off for recovery is read again."""
+    monkeypatch.setattr("mutt.store.replica.UNSAID", timedelta(0))
+    monkeypatch.setattr(searching, "services", lambda: pair.services)
+    write(pair, "export-old")
+    pair.resume()
+    pair.pause()
+    write(pair, "export-new")
+    real, broken = exports._copy, ["once"]
+
+    def broken_off_once(conn: Connection, *told: Any) -> None:
+        if broken:
+            broken.clear()
+            conn.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+        real(conn, *told)
+
+    monkeypatch.setattr(exports, "_copy", broken_off_once)
+    out = tmp_path / "out.csv"
+    done = CliRunner().invoke(searching.export, ["--since", "1h", "--text", "export-", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "behind: what was written after" in done.output
+    assert ("export-old" in out.read_text(), "export-new" in out.read_text()) == (True, False)
+    pair.resume()
+
+
 def test_while_the_replica_is_away_pages_read_the_primary(pair: Pair) -> None:
     """And say so; it is asked again after a while. A question that takes too long is not asked once more."""
     clock = [0.0]
@@ -200,6 +230,18 @@ def test_while_the_replica_is_away_pages_read_the_primary(pair: Pair) -> None:
     with pytest.raises(StoreDown):
         reader.read(slow)
     assert len(asked) == 1
+
+
+def test_a_replica_whose_connections_are_all_in_use_is_not_away(pair: Pair) -> None:
+    """This page reads the primary, the next one asks the replica again."""
+    url = pair.replica.url
+    one = Settings.from_env({}, database_url=url, database_read_url=url, db_pool_min=1, db_pool_max=1)
+    replica = make_engine(one, role="test", patience=0.05)
+    reader = Reader(pair.services.engine, replica, monotonic=lambda: 0.0)
+    with transaction(replica):
+        assert reader.read(lambda conn: 1)[1].away
+    assert reader.read(lambda conn: 1)[1].replica
+    replica.dispose()
 
 
 def test_a_conflict_with_recovery_is_answered_by_the_primary(pair: Pair) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
+from kombu.exceptions import OperationalError
 
 from mutt import names
 from mutt.balance import observe
@@ -27,8 +28,9 @@ from mutt.streams import acl, books
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from mutt.streams.servers import Rests, name_of
+from mutt.streams.spare import load
 from mutt.streams.spread import HeldSpread, Servers
-from mutt.streams.stream import Stream, marker_of
+from mutt.streams.stream import Half, MissingReplicas, Stream, marker_of
 from mutt.tasks import base, tick
 from mutt.tasks.tick import Tick
 from tests.bench import CLAIM, Bench, benches, event
@@ -221,6 +223,35 @@ def test_a_marker_stays_for_a_month_and_for_minutes_once_its_end_was_seen(pair: 
     assert 0 < bench.redis.ttl(marker) <= 2 * bench.services.spread.home.good
 
 
+def test_what_could_not_be_confirmed_is_confirmed_later(pair: list[Bench]) -> None:
+    bench, _ = pair
+    spread = bench.services.spread
+    spread.confirm(["mutt:settled:x"])
+    with failing(spread.home, "confirm", after=False), pytest.raises(Lost):
+        spread.say_confirmed()
+    assert spread.take_confirmed() == ["mutt:settled:x"]
+
+
+def test_a_marker_is_believed_where_the_replicas_have_it_too(pair: list[Bench]) -> None:
+    """Else the second step is done, home fails over to a replica without the first, and what followed is lost."""
+    bench, _ = pair
+    away = away_of(bench)
+    bench.append(event(), server=away)
+    [move] = bench.evaluate(bench.take())
+    home = bench.services.spread.home
+    safe = Stream(home.client, home.queue, _nothing, replicas=1)
+    marker = marker_of(move.entry)
+    assert safe.begun([marker]) == [None], "nothing is there that could be lost"
+    told: dict[str, Any] = {"halves": [Half.of(move)], "until": time.time() + 60}
+    assert home.settle_here(**told)[0]
+    with pytest.raises(MissingReplicas):
+        safe.begun([marker])
+    home.confirm([marker])
+    # Whoever does the first step again writes, so that its WAIT waits for what it found.
+    home.settle_here(**told)
+    assert home.client.ttl(marker) > 29 * 86_400
+
+
 def test_a_poisoned_neighbour_that_waits_stays_where_it_was(pair: list[Bench]) -> None:
     """What PostgreSQL does not take now becomes an entry of its own, on the same server and in its books."""
     bench, _ = pair
@@ -301,6 +332,29 @@ def test_while_home_is_away_what_stands_elsewhere_is_handed_back(
         bench.check()
 
 
+def test_home_is_asked_again_soon_however_long_it_kept_a_worker_waiting(
+    pair: list[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no way around it; another server rests for longer."""
+    bench, _ = pair
+    monkeypatch.undo()
+    now = [0.0]
+    servers = Servers(bench.services.ingest_servers, clock=lambda: now[0])
+    for name, rests in ((servers.home_name, Rests.LEAST), (away_of(bench), Rests.MOST)):
+        with pytest.raises(Lost), servers.asking(name):
+            now[0] += 5
+            raise Lost
+        assert servers.rests.due(name)
+        now[0] += rests
+        assert not servers.rests.due(name)
+
+
+def test_a_server_that_is_away_keeps_no_dead_letter_waiting(own: Bench, own_redis: Live) -> None:
+    own.append(event())
+    own_redis.kill()
+    assert load(own.redis, own.services.budget, own.services.elsewhere).queued == 1
+
+
 def _nothing(*_: object) -> None:
     """Not asked for."""
 
@@ -315,6 +369,13 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         Stream(third, stands, lambda *_, **__: None).append("r", [part()], max_events=9, max_bytes=1 << 20)
         third.delete(stands.bell)
         rung: list[str] = []
+        refuses: list[Exception] = []
+
+        def rings(queue: str, **_: str) -> None:
+            if refuses:
+                raise refuses[0]
+            rung.append(queue)
+
         fleet = Tick(
             tick.connection(own.settings),
             names.queues(own.settings),
@@ -323,7 +384,7 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
             run_here=lambda _name: None,
             doorbells=InRedis(tick.connection(own.settings)),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
-            rings=lambda queue, **_: rung.append(queue),
+            rings=rings,
             **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
         )  # fmt: skip
         own.append(event(), server=away)
@@ -334,6 +395,13 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
         third.delete(stands.bell, stands.tick)
         fleet.once()
         assert rung == ["ingest_queue"] * 3
+        # A ring that is refused leaves the turn at that server to a worker of these queues, and home's as it was.
+        refuses.append(OperationalError("the broker is away"))
+        third.delete(stands.bell, stands.tick)
+        own.redis.set(stands.bell, "1")
+        fleet.once()
+        assert third.exists(stands.bell, stands.tick) == 0
+        assert own.redis.exists(stands.bell) == 1
 
 
 # ---- a server leaves

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ import pytest
 import redis
 
 from mutt import names
+from mutt.errors import Unavailable
 from mutt.pipeline import accept
 from mutt.pipeline.spill import flow_back
 from mutt.streams import books, bound
@@ -226,6 +228,62 @@ def test_what_a_server_may_have_taken_before_it_failed_is_asked_of_that_one(hous
     house.bench.run()
     assert house.bench.events == {"accepted": 3, "settled": 3}
     house.bench.check()
+
+
+@pytest.mark.parametrize("house", [{"ingest_spill": True}], indirect=True, ids=["spill"])
+def test_the_flow_back_waits_once_for_a_server_that_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a black hole each question costs seconds, and the rounds of the others wait for as long."""
+    services = house.bench.services
+    asked: list[str] = []
+
+    def hangs(*_: Any, **__: Any) -> None:
+        asked.append("a question")
+        raise redis.TimeoutError("no answer")
+
+    monkeypatch.setattr(services.lookout, "_every", 60.0)
+    client = services.ingest_servers[house.last].client
+    monkeypatch.setattr(client, "hmget", hangs)
+    assert not any(services.bed.is_deep(1) for _ in range(5))
+    assert len(asked) == 1
+    inlet, knows = services.bed.of(house.last)
+    assert knows
+    monkeypatch.setattr(client.connection_pool, "get_connection", hangs)
+    for ask in (
+        lambda: inlet.append("r", [], time.monotonic() + 5),
+        lambda: inlet.first_stamps([(_seen_at(house), datetime.now(UTC))]),
+    ):
+        with pytest.raises(Unavailable):
+            ask()
+    assert len(asked) == 1
+    monkeypatch.undo()
+    services.lookout._lost.clear()
+
+
+def _seen_at(house: House) -> str:
+    """The name of an event whose first stamp the last server knows."""
+    made = (f"mutt:seen:{n}" for n in range(1000))
+    return next(name for name in made if place_of(name, house.names) == house.last)
+
+
+def test_a_round_of_a_server_that_has_left_may_be_in_though_nobody_remembers_it(
+    redis_url: str, database_url: str
+) -> None:
+    """Home alone is left: what was spilled for another one is no round of home's."""
+    with benches(redis_url, database_url) as (bench,):
+        bed = bench.services.bed
+        home = bench.services.servers[0].name
+        assert [bed.of(server)[1] for server in ("", home, "gone:6379")] == [True, True, False]
+
+
+def test_what_is_refused_is_not_said_to_be_accepted(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.own.kill()
+    caplog.set_level("INFO", "mutt.ingest")
+    assert house.ingest.post(one(), Idempotency_Key=house.key_of(house.last)).status_code == 503
+    assert house.ingest.post(one(), Idempotency_Key=house.key_of(house.names[0])).status_code == 202
+    [said] = [record for record in caplog.records if record.message == "accepted"]
+    assert said.__dict__["requests"] == 1
 
 
 def flow_of(services: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -197,6 +198,20 @@ def test_a_turn_whose_ring_was_refused_goes_to_whose_queue_it_is(fleet: Fleet) -
     assert fleet.here == []
     fleet.worker("alerts").once()
     assert fleet.here == ["ingest_queue"]
+
+
+def test_the_thread_that_ticks_outlives_an_error_that_nobody_thought_of(fleet: Fleet) -> None:
+    fleet.bench.append(event())
+    fleet.next_second()
+    fleet.refuses = LookupError("what is that?")
+    stopping = threading.Event()
+    thread = tick.start(fleet.worker("alerts"), stopping)
+    wait_until(lambda: fleet.bench.redis.exists("mutt:tick:ingest_queue"), 5, "a tick that fails")
+    fleet.refuses = None
+    fleet.bench.redis.delete("mutt:bell:ingest_queue")
+    wait_until(lambda: fleet.rung == ["ingest_queue"], 5, "the next one")
+    stopping.set()
+    thread.join()
 
 
 def test_the_sweep_is_asked_for_each_minute_and_when_redis_was_restarted(fleet: Fleet) -> None:

@@ -171,6 +171,8 @@ ROWS: Sequence[tuple[str, str, Story]] = (
     ("forwarders-behind", "41 of 50", lambda i: alerts_late(i, moog=msgspec.structs.replace(LIMIT, used=41))),
     # They get fewer, and would go at once: the budget is free.
     ("forwarders-behind", "drained in", lambda i: alerts_late(i, waiting=400 - 5 * i, queues={LANES[2]: (9, 92.0)})),
+    # Most stand behind others of their signature: the lane itself is young, and what goes takes minutes for them.
+    ("forwarders-behind", "drained in", lambda i: alerts_late(i, waiting=9000 - 40 * i, queues={LANES[2]: (400, 6.0)})),
     # They live and send nothing, longer than a dead one's alerts need to be taken over.
     ("forwarders-behind", "send nothing", lambda i: asked(i) | {"queues": {LANES[2]: (9, 60.0 + 5 * i)}}),
     # Outcomes wait to be written: nobody is held up, but pages are wrong.

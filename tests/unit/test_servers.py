@@ -21,10 +21,11 @@ def listed(urls: str) -> list[tuple[str, bool]]:
     [
         ("redis://user:p%40ss@Redis.example/0", "redis.example:6379"),
         ("rediss://redis.example:6380/2", "redis.example:6380/2"),
+        ("redis://redis.example/0?db=2", "redis.example:6379/2"),
         ("unix:///run/redis.sock?db=1", "/run/redis.sock/1"),
         ("sentinel://:p@s1:26379,s2:26379/0?master=a", "a@s1:26379,s2:26379"),
     ],
-    ids=["login", "database", "socket", "sentinel"],
+    ids=["login", "database", "database told twice", "socket", "sentinel"],
 )
 def test_a_server_is_called_by_its_place_without_a_login(url: str, name: str) -> None:
     assert name_of(url) == name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 #: Rows that are handed on together.
 CHUNK = 8_192
+
+#: Questions of people that a process asks at once: each may take AUDIT_ARCHIVE_MEMORY.
+AT_ONCE = 2
+
+_turns = threading.BoundedSemaphore(AT_ONCE)
+_CANCELED = "57014"  # as PostgreSQL says of a question that takes too long: it is the question, and no outage
 
 
 class Duck(NamedTuple):
@@ -33,11 +40,16 @@ class Duck(NamedTuple):
 
     @contextlib.contextmanager
     def asking(self, seconds: float = 0) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection for one question, which has ``seconds``, if any.
+        """A connection for one question, which has ``seconds``, if any; of those that have, :data:`AT_ONCE` at a time.
 
         No extension is loaded, no other file is read, none is written. Raises :class:`StoreDown` for one that takes too
         long or too much memory, :class:`ArchiveUnreadable` for a file that is damaged or gone.
         """
+        with _turn(seconds), self._connected(seconds) as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def _connected(self, seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:
         import duckdb  # noqa: PLC0415 thirty megabytes and a tenth of a second, for those who ask
 
         conn = duckdb.connect(
@@ -59,16 +71,16 @@ class Duck(NamedTuple):
             conn.execute("SET enable_external_access = false")
             conn.execute("SET lock_configuration = true")
             if seconds:
-                alarm = DEADLINES.at(time.monotonic() + seconds, conn.interrupt)
+                alarm = DEADLINES.at(time.monotonic() + seconds, _interrupt(conn))
             yield conn
         except duckdb.InterruptException as error:
             raise StoreDown(
                 f"the archives were searched for {seconds:g} s, and not to the end: ask for a shorter time",
-                "57014",
+                _CANCELED,
             ) from error
         except duckdb.OutOfMemoryException as error:
             raise StoreDown(
-                "the question takes more than AUDIT_ARCHIVE_MEMORY: ask for a shorter time"
+                "the question takes more than AUDIT_ARCHIVE_MEMORY: ask for a shorter time", _CANCELED
             ) from error
         except Exception as error:
             if not isinstance(error, duckdb.Error) and not type(error).__module__.startswith("pyarrow"):
@@ -78,6 +90,28 @@ class Duck(NamedTuple):
             if alarm is not None:
                 alarm.cancel()
             conn.close()
+
+
+@contextlib.contextmanager
+def _turn(seconds: float) -> Iterator[None]:
+    if not seconds:
+        yield
+        return
+    if not _turns.acquire(timeout=seconds):
+        raise StoreDown("the archives are being searched for others: try again in a moment", _CANCELED)
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
+def _interrupt(conn: duckdb.DuckDBPyConnection) -> Callable[[], None]:
+    def interrupt() -> None:
+        # One that was closed in this moment says so by an error: then there is nothing to interrupt.
+        with contextlib.suppress(Exception):
+            conn.interrupt()
+
+    return interrupt
 
 
 def named(directory: Path, files: Sequence[str]) -> list[str]:

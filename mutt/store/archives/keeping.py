@@ -39,6 +39,8 @@ _NEW = (
     "WHERE received_at >= ?::TIMESTAMPTZ AND received_at < ?::TIMESTAMPTZ) AS old USING (event_id, received_at) "
     "WHERE received_at >= ?::TIMESTAMPTZ AND received_at < ?::TIMESTAMPTZ ORDER BY received_at, event_id"
 )
+#: Those of the same rows that are not copied: the archive has their keys.
+_HAD = _NEW.replace("ANTI JOIN", "SEMI JOIN").partition(" ORDER BY")[0]
 
 
 def keep(conn: Connection, month: Partition, duck: Duck, now: datetime) -> None:
@@ -107,9 +109,13 @@ def _settle(
         raise ArchiveUnreadable(partial.name, what)
     checking.demand(duck, known)
     with partial_file(duck.directory, month, "new") as second:
-        new = written(second, lambda out: _copy_new(duck, partial, writer, known, out))
+        had = list[Sums]()
+        new = written(second, lambda out: had.append(_copy_new(duck, partial, writer, known, out)))
+        came = read_back(duck, second)
+        if had[0] + came != stands:
+            raise ArchiveUnreadable(second.name, "is not what the archive lacked; nothing is dropped")
         if new.rows:
-            _note(duck, month, second, new, read_back(duck, second), now, pending)
+            _note(duck, month, second, new, came, now, pending)
     return None
 
 
@@ -190,15 +196,21 @@ class Taker:
             self._writer.write(parquet.of_csv(b"".join(rows)))
 
 
-def _copy_new(duck: Duck, file: Path, written: Writer, known: Manifest, out: Writer) -> None:
-    """The rows of ``file`` that no file of ``known`` has, a row group's time after another's."""
-    old = named(duck.directory, [one.name for one in known.files])
+def _copy_new(duck: Duck, file: Path, written: Writer, known: Manifest, out: Writer) -> Sums:
+    """The rows of ``file`` that no file of ``known`` has, a row group's time after another's.
+
+    Answers what the rows that are left out come to.
+    """
+    old, had = named(duck.directory, [one.name for one in known.files]), NOTHING
     with duck.asking() as conn:
         for start, end in pairwise(written.begins):
             times = [start.isoformat(), end.isoformat()]
-            found = conn.sql(_NEW, params=[str(file.absolute()), old, *times, *times])
+            given: list[object] = [str(file.absolute()), old, *times, *times]
+            found = conn.sql(_NEW, params=given)
             for batch in found.to_arrow_reader(parquet.GROUP_ROWS):
                 out.write(parquet.typed(pa.Table.from_batches([batch])))
+            had += sums.of_query(conn, _HAD, given)
+    return had
 
 
 def _copy_csv(file: Path, writer: Writer) -> None:

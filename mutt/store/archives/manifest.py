@@ -35,7 +35,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     row_groups: tuple[int, ...]  #: rows of each
     written_at: datetime
     mutt: str  #: the version that wrote it
-    pending: bool = False  #: its month may still be in PostgreSQL, too; then the table is read
+    pending: bool = False  #: its month may still be in PostgreSQL, too
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,8 +141,11 @@ class Writer:
 
     @property
     def begins(self) -> list[datetime]:
-        """Where the time of each row group begins, of rows that came in order; and an end behind all of them."""
-        return [*self._bounds[::2], self._bounds[-1] + timedelta(microseconds=1)]
+        """Instants between which a row group's rows lie, or about as many, and an end behind all of them.
+
+        Each row lies between two that follow one another, in whatever order the groups came.
+        """
+        return [*sorted(set(self._bounds[::2])), max(self._bounds) + timedelta(microseconds=1)]
 
     def close(self) -> None:
         """End the file and bring it to disk."""

@@ -83,31 +83,57 @@ _THERE = (
     " WHERE i.inhparent = 'event_audit_log'::regclass"
 )
 
+#: Rows that are counted, at most, to tell whether a file's are all in the table.
+_ENOUGH = 1_000
+
+_BOTH = text(
+    "SELECT EXISTS (SELECT FROM event_audit_log WHERE received_at = :first)"
+    " AND EXISTS (SELECT FROM event_audit_log WHERE received_at = :last)"
+    " AND :rows = (SELECT count(*) FROM (SELECT FROM event_audit_log"
+    " WHERE received_at BETWEEN :first AND :last LIMIT :rows) AS found)"
+)
+
 
 def source(
     conn: Connection, directory: Path, since: datetime | None = None, until: datetime | None = None
 ) -> Source:
     """The files of archived months that hold what was received in a time (both ends included).
 
-    A month that was restored is read from PostgreSQL, and so is one that is being archived. Raises
-    :class:`ArchiveUnreadable`.
+    A month that was restored is read from PostgreSQL, and so is one that is being archived, or is gone elsewhere and
+    still there on this server. Raises :class:`ArchiveUnreadable`.
     """
     found = manifest.listed(directory)
     if not found:
         return NO_FILES
-    back = restored(conn)
-    there = set(conn.execute(text(_THERE)).scalars())
-    wanted = Source(
+    back, there = restored(conn), set(conn.execute(text(_THERE)).scalars())
+    files = Source(
         tuple(
             (month.month, file)
             for month in found
-            if month.month not in back
+            if not (month.month in back and month.table in there)
             for file in month.files
-            if not (file.pending and month.table in there)
         )
     )
-    wanted = wanted if since is None else wanted.since(since)
-    return wanted if until is None else wanted.until(until)
+    files = files if since is None else files.since(since)
+    files = files if until is None else files.until(until)
+    return Source(
+        tuple(
+            (month, file)
+            for month, file in files.parts
+            if not (manifest.table_of(month) in there and _in_table(conn, file))
+        )
+    )
+
+
+def _in_table(conn: Connection, file: File) -> bool:
+    """Do a file's rows stand in the table, too? Where its partition is there for late rows alone they do not.
+
+    Told by the first, the last and as many between. Of a file of one instant it can't be, unless its month is going.
+    """
+    if file.first == file.last and not file.pending:
+        return False
+    given = {"first": file.first, "last": file.last, "rows": min(file.rows, _ENOUGH)}
+    return bool(conn.execute(_BOTH, given).scalar_one())
 
 
 def restored(conn: Connection) -> dict[str, Row[Any]]:

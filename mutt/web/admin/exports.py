@@ -19,9 +19,11 @@ from mutt import names
 from mutt.errors import MuttError, SettingsError
 from mutt.store import lookup
 from mutt.store.lookup import AuditSearch
+from mutt.store.replica import source_of
 from mutt.store.whole import FORMATS
 from mutt.web.admin.forms import AuditForm
 from mutt.web.admin.page import REFUSED, Page
+from mutt.web.reading import note
 
 log = logging.getLogger("mutt.admin")
 
@@ -50,6 +52,7 @@ class ExportPage(Page):
         with lookup.reading(self.services.read_engine) as conn:
             since, until = exports.span(conn, self.services.archives, asked, now)
             about = exports.estimate(conn, self.services.archives, since, min(until, now))
+            note(source_of(conn).says)
         shown = {"since": since, "until": min(until, now), "about": about}
         return self.render("export.html", form=form, job=uuid4(), formats=FORMATS, **shown)
 
