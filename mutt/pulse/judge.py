@@ -393,7 +393,7 @@ def forwarders_behind(view: View) -> Trouble | None:
     moog, flow, ours = view.now.moog, view.alerts(), view.crew("moog")
     oldest, waited = _oldest(view.lanes()), _waited(view, flow)
     quiet = moog.breaker != "closed" or moog.paused_until > view.now.at
-    if not ours.size or not flow.depth or waited < LATE or quiet:
+    if not moog.limit or not ours.size or not flow.depth or waited < LATE or quiet:
         return None
     if view.lasts(_limit_used, LIMIT, LIMIT_AGAIN):
         return None  # Moog's limit

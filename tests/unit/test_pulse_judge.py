@@ -312,10 +312,18 @@ def test_whatever_the_budget_alerts_that_pile_up_have_one_name(used: int) -> Non
     assert named(story) == ["moog-limit" if used >= 45 else "forwarders-behind"]
 
 
-def test_an_outage_that_is_over_is_worked_off_at_moogs_limit_and_nobody_is_held_up() -> None:
+@pytest.mark.parametrize(
+    "outage",
+    [{"moog": OPEN}, {"moog": Moog(), "away": {"redis": "it does not answer"}, "queues": {}}],
+    ids=["of-moog", "of-redis"],
+)
+def test_an_outage_that_is_over_is_worked_off_at_moogs_limit_and_nobody_is_held_up(
+    outage: dict[str, Any],
+) -> None:
     def story(i: int) -> dict[str, Any]:
         waiting = 2000 if i < 8 else 2000 - 250 * (i - 7)
-        return {"waiting": waiting, "queues": {LANES[2]: (waiting, 300.0)}, "moog": OPEN if i < 8 else LIMIT}
+        usual = {"waiting": waiting, "queues": {LANES[2]: (waiting, 300.0)}, "moog": LIMIT}
+        return usual | outage if i < 8 else usual
 
     assert "forwarders-behind" not in {name for n in range(8, 14) for name in named(story, n)}
 
