@@ -15,7 +15,7 @@ from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
 #: Seconds until an event is at Moog, on a busy machine, right after a start or an outage of the broker.
-PATIENCE = 60.0
+PATIENCE = 15.0
 
 
 @pytest.fixture(scope="module")
