@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := $(VENV)/audit
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
+STACK_JOBS ?= 2
 STACKS := $(wildcard tests/acceptance/test_on_*.py) tests/acceptance/test_backup.py tests/acceptance/test_upgrade.py \
   tests/acceptance/test_watch.py tests/acceptance/test_backtests.py tests/acceptance/test_secrets.py \
   tests/acceptance/test_noise.py tests/acceptance/test_shadow.py tests/acceptance/test_spill.py \
@@ -23,14 +24,14 @@ help: ## Say what there is
 run: $(VENV)/.installed ## Run all of MUTT on this machine, with sample events; Ctrl-C stops it (ARGS=--once: end by itself)
 	@exec $(BIN)/mutt up $(ARGS)
 
-# Files go to JOBS processes, each with servers of its own: first what needs servers, then what needs whole stacks. What
-# measures time and what breaks things has the machine to itself.
+# Files go to JOBS processes, each with servers of its own; then what needs whole stacks to STACK_JOBS. What measures time
+# and what breaks things has the machine to itself.
 test: static ## Everything that is tested: the checks, then every test (ARGS: as pytest takes them, in one process)
 ifneq ($(strip $(ARGS)),)
 	@exec $(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%) \
-	&& $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(STACKS) \
+	&& $(BIN)/python -m pytest -q -n $(STACK_JOBS) --dist loadfile $(STACKS) \
 	&& exec $(BIN)/python -m pytest -q $(ALONE) $(STACKS:%=--ignore=%)
 endif
 
