@@ -23,7 +23,7 @@ from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
 from mutt.grant import INGEST, Grant
-from mutt.logs import correlated
+from mutt.logs import Gathered
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
@@ -127,6 +127,7 @@ class Intake:
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._meter, self._traces = services.meters["ingest"], services.traces
+        self._accepted = Gathered(log, "accepted")
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
@@ -288,7 +289,7 @@ class Intake:
         except Exception as error:
             log.exception("error in a round of %d requests", len(joining))  # once: it is one error
             return [error] * len(joining)
-        _tell(joining, replies)
+        self._tell(joining, replies)
         return replies
 
     def _close(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
@@ -388,20 +389,16 @@ class Intake:
             self._note_outage()
             log.warning("rejected items not kept: %s", error)
 
+    def _tell(self, joining: Sequence[_Joining], replies: Sequence[Reply | Exception]) -> None:
+        """Whose events stand in the queue now, or in the spill: in the log, a line for all that came of late."""
+        taken = [one for one, reply in zip(joining, replies, strict=True) if isinstance(reply, Reply)]
+        if taken and log.isEnabledFor(logging.INFO):
+            ids = [one.post.correlation_id for one in taken]
+            events = sum(len(one.contribution.parsed.events) for one in taken)
+            self._accepted.add(ids, requests=len(taken), events=events)
+
     def _note_outage(self) -> None:
         self._away_until = time.monotonic() + AWAY
-
-
-def _tell(joining: Sequence[_Joining], replies: Sequence[Reply | Exception]) -> None:
-    """One line for all that came together: whose events stand in the queue now, or in the spill."""
-    if not log.isEnabledFor(logging.INFO):
-        return
-    joining = [one for one, reply in zip(joining, replies, strict=True) if isinstance(reply, Reply)]
-    if not joining:
-        return
-    events = sum(len(one.contribution.parsed.events) for one in joining)
-    ids = (one.post.correlation_id for one in joining)
-    log.info("accepted", extra={"requests": len(joining), "events": events, **correlated(ids)})
 
 
 def _ask(one: _Joining) -> Ask:

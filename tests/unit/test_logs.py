@@ -15,8 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mutt.logs import NAMED, configure, correlated
+from mutt.logs import NAMED, Gathered, configure, correlated
 from mutt.settings import Settings
+from tests.waiting import wait_until
 
 HOSTILE = (
     'x\n{"event": "forged", "level": "critical"}',
@@ -164,3 +165,32 @@ def test_a_line_names_each_correlation_id_once_and_no_more_than_a_take_has() -> 
     assert correlated(["b", "a", "b"]) == {"correlation_ids": ["b", "a"]}
     many = correlated(str(n) for n in range(NAMED + 7))
     assert many == {"correlation_ids": [str(n) for n in range(NAMED)], "correlation_ids_more": 7}
+
+
+def test_what_comes_fast_is_one_line_and_what_comes_alone_is_there_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [100.0]
+    gathered = Gathered(logging.getLogger("mutt.test"), "accepted", every=60.0, monotonic=lambda: now[0])
+    told = lambda: [(one.requests, one.correlation_ids) for one in caplog.records]  # noqa: E731
+    with caplog.at_level(logging.INFO):
+        gathered.add(["a"], requests=1)
+        assert told() == [(1, ["a"])]
+        gathered.add(["b"], requests=1)
+        gathered.add(["c", "b"], requests=2)
+        assert len(told()) == 1
+        now[0] += 60
+        gathered.add(["d"], requests=1)
+        assert told()[1:] == [(4, ["b", "c", "d"])]
+        gathered.add(["e"], requests=1)
+        gathered.tell()
+        gathered.tell()
+        assert told()[2:] == [(1, ["e"])]
+
+
+def test_what_nothing_follows_is_told_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    gathered = Gathered(logging.getLogger("mutt.test"), "accepted", every=0.02)
+    with caplog.at_level(logging.INFO):
+        for name in "ab":
+            gathered.add([name], requests=1)
+        wait_until(lambda: len(caplog.records) == 2, 5, "the second line")
