@@ -202,7 +202,7 @@ class InRabbit:
         try:
             with as_away():
                 return self._ask(queue)
-        except BaseException:
+        except BaseException:  # whatever ended it: nobody knows what the connection waits for
             self.close()
             raise
 

@@ -133,10 +133,7 @@ def run(
         error = next(iter(draft.refused.values()))
         raise Refused(error.field, error.reason)
     duck = Duck.of(settings)
-    with transaction(read_engine) as conn:
-        estimate = past.estimate(conn, question.since, question.until)
-        archived = reading.source(conn, duck.directory, question.since, question.until)
-    estimate += archived.estimate(question.since, question.until)
+    estimate = _estimate(read_engine, duck, question)
     judge = Judge(base, draft, then=question.baseline == THEN)
     delta = Delta(base, draft, judges)
     tally = Tally(judge, drafted.ids)
@@ -167,11 +164,7 @@ def run(
                     part.add(chosen, delta.touched(chosen))
 
             try:
-                files = _files(read_engine, duck, start, end)
-                past.read(read_engine, start, end, each, raw=raw, reading=watch.reading)
-                if files != _files(read_engine, duck, start, end):
-                    raise StoreDown("a month was archived or put back meanwhile", _AGAIN)
-                reading.read(duck, files, start, end, each, raw=raw, reading=watch.reading)
+                _read(read_engine, duck, start, end, each, raw=raw, watch=watch)
             except (StoreDown, ArchiveUnreadable) as error:
                 if watch.stopped:
                     raise Stopped from error
@@ -195,6 +188,32 @@ def _source(read_engine: Engine) -> Source:
     """How far that is which is read from: asked before the newest slice, which may have more by then."""
     with transaction(read_engine) as conn:
         return source_of(conn)
+
+
+def _estimate(engine: Engine, duck: Duck, question: Question) -> int:
+    """About how many events that is, in the table and in archives."""
+    with transaction(engine) as conn:
+        stored = past.estimate(conn, question.since, question.until)
+        archived = reading.source(conn, duck.directory, question.since, question.until)
+    return stored + archived.estimate(question.since, question.until)
+
+
+def _read(
+    engine: Engine,
+    duck: Duck,
+    start: datetime,
+    end: datetime,
+    each: Callable[[Rows], None],
+    *,
+    raw: bool,
+    watch: Watch,
+) -> None:
+    """A slice, from the table and from archives. StoreDown: it has to be read again."""
+    files = _files(engine, duck, start, end)
+    past.read(engine, start, end, each, raw=raw, reading=watch.reading)
+    if files != _files(engine, duck, start, end):
+        raise StoreDown("a month was archived or put back meanwhile", _AGAIN)
+    reading.read(duck, files, start, end, each, raw=raw, reading=watch.reading)
 
 
 def _files(engine: Engine, duck: Duck, start: datetime, end: datetime) -> list[str]:

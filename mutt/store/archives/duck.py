@@ -82,7 +82,7 @@ class Duck(NamedTuple):
             raise StoreDown(
                 "the question takes more than AUDIT_ARCHIVE_MEMORY: ask for a shorter time", _CANCELED
             ) from error
-        except Exception as error:
+        except Exception as error:  # pyarrow's, which is not imported for their names alone; others go on
             if not isinstance(error, duckdb.Error) and not type(error).__module__.startswith("pyarrow"):
                 raise
             raise ArchiveUnreadable("", _first_line(error)) from error

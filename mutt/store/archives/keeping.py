@@ -144,7 +144,7 @@ def written(path: Path, fill: Callable[[Writer], None]) -> Writer:
     try:
         fill(writer)
         writer.close()
-    except BaseException:
+    except BaseException:  # whatever ended it: half a file is none
         writer.abandon()
         raise
     return writer
