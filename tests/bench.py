@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgpack
 import orjson
-from sqlalchemy import Connection, Row, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, func, select, text, update
 
 from mutt import codec, names
 from mutt.alert import Alert
@@ -19,7 +19,7 @@ from mutt.entry import Entry, Move, Part, short_hash
 from mutt.event import Envelope, Event, Segment, State
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.store import rulebook
+from mutt.store import partitions, rulebook
 from mutt.store.engine import transaction
 from mutt.store.tables import alert_rules, alerts, audit_ledger, event_audit_log
 from mutt.streams import books
@@ -202,3 +202,11 @@ def wait_for_rows(bench: Bench, state: str) -> None:
             return bool(conn.execute(query, {"s": state}).scalar_one())
 
     wait_until(blocked, 5, f"a session that waits for {state}")
+
+
+def without_months(engine: Engine) -> Engine:
+    """Those that a migrated database has were made by the real clock: for tests in which time is an argument."""
+    with transaction(engine) as conn:
+        for month in partitions.listing(conn):
+            conn.execute(text(f"DROP TABLE {month.name}"))
+    return engine

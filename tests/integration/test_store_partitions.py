@@ -14,6 +14,7 @@ from mutt.errors import StoreDown
 from mutt.store import audit, partitions
 from mutt.store.audit import AuditRow
 from mutt.store.engine import transaction
+from tests.bench import without_months
 from tests.waiting import wait_until
 
 NOW = datetime(2031, 5, 17, 12, tzinfo=UTC)
@@ -21,11 +22,7 @@ NOW = datetime(2031, 5, 17, 12, tzinfo=UTC)
 
 @pytest.fixture
 def engine(engine: Engine) -> Engine:
-    """Without months: these were made by the real clock, here time is an argument."""
-    with transaction(engine) as conn:
-        for month in partitions.listing(conn):
-            conn.execute(text(f"DROP TABLE {month.name}"))
-    return engine
+    return without_months(engine)
 
 
 @pytest.fixture
