@@ -16,6 +16,7 @@ import msgspec
 
 from mutt.errors import Refused
 from mutt.formats import registry
+from mutt.source import UNKNOWN, Source
 
 #: What a key may be for: sending events, or the management API.
 INGEST, MANAGEMENT = "ingest", "management"
@@ -60,6 +61,7 @@ class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
     quota: int | None = None  #: events a minute, over all replicas; None: as many as it likes
     expires: float | None = None  #: epoch seconds; None: never
     signing: Signing | None = None
+    source: Source = UNKNOWN  #: what its events are taken for
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes

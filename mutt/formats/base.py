@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Protocol, TypedDict, cast
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, cast
 from uuid import UUID, SafeUUID, uuid5
 
 import msgspec
@@ -18,6 +19,7 @@ from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
 from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
 from mutt.formats.values import clean, clean_text
+from mutt.source import UNKNOWN, Source
 
 #: Senders' ids that are no UUIDs become uuid5(uuid5(this, API key's id), text): no key can name another's events.
 ID_SPACE = UUID("5f2d1c1e-7c0b-5b39-9a53-0d3b1b9a4c11")
@@ -36,6 +38,28 @@ CLEAR_KEY_MAX = 255  #: bytes
 JsonObject = dict[str, Any]
 
 
+class Headers(Protocol):
+    """A request's headers. Asked for names in capitals: not everybody's are found however they are written."""
+
+    def get(self, name: str, default: str, /) -> str: ...
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
+
+
+#: For a body that came without a request.
+NO_HEADERS: Headers = dict[str, str]()
+
+
+class Answers(NamedTuple):
+    """What a kind of sender has to be answered so that it loses nothing, and does not send the same for ever.
+
+    The rest is the same for all: see docs/senders.md.
+    """
+
+    over_quota: int = 429  #: 503 for those that take a 429 for final
+    none_taken: int = 400  #: 202 for those that repeat what a 400 refused: the items are kept for `mutt dlq`
+
+
 class Context(msgspec.Struct, frozen=True):
     """What the request knows and its body does not."""
 
@@ -44,6 +68,8 @@ class Context(msgspec.Struct, frozen=True):
     max_event: int  #: bytes that one event may have
     default_host: str  #: the sender's address, for lines that name no host
     formats: tuple[str, ...] = ()  #: that its key may send; none: every one
+    headers: Headers = NO_HEADERS
+    source: Source = UNKNOWN  #: what is known of the sender
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -61,6 +87,7 @@ class Parsed(msgspec.Struct, frozen=True):
     events: list[Event]
     rejected: list[Rejected]
     identified: list[int]  #: positions in ``events`` of those that brought their own event_id
+    format: str = ""  #: the name of the one that read it; of several, the first
 
 
 class Fields(TypedDict, total=False):
@@ -89,6 +116,14 @@ class Format(Protocol):
     def name(self) -> str:
         """As in ``/ingest/<name>``."""
 
+    @property
+    def header(self) -> str:
+        """In capitals: a request that has this header is mine, whatever its body. Empty: there is none."""
+
+    @property
+    def answers(self) -> Answers:
+        """What those who send it have to be answered."""
+
     def sniffs(self, body: bytes, content_type: str) -> bool:
         """Does this body look like mine? The Content-Type is a hint and often wrong."""
 
@@ -110,6 +145,14 @@ class Collector:
         # One random draw a request, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
         self._next_id = uuid7(context.received_at.timestamp()).int & ~(1 << 61)
         self.parsed = Parsed([], [], [])
+
+    def attempt(self, read: Callable[[], Fields], text: str) -> None:
+        """Take the item that was written as ``text``, or note why it is not taken."""
+        try:
+            self.check_size(text)
+            self.add(read(), text)
+        except RejectedItem as refusal:
+            self.reject(text.encode(), refusal)
 
     def add(self, fields: Fields, text: str) -> None:
         """Take the item that was written as ``text``. Raises :class:`RejectedItem`; its place stays open then."""
@@ -240,6 +283,8 @@ class JsonFormat:
     """A format whose items are JSON objects. A subclass has a ``name`` and :meth:`read`; the rest has defaults."""
 
     name: ClassVar[str]
+    header: ClassVar[str] = ""
+    answers: ClassVar[Answers] = Answers()
     #: An object without one of these keys is never this format's: it spares the others the question.
     marks: ClassVar[frozenset[str]] = frozenset()
     #: The key whose array holds the events, where an object wraps several (``alerts``, ``records``).
@@ -250,12 +295,35 @@ class JsonFormat:
         return looks_like_json(body, content_type)
 
     def claims(self, item: JsonObject) -> bool:
-        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``."""
+        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``.
+
+        No two formats may claim the same object: which of them is asked first is nobody's business.
+        """
         return not self.marks.isdisjoint(item)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`."""
+        """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`.
+
+        What an event holds as ``raw`` is read alike when it comes alone: an element of ``inside`` has to do without
+        what stood around it.
+        """
         raise NotImplementedError
+
+    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
+        """Give ``collector`` the events of one object, which was written as ``text``.
+
+        Raises :class:`~mutt.errors.RejectedItem` where it is not taken as a whole.
+        """
+        inner = item.get(self.inside) if self.inside else None
+        if not isinstance(inner, list):
+            collector.check_size(text)
+            collector.add(self.read(item, context), text)
+            return
+        for element, written in zip(inner, _written(text, self.inside, inner), strict=True):
+            collector.attempt(partial(self._element, element, context), written)
+
+    def _element(self, element: Any, context: Context) -> Fields:
+        return self.read(as_object(element), context)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         return parse_json(body, context, lambda _item: self)
@@ -266,41 +334,33 @@ Route = Callable[[JsonObject], JsonFormat]
 
 def parse_json(body: bytes, context: Context, route: Route) -> Parsed:
     """Split ``body`` and let ``route`` choose the format of each object."""
-    collector = Collector(context)
+    collector, first = Collector(context), ""
     for piece in split(body):
         if isinstance(piece, Broken):
             collector.reject(piece.raw, RejectedItem("event", piece.reason))
-        else:
-            _add(collector, piece, context, route)
-    return collector.parsed
+            continue
+        try:
+            item, text = load(piece)
+            chosen = route(item)
+            first = first or chosen.name
+            chosen.take(item, text, collector, context)
+        except RejectedItem as refusal:
+            collector.reject(piece, refusal)
+        except RecursionError:
+            collector.reject(piece, RejectedItem("event", TOO_DEEP))
+    return msgspec.structs.replace(collector.parsed, format=first)
 
 
-def _add(collector: Collector, piece: Raw, context: Context, route: Route, *, wrapped: bool = False) -> None:
+_object = msgspec.json.Decoder(dict[str, Raw])
+_array = msgspec.json.Decoder(list[Raw])
+
+
+def _written(text: str, inside: str, inner: list[Any]) -> list[str]:
+    """The elements of the array at ``inside`` as they stand in ``text``; as JSON anew where it had to be forgiven."""
     try:
-        item, text = load(piece)
-        chosen = route(item)
-        if chosen.inside and not wrapped and isinstance(item.get(chosen.inside), list):
-            parts = _parts(piece, chosen.inside)
-        else:
-            collector.check_size(text)
-            collector.add(chosen.read(item, context), text)
-            return
-    except RejectedItem as refusal:
-        collector.reject(piece, refusal)
-        return
-    except RecursionError:
-        collector.reject(piece, RejectedItem("event", TOO_DEEP))
-        return
-    for part in parts:
-        _add(collector, part, context, lambda _item: chosen, wrapped=True)
-
-
-def _parts(piece: Raw, inside: str) -> list[Raw]:
-    """The slices of the array at ``inside``, each still as it came."""
-    try:
-        return msgspec.json.decode(msgspec.json.decode(piece, type=dict[str, Raw])[inside], type=list[Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RejectedItem(inside, no_json(error)) from None
+        return [str(raw, "utf-8") for raw in _array.decode(_object.decode(text)[inside])]
+    except (msgspec.DecodeError, UnicodeError):
+        return [msgspec.json.encode(element).decode() for element in inner]
 
 
 _decode = msgspec.json.Decoder().decode
@@ -320,9 +380,14 @@ def load(piece: Raw) -> tuple[JsonObject, str]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         data = bytes(piece)
         item, text = _forgive(data, error), fit(data)
-    if type(item) is not dict:
-        raise RejectedItem("event", f"is {_kind(item)}: write an object, such as {_SUCH}")
-    return item, text
+    return as_object(item), text
+
+
+def as_object(value: Any) -> JsonObject:
+    """``value`` where an item is wanted. Raises :class:`RejectedItem`."""
+    if type(value) is not dict:
+        raise RejectedItem("event", f"is {_kind(value)}: write an object, such as {_SUCH}")
+    return value
 
 
 def _forgive(data: bytes, error: Exception) -> Any:

@@ -5,11 +5,24 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import msgspec
 
 from mutt import formats
 from mutt.errors import RejectedBody
 from mutt.formats import native, syslog
-from mutt.formats.base import Context, Format, JsonFormat, JsonObject, Parsed, parse_json
+from mutt.formats.base import (
+    NO_HEADERS,
+    Answers,
+    Context,
+    Format,
+    Headers,
+    JsonFormat,
+    JsonObject,
+    Parsed,
+    parse_json,
+)
 
 #: Asked last: they take whatever nobody else claims.
 _LAST = (native.FORMAT.name, syslog.FORMAT.name)
@@ -34,6 +47,8 @@ _JSON = tuple(
     found for found in FORMATS.values() if isinstance(found, JsonFormat) and found is not native.FORMAT
 )
 _MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
+_BY_HEADER = tuple((found.header, found) for found in FORMATS.values() if found.header)
+_ANSWERS = Answers()
 
 
 class Mixed(JsonFormat):
@@ -56,10 +71,16 @@ MIXED = Mixed()
 def route(item: JsonObject) -> JsonFormat:
     """The format of one JSON object."""
     if not _MARKS.isdisjoint(item):
-        for found in _JSON:
-            if not found.marks.isdisjoint(item) and found.claims(item):
+        for found in _known_by(_MARKS.intersection(item)):
+            if found.claims(item):
                 return found
     return native.FORMAT
+
+
+@lru_cache(maxsize=1024)
+def _known_by(marks: frozenset[str]) -> tuple[JsonFormat, ...]:
+    """Who is to be asked for an object with these keys. Most objects of a body have the same ones."""
+    return tuple(found for found in _JSON if not found.marks.isdisjoint(marks))
 
 
 def get(name: str) -> Format | None:
@@ -67,8 +88,17 @@ def get(name: str) -> Format | None:
     return FORMATS.get(name)
 
 
-def sniff(body: bytes, content_type: str) -> Format:
+def answers(name: str) -> Answers:
+    """What the senders of the format of this name have to be answered; of an unknown one, what most have to."""
+    found = FORMATS.get(name)
+    return found.answers if found else _ANSWERS
+
+
+def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Format:
     """The format that ``body`` looks like. Raises :class:`RejectedBody` for bytes that are no text."""
+    for header, found in _BY_HEADER:
+        if headers.get(header, ""):
+            return found
     if body.startswith(_COMPRESSED):
         raise RejectedBody(
             "Content-Encoding",
@@ -90,7 +120,7 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
         raise RejectedBody("body", "holds no event: send at least one")
-    return parsed
+    return parsed if parsed.format else msgspec.structs.replace(parsed, format=found.name)
 
 
 def check_allowed(name: str, formats: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Collector, Context, Fields, Parsed, fit, looks_like_json
+from mutt.formats.base import Answers, Collector, Context, Fields, Parsed, fit, looks_like_json
 from mutt.formats.body import MAX_ITEMS, without_bom
 from mutt.formats.times import RFC3164
 
@@ -46,6 +46,8 @@ class Head(NamedTuple):
 
 class Syslog:
     name = "syslog"
+    header = ""
+    answers = Answers()
 
     def sniffs(self, body: bytes, content_type: str) -> bool:
         """Any text: a line that is no syslog is still somebody's message."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -158,3 +158,18 @@ def tags(item: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value if type(value) is str else text(value) for key, value in item.items() if value is not None
     }
+
+
+def inner(item: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The object at ``key``; an empty one where something else, or nothing, is there."""
+    found = item.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """The first of the values at ``keys`` that says something: neither null nor an empty text. None: none does."""
+    for key in keys:
+        found = item.get(key)
+        if found is not None and found != "":
+            return found
+    return None

@@ -21,7 +21,7 @@ from mutt.errors import OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
-from mutt.formats.base import Context, Parsed
+from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
 from mutt.grant import INGEST, Grant
 from mutt.logs import Gathered
 from mutt.metrics import Ingested
@@ -32,7 +32,7 @@ from mutt.span import UNTRACED, Begun
 from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
 from mutt.web.answer import Answer
-from mutt.web.keys import Headers, Keys, presented
+from mutt.web.keys import Keys, presented
 from mutt.web.problem import problem
 from mutt.web.proxies import Proxies
 from mutt.web.signatures import BadSignature
@@ -206,7 +206,7 @@ class Intake:
             return group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
         if not parsed.events:
             group.counts.rejected += len(parsed.rejected)
-            return self._all_rejected(group, post, parsed, grant.name)
+            return self._none_taken(group, post, parsed, grant.name)
         begun = UNTRACED
         if self._traces is not None:
             begun = self._traces.begin(post.headers.get("TRACEPARENT", ""))
@@ -311,7 +311,7 @@ class Intake:
             return group.refused(
                 "quota",
                 post,
-                429,
+                registry.answers(joined.contribution.parsed.format).over_quota,
                 f"{outcome}; send it again in {outcome.retry_after} s",
                 retry_after=outcome.retry_after,
                 quota=outcome.quota,
@@ -357,9 +357,10 @@ class Intake:
             max_event=self.settings.ingest_max_event,
             default_host=post.address,
             formats=grant.formats,
+            headers=post.headers,
+            source=grant.source,
         )
-        found = registry.get(post.format) or registry.sniff(body, post.headers.get("CONTENT-TYPE", ""))
-        parsed = registry.parse(found, body, context)
+        parsed = _read(post, body, context)
         if grant.quota is not None and len(parsed.events) > grant.quota:
             raise RejectedBody(
                 "quota",
@@ -369,7 +370,9 @@ class Intake:
             )
         return parsed
 
-    def _all_rejected(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
+    def _none_taken(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
+        if registry.answers(parsed.format).none_taken == 202:
+            return self._kept(group, post, parsed, key_id)
         told = listed(parsed)
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
@@ -377,10 +380,26 @@ class Intake:
         # Behind the answer: its sender does not wait for what we keep.
         return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
 
-    def _keep_rejected(self, parsed: Parsed, key_id: str) -> None:
-        """The sender was told which items are bad; keeping them is for convenience only, and waits for no outage."""
+    def _kept(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
+        """For who would send the same again for ever: nothing of it is taken, all of it is kept."""
+        if not self._keep_rejected(parsed, key_id):
+            why = f"the items are refused, and can't be kept while Redis is away; send them again in {AWAY:.0f} s"
+            return group.refused("unavailable", post, 503, why, retry_after=round(AWAY))
+        body = {
+            "status": "rejected",
+            "accepted": 0,
+            "duplicates": 0,
+            **listed(parsed),
+            "batch_id": group.new_id(),
+            "correlation_id": post.correlation_id,
+            "queue_depth": None,
+        }
+        return Answer(202, orjson.dumps(body), headers=_correlated(post))
+
+    def _keep_rejected(self, parsed: Parsed, key_id: str) -> bool:
+        """Are they kept? Where their sender was told which they are, that is a convenience: it waits for no outage."""
         if time.monotonic() < self._away_until:
-            return
+            return False
         try:
             self.services.letters.keep_rejected(
                 key_id, parsed.rejected, most_bytes=self.settings.ingest_dlq_bytes
@@ -388,6 +407,8 @@ class Intake:
         except redis.RedisError as error:
             self._note_outage()
             log.warning("rejected items not kept: %s", error)
+            return False
+        return True
 
     def _tell(self, joining: Sequence[_Joining], replies: Sequence[Reply | Exception]) -> None:
         """Whose events stand in the queue now, or in the spill: in the log, a line for all that came of late."""
@@ -399,6 +420,22 @@ class Intake:
 
     def _note_outage(self) -> None:
         self._away_until = time.monotonic() + AWAY
+
+
+def _read(post: Post, body: bytes, context: Context) -> Parsed:
+    """What ``body`` holds. Raises :class:`RejectedBody`, unless its sender would send it again for ever: then it is
+    an item that is refused."""
+    found = registry.get(post.format)
+    if found is None:
+        found = registry.sniff(body, post.headers.get("CONTENT-TYPE", ""), post.headers)
+        return registry.parse(found, body, context)
+    try:
+        return registry.parse(found, body, context)
+    except RejectedBody as error:
+        if error.status != 400 or found.answers.none_taken != 202:
+            raise
+        text = fit(body[: context.max_event])
+        return Parsed([], [Rejected(0, error.field, error.reason, text)], [], found.name)
 
 
 def _ask(one: _Joining) -> Ask:

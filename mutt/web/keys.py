@@ -7,10 +7,10 @@ import binascii
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import redis
 
+from mutt.formats.base import Headers
 from mutt.grant import BOOTSTRAP, Grant, digest_of
 from mutt.streams.connect import Client
 from mutt.streams.keys import KeysCopy
@@ -18,12 +18,6 @@ from mutt.web.copied import Copied
 
 #: Seconds between two notes of which keys were used.
 NOTED = 10.0
-
-
-class Headers(Protocol):
-    """A request's headers. Asked for names in capitals: not everybody's are found however they are written."""
-
-    def get(self, name: str, default: str, /) -> str: ...
 
 
 def presented(headers: Headers) -> bytes | None:

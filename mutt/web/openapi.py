@@ -225,7 +225,10 @@ _SCHEMAS: Mapping[str, Json] = {
     | {"description": "A native event; any other key is kept as a tag."},
     "Reply": _object(
         "status accepted duplicates rejected batch_id correlation_id queue_depth",
-        status={"const": "queued"},
+        status={
+            "enum": ["queued", "rejected"],
+            "description": "rejected: nothing was taken; for a format whose senders repeat for ever what gets a 400",
+        },
         accepted=_COUNT,
         duplicates=_COUNT | {"description": "Of those: events whose id was known"},
         rejected=_NAMED,

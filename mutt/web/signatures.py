@@ -15,8 +15,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from mutt.errors import Refused, RuleError
+from mutt.formats.base import Headers
 from mutt.grant import Signing
-from mutt.web.keys import Headers
 
 #: Seconds that a signed timestamp may be off, if nobody says otherwise: as Slack and Stripe have it.
 TOLERANCE = 300

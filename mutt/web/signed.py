@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 
 from mutt.errors import SettingsError, Unavailable
+from mutt.formats.base import Headers
 from mutt.grant import Grant
 from mutt.sealing import Sealer
 from mutt.streams.connect import Client
 from mutt.streams.keys import KeysCopy
 from mutt.web import signatures
 from mutt.web.copied import Copied
-from mutt.web.keys import Headers
 
 log = logging.getLogger("mutt.keys")
 

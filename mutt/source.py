@@ -1,0 +1,21 @@
+"""Source: what is known beforehand of who sends with a key, so that its events need not say it. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Source(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the posts of one key are read, and what its events are taken for where they don't say it themselves."""
+
+    format: str = ""  #: posts to /ingest are of this one; empty: they are looked at
+    mapping: str = ""  #: how JSON that no format claims becomes events; empty: it is not
+    team: str = ""  #: of alerts for whom neither a rule nor a device names one
+    environment: str = ""  #: production or development, whatever the host is; empty: by the host
+    severity: int | None = None  #: syslog's 0 to 7, of events without one
+    every: float | None = None  #: seconds in which it should be heard at least once; None: as it was learned
+    in_address: bool = False  #: may its key stand in the address (?key=…)? For senders that can set no header
+
+
+#: Of a key about which nobody said anything.
+UNKNOWN = Source()
