@@ -10,8 +10,8 @@ from functools import lru_cache
 import msgspec
 
 from mutt import formats
-from mutt.errors import RejectedBody
-from mutt.formats import native, syslog
+from mutt.errors import Kind, RejectedBody
+from mutt.formats import native, syslog, within
 from mutt.formats.base import (
     NO_HEADERS,
     Answers,
@@ -48,6 +48,7 @@ _JSON = tuple(
 )
 _MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
 _BY_HEADER = tuple((found.header, found) for found in FORMATS.values() if found.header)
+_BY_MEDIA = tuple((found.media, found) for found in _JSON if found.media)
 _ANSWERS = Answers()
 
 
@@ -77,6 +78,9 @@ def route(item: JsonObject) -> JsonFormat:
     return native.FORMAT
 
 
+within.ask(route)
+
+
 @lru_cache(maxsize=1024)
 def _known_by(marks: frozenset[str]) -> tuple[JsonFormat, ...]:
     """Who is to be asked for an object with these keys. Most objects of a body have the same ones."""
@@ -99,6 +103,9 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     for header, found in _BY_HEADER:
         if headers.get(header, ""):
             return found
+    for media, found in _BY_MEDIA:
+        if content_type[: len(media)].lower() == media:
+            return found
     if body.startswith(_COMPRESSED):
         raise RejectedBody(
             "Content-Encoding",
@@ -119,7 +126,7 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
         check_allowed(found.name, context.formats)
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
-        raise RejectedBody("body", "holds no event: send at least one")
+        raise RejectedBody("body", "holds no event: send at least one", kind=Kind.NOTHING)
     return parsed if parsed.format else msgspec.structs.replace(parsed, format=found.name)
 
 
