@@ -266,11 +266,11 @@ def _hostname(value: Any) -> str:
 
 def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing: say what happened")
+        raise RejectedItem("message", "is missing: say what happened", kind=Kind.MISSING)
     if not isinstance(value, str):
         raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty: say what happened")
+        raise RejectedItem("message", "is empty: say what happened", kind=Kind.BLANK)
     return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 

@@ -30,8 +30,8 @@ class Shipped(JsonFormat):
             "hostname": take(item, self.hosts) or context.default_host,
             "message": _with_mnemonic(program, message),
             "time": take(item, self.times),
-            "severity": _read_out(item, self.severities, values.severity),
-            "facility": _read_out(item, self.facilities, values.facility),
+            "severity": read_out(item, self.severities, values.severity),
+            "facility": read_out(item, self.facilities, values.facility),
             "source": self.name,
         }
         if program is not None:
@@ -55,8 +55,8 @@ def take(item: JsonObject, keys: tuple[str, ...]) -> Any:
     return None
 
 
-def _read_out(item: JsonObject, keys: tuple[str, ...], read: Any) -> Any:
-    """Likewise the first that can be read; those that can't be stay where they are."""
+def read_out(item: JsonObject, keys: tuple[str, ...], read: Any) -> Any:
+    """Likewise the first that ``read`` can read; those that it can't stay where they are."""
     for key in keys:
         if key in item and (found := read(item[key])) is not None:
             del item[key]
