@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -18,7 +18,6 @@ import msgspec
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import values, within
 from mutt.formats.base import Collector, Context, Fields, JsonObject, Parsed
-from mutt.formats.shipped import read_out, take
 
 #: What no CloudEvent is without.
 _REQUIRED = ("specversion", "id", "source", "type")
@@ -55,8 +54,8 @@ class CloudEvents(within.Envelope):
     media = "application/cloudevents"
     marks = frozenset({"specversion"})
 
-    def claims(self, item: JsonObject) -> bool:
-        return all(key in item for key in _REQUIRED)
+    def fits(self, keys: Collection[str]) -> bool:
+        return all(key in keys for key in _REQUIRED)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         """Raises :class:`RejectedBody`, of status 415 for a serialization that is not JSON."""
@@ -137,12 +136,12 @@ def _described(item: JsonObject, data: Any) -> str:
 
 def _of_object(data: JsonObject) -> Fields:
     fields: Fields = {
-        "hostname": _text(take(data, _HOSTS)),
-        "message": take(data, _MESSAGES),
-        "severity": read_out(data, _SEVERITIES, values.severity),
-        "clear_key": _text(take(data, _CLEAR_KEYS)),
+        "hostname": _text(values.pop_first(data, _HOSTS)),
+        "message": values.pop_first(data, _MESSAGES),
+        "severity": values.pop_read(data, _SEVERITIES, values.severity),
+        "clear_key": _text(values.pop_first(data, _CLEAR_KEYS)),
     }
-    if state := read_out(data, _STATES, values.state):
+    if state := values.pop_read(data, _STATES, values.state):
         fields["state"] = state
     fields["tags"] = dict(values.flat({key: value for key, value in data.items() if value is not None}))
     return fields

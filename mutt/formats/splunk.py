@@ -6,13 +6,14 @@ The addresses that its senders post to, and what they are answered, are in :mod:
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import Any, ClassVar
 
 from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.formats import syslog, values, within
 from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, Parsed
-from mutt.formats.shipped import Shipped, read_out
+from mutt.formats.shipped import Shipped
 
 #: All that an envelope may hold.
 _ENVELOPE = frozenset({"time", "host", "source", "sourcetype", "index", "event", "fields"})
@@ -60,9 +61,9 @@ class Splunk(within.Envelope):
     marks = frozenset({"event"})
     answers = Answers(over_quota=503, too_large=202)
 
-    def claims(self, item: JsonObject) -> bool:
+    def fits(self, keys: Collection[str]) -> bool:
         """An event, and nothing that stands in no envelope of theirs."""
-        return _ENVELOPE.issuperset(item)
+        return _ENVELOPE.issuperset(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         if not body.strip():
@@ -136,7 +137,7 @@ def _add_tags(fields: Fields, item: JsonObject) -> None:
     """What else the envelope says. What the event itself calls so keeps its name."""
     named = values.inner(item, "fields")
     if fields.get("severity") is None:
-        fields["severity"] = read_out(dict(named), _SEVERITIES, values.severity)
+        fields["severity"] = values.pop_read(dict(named), _SEVERITIES, values.severity)
     kept = {key: value for key, value in item.items() if key not in _READ}
     if not named:
         kept["fields"] = item.get("fields") or None
