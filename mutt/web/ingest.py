@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
 
 from mutt.services import Services
 from mutt.told import teller
+from mutt.web.addressed import key_in_address, take_keys
 from mutt.web.answer import Answer
 from mutt.web.headers import DATA
 from mutt.web.intake import Intake, Post
@@ -48,6 +49,7 @@ def make_ingest(services: Services) -> Flask:
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_guard)
     take_whole_bodies(app)
+    take_keys(app)
     return app
 
 
@@ -116,5 +118,6 @@ def alive(_source: str = "", _format: str = "") -> Response:
 @blueprint.post("/signed/<source>/<format_>")
 def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
-    post = Post(request.headers, request.remote_addr or "unknown", format_, source=source)
+    key = key_in_address(request.environ)
+    post = Post(request.headers, request.remote_addr or "unknown", format_, source=source, key=key)
     return _response(_intake().answer(post, lambda: request.get_data(cache=False)))

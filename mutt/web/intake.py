@@ -49,6 +49,11 @@ _NO_KEY = (
     "the API key is missing or not known: send the one that you were given in the header X-API-KEY,"
     " or as Authorization: Bearer, or as the password of Basic"
 )
+_NOT_IN_ADDRESS = (
+    "this API key may not stand in the address, where logs on its way may show it: send it in the header X-API-KEY,"
+    " or as the password of Basic; or, for a sender that can do neither, allow it for this key"
+    " (page Keys, or `mutt keys source`)"
+)
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
 
@@ -72,6 +77,7 @@ class Post(NamedTuple):
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
     source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
+    key: bytes | None = None  #: that stood in its address; one in a header wins
 
 
 class _Group:
@@ -219,10 +225,19 @@ class Intake:
         if post.source:
             grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
         else:
-            key = presented(post.headers)
-            grant = self.keys.identify(key) if key is not None else None
-            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
+            grant, why, told = self._by_key(post)
         return group.refused(why, post, 401, told) if grant is None else grant
+
+    def _by_key(self, post: Post) -> tuple[Grant | None, str, str]:
+        """What the post's key may do; or None, with why and what to say."""
+        shown = presented(post.headers)
+        key = post.key if shown is None else shown
+        if key is None:
+            return None, "no_key", _NO_KEY
+        grant = self.keys.identify(key)
+        if grant and shown is None and not grant.source.in_address:
+            return None, "in_address", _NOT_IN_ADDRESS
+        return grant, "unknown_key", _NO_KEY
 
     def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
         """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format."""

@@ -159,6 +159,12 @@ _SECURITY = {
         "scheme": "basic",
         "description": "The password is the key; the user may be anything.",
     },
+    "address": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "For senders that can set no header: only of a key that is allowed to stand in the address.",
+    },
 }
 
 _HEADERS = [
