@@ -9,7 +9,6 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Iterable
-from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -17,7 +16,7 @@ import msgspec
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import values, within
-from mutt.formats.base import Collector, Context, Fields, JsonObject, Parsed
+from mutt.formats.base import Context, Fields, JsonObject, Parsed
 
 #: What no CloudEvent is without.
 _REQUIRED = ("specversion", "id", "source", "type")
@@ -67,22 +66,28 @@ class CloudEvents(within.Envelope):
             body = _structured(body, content_type, context)
         return super().parse(body, context)
 
-    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
+    def held(self, item: JsonObject) -> Any:
         _check(item)
-        data = _data(item)
-        found = within.known(data)
-        if found is None:
-            super().take(item, text, collector, context)
-        else:
-            within.take(found, data, text, collector, context, partial(_complete, item, context))
+        return _data(item)
 
-    def read(self, item: JsonObject, context: Context) -> Fields:
+    def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
+        """Whose event it is (source and id), and what the data leaves open."""
+        subject = _SUBJECT.fullmatch(item["subject"]) if isinstance(item.get("subject"), str) else None
+        if fields.get("hostname") in (None, ""):
+            fields["hostname"] = subject["host"] if subject else _of_source(item["source"])
+        if fields.get("time") in (None, ""):
+            fields["time"] = item.get("time")
+        fields["own_id"] = f"{item['source']} {item['id']}" + ("" if nth is None else f" {nth}")
+        if nth is None:  # the tags of one envelope are not for thousands of events
+            _add_rest(item, fields, subject)
+
+    def read(self, item: JsonObject, _context: Context) -> Fields:
         data = _data(item)
         fields = _of_object(dict(data)) if isinstance(data, dict) else {"message": data, "tags": {}}
         if not isinstance(fields.get("message"), str) or not fields["message"].strip():
             fields["message"] = _described(item, data)
         fields["source"] = self.name
-        _complete(item, context, fields, None)
+        self.complete(item, fields, None)
         return fields
 
 
@@ -154,18 +159,7 @@ def _text(value: Any) -> str | None:
 # ---- the envelope
 
 
-def _complete(item: JsonObject, context: Context, fields: Fields, nth: int | None) -> None:
-    """What the envelope says: whose event it is (source and id), and what the data leaves open."""
-    subject = _SUBJECT.fullmatch(item["subject"]) if isinstance(item.get("subject"), str) else None
-    if fields.get("hostname") in (None, ""):
-        fields["hostname"] = (
-            subject["host"] if subject else _of_source(item["source"]) or context.default_host
-        )
-    if fields.get("time") in (None, ""):
-        fields["time"] = item.get("time")
-    fields["own_id"] = f"{item['source']} {item['id']}" + ("" if nth is None else f" {nth}")
-    if nth is not None:  # the tags of one envelope are not for thousands of events
-        return
+def _add_rest(item: JsonObject, fields: Fields, subject: re.Match[str] | None) -> None:
     if fields.get("severity") is None:
         fields["severity"] = _severity(item)
     if subject and subject["rest"]:

@@ -37,9 +37,12 @@ def parse(name: str, *items: Any, **headers: str) -> Parsed:
 
 
 def one(name: str, item: Any) -> Event:
+    """The event of ``item``; what is kept of it is that event again for the format that is its source."""
     parsed = parse(name, item)
     assert not parsed.rejected
     (event,) = parsed.events
+    again = registry.parse(registry.FORMATS[event.source], event.raw.encode(), CONTEXT).events
+    assert [msgspec.structs.replace(found, event_id=event.event_id) for found in again] == [event]
     return event
 
 
@@ -67,11 +70,15 @@ def one(name: str, item: Any) -> Event:
         ({"event": "x", "host": "h", "fields": {"severity": "warn", "site": {"id": "dc2"}}, "index": "net"},
          {"severity": 4, "tags": {"severity": "warn", "site.id": "dc2", "index": "net"}}),
         ({"event": "x", "host": "h", "fields": ["a"]}, {"tags": {"fields": '["a"]'}}),
-        ({"event": TRAP, "host": "collector"}, {"hostname": "10.20.0.7", "source": "snmptrap", "clear_key": "link:12"}),
-        ({"event": {"hostname": "", "message": "native"}, "host": "h"}, {"hostname": "h", "source": "native"}),
+        ({"event": TRAP, "host": "collector"},
+         {"hostname": "10.20.0.7", "trap_oid": TRAP["trap_oid"], "clear_key": "link:12"}),
+        ({"event": {"hostname": "", "message": "native"}, "host": "h"},
+         {"hostname": "h", "message": "native", "source": "splunk"}),
+        ({"event": {"message": "m", "source_type": "file"}, "host": "h"}, {"hostname": "h", "message": "m"}),
+        ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "fields that are none", "trap", "native"],
+         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record", "one without a host"],
 )  # fmt: skip
 def test_what_splunk_calls_an_event_is_read_as_what_it_is(item: Any, expected: dict[str, Any]) -> None:
     event = one("splunk", item)
@@ -109,6 +116,20 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
         assert registry.route({"hostname": "h", "message": "m"} | more).name == "native"
 
 
+def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
+    payload = {"records": [{"value": {"msg": f"m{n}", "host": "h", "programname": "p"}} for n in range(3)]}
+    wrapped = {"event": payload, "host": "collector", "time": 1795430645}
+    parsed = parse("splunk", {"event": "before"}, wrapped, CLOUD)
+    assert [event.message for event in parsed.events] == ["before", "m0", "m1", "m2"]
+    assert [event.source for event in parsed.events] == ["splunk", "rsyslog", "rsyslog", "rsyslog"]
+    assert [bad.index for bad in parsed.rejected] == [4]
+    cloud = parse("cloudevents", CLOUD | {"data": payload})
+    assert [event.message for event in cloud.events] == ["m0", "m1", "m2"]
+    assert len({event.event_id for event in cloud.events}) == 3
+    assert cloud.identified == [0, 1, 2]
+    assert max(len(event.raw) for event in cloud.events) < 80, "no envelope around each"
+
+
 # ---- CloudEvents
 
 
@@ -134,9 +155,9 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
         ({"severitynumber": 17}, {"severity": 3}),
         ({"severitytext": "WARN", "severitynumber": "21"}, {"severity": 4}),
         ({"severitynumber": "21"}, {"severity": 2}),
-        ({"data": TRAP}, {"hostname": "10.20.0.7", "source": "snmptrap", "clear_key": "link:12", "instance": "12"}),
+        ({"data": TRAP}, {"hostname": "10.20.0.7", "clear_key": "link:12", "instance": "12"}),
         ({"data": {"hostname": "h", "message": "m", "timestamp": 1772614800}, "time": "2026-03-04T08:00:00Z"},
-         {"source": "native", "occurred_at": datetime(2026, 3, 4, 9, tzinfo=UTC)}),
+         {"source": "cloudevents", "occurred_at": datetime(2026, 3, 4, 9, tzinfo=UTC)}),
         ({"data_base64": packed(b"it burns"), "datacontenttype": "text/plain"}, {"message": "it burns"}),
         ({"data_base64": packed(b'{"message": "m"}'), "datacontenttype": "application/x+json"}, {"message": "m"}),
         ({"data_base64": packed(b"\xff\xfe"), "datacontenttype": "image/x"},
