@@ -78,7 +78,8 @@ def one(name: str, item: Any) -> Event:
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record", "one without a host"],
+         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "one without a host"],
 )  # fmt: skip
 def test_what_splunk_calls_an_event_is_read_as_what_it_is(item: Any, expected: dict[str, Any]) -> None:
     event = one("splunk", item)
@@ -143,6 +144,7 @@ def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
            "message": 'net.linkdown.v1 core-sw-07/Te1/0/12: {"severity":"major","state":"cleared"}'}),
         ({"data": {"host": "sw-1", "message": "fan failed"}, "subject": "sw-2"},
          {"hostname": "sw-1", "message": "fan failed"}),
+        ({"data": {"host": {"name": "x"}}, "subject": "sw-2"}, {"hostname": "sw-2"}),
         ({"subject": "edge1:9342"}, {"hostname": "edge1", "instance": None}),
         ({"subject": "2001:db8::1"}, {"hostname": "2001:db8::1"}),
         ({"subject": "123", "source": "https://github.example/cloudevents/spec"}, {"hostname": "github.example"}),
@@ -164,7 +166,7 @@ def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
          {"message": "net.linkdown.v1: 2 bytes of image/x"}),
         ({"data": {**CLOUD, "data": {"message": "m", "hostname": "h"}}}, {"source": "cloudevents"}),
     ],
-    ids=["subject", "data before subject", "port", "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
+    ids=["subject", "data before subject", "a host that is none", "port", "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
          "nothing", "severity's number", "severity's text", "severity's number as text", "trap", "native", "base64",
          "base64 of JSON", "bytes", "one inside another"],
 )  # fmt: skip
