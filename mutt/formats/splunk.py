@@ -50,6 +50,7 @@ class _Record(Shipped):
     )
     times: ClassVar[tuple[str, ...]] = ("time", "timestamp", "@timestamp")
     severities: ClassVar[tuple[str, ...]] = _SEVERITIES
+    programs: ClassVar[tuple[str, ...]] = ("program", "programname", "appname", "ident")
 
 
 _RECORD = _Record()

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from mutt.errors import RejectedItem
 from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.shipped import Shipped
 
 _asked: list[Callable[[JsonObject], JsonFormat]] = []
 
@@ -52,7 +53,8 @@ def _known(value: Any) -> JsonFormat | None:
     if type(value) is not dict or not value:
         return None
     found = _asked[0](value)
-    if isinstance(found, Envelope):
+    # Records of logs are claimed by names that anybody uses, which the envelopes' own tables know as well.
+    if isinstance(found, Envelope | Shipped):
         return None
     # What nobody claims is native by default: here only if it really is.
     return None if found.name == "native" and not ("hostname" in value and "message" in value) else found

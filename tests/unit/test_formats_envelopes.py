@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
-from mutt.formats import registry
-from mutt.formats.base import Context, Parsed
+from mutt.formats import registry, within
+from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
 
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 ASA = "%ASA-4-106023: Deny tcp src outside:203.0.113.8"
@@ -117,18 +118,53 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
         assert registry.route({"hostname": "h", "message": "m"} | more).name == "native"
 
 
-def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
-    payload = {"records": [{"value": {"msg": f"m{n}", "host": "h", "programname": "p"}} for n in range(3)]}
-    wrapped = {"event": payload, "host": "collector", "time": 1795430645}
-    parsed = parse("splunk", {"event": "before"}, wrapped, CLOUD)
+class Listed(JsonFormat):
+    """A format whose objects hold several events."""
+
+    name = "listed"
+    inside = "items"
+
+    def read(self, item: JsonObject, context: Context) -> Fields:
+        return {
+            "hostname": item.get("host", context.default_host),
+            "message": item["said"],
+            "source": self.name,
+        }
+
+
+LISTED = Listed()
+
+
+@pytest.fixture
+def listed() -> Iterator[JsonObject]:
+    """An object of such a format, which is known for as long."""
+    within.ask(lambda item: LISTED if "items" in item else registry.route(item))
+    yield {"items": [{"said": "m0", "host": "h"}, {"said": "m1"}, {"said": "m2"}]}
+    within.ask(registry.route)
+
+
+def test_each_of_several_events_in_an_envelope_is_kept_as_its_own_format_keeps_it(listed: JsonObject) -> None:
+    envelope = {"event": listed, "host": "envelope", "time": 1795430645, "index": "net"}
+    parsed = parse("splunk", {"event": "before"}, envelope, {"event": ""})
     assert [event.message for event in parsed.events] == ["before", "m0", "m1", "m2"]
-    assert [event.source for event in parsed.events] == ["splunk", "rsyslog", "rsyslog", "rsyslog"]
+    assert [event.hostname for event in parsed.events[1:]] == ["h", "envelope", "envelope"]
+    assert [event.source for event in parsed.events[1:]] == ["listed"] * 3
+    assert [json.loads(event.raw) for event in parsed.events[1:]] == listed["items"]
+    assert {event.occurred_at.year for event in parsed.events[1:]} == {2026}
     assert [bad.index for bad in parsed.rejected] == [4]
-    cloud = parse("cloudevents", CLOUD | {"data": payload})
-    assert [event.message for event in cloud.events] == ["m0", "m1", "m2"]
-    assert len({event.event_id for event in cloud.events}) == 3
-    assert cloud.identified == [0, 1, 2]
-    assert max(len(event.raw) for event in cloud.events) < 80, "no envelope around each"
+
+
+def test_each_of_several_events_in_a_cloudevent_is_known_again(listed: JsonObject) -> None:
+    first, again = (parse("cloudevents", CLOUD | {"data": listed}) for _ in range(2))
+    assert [event.event_id for event in first.events] == [event.event_id for event in again.events]
+    assert len({event.event_id for event in first.events}) == 3
+    assert first.identified == [0, 1, 2]
+
+
+def test_a_bad_event_among_several_in_an_envelope_costs_no_neighbour(listed: JsonObject) -> None:
+    parsed = parse("cloudevents", CLOUD | {"data": {"items": [*listed["items"], 5, {"said": ""}]}})
+    assert len(parsed.events) == 3
+    assert [(bad.index, bad.field) for bad in parsed.rejected] == [(3, "event"), (4, "message")]
 
 
 # ---- CloudEvents
@@ -145,6 +181,7 @@ def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
         ({"data": {"host": "sw-1", "message": "fan failed"}, "subject": "sw-2"},
          {"hostname": "sw-1", "message": "fan failed"}),
         ({"data": {"host": {"name": "x"}}, "subject": "sw-2"}, {"hostname": "sw-2"}),
+        ({"data": {"host": "sw-1", "severity": "crit"}}, {"hostname": "sw-1", "severity": 2}),
         ({"subject": "edge1:9342"}, {"hostname": "edge1", "instance": None}),
         ({"subject": "2001:db8::1"}, {"hostname": "2001:db8::1"}),
         ({"subject": "123", "source": "https://github.example/cloudevents/spec"}, {"hostname": "github.example"}),
@@ -166,7 +203,8 @@ def test_events_inside_one_event_are_each_read_by_their_own_format() -> None:
          {"message": "net.linkdown.v1: 2 bytes of image/x"}),
         ({"data": {**CLOUD, "data": {"message": "m", "hostname": "h"}}}, {"source": "cloudevents"}),
     ],
-    ids=["subject", "data before subject", "a host that is none", "port", "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
+    ids=["subject", "data before subject", "a host that is none", "no message", "port",
+         "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
          "nothing", "severity's number", "severity's text", "severity's number as text", "trap", "native", "base64",
          "base64 of JSON", "bytes", "one inside another"],
 )  # fmt: skip
