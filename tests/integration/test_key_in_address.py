@@ -29,7 +29,8 @@ GRANTS = {
 #: gunicorn's access log, with all that it can say of an address.
 EVERYTHING = "%(r)s | %(U)s | %(q)s | %(f)s | %({raw_uri}e)s | %({query_string}e)s | %({http_referer}e)s"
 
-PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere")
+PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere",
+         "/services/collector", "/services/collector/raw", "/services/collector/pigeon")  # fmt: skip
 
 
 @pytest.fixture

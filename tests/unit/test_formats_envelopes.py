@@ -76,10 +76,13 @@ def one(name: str, item: Any) -> Event:
         ({"event": {"hostname": "", "message": "native"}, "host": "h"},
          {"hostname": "h", "message": "native", "source": "splunk"}),
         ({"event": {"message": "m", "source_type": "file"}, "host": "h"}, {"hostname": "h", "message": "m"}),
+        ({"event": {"MESSAGE": "m", "HOST": "h", "PRIORITY": "err"}}, {"hostname": "h", "message": "m", "severity": 3}),
+        ({"event": {"host": "sw-1", "severity": "crit"}, "host": "h"}, {"hostname": "h", "severity": 2}),
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
          "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "syslog-ng's", "no message",
          "one without a host"],
 )  # fmt: skip
 def test_what_splunk_calls_an_event_is_read_as_what_it_is(item: Any, expected: dict[str, Any]) -> None:
