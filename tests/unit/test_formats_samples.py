@@ -18,11 +18,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat, Parsed
+from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
+from mutt.formats.body import split
 
 HERE = Path(__file__).parents[2]
 SAMPLES, PAGES = HERE / "tests" / "samples", HERE / "docs" / "formats"
@@ -33,6 +35,8 @@ WRITE = bool(os.environ.get("MUTT_WRITE_SAMPLES"))
 
 #: Of one sample, so many damaged copies are looked at; which ones is the same each time.
 DAMAGED = 120
+
+JSON = [one for one in registry.FORMATS.values() if isinstance(one, JsonFormat) and one.name != "native"]
 
 samples = sorted(
     path for path in SAMPLES.glob("*/*") if not path.name.endswith((".expected.json", ".headers.json"))
@@ -187,6 +191,15 @@ def put(whole: Any, place: tuple[Any, ...], value: Any) -> Any:
     else:
         at[place[-1]] = value
     return whole
+
+
+@each_sample
+def test_no_two_formats_claim_the_same_object(path: Path) -> None:
+    pieces = split(path.read_bytes()) if looks_like_json(path.read_bytes(), "") else []
+    for piece in (piece for piece in pieces if isinstance(piece, Raw)):
+        item, _ = load(piece)
+        claiming = [one.name for one in JSON if not one.marks.isdisjoint(item) and one.claims(item)]
+        assert claiming in ([path.parent.name], []), path
 
 
 def test_each_json_format_but_native_says_by_which_keys_it_is_known() -> None:
