@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from mutt import cut
-from mutt.errors import RejectedItem
+from mutt.errors import Kind, RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
 from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
@@ -58,6 +58,8 @@ class Answers(NamedTuple):
 
     over_quota: int = 429  #: 503 for those that take a 429 for final
     none_taken: int = 400  #: 202 for those that repeat what a 400 refused: the items are kept for `mutt dlq`
+    #: 202, likewise, for those that do so only with an item too large for MUTT: theirs knows no such limit.
+    too_large: int = 400
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class Rejected(msgspec.Struct, frozen=True):
     field: str
     reason: str
     raw: str  #: its text, cut to ``max_event``
+    kind: Kind = Kind.OTHER
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -167,13 +170,16 @@ class Collector:
         size = len(text) if text.isascii() else len(text.encode())
         if size > self._context.max_event:
             raise RejectedItem(
-                "event", f"is {size} bytes; at most {self._context.max_event} are taken: shorten it"
+                "event",
+                f"is {size} bytes; at most {self._context.max_event} are taken: shorten it",
+                kind=Kind.TOO_LARGE,
             )
 
     def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
         """Note that this item was not taken."""
         text = fit(bytes(memoryview(raw)[: self._context.max_event]))
-        self.parsed.rejected.append(Rejected(self._index, refusal.field, refusal.reason, text))
+        rejected = Rejected(self._index, refusal.field, refusal.reason, text, refusal.kind)
+        self.parsed.rejected.append(rejected)
         self._step()
 
     def _step(self) -> None:
@@ -260,11 +266,11 @@ def _hostname(value: Any) -> str:
 
 def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing: say what happened")
+        raise RejectedItem("message", "is missing: say what happened", kind=Kind.MISSING)
     if not isinstance(value, str):
         raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty: say what happened")
+        raise RejectedItem("message", "is empty: say what happened", kind=Kind.BLANK)
     return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
@@ -284,6 +290,8 @@ class JsonFormat:
 
     name: ClassVar[str]
     header: ClassVar[str] = ""
+    #: A request whose Content-Type begins so is mine, whatever its body looks like. Empty: the body is looked at.
+    media: ClassVar[str] = ""
     answers: ClassVar[Answers] = Answers()
     #: An object without one of these keys is never this format's: it spares the others the question.
     marks: ClassVar[frozenset[str]] = frozenset()

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from mutt import formats
-from mutt.errors import RejectedBody
-from mutt.formats import native, syslog
+from mutt.errors import Kind, RejectedBody
+from mutt.formats import native, syslog, within
 from mutt.formats.base import (
     NO_HEADERS,
     Answers,
@@ -47,6 +47,7 @@ _JSON = tuple(
 )
 _MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
 _BY_HEADER = tuple((found.header, found) for found in FORMATS.values() if found.header)
+_BY_MEDIA = tuple((found.media, found) for found in _JSON if found.media)
 _ANSWERS = Answers()
 
 
@@ -93,6 +94,9 @@ def _fit(keys: tuple[str, ...]) -> tuple[JsonFormat, ...]:
     return found
 
 
+within.ask(route)
+
+
 def get(name: str) -> Format | None:
     """The format of ``/ingest/<name>``."""
     return FORMATS.get(name)
@@ -108,6 +112,9 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     """The format that ``body`` looks like. Raises :class:`RejectedBody` for bytes that are no text."""
     for header, found in _BY_HEADER:
         if headers.get(header, ""):
+            return found
+    for media, found in _BY_MEDIA:
+        if content_type[: len(media)].lower() == media:
             return found
     if body.startswith(_COMPRESSED):
         raise RejectedBody(
@@ -129,7 +136,7 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
         check_allowed(found.name, context.formats)
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
-        raise RejectedBody("body", "holds no event: send at least one")
+        raise RejectedBody("body", "holds no event: send at least one", kind=Kind.NOTHING)
     return parsed if parsed.format else msgspec.structs.replace(parsed, format=found.name)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from mutt.event import SEVERITY_NAMES, State
+
+Read = TypeVar("Read")
 
 #: RFC 5424's facilities, by number.
 FACILITIES = (
@@ -202,5 +204,23 @@ def first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
     for key in keys:
         found = item.get(key)
         if found is not None and found != "":
+            return found
+    return None
+
+
+def pop_first(item: dict[str, Any], keys: Iterable[str]) -> Any:
+    """As :func:`first`; what it found is taken out of ``item``."""
+    for key in keys:
+        found = item.get(key)
+        if found is not None and found != "":
+            return item.pop(key)
+    return None
+
+
+def pop_read(item: dict[str, Any], keys: Iterable[str], read: Callable[[Any], Read | None]) -> Read | None:
+    """The first that ``read`` can read, taken out of ``item``; those that it can't stay there."""
+    for key in keys:
+        if key in item and (found := read(item[key])) is not None:
+            del item[key]
             return found
     return None
