@@ -69,6 +69,9 @@ _FLATTEN_DEPTH = 4
 #: So many bytes of repeated names are fine, however short the values.
 _ROOM = 1024
 
+#: How null, an empty text, object or array are written.
+_NOTHING = frozenset(("null", "", "{}", "[]"))
+
 _unfit = re.compile("[\0\ud800-\udfff]")
 
 
@@ -191,6 +194,11 @@ def tags(item: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value if type(value) is str else text(value) for key, value in item.items() if value is not None
     }
+
+
+def leaves(item: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`flat` as tags; what is null or empty says nothing and is left out."""
+    return {key: said for key, said in flat(item) if said not in _NOTHING}
 
 
 def inner(item: Mapping[str, Any], key: str) -> dict[str, Any]:
