@@ -45,6 +45,7 @@ class Answer(NamedTuple):
     accepted: int = 0
     duplicates: int = 0
     refused: tuple[Refusal, ...] = ()
+    is_ours: bool = False  #: ingest said so, and nobody on the way there
 
     @property
     def taken(self) -> bool:
@@ -74,7 +75,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: float) -> A
         return Answer(
             -1, f"{status}: this is no answer of ingest; is the address right?", retry_after(headers, now)
         )
-    return Answer(status, reason, retry_after(headers, now), refused=_refused(told))
+    return Answer(status, reason, retry_after(headers, now), refused=_refused(told), is_ours="detail" in told)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
@@ -142,11 +143,18 @@ class Poster:
         session.proxies.update(requests.utils.get_environ_proxies(self._base))
         session.verify, session.cert = ca or True, cert or None
 
-    def post(self, body: bytes, kind: str, idempotency_key: str, format_: str = "") -> Answer:
-        """One attempt with ``body``, whose Content-Type is ``kind``. Never raises for what the network does."""
+    def post(
+        self, body: bytes, kind: str, idempotency_key: str, format_: str = "", coding: str = ""
+    ) -> Answer:
+        """One attempt with ``body``, whose Content-Type is ``kind``, and which has this ``coding`` already, if any.
+
+        Never raises for what the network does.
+        """
         headers = {"Content-Type": kind, "Idempotency-Key": idempotency_key}
-        if self._compress and len(body) >= WORTH_IT:
-            headers["Content-Encoding"], body = "gzip", gzip.compress(body, 1, mtime=0)
+        if not coding and self._compress and len(body) >= WORTH_IT:
+            coding, body = "gzip", gzip.compress(body, 1, mtime=0)
+        if coding:
+            headers["Content-Encoding"] = coding
         where = f"{self._base}/{format_}" if format_ else self._base
         try:
             headers["X-API-KEY"] = self._key() if callable(self._key) else self._key
