@@ -518,6 +518,7 @@ api_keys = Table(
     ),  #: none: every format
     Column("quota", Integer),  #: events a minute
     Column("signing", JSONB),  #: grant.Signing; its secret is sealed
+    Column("source", JSONB),  #: source.Source; nobody said anything: NULL
     Column("note", Text, nullable=False, server_default=""),
     Column("created_at", _instant, nullable=False, server_default=_now),
     Column("created_by", Text, nullable=False),

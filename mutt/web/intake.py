@@ -443,10 +443,7 @@ class Intake:
 def _read(post: Post, body: bytes, context: Context) -> Parsed:
     """What ``body`` holds. Raises :class:`RejectedBody`, unless its sender would send it again for ever: then it is
     an item that is refused."""
-    found = registry.get(post.format)
-    if found is None:
-        found = registry.sniff(body, post.headers.get("CONTENT-TYPE", ""), post.headers)
-        return registry.parse(found, body, context)
+    found = registry.choose(post.format, body, post.headers.get("CONTENT-TYPE", ""), context)
     try:
         return registry.parse(found, body, context)
     except RejectedBody as error:

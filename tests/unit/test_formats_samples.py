@@ -1,7 +1,8 @@
 """Every format has a page, and samples of what its sender posts; it reads them as written down beside them.
 
-``NAME.headers.json`` beside a sample holds the headers that it came with, where they count. To write down a new
-sample's events: ``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
+``NAME.headers.json`` beside a sample holds the headers that it came with, where they count; ``NAME.mapping.yaml`` the
+mapping of its key (docs/formats/mapped.md). To write down a new sample's events:
+``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context, JsonFormat, Parsed
+from mutt.source import Source
 
 HERE = Path(__file__).parents[2]
 SAMPLES, PAGES = HERE / "tests" / "samples", HERE / "docs" / "formats"
@@ -35,18 +37,22 @@ WRITE = bool(os.environ.get("MUTT_WRITE_SAMPLES"))
 DAMAGED = 120
 
 samples = sorted(
-    path for path in SAMPLES.glob("*/*") if not path.name.endswith((".expected.json", ".headers.json"))
+    path
+    for path in SAMPLES.glob("*/*")
+    if not path.name.endswith((".expected.json", ".headers.json", ".mapping.yaml"))
 )
 each_sample = pytest.mark.parametrize("path", samples, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
 def context_of(path: Path) -> Context:
-    """As the sample came: with its headers."""
-    beside = path.parent / f"{path.stem}.headers.json"
-    if not beside.exists():
-        return CONTEXT
-    headers = {name.upper(): value for name, value in json.loads(beside.read_text()).items()}
-    return msgspec.structs.replace(CONTEXT, headers=headers)
+    """As the sample came: with its headers, of a key with its mapping."""
+    headers, mapping = (path.parent / f"{path.stem}.{what}" for what in ("headers.json", "mapping.yaml"))
+    known: dict[str, Any] = {}
+    if headers.exists():
+        known["headers"] = {name.upper(): value for name, value in json.loads(headers.read_text()).items()}
+    if mapping.exists():
+        known["source"] = Source(mapping=mapping.read_text())
+    return msgspec.structs.replace(CONTEXT, **known)
 
 
 def shown(parsed: Parsed) -> dict[str, object]:
@@ -117,8 +123,9 @@ def shape(event: Event) -> dict[str, object]:
 @each_sample
 def test_what_is_kept_of_an_event_is_read_alike_when_it_comes_alone(path: Path) -> None:
     found = registry.FORMATS[path.parent.name]
-    for event in registry.parse(found, path.read_bytes(), context_of(path)).events:
-        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at)
+    known = context_of(path)
+    for event in registry.parse(found, path.read_bytes(), known).events:
+        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at, source=known.source)
         alone = registry.parse(found, event.raw.encode(), context)
         assert [shape(one) for one in alone.events] == [shape(event)]
 
@@ -189,7 +196,8 @@ def put(whole: Any, place: tuple[Any, ...], value: Any) -> Any:
     return whole
 
 
-def test_each_json_format_but_native_says_by_which_keys_it_is_known() -> None:
+def test_each_json_format_says_by_which_keys_it_is_known() -> None:
+    """But for the two that have what nobody else claims."""
     for found in registry.FORMATS.values():
-        if isinstance(found, JsonFormat) and found.name != "native":
+        if isinstance(found, JsonFormat) and found.name not in ("native", "mapped"):
             assert found.marks or found.header, f"{found.name} would never be asked"
