@@ -22,7 +22,6 @@ from mutt.errors import SettingsError, Unavailable
 from mutt.event import Envelope, Event, Segment, State
 from mutt.grant import BOOTSTRAP, INGEST
 from mutt.services import Services
-from mutt.source import UNKNOWN, Source
 from mutt.sources import silent
 from mutt.sources.observed import Listening, Observed, folded
 from mutt.sources.silent import Wanted
@@ -43,7 +42,8 @@ PATIENCE = 5.0
 #: request, and so a duplicate where it went in before, as what flows back from the spill is.
 REMEMBERED = 300
 
-_FRESH = Stored(Observed())
+#: What is known of one that nobody spoke of yet.
+FRESH = Stored(Observed())
 
 
 class Shown(NamedTuple):
@@ -89,7 +89,7 @@ def look(services: Services) -> Shown:
     except (redis.RedisError, SettingsError):
         outage = "Redis does not answer: this is what was read before."
     learns = services.settings.silence_learned
-    shown = [_seen(one, found.get(name, _FRESH), at, learns=learns) for name, one in wanted.items()]
+    shown = [_seen(one, found.get(name, FRESH), at, learns=learns) for name, one in wanted.items()]
     return Shown(ordered(shown), outage)
 
 
@@ -101,7 +101,7 @@ def read_on(
         return {}, place
     before = {name: one.observed for name, one in known.items()}
     found, listening = folded(before, place.listening, [(one.at, one.report) for one in came])
-    changed = {name: known.get(name, _FRESH)._replace(observed=one) for name, one in found.items()}
+    changed = {name: known.get(name, FRESH)._replace(observed=one) for name, one in found.items()}
     return changed, Place(came[-1].id, listening)
 
 
@@ -116,7 +116,7 @@ def judged(
     """Those about whom there is something to tell, or who are waited for from now on."""
     changed = {}
     for name, one in wanted.items():
-        before = found.get(name, _FRESH)
+        before = found.get(name, FRESH)
         after = _judged(before, one, listening, at, learns=learns)
         if after != before:
             changed[name] = after
@@ -175,8 +175,7 @@ def _wanted(conn: Connection, found: Mapping[str, Stored]) -> dict[str, Wanted]:
 
 def _of(key: Key, now: datetime) -> Wanted:
     good = bool(key.live(now)) or (key.signing is not None and key.revoked_at is None)
-    about: Source = getattr(key, "source", UNKNOWN)
-    return Wanted(key.name, about.every, is_live=good and INGEST in key.scopes, team=about.team)
+    return Wanted(key.name, key.source.every, is_live=good and INGEST in key.scopes, team=key.source.team)
 
 
 def _now_of(one: Stored) -> Now:

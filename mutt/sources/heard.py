@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
-
 import msgspec
 
 from mutt.event import Event
@@ -69,12 +67,9 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     heard: dict[str, Heard] = msgspec.field(default_factory=dict)
 
 
-class Taken(NamedTuple):
-    """A request of which events were accepted."""
-
-    name: str  #: of its key
-    parsed: Parsed
-    size: int  #: bytes of its body
+#: A request of which events were accepted: the name of its key, what it held, and the bytes of its body. Plain, for
+#: there is one for each request.
+Taken = tuple[str, Parsed, int]
 
 
 class Gathering:
@@ -89,18 +84,17 @@ class Gathering:
         now = self._clock()
         with self._lock:
             for name, parsed, size in taken:
-                heard = self._of.get(name) or self._begin(name)
+                heard, events = self._of.get(name) or self._begin(name), parsed.events
+                looked = heard.formats.get(parsed.format) or _format(heard, parsed.format)
                 heard.requests += 1
                 heard.bytes += size
-                heard.events += len(parsed.events)
+                heard.events += len(events)
+                looked.events += len(events)
                 heard.at = heard.last = now
-                if not heard.first:
-                    heard.first = now
-                looked = heard.formats.get(parsed.format) or _format(heard, parsed.format)
-                looked.events += len(parsed.events)
+                heard.first = heard.first or now
                 if now >= heard.looks_at:
                     heard.looks_at = now + LOOKS
-                    look(heard, looked, parsed.events[heard.requests % len(parsed.events)])
+                    look(heard, looked, events[heard.requests % len(events)])
                 if parsed.rejected:
                     first = parsed.rejected[0]
                     self._refused(heard, len(parsed.rejected), first.field, first.reason)

@@ -341,7 +341,7 @@ class Intake:
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
         if _accepted(joined, outcome):
             self._taken(joined.contribution, outcome, group.counts)
-            group.taken.append(Taken(joined.grant.name, joined.contribution.parsed, joined.size))
+            group.taken.append((joined.grant.name, joined.contribution.parsed, joined.size))
         return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post))
 
     def _guarded(self, group: _Group, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:

@@ -18,7 +18,7 @@ from mutt.formats.base import Parsed, Rejected
 from mutt.sources import clock, learn, silent
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Formed, grown
-from mutt.sources.heard import FIELDS, FORMATS, REASONS, Gathering, Heard, Looked, Report, Taken, joined
+from mutt.sources.heard import FIELDS, FORMATS, REASONS, Gathering, Heard, Looked, Report, joined
 from mutt.sources.learn import DAY
 from mutt.sources.observed import HOLE, Listening, Observed, folded
 from mutt.sources.silent import GRACE, LEARNED, LEARNING, OFF, SET, Wanted
@@ -65,7 +65,7 @@ def spoken(*times: float, every: float = 5.0, until: float = 0.0) -> list[tuple[
 
 def test_a_process_counts_what_it_takes_and_why_it_takes_the_rest_not() -> None:
     gathering = Gathering(lambda: NOON)
-    gathering.took([Taken("probe", parsed(event(), event(), bad=1), 90), Taken("probe", parsed(event()), 10)])
+    gathering.took([("probe", parsed(event(), event(), bad=1), 90), ("probe", parsed(event()), 10)])
     gathering.failed("probe", "body", "is no JSON", size=3)
     gathering.over_quota("probe")
     gathering.turned_away("other")
@@ -80,9 +80,9 @@ def test_a_process_counts_what_it_takes_and_why_it_takes_the_rest_not() -> None:
 
 def test_what_could_not_be_told_is_told_with_what_came_since() -> None:
     gathering = Gathering(lambda: NOON)
-    gathering.took([Taken("probe", parsed(event()), 10)])
+    gathering.took([("probe", parsed(event()), 10)])
     untold = gathering.take()
-    gathering.took([Taken("probe", parsed(event()), 10), Taken("other", parsed(event()), 10)])
+    gathering.took([("probe", parsed(event()), 10), ("other", parsed(event()), 10)])
     gathering.give_back(untold)
     found = gathering.take()
     assert {name: one.events for name, one in found.items()} == {"probe": 2, "other": 1}
@@ -94,7 +94,7 @@ def test_no_sender_makes_it_remember_without_end() -> None:
     gathering = Gathering(lambda: float(next(now)))
     for i in range(300):
         tags = {f"{i}-{'x' * 400}": "1", str(i): "2"}
-        gathering.took([Taken("probe", parsed(event(tags=tags), format_=f"f{i % 20}"), 1)])
+        gathering.took([("probe", parsed(event(tags=tags), format_=f"f{i % 20}"), 1)])
         gathering.failed("probe", "body", f"{i}" * 400)
     found = gathering.take()["probe"]
     assert len(found.formats) == FORMATS
@@ -107,7 +107,7 @@ def test_no_sender_makes_it_remember_without_end() -> None:
 def test_fields_and_times_are_looked_at_now_and_then() -> None:
     gathering = Gathering(lambda: NOON)
     for _ in range(50):
-        gathering.took([Taken("probe", parsed(event(behind=7, severity=3, tags={"site": "a"})), 1)])
+        gathering.took([("probe", parsed(event(behind=7, severity=3, tags={"site": "a"})), 1)])
     found = gathering.take()["probe"]
     assert found.formats["native"] == Looked(50, 1, {"time": 1, "severity": 1, "tags.site": 1})
     assert (found.least, found.most) == (7.0, 7.0)
