@@ -413,6 +413,9 @@ class Settings:
     unhandled_threshold: int = _setting("100", whole(1))
     unhandled_window: float = _setting("86400s", span())
     unhandled_default_team: str = _setting("NETO", text)
+    silence_learned: bool = _setting(
+        "on", flag
+    )  #: watch also sources of which nobody said how often they speak
 
     audit_retention_days: int = _setting("90", whole(1))
     audit_archive_years: int = _setting("7", whole(0))

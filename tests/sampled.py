@@ -13,7 +13,9 @@ SAMPLES = Path(__file__).parent / "samples"
 
 #: Every sample; beside it stand what it becomes and, where they count, its headers.
 EVERY = sorted(
-    path for path in SAMPLES.glob("*/*") if not path.name.endswith((".expected.json", ".headers.json", ".mapping.yaml"))
+    path
+    for path in SAMPLES.glob("*/*")
+    if not path.name.endswith((".expected.json", ".headers.json", ".mapping.yaml"))
 )
 
 #: Of one sample, so many damaged copies are made, of those with a strange value; which ones is the same each time.

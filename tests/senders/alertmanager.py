@@ -64,7 +64,11 @@ class Alertmanager(Daemon):
         ends = datetime.now(UTC) + timedelta(hours=1 if fires else 0)
         alerts = [
             {
-                "labels": {"alertname": "FanFailed", "instance": f"core-{number}:9100", "severity": "critical"},
+                "labels": {
+                    "alertname": "FanFailed",
+                    "instance": f"core-{number}:9100",
+                    "severity": "critical",
+                },
                 "annotations": {"summary": self.text(number)},
                 "endsAt": ends.isoformat(),
             }
@@ -77,11 +81,13 @@ class Alertmanager(Daemon):
         taken = self._counted("alertmanager_notifications_total")
         failed = self._counted("alertmanager_notifications_failed_total")
         # What failed for a whole group_interval is told by the next notification.
-        return "" if taken - failed >= told else f"{taken:g} notifications, {failed:g} given up, of {told} alerts"
+        return (
+            ""
+            if taken - failed >= told
+            else f"{taken:g} notifications, {failed:g} given up, of {told} alerts"
+        )
 
     def _counted(self, name: str) -> float:
         wanted = f'{name}{{integration="webhook"'
         lines = requests.get(f"{self._address}/metrics", timeout=10).text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
-
-

@@ -33,7 +33,9 @@ class Run:
 
     senders: Mapping[str, Sender]
     statuses: list[int] = field(default_factory=list)  #: that a post was answered while MUTT was away
-    audit: dict[str, Counter[tuple[int, str]]] = field(default_factory=dict)  #: rows of each sender's messages
+    audit: dict[str, Counter[tuple[int, str]]] = field(
+        default_factory=dict
+    )  #: rows of each sender's messages
     pending: dict[str, str] = field(default_factory=dict)  #: what senders had not delivered at the end
     told: dict[str, str] = field(default_factory=dict)  #: why a sender is not here
 

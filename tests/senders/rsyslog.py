@@ -86,6 +86,10 @@ class Rsyslog(OverTcp):
 
     def counters(self, origin: str) -> dict[str, int]:
         """The last that impstats said of this action, or of its queue."""
-        told = [json.loads(line[line.index("{") :]) for line in self._stats.read_text().splitlines() if "}" in line]
+        told = [
+            json.loads(line[line.index("{") :])
+            for line in self._stats.read_text().splitlines()
+            if "}" in line
+        ]
         ours = [one for one in told if one["origin"] == origin and one["name"] in ("mutt", "mutt queue")]
         return ours[-1] if ours else {}

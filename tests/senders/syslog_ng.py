@@ -24,7 +24,11 @@ class SyslogNg(OverTcp):
         directory = self.place.directory
         text = self.place.example(
             "syslog-ng/syslog-ng.conf",
-            **{"0.0.0.0": "127.0.0.1", "port(514)": f"port({self.port})", "/var/lib/syslog-ng": str(directory)},
+            **{
+                "0.0.0.0": "127.0.0.1",
+                "port(514)": f"port({self.port})",
+                "/var/lib/syslog-ng": str(directory),
+            },
         )
         return Process(
             name=self.name,
@@ -47,7 +51,11 @@ class SyslogNg(OverTcp):
     def counters(self) -> dict[str, int]:
         """The http destination's, by name."""
         said = subprocess.run(
-            ["syslog-ng-ctl", "stats", "-c", self._control], capture_output=True, text=True, timeout=10, check=True
+            ["syslog-ng-ctl", "stats", "-c", self._control],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout
         rows = [line.split(";") for line in said.splitlines() if line.startswith("dst.http;")]
         return {row[-2]: int(row[-1]) for row in rows}
