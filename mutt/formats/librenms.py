@@ -1,4 +1,4 @@
-"""``librenms``: an alert of LibreNMS by the names that it has for its parts: its transport Keephq's, or a template's."""
+"""``librenms``: an alert of LibreNMS by the names that it has for its parts: of its transport Keephq, or a template."""
 
 from __future__ import annotations
 
