@@ -8,16 +8,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterable
-from functools import partial
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import values, within
-from mutt.formats.base import Collector, Context, Fields, JsonObject, Parsed
+from mutt.formats.base import Context, Fields, JsonObject, Parsed
+from mutt.formats.cloudevents_binary import JSON, structured
 
 #: What no CloudEvent is without.
 _REQUIRED = ("specversion", "id", "source", "type")
@@ -42,10 +42,7 @@ _SUBJECT = re.compile(
     re.S,
 )
 
-_JSON = re.compile(r"\s*[\w.+-]+/(?:[\w.-]+\+)?json\s*(?:;.*)?", re.I | re.S)
 _MEDIA = re.compile(r"application/cloudevents(?:-batch)?\+json\s*(?:;.*)?", re.I | re.S)
-_PREFIX = "CE-"
-_QUOTED = re.compile(r"\\(.)", re.S)
 
 
 class CloudEvents(within.Envelope):
@@ -64,25 +61,31 @@ class CloudEvents(within.Envelope):
             if not _MEDIA.fullmatch(content_type):
                 raise RejectedBody("Content-Type", f"is {content_type[:80]}: {_UNDERSTOOD}", 415)
         elif context.headers.get(self.header, ""):
-            body = _structured(body, content_type, context)
+            body = structured(body, content_type, context.headers)
         return super().parse(body, context)
 
-    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
+    def held(self, item: JsonObject) -> Any:
         _check(item)
-        data = _data(item)
-        found = within.known(data)
-        if found is None:
-            super().take(item, text, collector, context)
-        else:
-            within.take(found, data, text, collector, context, partial(_complete, item, context))
+        return _data(item)
 
-    def read(self, item: JsonObject, context: Context) -> Fields:
+    def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
+        """Whose event it is (source and id), and what the data leaves open."""
+        subject = _SUBJECT.fullmatch(item["subject"]) if isinstance(item.get("subject"), str) else None
+        if fields.get("hostname") in (None, ""):
+            fields["hostname"] = subject["host"] if subject else _of_source(item["source"])
+        if fields.get("time") in (None, ""):
+            fields["time"] = item.get("time")
+        fields["own_id"] = f"{item['source']} {item['id']}" + ("" if nth is None else f" {nth}")
+        if nth is None:  # the tags of one envelope are not for thousands of events
+            _add_rest(item, fields, subject)
+
+    def read(self, item: JsonObject, _context: Context) -> Fields:
         data = _data(item)
         fields = _of_object(dict(data)) if isinstance(data, dict) else {"message": data, "tags": {}}
         if not isinstance(fields.get("message"), str) or not fields["message"].strip():
             fields["message"] = _described(item, data)
         fields["source"] = self.name
-        _complete(item, context, fields, None)
+        self.complete(item, fields, None)
         return fields
 
 
@@ -121,7 +124,7 @@ def _content_type(item: JsonObject) -> str:
 
 def _opened(data: bytes, content_type: str) -> Any:
     try:
-        return values.clean(msgspec.json.decode(data) if _JSON.fullmatch(content_type) else data.decode())
+        return values.clean(msgspec.json.decode(data) if JSON.fullmatch(content_type) else data.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return data
 
@@ -136,7 +139,7 @@ def _described(item: JsonObject, data: Any) -> str:
 
 def _of_object(data: JsonObject) -> Fields:
     fields: Fields = {
-        "hostname": _text(values.pop_first(data, _HOSTS)),
+        "hostname": values.pop_read(data, _HOSTS, _host),
         "message": values.pop_first(data, _MESSAGES),
         "severity": values.pop_read(data, _SEVERITIES, values.severity),
         "clear_key": _text(values.pop_first(data, _CLEAR_KEYS)),
@@ -147,6 +150,10 @@ def _of_object(data: JsonObject) -> Fields:
     return fields
 
 
+def _host(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else values.text(value)
 
@@ -154,18 +161,7 @@ def _text(value: Any) -> str | None:
 # ---- the envelope
 
 
-def _complete(item: JsonObject, context: Context, fields: Fields, nth: int | None) -> None:
-    """What the envelope says: whose event it is (source and id), and what the data leaves open."""
-    subject = _SUBJECT.fullmatch(item["subject"]) if isinstance(item.get("subject"), str) else None
-    if fields.get("hostname") in (None, ""):
-        fields["hostname"] = (
-            subject["host"] if subject else _of_source(item["source"]) or context.default_host
-        )
-    if fields.get("time") in (None, ""):
-        fields["time"] = item.get("time")
-    fields["own_id"] = f"{item['source']} {item['id']}" + ("" if nth is None else f" {nth}")
-    if nth is not None:  # the tags of one envelope are not for thousands of events
-        return
+def _add_rest(item: JsonObject, fields: Fields, subject: re.Match[str] | None) -> None:
     if fields.get("severity") is None:
         fields["severity"] = _severity(item)
     if subject and subject["rest"]:
@@ -192,52 +188,6 @@ def _severity(item: JsonObject) -> int | None:
     if found is not None or isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 24:
         return found
     return _OTEL[(number - 1) // 4]
-
-
-# ---- the binary mode
-
-
-def _structured(body: bytes, content_type: str, context: Context) -> bytes:
-    """A binary event as a structured one, which says alone all that it says."""
-    item: JsonObject = dict(sorted(_attributes(context.headers.items())))
-    if content_type:
-        item["datacontenttype"] = content_type
-    return msgspec.json.encode(item | _embedded(body, content_type or "application/json"))
-
-
-def _embedded(body: bytes, content_type: str) -> JsonObject:
-    """The data as it stands in a structured event: JSON as it came, other text as text, and Base64 of bytes."""
-    if not body:
-        return {}
-    if _JSON.fullmatch(content_type):
-        try:
-            msgspec.json.decode(body)
-            return {"data": msgspec.Raw(body)}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # its sender calls other text JSON
-    try:
-        return {"data": values.clean_text(body.decode())}
-    except UnicodeDecodeError:
-        return {"data_base64": base64.b64encode(body).decode()}
-
-
-def _attributes(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    for name, value in headers:
-        if name[: len(_PREFIX)].upper() == _PREFIX and name.lower() != "ce-datacontenttype":
-            yield name[len(_PREFIX) :].lower(), _decoded(name, value)
-
-
-def _decoded(name: str, value: str) -> str:
-    """A header's value without quotes, then without one round of percent-encoding. Raises :class:`RejectedBody`."""
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        value = _QUOTED.sub(r"\1", value[1:-1])
-    try:
-        # WSGI shows a header's bytes as Latin-1.
-        return values.clean_text(unquote_to_bytes(value.encode("latin-1", "replace")).decode())
-    except UnicodeDecodeError:
-        raise RejectedBody(
-            name, "is no UTF-8 behind its percent signs: encode each byte of it as %XX"
-        ) from None
 
 
 FORMAT = CloudEvents()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from functools import partial
 from typing import Any, ClassVar
 
 from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.formats import syslog, values, within
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, Parsed
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
 from mutt.formats.shipped import Shipped
 
 #: All that an envelope may hold.
@@ -51,6 +50,7 @@ class _Record(Shipped):
     )
     times: ClassVar[tuple[str, ...]] = ("time", "timestamp", "@timestamp")
     severities: ClassVar[tuple[str, ...]] = _SEVERITIES
+    programs: ClassVar[tuple[str, ...]] = ("program", "programname", "appname", "ident")
 
 
 _RECORD = _Record()
@@ -70,16 +70,25 @@ class Splunk(within.Envelope):
             raise RejectedBody("body", "holds no event: send at least one", kind=Kind.NOTHING)
         return super().parse(body, context)
 
-    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
-        found = within.known(item.get("event"))
-        if found is None:
-            super().take(item, text, collector, context)
-        else:
-            complete = partial(_complete_known, item, context)
-            within.take(found, item["event"], text, collector, context, complete)
+    def held(self, item: JsonObject) -> Any:
+        """What happened. Raises :class:`RejectedItem` as Splunk refuses it."""
+        event = item.get("event")
+        if event is None:
+            raise RejectedItem("event", 'is missing: write {"event": "what happened"}', kind=Kind.MISSING)
+        if event == {} or (isinstance(event, str) and not event.strip()):
+            raise RejectedItem("event", "is blank: say what happened", kind=Kind.BLANK)
+        return event
+
+    def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
+        if fields.get("hostname") in (None, "") and (host := _host(item)):
+            fields["hostname"] = host
+        if fields.get("time") in (None, ""):
+            fields["time"] = item.get("time")
+        if nth is None:  # the tags of one envelope are not for thousands of events
+            _add_tags(fields, item)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        event, inside = _event(item), within.nameless(context)
+        event, inside = self.held(item), within.nameless(context)
         if isinstance(event, dict):
             fields = _of_object(event, inside)
         else:
@@ -90,16 +99,6 @@ class Splunk(within.Envelope):
         fields["source"] = self.name
         _add_tags(fields, item)
         return fields
-
-
-def _event(item: JsonObject) -> Any:
-    """What happened. Raises :class:`RejectedItem` as Splunk refuses it."""
-    event = item.get("event")
-    if event is None:
-        raise RejectedItem("event", 'is missing: write {"event": "what happened"}', kind=Kind.MISSING)
-    if event == {} or (isinstance(event, str) and not event.strip()):
-        raise RejectedItem("event", "is blank: say what happened", kind=Kind.BLANK)
-    return event
 
 
 def _of_text(text: str, sourcetype: Any, context: Context) -> Fields:
@@ -116,16 +115,6 @@ def _of_object(event: JsonObject, context: Context) -> Fields:
     if state := next(filter(None, map(values.state, map(event.get, _STATES))), None):
         fields["state"] = state
     return fields
-
-
-def _complete_known(item: JsonObject, context: Context, fields: Fields, nth: int | None) -> None:
-    """What the envelope says where the event, of another format, does not."""
-    if fields.get("hostname") in (None, ""):
-        fields["hostname"] = _host(item) or context.default_host
-    if fields.get("time") in (None, ""):
-        fields["time"] = item.get("time")
-    if nth is None:  # the tags of one envelope are not for thousands of events
-        _add_tags(fields, item)
 
 
 def _host(item: JsonObject) -> Any:

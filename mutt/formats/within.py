@@ -7,13 +7,14 @@ envelopes too, so it is it that says how to ask.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from mutt.errors import RejectedItem
 from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.shipped import Shipped
 
 _asked: list[Callable[[JsonObject], JsonFormat]] = []
 
@@ -26,33 +27,37 @@ def ask(route: Callable[[JsonObject], JsonFormat]) -> None:
 class Envelope(JsonFormat):
     """A format whose items hold an event of somebody else. One inside another is not opened: nobody sends that."""
 
+    def held(self, item: JsonObject) -> Any:
+        """What stands in this envelope. Raises :class:`~mutt.errors.RejectedItem`."""
+        raise NotImplementedError
 
-def known(value: Any) -> JsonFormat | None:
+    def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
+        """Add to an event of another format what the envelope says; of several events this is the ``nth``, from 0."""
+        raise NotImplementedError
+
+    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
+        """A single event keeps the whole envelope as ``raw``, and each of several what its own format keeps: so each
+        is read alike by the format that is its ``source``."""
+        value = self.held(item)
+        found = _known(value)
+        if found is None:
+            super().take(item, text, collector, context)
+            return
+        part = msgspec.json.encode(value).decode()
+        inside = _Inside(_Opened(self, item, text, found.name, part, context.default_host), collector)
+        found.take(value, part, inside, nameless(context))
+
+
+def _known(value: Any) -> JsonFormat | None:
     """The format that claims ``value``; None: it is no object, or just JSON that nobody knows."""
     if type(value) is not dict or not value:
         return None
     found = _asked[0](value)
-    if isinstance(found, Envelope):
+    # Records of logs are claimed by names that anybody uses, which the envelopes' own tables know as well.
+    if isinstance(found, Envelope | Shipped):
         return None
     # What nobody claims is native by default: here only if it really is.
     return None if found.name == "native" and not ("hostname" in value and "message" in value) else found
-
-
-def take(
-    found: JsonFormat,
-    value: JsonObject,
-    text: str,
-    collector: Collector,
-    context: Context,
-    complete: Callable[[Fields, int | None], None],
-) -> None:
-    """Give ``collector`` the events of ``value``, which stood in the envelope that was written as ``text``.
-
-    ``complete`` adds to an event's fields what the envelope says. Of several events it is told which this is, and each
-    keeps as ``raw`` what its own format keeps; else there is one, and its ``raw`` is the whole envelope.
-    """
-    part = msgspec.json.encode(value).decode()
-    found.take(value, part, _Inside(collector, text, part, complete), nameless(context))
 
 
 def nameless(context: Context) -> Context:
@@ -60,18 +65,30 @@ def nameless(context: Context) -> Context:
     return msgspec.structs.replace(context, default_host="")
 
 
-class _Inside(Collector):
-    """Gathers for another collector what stood inside an envelope."""
+class _Opened(NamedTuple):
+    """An envelope, and what stands in it."""
 
-    def __init__(
-        self, outer: Collector, whole: str, part: str, complete: Callable[[Fields, int | None], None]
-    ) -> None:
-        self._outer, self._whole, self._part, self._complete = outer, whole, part, complete
-        self._count = 0
+    envelope: Envelope
+    item: JsonObject
+    text: str
+    format: str  #: of what stands in it
+    part: str  #: that, written alone
+    sender: str  #: where nothing names a host, and the format takes the sender for it
+
+
+class _Inside(Collector):
+    """Gathers, for the collector of an envelope, what stood inside."""
+
+    def __init__(self, opened: _Opened, outer: Collector) -> None:
+        self._opened, self._outer, self._count = opened, outer, 0
 
     def add(self, fields: Fields, text: str) -> None:
-        alone = text == self._part
-        self._complete(fields, None if alone else self._count)
+        opened, alone = self._opened, text == self._opened.part
+        if alone and fields.get("source") == opened.format:
+            fields["source"] = opened.envelope.name
+        opened.envelope.complete(opened.item, fields, None if alone else self._count)
+        if fields.get("hostname") == "":
+            fields["hostname"] = opened.sender
         self._outer.add(fields, self._written(text))
         self._count += 1
 
@@ -83,4 +100,4 @@ class _Inside(Collector):
         self._count += 1
 
     def _written(self, text: str) -> str:
-        return self._whole if text == self._part else text
+        return self._opened.text if text == self._opened.part else text

@@ -98,7 +98,7 @@ def test_what_the_data_is_itself_is_read_by_its_own_format(ingest: Ingest) -> No
     trap = {"source_ip": "10.20.0.7", "trap_oid": "1.3.6.1.6.3.1.1.5.4", "varbinds": []}
     assert send(ingest, to_binary_event(event(trap))).status_code == 202
     (found,) = ingest.events()
-    assert (found.hostname, found.source, found.state) == ("10.20.0.7", "snmptrap", State.CLEAR)
+    assert (found.hostname, found.trap_oid, found.state) == ("10.20.0.7", trap["trap_oid"], State.CLEAR)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
-from mutt.formats import registry
-from mutt.formats.base import Context, Parsed
+from mutt.formats import registry, within
+from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
 
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 ASA = "%ASA-4-106023: Deny tcp src outside:203.0.113.8"
@@ -37,9 +38,12 @@ def parse(name: str, *items: Any, **headers: str) -> Parsed:
 
 
 def one(name: str, item: Any) -> Event:
+    """The event of ``item``; what is kept of it is that event again for the format that is its source."""
     parsed = parse(name, item)
     assert not parsed.rejected
     (event,) = parsed.events
+    again = registry.parse(registry.FORMATS[event.source], event.raw.encode(), CONTEXT).events
+    assert [msgspec.structs.replace(found, event_id=event.event_id) for found in again] == [event]
     return event
 
 
@@ -67,11 +71,16 @@ def one(name: str, item: Any) -> Event:
         ({"event": "x", "host": "h", "fields": {"severity": "warn", "site": {"id": "dc2"}}, "index": "net"},
          {"severity": 4, "tags": {"severity": "warn", "site.id": "dc2", "index": "net"}}),
         ({"event": "x", "host": "h", "fields": ["a"]}, {"tags": {"fields": '["a"]'}}),
-        ({"event": TRAP, "host": "collector"}, {"hostname": "10.20.0.7", "source": "snmptrap", "clear_key": "link:12"}),
-        ({"event": {"hostname": "", "message": "native"}, "host": "h"}, {"hostname": "h", "source": "native"}),
+        ({"event": TRAP, "host": "collector"},
+         {"hostname": "10.20.0.7", "trap_oid": TRAP["trap_oid"], "clear_key": "link:12"}),
+        ({"event": {"hostname": "", "message": "native"}, "host": "h"},
+         {"hostname": "h", "message": "native", "source": "splunk"}),
+        ({"event": {"message": "m", "source_type": "file"}, "host": "h"}, {"hostname": "h", "message": "m"}),
+        ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "fields that are none", "trap", "native"],
+         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "one without a host"],
 )  # fmt: skip
 def test_what_splunk_calls_an_event_is_read_as_what_it_is(item: Any, expected: dict[str, Any]) -> None:
     event = one("splunk", item)
@@ -109,6 +118,55 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
         assert registry.route({"hostname": "h", "message": "m"} | more).name == "native"
 
 
+class Listed(JsonFormat):
+    """A format whose objects hold several events."""
+
+    name = "listed"
+    inside = "items"
+
+    def read(self, item: JsonObject, context: Context) -> Fields:
+        return {
+            "hostname": item.get("host", context.default_host),
+            "message": item["said"],
+            "source": self.name,
+        }
+
+
+LISTED = Listed()
+
+
+@pytest.fixture
+def listed() -> Iterator[JsonObject]:
+    """An object of such a format, which is known for as long."""
+    within.ask(lambda item: LISTED if "items" in item else registry.route(item))
+    yield {"items": [{"said": "m0", "host": "h"}, {"said": "m1"}, {"said": "m2"}]}
+    within.ask(registry.route)
+
+
+def test_each_of_several_events_in_an_envelope_is_kept_as_its_own_format_keeps_it(listed: JsonObject) -> None:
+    envelope = {"event": listed, "host": "envelope", "time": 1795430645, "index": "net"}
+    parsed = parse("splunk", {"event": "before"}, envelope, {"event": ""})
+    assert [event.message for event in parsed.events] == ["before", "m0", "m1", "m2"]
+    assert [event.hostname for event in parsed.events[1:]] == ["h", "envelope", "envelope"]
+    assert [event.source for event in parsed.events[1:]] == ["listed"] * 3
+    assert [json.loads(event.raw) for event in parsed.events[1:]] == listed["items"]
+    assert {event.occurred_at.year for event in parsed.events[1:]} == {2026}
+    assert [bad.index for bad in parsed.rejected] == [4]
+
+
+def test_each_of_several_events_in_a_cloudevent_is_known_again(listed: JsonObject) -> None:
+    first, again = (parse("cloudevents", CLOUD | {"data": listed}) for _ in range(2))
+    assert [event.event_id for event in first.events] == [event.event_id for event in again.events]
+    assert len({event.event_id for event in first.events}) == 3
+    assert first.identified == [0, 1, 2]
+
+
+def test_a_bad_event_among_several_in_an_envelope_costs_no_neighbour(listed: JsonObject) -> None:
+    parsed = parse("cloudevents", CLOUD | {"data": {"items": [*listed["items"], 5, {"said": ""}]}})
+    assert len(parsed.events) == 3
+    assert [(bad.index, bad.field) for bad in parsed.rejected] == [(3, "event"), (4, "message")]
+
+
 # ---- CloudEvents
 
 
@@ -122,6 +180,8 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
            "message": 'net.linkdown.v1 core-sw-07/Te1/0/12: {"severity":"major","state":"cleared"}'}),
         ({"data": {"host": "sw-1", "message": "fan failed"}, "subject": "sw-2"},
          {"hostname": "sw-1", "message": "fan failed"}),
+        ({"data": {"host": {"name": "x"}}, "subject": "sw-2"}, {"hostname": "sw-2"}),
+        ({"data": {"host": "sw-1", "severity": "crit"}}, {"hostname": "sw-1", "severity": 2}),
         ({"subject": "edge1:9342"}, {"hostname": "edge1", "instance": None}),
         ({"subject": "2001:db8::1"}, {"hostname": "2001:db8::1"}),
         ({"subject": "123", "source": "https://github.example/cloudevents/spec"}, {"hostname": "github.example"}),
@@ -134,16 +194,17 @@ def test_a_native_event_with_a_key_of_splunks_stays_native() -> None:
         ({"severitynumber": 17}, {"severity": 3}),
         ({"severitytext": "WARN", "severitynumber": "21"}, {"severity": 4}),
         ({"severitynumber": "21"}, {"severity": 2}),
-        ({"data": TRAP}, {"hostname": "10.20.0.7", "source": "snmptrap", "clear_key": "link:12", "instance": "12"}),
+        ({"data": TRAP}, {"hostname": "10.20.0.7", "clear_key": "link:12", "instance": "12"}),
         ({"data": {"hostname": "h", "message": "m", "timestamp": 1772614800}, "time": "2026-03-04T08:00:00Z"},
-         {"source": "native", "occurred_at": datetime(2026, 3, 4, 9, tzinfo=UTC)}),
+         {"source": "cloudevents", "occurred_at": datetime(2026, 3, 4, 9, tzinfo=UTC)}),
         ({"data_base64": packed(b"it burns"), "datacontenttype": "text/plain"}, {"message": "it burns"}),
         ({"data_base64": packed(b'{"message": "m"}'), "datacontenttype": "application/x+json"}, {"message": "m"}),
         ({"data_base64": packed(b"\xff\xfe"), "datacontenttype": "image/x"},
          {"message": "net.linkdown.v1: 2 bytes of image/x"}),
         ({"data": {**CLOUD, "data": {"message": "m", "hostname": "h"}}}, {"source": "cloudevents"}),
     ],
-    ids=["subject", "data before subject", "port", "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
+    ids=["subject", "data before subject", "a host that is none", "no message", "port",
+         "IPv6", "number", "UUID", "sentence", "no URI", "text", "a number",
          "nothing", "severity's number", "severity's text", "severity's number as text", "trap", "native", "base64",
          "base64 of JSON", "bytes", "one inside another"],
 )  # fmt: skip
