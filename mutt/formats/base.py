@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, cast
@@ -142,6 +142,7 @@ class Collector:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._defaults = context.source if context.source.tells_of_events else None
         self._index = 0
         self._received_at = context.received_at
         self._space: UUID | None = None
@@ -204,6 +205,8 @@ class Collector:
         settled["occurred_text"] = occurred_text
         settled["item"] = self._index
         settled["raw"] = text
+        if self._defaults is not None:
+            _fill_up(settled, self._defaults)
         return Event(**settled)
 
     def _own(self, own_id: Any) -> UUID:
@@ -218,6 +221,14 @@ class Collector:
         if self._space is None:
             self._space = uuid5(ID_SPACE, self._context.key_id)
         return uuid5(self._space, text)
+
+
+def _fill_up(settled: dict[str, Any], source: Source) -> None:
+    """What is known of the sender, where its event does not say it. No format gives the last two."""
+    if settled.get("severity") is None:
+        settled["severity"] = source.severity
+    settled["default_team"] = source.team or None
+    settled["environment"] = source.environment or None
 
 
 _new, _set, _UNKNOWN = object.__new__, object.__setattr__, SafeUUID.unknown
@@ -331,8 +342,8 @@ class JsonFormat:
             collector.check_size(text)
             collector.add(self.read(item, context), text)
             return
-        for element, written in zip(inner, _written(text, self.inside, inner), strict=True):
-            collector.attempt(partial(self._element, element, context), written)
+        for element, its_text in zip(inner, written(text, (self.inside,), inner), strict=True):
+            collector.attempt(partial(self._element, element, context), its_text)
 
     def _element(self, element: Any, context: Context) -> Fields:
         return self.read(as_object(element), context)
@@ -367,12 +378,19 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])
 
 
-def _written(text: str, inside: str, inner: list[Any]) -> list[str]:
-    """The elements of the array at ``inside`` as they stand in ``text``; as JSON anew where it had to be forgiven."""
-    try:
-        return [str(raw, "utf-8") for raw in _array.decode(_object.decode(text)[inside])]
-    except (msgspec.DecodeError, UnicodeError):
-        return [msgspec.json.encode(element).decode() for element in inner]
+def written(text: str, inside: Sequence[str] | None, inner: list[Any]) -> list[str]:
+    """The elements of the array at ``inside`` as they stand in ``text``.
+
+    As JSON anew where it had to be forgiven, and where ``inside`` is None: they were made, and stand nowhere.
+    """
+    if inside is not None:
+        try:
+            for key in inside:
+                text = str(_object.decode(text)[key], "utf-8")
+            return [str(raw, "utf-8") for raw in _array.decode(text)]
+        except (KeyError, msgspec.DecodeError, UnicodeError):
+            pass
+    return [msgspec.json.encode(element).decode() for element in inner]
 
 
 _decode = msgspec.json.Decoder().decode

@@ -97,7 +97,7 @@ def _check(item: JsonObject) -> None:
     for name in _REQUIRED:
         value = item.get(name)
         if not isinstance(value, str) or not value.strip():
-            raise RejectedItem(name, "is missing: write it, as text that is not empty")
+            raise RejectedItem(name, "is missing: send it, as text that is not empty")
     if item["specversion"].partition(".")[0] != "1":
         raise RejectedItem("specversion", f"is {item['specversion'][:20]}: send CloudEvents 1.0")
 
@@ -113,7 +113,7 @@ def _data(item: JsonObject) -> Any:
     try:
         data = base64.b64decode(packed, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        raise RejectedItem("data_base64", "is no Base64: send the bytes of the data so") from None
+        raise RejectedItem("data_base64", "is no Base64: write the data's bytes so") from None
     return _opened(data, _content_type(item))
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from mutt import formats
 from mutt.errors import Kind, RejectedBody
-from mutt.formats import native, syslog, within
+from mutt.formats import mapped, native, syslog, within
 from mutt.formats.base import (
     NO_HEADERS,
     Answers,
@@ -20,6 +20,7 @@ from mutt.formats.base import (
     JsonFormat,
     JsonObject,
     Parsed,
+    Route,
     parse_json,
 )
 
@@ -52,20 +53,35 @@ _ANSWERS = Answers()
 
 
 class Mixed(JsonFormat):
-    """JSON that came without a format's name: each object goes to the format that claims it, else to ``native``."""
+    """JSON that came without a format's name: each object goes to the format that claims it, else to ``native``.
+
+    Where the sender's key has a mapping, that has what nobody claims and what is no native event either.
+    """
 
     name = "json"
 
     def parse(self, body: bytes, context: Context) -> Parsed:
+        chosen = _with_mapping(context) if context.source.mapping else route
+
         def allowed(item: JsonObject) -> JsonFormat:
-            found = route(item)
+            found = chosen(item)
             check_allowed(found.name, context.formats)
             return found
 
-        return parse_json(body, context, allowed if context.formats else route)
+        return parse_json(body, context, allowed if context.formats else chosen)
 
 
 MIXED = Mixed()
+
+
+def _with_mapping(context: Context) -> Route:
+    mapper = mapped.Mapper(context)
+
+    def chosen(item: JsonObject) -> JsonFormat:
+        found = route(item)
+        return mapper if found is native.FORMAT and not native.is_event(item) else found
+
+    return chosen
 
 
 def route(item: JsonObject) -> JsonFormat:
@@ -125,6 +141,15 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     if MIXED.sniffs(body, content_type):
         return MIXED
     return next(found for found in _TEXT if found.sniffs(body, content_type))
+
+
+def choose(named: str, body: bytes, content_type: str, context: Context) -> Format:
+    """Who reads ``body``: the format that its path names, else the one of its sender's key, else who it looks like.
+
+    Raises :class:`RejectedBody` for bytes that are no text.
+    """
+    found = get(named or context.source.format)
+    return sniff(body, content_type, context.headers) if found is None else found
 
 
 def parse(found: Format, body: bytes, context: Context) -> Parsed:

@@ -47,6 +47,7 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     intake = app.extensions["ingest"] = Intake(services)
     app.extensions["lane"] = intake.answer_all
+    app.extensions["heard"] = intake.heard
     app.extensions["metrics"] = teller(services, queues=False)
     app.extensions["meters"] = "ingest", services.meters
     app.extensions["traces"] = services.traces
