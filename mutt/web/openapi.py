@@ -139,7 +139,7 @@ def _body(settings: Settings) -> Json:
         "description": (
             f"At most {settings.ingest_max_body} bytes, before and after decompression; an event at most"
             f" {settings.ingest_max_event}. JSON: an object, an array, one object a line, or objects back to back."
-            " Text: one syslog message a line. Other senders' formats: docs/formats.md, CloudEvents' binary mode among them."
+            " Text: one syslog message a line. Others' formats: docs/formats.md, CloudEvents' binary mode among them."
         ),
         "content": {
             "application/json": {"schema": events, "example": example},
