@@ -1,4 +1,4 @@
-"""``librenms``: an alert of LibreNMS by the names that it has for its parts: from its transport Keephq, or a template."""
+"""``librenms``: an alert of LibreNMS by the names that it has for an alert: its transport Keephq, or a template."""
 
 from __future__ import annotations
 
