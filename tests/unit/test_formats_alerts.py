@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry, values
-from mutt.formats.base import Context, JsonFormat, Parsed, Rejected
-from tests.unit.test_formats_samples import samples
+from mutt.formats.base import Context, Parsed, Rejected
 
 NOW = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
-CLAIMING = [one for one in registry.FORMATS.values() if isinstance(one, JsonFormat) and one.marks]
 CONTEXT = Context(NOW, "key-1", 65536, "192.0.2.1")
 
 
@@ -37,20 +35,6 @@ def refusal(body: Any, name: str) -> Rejected:
     parsed = parse([body], name)
     assert parsed.events == []
     return parsed.rejected[0]
-
-
-@pytest.mark.parametrize("path", samples, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_no_two_formats_claim_an_object_of_a_sample(path: Any) -> None:
-    for line in (path.read_text(), *path.read_text().splitlines()):
-        try:
-            whole = json.loads(line)
-        except ValueError:
-            continue
-        for item in (one for one in (whole if isinstance(whole, list) else [whole]) if isinstance(one, dict)):
-            assert (
-                len([one.name for one in CLAIMING if not one.marks.isdisjoint(item) and one.claims(item)])
-                <= 1
-            )
 
 
 # ---- the device
