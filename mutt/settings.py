@@ -196,6 +196,14 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
     return found
 
 
+def hosts(name: str, text: str) -> tuple[str, ...]:
+    """Names of hosts, comma separated, each with a port or without."""
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z0-9.-]+(:[0-9]{1,5})?", one) for one in found):
+        raise SettingsError(name, text, "hosts, such as sns.example or localhost:4566, without https://")
+    return found
+
+
 def safe_url(name: str, text: str) -> str:
     """An address by https, or by http on this machine: what goes there is nobody else's to read."""
     try:
@@ -380,6 +388,9 @@ class Settings:
     ingest_wait_replicas: int = _setting("0", whole(0))
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
+
+    aws_sns_hosts: tuple[str, ...] = _setting("", hosts)  #: beside Amazon's own, as host or host:port
+    aws_sns_ca: str = _setting("", pem)  #: PEM; empty: public CAs
 
     moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
