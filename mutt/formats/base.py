@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, cast
@@ -294,12 +294,16 @@ class JsonFormat:
         """JSON at all? Which JSON is asked object by object: see :meth:`claims`."""
         return looks_like_json(body, content_type)
 
-    def claims(self, item: JsonObject) -> bool:
-        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``.
+    def fits(self, _keys: Collection[str]) -> bool:
+        """May an object with these keys, of which one is of ``marks``, be mine? Asked once for all that have them."""
+        return True
+
+    def claims(self, _item: JsonObject) -> bool:
+        """Is this object one of mine, where the request names no format? Asked only if its keys fit.
 
         No two formats may claim the same object: which of them is asked first is nobody's business.
         """
-        return not self.marks.isdisjoint(item)
+        return True
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`.

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from mutt.formats import values
 from mutt.formats.base import Context, Fields, JsonObject
-from mutt.formats.shipped import Shipped, is_record
-
-#: journald's own name of the host, and the one that Kubernetes' filter finds.
-_HOSTS = ("hostname", "host", "_HOSTNAME", "node_name")
+from mutt.formats.shipped import Shipped, are_of_a_record
 
 
 class FluentBit(Shipped):
     name = "fluent-bit"
     marks = frozenset({"date", "log"})
-    hosts: ClassVar[tuple[str, ...]] = _HOSTS
+    hosts: ClassVar[tuple[str, ...]] = ("hostname", "host", "_HOSTNAME", "node_name")
     messages: ClassVar[tuple[str, ...]] = ("message", "log", "MESSAGE", "msg")
     times: ClassVar[tuple[str, ...]] = ("date", "timestamp", "@timestamp", "time")
     severities: ClassVar[tuple[str, ...]] = ("severity", "level", "PRIORITY", "priority")
     facilities: ClassVar[tuple[str, ...]] = ("facility", "SYSLOG_FACILITY")
     programs: ClassVar[tuple[str, ...]] = ("ident", "SYSLOG_IDENTIFIER", "program")
 
+    def fits(self, keys: Collection[str]) -> bool:
+        return "source_type" not in keys and are_of_a_record(keys)
+
     def claims(self, item: JsonObject) -> bool:
         """Fluent Bit puts a date into each record; where that has another name, there is the text of its inputs."""
-        named = isinstance(item.get("date"), int | float | str) or isinstance(item.get("log"), str)
-        return named and "source_type" not in item and is_record(item)
+        return isinstance(item.get("log"), str) or isinstance(item.get("date"), int | float | str)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        pri, node = item.get("pri"), values.inner(item, "kubernetes").get("host")
-        if isinstance(node, str) and not any(map(item.get, _HOSTS)):
-            item["hostname"] = node
+        if "kubernetes" in item and not any(map(item.get, self.hosts)):
+            item["hostname"] = values.first(values.inner(item, "kubernetes"), ("host",))
         fields = super().read(item, context)
-        # Its parsers of syslog leave both in one number.
-        if isinstance(pri, str) and pri.isascii() and pri.isdecimal() and len(pri) < 4 and int(pri) < 192:
-            fields["severity"] = int(pri) & 7
-            fields["facility"] = values.FACILITIES[int(pri) >> 3]
+        if "pri" in item:
+            _take_priority(item["pri"], fields)
         return fields
+
+
+def _take_priority(pri: Any, fields: Fields) -> None:
+    """Its parsers of syslog leave both in one number, written as text."""
+    if isinstance(pri, str) and pri.isascii() and pri.isdecimal() and len(pri) < 4 and int(pri) < 192:
+        fields["severity"] = int(pri) & 7
+        fields["facility"] = values.FACILITIES[int(pri) >> 3]
 
 
 FORMAT = FluentBit()

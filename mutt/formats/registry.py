@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
@@ -71,16 +70,27 @@ MIXED = Mixed()
 def route(item: JsonObject) -> JsonFormat:
     """The format of one JSON object."""
     if not _MARKS.isdisjoint(item):
-        for found in _known_by(_MARKS.intersection(item)):
+        keys = tuple(item)
+        fitting = _fitting.get(keys)
+        if fitting is None:
+            fitting = _fit(keys)
+        for found in fitting:
             if found.claims(item):
                 return found
     return native.FORMAT
 
 
-@lru_cache(maxsize=1024)
-def _known_by(marks: frozenset[str]) -> tuple[JsonFormat, ...]:
-    """Who is to be asked for an object with these keys. Most objects of a body have the same ones."""
-    return tuple(found for found in _JSON if not found.marks.isdisjoint(marks))
+#: Who is to be asked for an object, by its keys: most objects of a body have the same ones, in the same order.
+_fitting: dict[tuple[str, ...], tuple[JsonFormat, ...]] = {}
+_MOST = 1024
+
+
+def _fit(keys: tuple[str, ...]) -> tuple[JsonFormat, ...]:
+    found = tuple(one for one in _JSON if not one.marks.isdisjoint(keys) and one.fits(keys))
+    if len(_fitting) >= _MOST:
+        _fitting.clear()
+    _fitting[keys] = found
+    return found
 
 
 def get(name: str) -> Format | None:

@@ -5,6 +5,7 @@ The last is what Loki is sent by Promtail and Alloy, too.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ import msgspec
 from mutt.errors import RejectedItem
 from mutt.formats import values
 from mutt.formats.base import Collector, Context, Fields, JsonObject, as_object
-from mutt.formats.shipped import Shipped, is_record
+from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: Names of rsyslog's properties that nobody else's records have.
 _OWN = frozenset(
@@ -45,11 +46,17 @@ class Rsyslog(Shipped):
     )
     programs: ClassVar[tuple[str, ...]] = ("programname", "app-name", "program", "syslogtag")
 
+    def fits(self, keys: Collection[str]) -> bool:
+        """A record with names that rsyslog's pages use, or what may be a batch."""
+        if "records" in keys or "streams" in keys:
+            return True
+        return are_of_a_record(keys) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
+
     def claims(self, item: JsonObject) -> bool:
-        """A batch for Kafka's REST proxy or for Loki; or a record with names that rsyslog's pages use."""
+        """A batch for Kafka's REST proxy or for Loki is one if its first element looks so."""
         if "records" in item or "streams" in item:
             return _is_batch(item.get("records"), "value") or _is_batch(item.get("streams"), "values")
-        return is_record(item) and (not _OWN.isdisjoint(item) or _KNOWN.issuperset(item))
+        return True
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         if isinstance(item.get("value"), dict) and "message" not in item:

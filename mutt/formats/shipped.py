@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, NamedTuple
 
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
-#: Keys of objects that are somebody else's, wherever else they are found: traps, and what MUTT itself calls an event.
-_OTHERS = traps.MARKS
+Keys = tuple[str, ...]
+
+
+#: For a field that stands nowhere: no key has a NUL.
+_NOWHERE = "\0"
+
+_TEXT = {str}
+
+#: Sets of keys that are remembered; after so many others it begins anew.
+_MOST = 1024
+
+
+class Places(NamedTuple):
+    """Under which key each field of a record stands, and which keys are left."""
+
+    host: str
+    message: str
+    time: str
+    program: str
+    severities: Keys  #: those that may be read as one, the first first
+    facilities: Keys
+    rest: Keys
 
 
 class Shipped(JsonFormat):
@@ -17,62 +38,87 @@ class Shipped(JsonFormat):
     Without a host it is the sender's: shippers run on the machines whose logs they ship.
     """
 
-    hosts: ClassVar[tuple[str, ...]] = ("hostname", "host")
-    messages: ClassVar[tuple[str, ...]] = ("message", "msg")
-    times: ClassVar[tuple[str, ...]] = ("timestamp",)
-    severities: ClassVar[tuple[str, ...]] = ("severity",)
-    facilities: ClassVar[tuple[str, ...]] = ("facility",)
-    programs: ClassVar[tuple[str, ...]] = ("program",)
+    hosts: ClassVar[Keys] = ("hostname", "host")
+    messages: ClassVar[Keys] = ("message", "msg")
+    times: ClassVar[Keys] = ("timestamp",)
+    severities: ClassVar[Keys] = ("severity",)
+    facilities: ClassVar[Keys] = ("facility",)
+    programs: ClassVar[Keys] = ("program",)
+
+    def __init__(self) -> None:
+        self._places: dict[Keys, Places] = {}
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        program, message = take(item, self.programs), take(item, self.messages)
+        said = item.values()
+        if None in said or "" in said:
+            item = {key: value for key, value in item.items() if value is not None and value != ""}
+        places = self._find(tuple(item))
+        get, left = item.get, places.rest
+        program, host, message = get(places.program), get(places.host), get(places.message)
         fields: Fields = {
-            "hostname": take(item, self.hosts) or context.default_host,
+            "hostname": context.default_host if host is None or host == "-" else host,
             "message": _with_mnemonic(program, message),
-            "time": take(item, self.times),
-            "severity": _read_out(item, self.severities, values.severity),
-            "facility": _read_out(item, self.facilities, values.facility),
+            "time": get(places.time),
             "source": self.name,
         }
         if program is not None:
-            fields["program"] = values.text(program)
-        fields["tags"] = dict(values.flat(_said(item)))
+            fields["program"] = program if type(program) is str else values.text(program)
+        if places.severities:
+            fields["severity"], left = _first(item, places.severities, values.severity, left)
+        if places.facilities:
+            fields["facility"], left = _first(item, places.facilities, values.facility, left)
+        fields["tags"] = _tags(item, left)
         return fields
 
+    def _find(self, keys: Keys) -> Places:
+        """Records of one sender have the same keys, in the same order: where each field stands is found once."""
+        found = self._places.get(keys)
+        if found is None:
+            if len(self._places) >= _MOST:
+                self._places.clear()
+            found = self._places[keys] = self._look(keys)
+        return found
 
-def is_record(item: JsonObject) -> bool:
-    """May it be a record of a log? It is none where it is a native event, or a trap."""
-    return not ("hostname" in item and "message" in item) and _OTHERS.isdisjoint(item)
+    def _look(self, keys: Keys) -> Places:
+        def there(wanted: Keys) -> Keys:
+            return tuple(key for key in wanted if key in keys)
+
+        host, message, time, program = (
+            (*there(wanted), _NOWHERE)[0] for wanted in (self.hosts, self.messages, self.times, self.programs)
+        )
+        severities, facilities = there(self.severities), there(self.facilities)
+        read = {host, message, time, program, *severities, *facilities}
+        rest = tuple(key for key in keys if key not in read)
+        return Places(host, message, time, program, severities, facilities, rest)
 
 
-def take(item: JsonObject, keys: tuple[str, ...]) -> Any:
-    """What stands at the first of ``keys`` that says something; it is taken out of ``item``. None: none does."""
+def _first(item: JsonObject, keys: Keys, read: Callable[[Any], Any], left: Keys) -> tuple[Any, Keys]:
+    """The first of ``keys`` that can be read, and what is left with the others."""
     for key in keys:
-        value = item.get(key)
-        if value is not None and value != "":
-            del item[key]
-            return value
-    return None
+        if (found := read(item[key])) is not None:
+            return found, left if len(keys) == 1 else (*left, *(one for one in keys if one != key))
+    return None, left + keys
 
 
-def _read_out(item: JsonObject, keys: tuple[str, ...], read: Any) -> Any:
-    """Likewise the first that can be read; those that can't be stay where they are."""
-    for key in keys:
-        if key in item and (found := read(item[key])) is not None:
-            del item[key]
-            return found
-    return None
+def _tags(item: JsonObject, keys: Keys) -> dict[str, str]:
+    """What is left, flattened; without RFC 5424's word for nothing."""
+    tags = {key: value for key in keys if (value := item[key]) != "-"}
+    return tags if _TEXT.issuperset(map(type, tags.values())) else dict(values.flat(tags))
 
 
 def _with_mnemonic(program: Any, message: Any) -> Any:
     """The message as rules look at it: Cisco's mnemonic, which parsers of syslog take for the program, before it."""
-    if not isinstance(message, str):
+    if type(message) is not str:
         return message
     if message[:1] in (" ", "\ufeff"):  # what stood between the tag and the text, or says that it is UTF-8
         message = message[1:]
-    return f"{program}: {message}" if isinstance(program, str) and program[:1] == "%" else message
+    return f"{program}: {message}" if type(program) is str and program[:1] == "%" else message
 
 
-def _said(item: JsonObject) -> JsonObject:
-    """Without what is null, and without RFC 5424's word for it."""
-    return {key: value for key, value in item.items() if value is not None and value != "-"}
+#: Keys of objects that are somebody else's, wherever else they are found.
+_TRAPS = traps.MARKS
+
+
+def are_of_a_record(keys: Collection[str]) -> bool:
+    """May they be those of a record of a log? They are none where they are a native event's, or a trap's."""
+    return not ("hostname" in keys and "message" in keys) and _TRAPS.isdisjoint(keys)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 import msgspec
 
 from mutt.errors import RejectedBody
-from mutt.formats.base import Answers, Collector, Context, JsonObject, Parsed, fit, looks_like_json
-from mutt.formats.shipped import Shipped, is_record
+from mutt.formats.base import Answers, Collector, Context, Parsed, fit, looks_like_json
+from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: What syslog-ng says in headers of a message that it sends alone, by the macro's name.
 _HEADERS = {
@@ -31,9 +32,9 @@ class SyslogNg(Shipped):
     facilities: ClassVar[tuple[str, ...]] = ("FACILITY", "FACILITY_NUM")
     programs: ClassVar[tuple[str, ...]] = ("PROGRAM",)
 
-    def claims(self, item: JsonObject) -> bool:
+    def fits(self, keys: Collection[str]) -> bool:
         """Its macros are in capitals; journald's are as well, and have an underscore before the host."""
-        return is_record(item) and not {"_HOSTNAME", "date", "log", "source_type"}.intersection(item)
+        return are_of_a_record(keys) and not {"_HOSTNAME", "date", "log", "source_type"}.intersection(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         if looks_like_json(body, "") or not context.headers.get(self.header, ""):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from mutt.formats import traps
-from mutt.formats.base import JsonObject
-from mutt.formats.shipped import Shipped, is_record
+from mutt.formats.shipped import Shipped, are_of_a_record
 
 
 class Vector(Shipped):
@@ -16,9 +16,9 @@ class Vector(Shipped):
     severities: ClassVar[tuple[str, ...]] = ("severity", "level")
     programs: ClassVar[tuple[str, ...]] = ("appname", "program")
 
-    def claims(self, item: JsonObject) -> bool:
+    def fits(self, keys: Collection[str]) -> bool:
         """Every source of Vector's names itself, and nearly every one a host. Native events may do the first, too."""
-        return traps.MARKS.isdisjoint(item) and ("host" in item or is_record(item))
+        return traps.MARKS.isdisjoint(keys) and ("host" in keys or are_of_a_record(keys))
 
 
 FORMAT = Vector()
