@@ -1,0 +1,1 @@
+"""Listeners: syslog and SNMP traps straight from the network, posted to ingest."""
