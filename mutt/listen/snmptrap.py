@@ -22,9 +22,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from pyasn1.codec.ber import encoder
 
+from mutt.errors import SettingsError
+from mutt.listen.relay import Relay
+from mutt.listen.snmp import engine, users
 from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.pdu import V1, V2C, V3, Dropped, Json
 from mutt.listen.snmp.usm import Reported, Usm
+from mutt.settings import Settings
 
 log = logging.getLogger("mutt.listen")
 
@@ -49,6 +53,38 @@ _ON_DISK = 10.0
 
 #: Seconds between two lines of the log about what was not taken.
 _SELDOM = 60.0
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """``mutt listen snmptrap``, until ``stop`` is set. Raises :class:`SettingsError`."""
+    directory, host, port = settings.listen_buffer, settings.listen_host, settings.listen_snmptrap_udp
+    known = users.read(settings.listen_snmptrap_users)
+    communities = [word.encode() for word in settings.listen_snmptrap_communities.split()]
+    versions = _versions(settings.listen_snmptrap_versions)
+    relay = Relay.of(settings, "snmptrap")
+    try:
+        usm = Usm(known, engine.started(directory, time.monotonic()), time.monotonic)
+        receiver = Receiver([_listening(host, port)], SnmpTraps(relay, usm, communities, versions), relay)
+        relay.start()
+        log.info("listening for traps on %s, port %d; they go to %s", host, port, settings.ingest_url)
+        receiver.run(stop)
+    finally:
+        relay.close()
+
+
+def _versions(text: str) -> list[int]:
+    named = text.replace(",", " ").lower().split()
+    if not named or not VERSIONS.keys() >= set(named):
+        raise SettingsError("LISTEN_SNMPTRAP_VERSIONS", text, "some of 1, 2c and 3")
+    return [VERSIONS[name] for name in named]
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return bound(host, port)
+    except OSError as error:
+        expected = f"a port that is free, and that this user may listen on ({error.strerror})"
+        raise SettingsError("LISTEN_SNMPTRAP_UDP", str(port), expected) from None
 
 
 class Sink(Protocol):

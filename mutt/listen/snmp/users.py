@@ -13,7 +13,7 @@ from pysnmp.proto.rfc1902 import OctetString
 
 from mutt.errors import SettingsError
 
-_NAME = "LISTEN_SNMP_USERS"
+_NAME = "LISTEN_SNMPTRAP_USERS"
 
 #: RFC 3414 11.2.
 _SHORTEST = 8
