@@ -88,10 +88,10 @@ KINDS: Mapping[str, Kind] = {
 Values = Mapping[Any, float]
 
 
-def families(told: Mapping[str, Values]) -> Iterator[core.Metric]:
+def families(told: Mapping[str, Values], kinds: Mapping[str, Kind] = KINDS) -> Iterator[core.Metric]:
     """These metrics as Prometheus' library has them."""
     for name, values in told.items():
-        kind = KINDS[name]
+        kind = kinds[name]
         make = core.CounterMetricFamily if kind.counts else core.GaugeMetricFamily
         metric = make(name, kind.help, labels=kind.labels)
         for labels, value in values.items():
