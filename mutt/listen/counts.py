@@ -10,8 +10,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
-from mutt.gauges import Kind, Values, families
 from mutt.listen.relay import Relay
+from mutt.scrape import Kind, Values, families
 
 
 @dataclass

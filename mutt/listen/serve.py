@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 from typing import Protocol
 
-from mutt import told
+from mutt import scrape
 from mutt.listen import counts
 from mutt.listen.counts import Counts
 from mutt.listen.relay import Relay
@@ -48,9 +48,9 @@ def serve(settings: Settings, relay: Relay, listeners: Mapping[str, Listener]) -
     What ingest has not taken by then is sent at the next start. Raises :class:`~mutt.errors.SettingsError`.
     """
     configure(settings, settings.mutt_role or "listen")
-    metrics, seen = told.listen(settings), {name: one.counts for name, one in listeners.items()}
+    metrics, seen = scrape.listen(settings), {name: one.counts for name, one in listeners.items()}
     if metrics is not None:
-        told.serve(metrics, lambda: counts.text(seen, relay))
+        scrape.serve(metrics, lambda: counts.text(seen, relay))
     relay.start()
     try:
         asyncio.run(_until_stopped(relay, listeners))

@@ -50,7 +50,7 @@ class Listening:
 
     def start(self) -> None:
         with self.log.open("ab") as file:
-            argv = [sys.executable, "-m", "mutt", "listen", "syslog"]
+            argv = [sys.executable, "-m", "mutt.listen", "syslog"]
             self.process = subprocess.Popen(argv, env=self.env, stdout=file, stderr=file, cwd=self.directory)
         wait_until(lambda: self.log.read_text().count("syslog-tcp listens") == 1, 20, self.log.read_text())
 
