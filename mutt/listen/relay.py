@@ -66,6 +66,7 @@ def plain(record: bytes, _peer: str, _at: float) -> bytes:
 
 def syslog_object(record: bytes, peer: str, at: float) -> bytes:
     """A message of syslog, whatever stands in it, with who sent it and when it came."""
+    record = record.rstrip(b"\r\n\0")  # some senders end a message with them
     try:
         return msgspec.json.encode({"line": record.decode(), "peer": peer, "at": at})
     except UnicodeDecodeError:
@@ -81,7 +82,7 @@ WRITTEN: dict[str, tuple[Write, str]] = {"syslog": (syslog_object, SYSLOG_OBJECT
 class Books:
     """What became of the records since the start."""
 
-    put: int = 0  #: taken from listeners
+    kept: int = 0  #: written to disk
     sent: int = 0  #: taken by ingest
     refused: int = 0  #: never taken by ingest; it keeps them for `mutt dlq`
     no_room: int = 0  #: not taken: the buffer was full
@@ -158,6 +159,10 @@ class Relay:
         """Bytes on disk, as they stand there."""
         return self._buffer.bytes
 
+    def age(self, now: float) -> float:
+        """Seconds since the oldest record on disk came; 0: none is there."""
+        return self._buffer.age(now)
+
     def put(self, record: bytes, peer: str, at: float) -> bool:
         """Take one record from the address ``peer``, which came at ``at`` (epoch seconds). Never waits.
 
@@ -188,6 +193,9 @@ class Relay:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        if not self._threads[0].ident:  # it was never started
+            self._buffer.close()
+            return
         self._threads[0].join(timeout)
         with self._changed:
             self._changed.wait_for(lambda: not self._buffer.records or self.books.trouble, timeout)
@@ -236,7 +244,7 @@ class Relay:
         except sqlite3.Error as error:
             self._say("disk", "the buffer can't be written, so what comes waits in memory: %s", error)
             return False
-        self.books.add(put=sum(batch.records for batch in batches))
+        self.books.add(kept=sum(batch.records for batch in batches))
         return True
 
     # ---- disk to ingest
