@@ -14,6 +14,7 @@ from mutt.cli.drill import drill as drill_command
 from mutt.cli.explain import explain as explain_command
 from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
+from mutt.cli.listen import listen as listen_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.plan import plan_command
@@ -44,6 +45,7 @@ for command in (
     env_command,
     migrate_command,
     send_command,
+    listen_command,
     queues_command,
     top_command,
     streams_command,
