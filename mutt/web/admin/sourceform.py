@@ -64,7 +64,10 @@ class SourceForm(Refusable):
         description="At least once in this span: 5m, 1h. Left empty: as it is learned.",
         render_kw={"autocomplete": "off"},
     )
-    in_address = BooleanField("Its key may stand in the address (?key=…), where logs and proxies see it")
+    in_address = BooleanField(
+        "Its key may stand in the address: ?key=…",
+        description="For senders that can set no header: logs and proxies on the way see it there.",
+    )
     mapping = TextAreaField(
         "Mapping",
         description="How JSON becomes events that no format claims and that has no hostname and message: "
