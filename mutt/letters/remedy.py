@@ -78,8 +78,8 @@ _REJECTED = Remedy(
 )
 _NO_EVENT = Remedy(
     "Ingest refused this item: it names no host, or does not say what happened, where MUTT looks for it.",
-    "If its sender writes JSON of its own, say in a mapping where they stand: page Keys, Source, which tries it on this "
-    "item. Else mend the sender. If the event matters, edit a copy: it goes through ingest's own checks.",
+    "If its sender writes JSON of its own, say in a mapping where they stand: page Keys, Source, tries it on this. "
+    "Else mend the sender. If the event matters, edit a copy: it goes through ingest's own checks.",
 )
 _UNKNOWN = Remedy("No reason is written on this letter.", "Look at what it holds; replay or drop it.")
 
