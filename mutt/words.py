@@ -25,6 +25,11 @@ def span(seconds: int) -> str:
     return f"{seconds} s"
 
 
+def short_span(seconds: float) -> str:
+    """The same as it is typed in: 90s, 5m, 1h, 7d."""
+    return span(round(seconds)).replace("min", "m").replace(" ", "")
+
+
 def printable(text: str) -> str:
     """What others wrote, for a terminal: line ends and tabs stand, whatever else is no letter is written as \\xNN."""
     return "".join(
