@@ -15,7 +15,7 @@ from benchmarks.logline import KEY, ROUNDS, SHAPES, cost
 from mutt.logs import configure
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.sources.heard import Gathering, Taken
+from mutt.sources.heard import Gathering
 from mutt.web.intake import Intake
 from tests.servers import live_redis, scratch
 

@@ -111,7 +111,7 @@ def test_what_two_processes_heard_is_one_picture(bench: Bench, redis_url: str) -
     after = probe(bench).observed
     assert (after.requests, after.events, after.refused, after.failed) == (10, 8, 10, 2)
     assert after.formats["native"].events == 8
-    assert {one.field for one in after.why} == {"hostname", "event"}
+    assert {one.field for one in after.why} == {"hostname", "body"}
     assert [wrong.kind for wrong in shown.wrong] == ["refused"]
 
 
