@@ -51,6 +51,7 @@ def healthy(i: int, **changed: Any) -> Sample:
         postgres=changed.get("postgres", Postgres(0.5, 1000.0, 4.0, 20, 100)),
         moog=changed.get("moog", Moog(limit=50, used=10, latency_ms=20.0, slots=32)),
         away=changed.get("away", {}),
+        silent=changed.get("silent", {}),
     )
 
 
