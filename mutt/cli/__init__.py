@@ -26,6 +26,7 @@ from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.signing import reseal, sealing_key, sign, unsign
 from mutt.cli.simulator import moogsim as moogsim_command
 from mutt.cli.sourcing import source
+from mutt.cli.sources import sources as sources_command
 from mutt.cli.streams import streams as streams_command
 from mutt.cli.top import top as top_command
 from mutt.cli.up import env as env_command
@@ -49,6 +50,7 @@ for command in (
     listen_command,
     queues_command,
     top_command,
+    sources_command,
     streams_command,
     rules_command,
     keys_command,
