@@ -25,8 +25,8 @@ from mutt.cli.send import send as send_command
 from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.signing import reseal, sealing_key, sign, unsign
 from mutt.cli.simulator import moogsim as moogsim_command
-from mutt.cli.sourcing import source
 from mutt.cli.sources import sources as sources_command
+from mutt.cli.sourcing import source
 from mutt.cli.streams import streams as streams_command
 from mutt.cli.top import top as top_command
 from mutt.cli.up import env as env_command
