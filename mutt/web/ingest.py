@@ -118,3 +118,9 @@ def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
     post = Post(request.headers, request.remote_addr or "unknown", format_, source=source)
     return _response(_intake().answer(post, lambda: request.get_data(cache=False)))
+
+
+@blueprint.post("/ingest/alertmanager/api/v2/alerts")
+def alerts() -> Response:
+    """What Prometheus and others send to an Alertmanager: they add the path to the address that they are given."""
+    return ingest(format_="alertmanager")
