@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from mutt.event import SEVERITY_NAMES, State
+
+Read = TypeVar("Read")
 
 #: RFC 5424's facilities, by number.
 FACILITIES = (
@@ -66,6 +68,9 @@ _FLATTEN_DEPTH = 4
 
 #: So many bytes of repeated names are fine, however short the values.
 _ROOM = 1024
+
+#: How null, an empty text, object or array are written.
+_NOTHING = frozenset(("null", "", "{}", "[]"))
 
 _unfit = re.compile("[\0\ud800-\udfff]")
 
@@ -194,6 +199,11 @@ def tags(item: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def leaves(item: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`flat` as tags; what is null or empty says nothing and is left out."""
+    return {key: said for key, said in flat(item) if said not in _NOTHING}
+
+
 def inner(item: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The object at ``key``; an empty one where something else, or nothing, is there."""
     found = item.get(key)
@@ -205,5 +215,23 @@ def first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
     for key in keys:
         found = item.get(key)
         if found is not None and found != "":
+            return found
+    return None
+
+
+def pop_first(item: dict[str, Any], keys: Iterable[str]) -> Any:
+    """As :func:`first`; what it found is taken out of ``item``."""
+    for key in keys:
+        found = item.get(key)
+        if found is not None and found != "":
+            return item.pop(key)
+    return None
+
+
+def pop_read(item: dict[str, Any], keys: Iterable[str], read: Callable[[Any], Read | None]) -> Read | None:
+    """The first that ``read`` can read, taken out of ``item``; those that it can't stay there."""
+    for key in keys:
+        if key in item and (found := read(item[key])) is not None:
+            del item[key]
             return found
     return None
