@@ -8,7 +8,7 @@ from typing import Any
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
-from mutt.formats.native import is_event
+from mutt.formats.native import is_native
 
 _HOSTS = ("host", "hostname", "host_name", "hostdisplay", "address")
 _SERVICES = ("service", "service_desc", "service_name", "servicedisplay")
@@ -37,7 +37,7 @@ class Icinga2(JsonFormat):
     def fits(self, keys: Collection[str]) -> bool:
         """With a type of notification, or with a check's result beside its host."""
         hosts = ("host",) if "check_result" in keys else ("host", "hostname", "host_name")
-        return any(key in keys for key in hosts) and not is_event(keys)
+        return any(key in keys for key in hosts) and not is_native(keys)
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         kind = values.text(item.get("notification_type") or "").strip().upper()

@@ -39,8 +39,8 @@ class Native(JsonFormat):
         return fields
 
 
-def is_event(keys: Collection[str]) -> bool:
-    """Are they a native event's, who has what every one has? Then it needs no other format."""
+def is_native(keys: Collection[str]) -> bool:
+    """What says this needs no other format, whatever else it holds."""
     return "hostname" in keys and "message" in keys
 
 

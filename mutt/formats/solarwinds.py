@@ -10,7 +10,7 @@ from mutt.errors import RejectedBody
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject, Parsed, fit
-from mutt.formats.native import is_event
+from mutt.formats.native import is_native
 
 # Names without their case and underscores: AlertName and alert_name are one.
 _HOSTS = ("nodename", "nodecaption", "node", "hostname", "host", "caption", "ipaddress", "ip")
@@ -33,7 +33,7 @@ class SolarWinds(JsonFormat):
 
     def fits(self, keys: Collection[str]) -> bool:
         """An alert's name, and something else that only Orion has; not a native event."""
-        return not _ORIONS.isdisjoint(map(_plain, keys)) and not is_event(keys)
+        return not _ORIONS.isdisjoint(map(_plain, keys)) and not is_native(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         """Orion escapes nothing, and sends nothing again: what a quote in a message broke is read all the same."""

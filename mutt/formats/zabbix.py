@@ -11,7 +11,7 @@ from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
-from mutt.formats.native import is_event
+from mutt.formats.native import is_native
 
 _HOSTS = ("host_host", "host", "service", "host_name", "hostname", "host_dns", "host_ip")
 _NAMES = ("event_name", "name", "trigger_name", "subject", "alert_subject", "message", "alert_message")
@@ -38,7 +38,7 @@ class Zabbix(JsonFormat):
     marks = frozenset({"event_value", "triggerId"})
 
     def fits(self, keys: Collection[str]) -> bool:
-        return any(both.issubset(keys) for both in _KNOWN) and not is_event(keys)
+        return any(both.issubset(keys) for both in _KNOWN) and not is_native(keys)
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         said = {key: value for key, value in item.items() if _says(value)}
