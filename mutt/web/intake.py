@@ -23,7 +23,7 @@ from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
 from mutt.formats.sns import FORMAT as SNS
-from mutt.grant import INGEST, Grant
+from mutt.grant import BOOTSTRAP, INGEST, Grant
 from mutt.logs import Gathered
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
@@ -53,8 +53,8 @@ _NO_KEY = (
 )
 _NOT_IN_ADDRESS = (
     "this API key may not stand in the address, where logs on its way may show it: send it in the header X-API-KEY,"
-    " or as the password of Basic; or, for a sender that can do neither, allow it for this key"
-    " (page Keys, or `mutt keys source`)"
+    " or as the password of Basic; or, for a sender that can do neither, {} (page Keys, or `mutt keys source {}"
+    " --in-address`)"
 )
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
@@ -242,7 +242,7 @@ class Intake:
             return None, "no_key", _NO_KEY
         grant = self.keys.identify(key)
         if grant and shown is None and not grant.source.in_address:
-            return None, "in_address", _NOT_IN_ADDRESS
+            return None, "in_address", _not_in_address(grant)
         return grant, "unknown_key", _NO_KEY
 
     def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
@@ -475,6 +475,12 @@ def _correlated(post: Post) -> dict[str, str]:
 def _idempotency(post: Post, key_id: str, body: bytes) -> str:
     given = post.headers.get("IDEMPOTENCY-KEY", "")
     return idempotency(key_id, given, body) if given else ""
+
+
+def _not_in_address(grant: Grant) -> str:
+    if grant is BOOTSTRAP:  # the environment's: nothing more can be said of it
+        return _NOT_IN_ADDRESS.format("make a key for it, and allow that there", "NAME")
+    return _NOT_IN_ADDRESS.format("allow it for this key", grant.name)
 
 
 def _unknown_format() -> str:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mutt.errors import Unavailable
 from mutt.formats.base import Headers
-from mutt.formats.sns import NOTIFICATION, SUBSCRIBED, UNSUBSCRIBED
+from mutt.formats.sns import NOTIFICATION, SUBSCRIBED, TYPES, UNSUBSCRIBED
 from mutt.settings import Settings
 from mutt.web.fetch import Fetch
 from mutt.web.signatures import BadSignature, Fault
@@ -105,7 +105,7 @@ def read(headers: Headers, body: bytes) -> Message:
         found = msgspec.json.decode(body, type=Message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         found = {}
-    if found.get("Type") not in _SIGNED:
+    if found.get("Type") not in TYPES:
         why = "is not that of one message of SNS: send them one by one, as SNS does"
         raise BadSignature("Type", why, Fault.UNREADABLE)
     if headers.get(_HEADER.upper(), "") != found["Type"]:
