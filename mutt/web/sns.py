@@ -46,10 +46,10 @@ _HOST = re.compile(r"sns\.[a-z0-9-]{3,32}\.amazonaws\.(?:com|com\.cn|eu)")
 
 #: An address in which nothing can be understood in two ways.
 _ADDRESS = re.compile(r"https://([a-z0-9.:-]+)/([\x21-\x5b\x5d-\x7e]*)")
-_CERTIFICATE, _CONFIRM = (
-    re.compile(r"[\w./-]*\.pem", re.ASCII),
-    re.compile(r"\?Action=ConfirmSubscription&.*"),
-)
+
+#: What stands behind the host: of a certificate's address, and of one that confirms a subscription.
+CERTIFICATE = re.compile(r"[\w./-]*\.pem", re.ASCII)
+_CONFIRM = re.compile(r"\?Action=ConfirmSubscription&.*")
 
 _HEADER = "x-amz-sns-message-type"
 
@@ -74,7 +74,7 @@ class SnsProof:
         Raises :class:`BadSignature`; Unavailable where SNS can't be asked: it sends the message again.
         """
         message = read(headers, body)
-        certificate = self._certificate(address(message, "SigningCertURL", _CERTIFICATE, self._hosts))
+        certificate = self._certificate(address(message, "SigningCertURL", CERTIFICATE, self._hosts))
         verify(message, certificate, self._now())
         if message["Type"] == SUBSCRIBED:
             self._confirm(message)

@@ -238,7 +238,7 @@ def test_whose_certificates_are_asked_for(url: object, good: bool) -> None:
     found: object = None
     try:
         found = proof.address(
-            {"SigningCertURL": url}, "SigningCertURL", proof._CERTIFICATE, settings.aws_sns_hosts
+            {"SigningCertURL": url}, "SigningCertURL", proof.CERTIFICATE, settings.aws_sns_hosts
         )
     except BadSignature as refused:
         assert "AWS_SNS_HOSTS" in str(refused)
