@@ -31,11 +31,11 @@ from mutt.web.signatures import BadSignature, Fault
 log = logging.getLogger("mutt.ingest")
 
 #: Of each type what is signed, in this order; one that a message does not have is left out.
-_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+_CHANGES = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
     NOTIFICATION: ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
-    SUBSCRIBED: _CONFIRMATION,
-    UNSUBSCRIBED: _CONFIRMATION,
+    SUBSCRIBED: _CHANGES,
+    UNSUBSCRIBED: _CHANGES,
 }
 
 #: Of each SignatureVersion. SHA-1 is what topics have that nobody set otherwise.
@@ -49,7 +49,7 @@ _ADDRESS = re.compile(r"https://([a-z0-9.:-]+)/([\x21-\x5b\x5d-\x7e]*)")
 
 #: What stands behind the host: of a certificate's address, and of one that confirms a subscription.
 CERTIFICATE = re.compile(r"[\w./-]*\.pem", re.ASCII)
-_CONFIRM = re.compile(r"\?Action=ConfirmSubscription&.*")
+CONFIRMATION = re.compile(r"\?Action=ConfirmSubscription&.*")
 
 _HEADER = "x-amz-sns-message-type"
 
@@ -95,7 +95,7 @@ class SnsProof:
         return found
 
     def _confirm(self, message: Message) -> None:
-        self._fetch.get(address(message, "SubscribeURL", _CONFIRM, self._hosts))
+        self._fetch.get(address(message, "SubscribeURL", CONFIRMATION, self._hosts))
         log.info("subscribed to %s", message["TopicArn"])
 
 
