@@ -13,7 +13,9 @@ SAMPLES = Path(__file__).parent / "samples"
 
 #: Every sample; beside it stand what it becomes and, where they count, its headers.
 EVERY = sorted(
-    path for path in SAMPLES.glob("*/*") if not path.name.endswith((".expected.json", ".headers.json"))
+    path
+    for path in SAMPLES.glob("*/*")
+    if not path.name.endswith((".expected.json", ".headers.json", ".mapping.yaml"))
 )
 
 #: Of one sample, so many damaged copies are made, of those with a strange value; which ones is the same each time.
@@ -25,6 +27,12 @@ def headers_of(path: Path) -> dict[str, str]:
     beside = path.parent / f"{path.stem}.headers.json"
     told = json.loads(beside.read_text()) if beside.exists() else {}
     return {name.upper(): value for name, value in told.items()}
+
+
+def mapping_of(path: Path) -> str:
+    """The mapping of the key that the sample came with; empty: it has none."""
+    beside = path.parent / f"{path.stem}.mapping.yaml"
+    return beside.read_text() if beside.exists() else ""
 
 
 #: What may stand where something else was expected.

@@ -37,6 +37,11 @@ class Native(JsonFormat):
         return fields
 
 
+def is_event(item: JsonObject) -> bool:
+    """Has it what every native event has?"""
+    return "hostname" in item and "message" in item
+
+
 def take_severity(item: JsonObject) -> int | None:
     """``syslog_severity``, else ``severity``. The one that was not read, or can't be, is left in ``item``."""
     said = item.get("syslog_severity")

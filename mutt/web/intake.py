@@ -17,7 +17,7 @@ import orjson
 import redis
 from werkzeug.exceptions import InternalServerError
 
-from mutt.errors import OverQuota, RejectedBody, StreamAway, Unavailable
+from mutt.errors import Kind, OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
@@ -29,6 +29,7 @@ from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.sources.heard import Gathering, Taken
 from mutt.span import UNTRACED, Begun
 from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
@@ -80,6 +81,8 @@ class Post(NamedTuple):
     correlation_id: str = ""  #: its sender's, else one that it is given here
     source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
     key: bytes | None = None  #: that stood in its address; one in a header wins
+    #: Makes of the body, when it is inflated, one that its format reads. May raise RejectedBody.
+    rewrite: Callable[[bytes], bytes] | None = None
 
 
 class _Group:
@@ -87,6 +90,7 @@ class _Group:
 
     def __init__(self, began: float) -> None:
         self.began, self.counts = began, Ingested()
+        self.taken: list[Taken] = []  # those of which events were accepted
         # One random draw for all, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
         self._next_id = uuid7().int & ~(1 << 61)
 
@@ -105,7 +109,7 @@ class _Group:
         """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
         self.counts.refused[why] += 1
         answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-        return answer._replace(headers={**answer.headers, **_correlated(post)})
+        return answer._replace(headers={**answer.headers, **_correlated(post)}, why=why)
 
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"
@@ -119,6 +123,7 @@ class _Joining(NamedTuple):
     post: Post
     grant: Grant
     contribution: Contribution
+    size: int  #: bytes of its body, as it was sent
     read_for: float  #: seconds that its upload and its reading took
     begun: Begun  #: its span, if it is traced
 
@@ -138,6 +143,7 @@ class Intake:
         self._rounds = services.rounds  # made now, not by two threads at once
         self._meter, self._traces = services.meters["ingest"], services.traces
         self._accepted = Gathered(log, "accepted")
+        self.heard = Gathering()
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
@@ -152,7 +158,23 @@ class Intake:
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
         group.count(post, found)
-        self._count_all(group.counts)
+        self._count_all(group)
+        return found
+
+    def admitted(self, post: Post) -> Grant | Answer:
+        """What the key of ``post`` may do, or why it may not send: for what senders ask beside sending."""
+        group = _Group(time.monotonic())
+        post = group.named(self._from_its_sender(post))
+        try:
+            grant = self._grant(group, post)
+            found = grant if isinstance(grant, Answer) else self._refusal(group, post, grant) or grant
+        except RejectedBody as error:
+            found = group.refused("format", post, error.status, str(error))
+        except Unavailable as error:
+            found = group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
+        if isinstance(found, Answer):
+            group.count(post, found)
+            self._count_all(group)
         return found
 
     def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
@@ -179,16 +201,20 @@ class Intake:
         ]
         for (post, _), answer in zip(named, answers, strict=True):
             group.count(post, answer)
-        self._count_all(group.counts)
+        self._count_all(group)
         return answers
 
-    def _count_all(self, counts: Ingested) -> None:
+    def _count_all(self, group: _Group) -> None:
+        counts = group.counts
+        if group.taken:
+            self.heard.took(group.taken)
         self.services.metrics.ingested(counts)
         self._meter.did(counts.accepted, counts.seconds)
         self._meter.refused += counts.refused["unavailable"]
 
     def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer:
         """What ``post`` brings to a round, or its refusal."""
+        known = ""  # whose it surely is
         try:
             grant = self._grant(group, post)
             if isinstance(grant, Answer):
@@ -200,11 +226,14 @@ class Intake:
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()
             self._signed.check(grant, post.headers, sent)
+            known = grant.name
             if post.source:
                 self.keys.note(SIGNED + grant.name)
                 if refusal := self._refusal(group, post, grant):
                     return refusal
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
+            if post.rewrite:
+                body = post.rewrite(body)
             parsed = self._parsed(post, body, grant)
             if proof := self._proofs.get(parsed.format):
                 proof(post.headers, body)
@@ -213,10 +242,18 @@ class Intake:
             return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
             why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
-            return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
+            if known:
+                self.heard.failed(known, error.field, error.reason, size=len(sent))
+            answer = group.refused(
+                why, post, error.status, str(error), field=error.field, reason=error.reason
+            )
+            return answer._replace(kind=error.kind)
         except Unavailable as error:
             return group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
         if not parsed.events:
+            first = parsed.rejected[0]
+            items = len(parsed.rejected)
+            self.heard.failed(known, first.field, first.reason, items=items, size=len(sent))
             group.counts.rejected += len(parsed.rejected)
             return self._none_taken(group, post, parsed, grant.name)
         begun = UNTRACED
@@ -224,7 +261,7 @@ class Intake:
             begun = self._traces.begin(post.headers.get("TRACEPARENT", ""))
         idempotent = _idempotency(post, grant.name, body)
         about = Request(group.new_id(), post.correlation_id, grant.name, idempotent, begun[0])
-        return _Joining(post, grant, Contribution(about, parsed), read_for, begun)
+        return _Joining(post, grant, Contribution(about, parsed), len(sent), read_for, begun)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
         """What the post's key, or its source, may do; or its refusal: nobody is known by that."""
@@ -329,6 +366,7 @@ class Intake:
     def _answer_to(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         post = joined.post
         if isinstance(outcome, OverQuota):
+            self.heard.over_quota(joined.grant.name)
             return group.refused(
                 "quota",
                 post,
@@ -337,6 +375,8 @@ class Intake:
                 retry_after=outcome.retry_after,
                 quota=outcome.quota,
             )
+        if isinstance(outcome, Exception):
+            self.heard.turned_away(joined.grant.name)
         if isinstance(outcome, Unavailable):
             why = f"{outcome.reason}; send it again in {outcome.retry_after} s"
             return group.refused("unavailable", post, 503, why, retry_after=outcome.retry_after)
@@ -345,6 +385,7 @@ class Intake:
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
         if _accepted(joined, outcome):
             self._taken(joined.contribution, outcome, group.counts)
+            group.taken.append((joined.grant.name, joined.contribution.parsed, joined.size))
         return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post))
 
     def _guarded(self, group: _Group, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:
@@ -392,14 +433,15 @@ class Intake:
         return parsed
 
     def _none_taken(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
-        if registry.answers(parsed.format).none_taken == 202:
+        answers, kind = registry.answers(parsed.format), parsed.rejected[0].kind
+        if answers.none_taken == 202 or (answers.too_large == 202 and kind is Kind.TOO_LARGE):
             return self._kept(group, post, parsed, key_id)
         told = listed(parsed)
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
         answer = group.refused("bad", post, 400, why, **first, **told)
         # Behind the answer: its sender does not wait for what we keep.
-        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
+        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id), kind=kind)
 
     def _kept(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
         """For who would send the same again for ever: nothing of it is taken, all of it is kept."""
@@ -446,10 +488,7 @@ class Intake:
 def _read(post: Post, body: bytes, context: Context) -> Parsed:
     """What ``body`` holds. Raises :class:`RejectedBody`, unless its sender would send it again for ever: then it is
     an item that is refused."""
-    found = registry.get(post.format)
-    if found is None:
-        found = registry.sniff(body, post.headers.get("CONTENT-TYPE", ""), post.headers)
-        return registry.parse(found, body, context)
+    found = registry.choose(post.format, body, post.headers.get("CONTENT-TYPE", ""), context)
     try:
         return registry.parse(found, body, context)
     except RejectedBody as error:

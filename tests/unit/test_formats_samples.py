@@ -1,7 +1,8 @@
 """Every format has a page, and samples of what its sender posts; it reads them as written down beside them.
 
-``NAME.headers.json`` beside a sample holds the headers that it came with, where they count. To write down a new
-sample's events: ``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
+``NAME.headers.json`` beside a sample holds the headers that it came with, where they count; ``NAME.mapping.yaml`` the
+mapping of its key (docs/formats/mapped.md). To write down a new sample's events:
+``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
 from mutt.formats.body import split
-from tests.sampled import EVERY, SAMPLES, damaged, headers_of
+from mutt.source import Source
+from tests.sampled import EVERY, SAMPLES, damaged, headers_of, mapping_of
 
 HERE = Path(__file__).parents[2]
 PAGES = HERE / "docs" / "formats"
@@ -36,8 +38,8 @@ each_sample = pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.pa
 
 
 def context_of(path: Path) -> Context:
-    """As the sample came: with its headers."""
-    return msgspec.structs.replace(CONTEXT, headers=headers_of(path))
+    """As the sample came: with its headers, of a key with its mapping."""
+    return msgspec.structs.replace(CONTEXT, headers=headers_of(path), source=Source(mapping=mapping_of(path)))
 
 
 def shown(parsed: Parsed) -> dict[str, object]:
@@ -108,8 +110,9 @@ def shape(event: Event) -> dict[str, object]:
 @each_sample
 def test_what_is_kept_of_an_event_is_read_alike_when_it_comes_alone(path: Path) -> None:
     found = registry.FORMATS[path.parent.name]
-    for event in registry.parse(found, path.read_bytes(), context_of(path)).events:
-        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at)
+    known = context_of(path)
+    for event in registry.parse(found, path.read_bytes(), known).events:
+        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at, source=known.source)
         alone = registry.parse(found, event.raw.encode(), context)
         assert [shape(one) for one in alone.events] == [shape(event)]
 
@@ -136,7 +139,8 @@ def test_no_two_formats_claim_the_same_object(path: Path) -> None:
         assert claiming in ([path.parent.name], []), path
 
 
-def test_each_json_format_but_native_says_by_which_keys_it_is_known() -> None:
+def test_each_json_format_says_by_which_keys_it_is_known() -> None:
+    """But for the two that have what nobody else claims."""
     for found in registry.FORMATS.values():
-        if isinstance(found, JsonFormat) and found.name != "native":
+        if isinstance(found, JsonFormat) and found.name not in ("native", "mapped"):
             assert found.marks or found.header, f"{found.name} would never be asked"
