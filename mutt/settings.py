@@ -401,8 +401,16 @@ class Settings:
     listen_syslog_tcp: int = _setting("5514", whole(0, 65535))
     listen_syslog_tls: int = _setting("6514", whole(0, 65535))  #: only where TLS_CERT is set
     listen_connections: int = _setting("1000", whole(1))
+    listen_snmptrap_udp: int = _setting("1162", whole(1, 65535))
+    listen_snmptrap_versions: str = _setting("1 2c 3", text)
+    listen_snmptrap_communities: str = _setting("", text, secret=True)  #: of v1 and v2c; empty: any is good
+    listen_snmptrap_users: str = _setting(
+        "", text, secret=True
+    )  #: of v3, as snmptrapd.conf's createUser has them
     listen_buffer: Path = _setting("", path)  #: default: mutt_home / "listen"
     listen_buffer_bytes: int = _setting("1GiB", size)
+    aws_sns_hosts: tuple[str, ...] = _setting("", hosts)  #: beside Amazon's own, as host or host:port
+    aws_sns_ca: str = _setting("", pem)  #: PEM; empty: public CAs
 
     moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))

@@ -76,11 +76,10 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
     return {"read": len(came), "silent": sum(1 for one in found.values() if one.silence), "told": sum(told)}
 
 
-def look(services: Services) -> Shown:
+def look(conn: Connection, services: Services) -> Shown:
     """Every source as it is by now: what was read, and what was heard since. Raises StoreDown."""
-    with transaction(services.engine) as conn:
-        place, found = rows.place(conn), rows.stored(conn)
-        wanted = _wanted(conn, found)
+    place, found = rows.place(conn), rows.stored(conn)
+    wanted = _wanted(conn, found)
     at, outage = time.time(), ""
     try:
         reports = Reports(services.redis)

@@ -9,16 +9,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 import redis
+from click.testing import CliRunner
 from sqlalchemy import Row, select
 
 from mutt import names, watching
+from mutt.cli import cli
+from mutt.cli.sources import NoSource
 from mutt.grant import INGEST
 from mutt.settings import Settings
 from mutt.source import Source
-from mutt.sources.heard import Heard, Report
+from mutt.sources.clock import Minute
+from mutt.sources.fields import Field, Formed
+from mutt.sources.heard import Heard, Refusal, Report
 from mutt.sources.learn import Day
+from mutt.sources.observed import Count, Observed
 from mutt.sources.view import Seen
 from mutt.store import keys, windows
 from mutt.store import sources as rows
@@ -27,8 +34,11 @@ from mutt.streams import books
 from mutt.streams.connect import connect
 from mutt.streams.sources import KEPT, Reports
 from mutt.web import telling
+from mutt.web.admin.app import make_admin
 from mutt.web.intake import Intake
+from tests.admin_client import operator_of, settings_of
 from tests.bench import Bench, benches
+from tests.integration.test_api import Api
 from tests.integration.test_ingest import Ingest
 from tests.servers import Live
 from tests.waiting import wait_until
@@ -85,7 +95,9 @@ def silences(bench: Bench) -> list[tuple[str, int, str]]:
 
 
 def probe(bench: Bench, name: str = "probe") -> Seen:
-    return next(one for one in watching.look(bench.services).sources if one.name == name)
+    with bench.sql() as conn:
+        shown = watching.look(conn, bench.services)
+    return next(one for one in shown.sources if one.name == name)
 
 
 def row(bench: Bench) -> Row[Any]:
@@ -111,7 +123,7 @@ def test_what_two_processes_heard_is_one_picture(bench: Bench, redis_url: str) -
     after = probe(bench).observed
     assert (after.requests, after.events, after.refused, after.failed) == (10, 8, 10, 2)
     assert after.formats["native"].events == 8
-    assert {one.field for one in after.why} == {"hostname", "event"}
+    assert {one.field for one in after.why} == {"hostname", "body"}
     assert [wrong.kind for wrong in shown.wrong] == ["refused"]
 
 
@@ -368,3 +380,87 @@ def test_no_sender_can_end_the_alarm(bench: Bench) -> None:
     raised = bench.alerts()[0]
     assert raised.clear_key not in ("", None, "probe", "source-silent")
     assert raised.clear_key == str(row(bench).silence)
+
+
+# ---- who looks
+
+
+def furnish(bench: Bench) -> None:
+    """A source that is silent, one of which much is refused, and one that was never heard."""
+    key(bench, every=300.0)
+    key(bench, "quiet")
+    with bench.sql() as conn:
+        known = Observed(
+            first_at=START, heard_at=START + 600, event_at=START, events=9, refused=4, requests=13, bytes=900,
+            minutes=(Count(int(START // 60), 9, 4),), why=(Refusal("<b>&", "is \x1b[31m missing", START + 600, 4),),
+            times=tuple(Minute(int(START // 60) - i, 3600.0, 3601.5) for i in range(9)),
+            formats={"syslog": Formed(9, 200, START + 900, {"tags.<i>": Field(140, 1, 140, START)})},
+        )  # fmt: skip
+        rows.keep(conn, {"probe": rows.Stored(known)})
+    hear(bench, until=900)
+    look(bench, 900)
+
+
+def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
+    bench: Bench, database_url: str, redis_url: str
+) -> None:
+    furnish(bench)
+    browser = operator_of(bench.services.engine, database_url, redis_url=redis_url)
+    page = browser.get("/sources/").text
+    assert (
+        page.index("Something is wrong") < page.index(">probe<") < page.index("Well") < page.index(">quiet<")
+    )
+    for says in (
+        "silent: no event of it was accepted for",
+        "as much as a time zone",
+        "tags.&lt;i&gt; vanished: 100%",
+    ):
+        assert says in page
+    one = browser.get("/sources/probe").text
+    assert "&lt;b&gt;&amp;" in one and "\x1b" not in one and "<i>" not in one
+    assert "/keys/probe" in one and "/letters/ingest/" in one and "300" not in one and "5 min, set" in one
+    assert browser.get("/sources/nobody").status_code == 404
+    assert "/sources/probe" in browser.get("/keys/probe").text
+
+
+def test_a_page_without_redis_shows_what_was_read(bench: Bench, database_url: str) -> None:
+    furnish(bench)
+    browser = operator_of(bench.services.engine, database_url, redis_url="redis://127.0.0.1:1/0")
+    page = browser.get("/sources/")
+    assert page.status_code == 200 and "Redis does not answer" in page.text and ">probe<" in page.text
+
+
+def test_programs_are_told_the_same(bench: Bench, database_url: str, redis_url: str) -> None:
+    furnish(bench)
+    app = make_admin(
+        settings_of(database_url, redis_url=redis_url, management_api_key="key-of-this-test"),
+        bench.services.engine,
+    )
+    api = Api(app, key="key-of-this-test")
+    probe_, quiet = api("GET", "/sources").get_json()["sources"]
+    assert (probe_["name"], probe_["counts"]["events"], probe_["expected"]) == (
+        "probe",
+        9,
+        {"seconds": 300.0, "how": "set"},
+    )
+    assert [one["kind"] for one in probe_["wrong"]] == ["silent", "clock", "fields"]
+    assert probe_["clock"] == {"behind_s": 3600.0, "late_s": 1.5}
+    assert quiet["last_event"] is None
+    assert api("GET", "/sources/probe").get_json()["formats"] == probe_["formats"]
+    assert api("GET", "/sources/nobody").status_code == 404
+
+
+def test_a_shell_is_told_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    furnish(bench)
+    monkeypatch.setattr("mutt.cli.sources.services", lambda: bench.services)
+    monkeypatch.setattr("mutt.cli.common.console.width", 160)
+    run = CliRunner().invoke
+    listed = run(cli, ["sources"], catch_exceptions=False).output
+    assert "probe" in listed and "silent: no event of it was accepted for" in listed
+    shown = run(cli, ["sources", "probe"], catch_exceptions=False).output
+    assert "5 min, set" in shown and "vanished" in shown and "\x1b[31m" not in shown
+    assert orjson.loads(run(cli, ["sources", "probe", "--json"]).output)["name"] == "probe"
+    with pytest.raises(NoSource, match="no source of the name"):
+        run(cli, ["sources", "nobody"], catch_exceptions=False)
