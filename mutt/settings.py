@@ -391,8 +391,6 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
-    aws_sns_hosts: tuple[str, ...] = _setting("", hosts)  #: beside Amazon's own, as host or host:port
-    aws_sns_ca: str = _setting("", pem)  #: PEM; empty: public CAs
     ingest_url: str = _setting("", url("http", "https"))  #: where listeners post to
     ingest_key: str = _setting("", text, secret=True)  #: their API key; default: ingest_api_key
     ingest_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
