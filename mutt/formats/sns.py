@@ -47,7 +47,7 @@ _NOT_SNS = (
 
 class Sns(Envelope):
     name = "sns"
-    answers = Answers(over_quota=503)  # a 429 is final for it
+    answers = Answers(over_quota=503)  # by its older pages a 429 is final
     marks = frozenset({"TopicArn"})
 
     def claims(self, item: JsonObject) -> bool:

@@ -57,6 +57,10 @@ _NOT_IN_ADDRESS = (
     " or as the password of Basic; or, for a sender that can do neither, {} (page Keys, or `mutt keys source {}"
     " --in-address`)"
 )
+
+#: SNS, and clients of .NET, show user and password only to who asks for Basic.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="mutt", Bearer realm="mutt"'}
+
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
 
@@ -109,7 +113,8 @@ class _Group:
         """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
         self.counts.refused[why] += 1
         answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-        return answer._replace(headers={**answer.headers, **_correlated(post)}, why=why)
+        more = _CHALLENGE if status == 401 else {}
+        return answer._replace(headers={**answer.headers, **more, **_correlated(post)}, why=why)
 
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"

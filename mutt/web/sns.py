@@ -106,7 +106,7 @@ def read(headers: Headers, body: bytes) -> Message:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         found = {}
     if found.get("Type") not in TYPES:
-        why = "is not that of one message of SNS: send them one by one, as SNS does"
+        why = "is not that of one message of SNS: send each alone, as it does, and raw messages to /ingest"
         raise BadSignature("Type", why, Fault.UNREADABLE)
     if headers.get(_HEADER.upper(), "") != found["Type"]:
         # Without it the message may have come by the lane, where nobody may be kept waiting.
