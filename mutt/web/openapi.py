@@ -289,7 +289,10 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
+        "NoKey": (
+            "The key is missing, not known, revoked or expired, or may not stand in the address; or the signature is"
+            " missing, too old or wrong."
+        ),
         "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",

@@ -296,7 +296,9 @@ def test_damaged_compression_is_a_problem_and_an_unknown_one_is_named(ingest: In
 def test_without_a_known_key_nothing_is_taken(ingest: Ingest, key: str | None) -> None:
     response = ingest.post(GOOD, key=key)
     is_problem(response, 401)
-    assert response.headers["WWW-Authenticate"]
+    # Who has a user and a password shows them only when Basic is asked for: SNS does so.
+    asked = response.headers["WWW-Authenticate"]
+    assert [one.split()[0] for one in asked.split(", ")] == ["Basic", "Bearer"]
     assert ingest.accepted == 0
 
 
