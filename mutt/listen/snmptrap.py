@@ -193,21 +193,37 @@ class TrapListener(UdpListener):
 
     def _read(self) -> bool:
         """Read a turn's worth. Is there more?"""
-        for _ in range(TURN):
-            try:
-                size, address = self._socket.recvfrom_into(self._buffer)
-            except BlockingIOError:
-                return False
-            except OSError as error:  # what the kernel says of an earlier answer: nobody was there to hear it
-                log.debug("receiving: %s", error)
-                continue
-            reply = self._traps.handle(bytes(self._buffer[:size]), plain_address(address[0]))
-            if reply and reply.kept:
-                self._answers.put((reply.data, address))
-            elif reply:
-                self._send(reply.data, address)
+        try:
+            for _ in range(TURN):
+                self._take()
+            return True
+        except BlockingIOError:
+            return False
+        finally:
             self._account()
-        return True
+
+    def _take(self) -> None:
+        """One datagram. Raises ``BlockingIOError`` where there is none."""
+        try:
+            size, address = self._socket.recvfrom_into(self._buffer)
+        except (
+            ConnectionError
+        ) as error:  # what the kernel says of an earlier answer: nobody was there to hear it
+            log.debug("receiving: %s", error)
+            return
+        reply = self._heard(bytes(self._buffer[:size]), plain_address(address[0]))
+        if reply and reply.kept:
+            self._answers.put((reply.data, address))
+        elif reply:
+            self._send(reply.data, address)
+
+    def _heard(self, data: bytes, peer: str) -> Reply | None:
+        try:
+            return self._traps.handle(data, peer)
+        except Exception as error:  # noqa: BLE001 a stranger's bytes: what they find must cost nobody else's traps
+            log.error("a datagram from %s could not be read: %r", peer, error)
+            self._traps.counts[pdus.UNREADABLE] += 1
+            return None
 
     def _account(self) -> None:
         seen = self._traps.counts
