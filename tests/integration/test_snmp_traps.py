@@ -21,6 +21,7 @@ from mutt.embedded.ports import free_port
 from mutt.event import Envelope, Event
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
+from tests.answering import Answering, Told
 from tests.doors import ROOT, served
 from tests.servers import lacking, live_redis, scratch
 from tests.waiting import wait_until
@@ -143,6 +144,27 @@ def test_traps_that_came_while_mutt_was_away_are_events_once_it_is_back_in_their
     assert down.occurred_at < down.received_at
     assert not any("public" in found.raw for found in (down, up))
     wait_until(lambda: not spool.waiting(), 20, "the spool is empty")
+
+
+def test_a_batch_that_got_a_503_comes_again_as_it_was_and_later_traps_behind_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    (spool.place / "waiting").mkdir(parents=True)
+    with Answering([Told(503), Told(503), Told(202), Told(202)]) as answering:
+        spool.send_to(answering.url)
+        for name in ("1.1", "2.1", "3.1"):
+            (spool.place / "waiting" / name).write_text(f"{name}\n")
+        assert not flushed(spool)
+        (spool.place / "waiting" / "4.1").write_text("4.1\n")
+        assert not flushed(spool)
+        assert len(spool.waiting()) == 4
+        assert flushed(spool)
+        first, *again, last = answering.requests
+    assert first.body == b"1.1\n\0002.1\n\0003.1\n\0"
+    assert [request[1:] for request in again] == [first[1:]] * 2
+    assert (last.body, last.path) == (b"4.1\n\0", "/ingest/snmptrapd")
+    assert last.headers["idempotency-key"] != first.headers["idempotency-key"]
+    assert first.headers["x-api-key"] == KEY
+    assert not spool.waiting()
 
 
 def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(
