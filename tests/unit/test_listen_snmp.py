@@ -20,8 +20,10 @@ from mutt.errors import SettingsError
 from mutt.formats import registry
 from mutt.formats.base import Context
 from mutt.listen.snmp import engine, users
+from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.engine import Engine
-from mutt.listen.snmp.usm import WINDOW, Usm
+from mutt.listen.snmp.users import AUTH, PRIV
+from mutt.listen.snmp.usm import WINDOW, Header, Received, Usm
 from mutt.listen.snmptrap import SnmpTraps
 
 DATAGRAMS = {
@@ -185,6 +187,22 @@ def test_a_trap_that_is_recorded_and_sent_again_later_is_too_late() -> None:
     assert receiver.hears("v3", "v3-256", "v3") == "taken"
     assert receiver.hears("v3-later") == "taken"
     assert receiver.hears("v3") == "outside the time window"
+
+
+def test_the_boots_and_the_time_of_a_sender_do_not_go_back() -> None:
+    receiver = Receiver()
+    sent = [(5, 1000), (5, 1000 - WINDOW), (5, 999 - WINDOW), (4, 9999), (6, 1), (5, 9999), (6, 2)]
+    for boots, time in sent:
+        receiver.handle(trap(boots, time), PEER)
+    assert receiver.counts == {"taken": 4, "outside the time window": 3}
+
+
+def trap(boots: int, time: float) -> bytes:
+    """A trap of the user noc, by an engine that has been started so often and runs for so long."""
+    device = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time)
+    header = Header(1, AUTH | PRIV, b"", 0, 0, b"noc", b"", b"")
+    pdu, _ = pdus.message(DATAGRAMS["v2c"], pdus.V2C)
+    return device.respond(Received(header, USERS[b"noc"], (b"", b""), pdu), pdu)
 
 
 def damaged() -> Iterator[bytes]:
