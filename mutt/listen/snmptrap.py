@@ -31,6 +31,7 @@ from mutt.listen.snmp.usm import Reported, Usm
 from mutt.listen.udp import UdpListener
 from mutt.listen.wire import plain_address
 from mutt.settings import Settings
+from mutt.words import many
 
 log = logging.getLogger("mutt.listen")
 
@@ -86,6 +87,18 @@ class SnmpTraps:
         self._answered: OrderedDict[bytes, None] = OrderedDict()
         self.counts = Counter[str]()  #: TAKEN, REPEATED, and each reason that one was not
         self.last_refused = ""  #: who sent the last that was not
+
+    def who_may_send(self) -> str:
+        """In words."""
+        known = (
+            many(len(self._communities), "community", "communities") if self._communities else "any community"
+        )
+        told = {
+            V1: f"v1 with {known}",
+            V2C: f"v2c with {known}",
+            V3: f"v3 as {many(self._usm.users, 'user')}",
+        }
+        return ", ".join(told[number] for number in sorted(self._versions))
 
     def handle(self, data: bytes, peer: str) -> Reply | None:
         """Take one datagram of ``peer``, an address. What is to be sent back, if anything. Never raises."""
@@ -170,6 +183,7 @@ class TrapListener(UdpListener):
     async def start(self) -> None:
         """Begin to read."""
         await super().start()
+        log.info("traps are taken of %s", self._traps.who_may_send())
         self._answering.start()
 
     async def stop(self) -> None:
