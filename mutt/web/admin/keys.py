@@ -21,7 +21,7 @@ from mutt.sealing import Sealer
 from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
-from mutt.streams.letters import Letter
+from mutt.streams.letters import Letter, NoLetter
 from mutt.web.admin.keyforms import (
     KEPT,
     MADE,
@@ -154,14 +154,14 @@ class Keys(Page):
     @expose("/<key_name>/source/preview", methods=("POST",))
     def preview(self, key_name: str) -> Any:
         """What a sample becomes, by the form as it stands: a fragment for the form, a page without script."""
-        key, refused = self._read(key_name), self._refused_of(key_name)
-        form, found, status = SourceForm.of(key, refused), None, 200
+        key, scripted = self._read(key_name), bool(request.headers.get("HX-Request"))
+        form, found, status = SourceForm.of(key, [] if scripted else self._refused_of(key_name)), None, 200
         try:
-            found = previewed(form.source(), key.formats, form.chosen(refused))
+            found = previewed(form.source(), key.formats, self._sample(key_name, form))
         except Refused as error:
             form.refuse(error)
             status = REFUSED
-        if request.headers.get("HX-Request"):
+        if scripted:
             return self.render("key_source_preview.html", form=form, found=found)
         return self._source_page(key, form, found), status
 
@@ -174,6 +174,17 @@ class Keys(Page):
             return Desk(self.services).refused_of(key_name, SAMPLES)
         except redis.RedisError:
             return []
+
+    def _sample(self, key_name: str, form: SourceForm) -> str:
+        """What is picked, if it is still there and this key's, else what is pasted."""
+        if not form.letter.data:
+            return form.pasted()
+        try:
+            letter = Desk(self.services).show("ingest", form.letter.data)
+        except (NoLetter, redis.RedisError):
+            return ""
+        mine = letter.about == key_name and isinstance(letter.payload, dict)
+        return str(letter.payload.get("raw", "")) if mine else ""
 
     # ---- signatures
 
