@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import redis
@@ -15,7 +13,7 @@ from flask_admin import expose
 from sqlalchemy import Connection
 
 from mutt.errors import Refused, SettingsError
-from mutt.grant import INGEST, Signing, check_name, digest_of
+from mutt.grant import INGEST, check_name, digest_of
 from mutt.letters.desk import Desk
 from mutt.sealing import Sealer
 from mutt.store import keys, lookup
@@ -35,22 +33,13 @@ from mutt.web.admin.keyforms import (
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
 from mutt.web.admin.sourceform import Previewed, SourceForm, previewed
+from mutt.web.admin.trying import Tried, tried_on
 from mutt.web.published import LATER, published
 from mutt.web.roles import ADMINS_ONLY
-from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
+from mutt.web.signatures import PRESETS, checked, checked_secret
 
 #: Refused items of a key that are offered as samples.
 SAMPLES = 5
-
-#: A time that a pasted signature may be off, so that the rest of it can be looked at.
-_EVER = 10**12
-
-
-class Tried(NamedTuple):
-    """What came of a signature that was tried."""
-
-    fault: Fault | None = None  #: None: it is good; stale: it is, but for its time
-    why: str = ""
 
 
 class Keys(Page):
@@ -235,7 +224,7 @@ class Keys(Page):
         key, form = self._read(key_name), TryForm()
         if key.signing is None:
             abort(CONFLICT, f"Posts of {key_name} are not signed: there is nothing to try.")
-        tried = _tried(key.signing, self._sealer().open(key.signing.secret), form)
+        tried = tried_on(key.signing, self._sealer().open(key.signing.secret), form)
         return self._signing_page(key, SigningForm.of(key.signing, formdata=None), form, tried)
 
     def _signing_page(
@@ -305,24 +294,3 @@ def _digest(key: Key, made: str) -> str:
 def _seen(key: Key) -> str:
     """What names the signing that stands, and tells nothing of it."""
     return digest_of(key.signing.secret.encode())[:16] if key.signing else ""
-
-
-def _tried(signing: Signing, secret: bytes, form: TryForm) -> Tried:
-    headers = {
-        signing.timestamp_header.upper(): (form.timestamp.data or "").strip(),
-        signing.header.upper(): (form.signature.data or "").strip(),
-    }
-    now, tried = time.time(), Tried()
-    for body in form.bodies():
-        tried = _tried_now(msgspec.structs.replace(signing, tolerance=_EVER), secret, headers, body, now)
-        if tried.fault is None:
-            return _tried_now(signing, secret, headers, body, now)
-    return tried
-
-
-def _tried_now(signing: Signing, secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> Tried:
-    try:
-        check(signing, secret, headers, body, now)
-    except BadSignature as error:
-        return Tried(error.fault, str(error))
-    return Tried()
