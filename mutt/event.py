@@ -28,6 +28,9 @@ SEVERITY_NAMES = {
 }  # fmt: skip
 
 
+#: The template of MUTT's own event about a source that has fallen silent.
+SOURCE_SILENT = "source-silent"
+
 #: A time with its zone; a naive one is refused where an event is decoded.
 Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 

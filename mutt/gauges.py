@@ -12,22 +12,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from prometheus_client import core
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from mutt import names
+from mutt import names, scrape
 from mutt.errors import MuttError, SettingsError, Unavailable
 from mutt.pulse.collect import ROLES, STALE, latest
 from mutt.pulse.sample import Sample
+from mutt.scrape import Kind, Values
 from mutt.services import Services
 from mutt.store.engine import hasty_engine, transaction
 from mutt.store.outlook import outlook
 from mutt.streams import books
 from mutt.streams.connect import Client
+from mutt.streams.sources import Reports
 
 BREAKER_STATES = {"": 0, "closed": 0, "half_open": 1, "open": 2}
 
@@ -36,15 +38,6 @@ KEPT = 10.0
 
 #: Seconds that PostgreSQL has for an answer.
 PATIENCE = 1.0
-
-
-class Kind(NamedTuple):
-    """One metric that is read."""
-
-    help: str
-    labels: tuple[str, ...] = ()
-    counts: bool = False  #: it only goes up
-
 
 #: Every metric of this module by its name: what the docs list.
 KINDS: Mapping[str, Kind] = {
@@ -78,25 +71,18 @@ KINDS: Mapping[str, Kind] = {
     "mutt_process_p99_seconds": Kind(
         "99 % of requests, takes, turns or pages: of the slowest process", ("role",)
     ),
+    "mutt_source_silent": Kind("1: the source fell silent; 0: it did not", ("source",)),
+    "mutt_source_last_seen_seconds": Kind("Since the last accepted event of a source", ("source",)),
     "mutt_spill_events": Kind("Events in the spill"),
     "mutt_spill_bytes": Kind("Bytes in the spill"),
     "mutt_spill_oldest_seconds": Kind("Age of its oldest round"),
     "mutt_spill_set_aside": Kind("Rounds that can't flow back"),
 }
 
-#: Values of one metric by its labels' values, a tuple.
-Values = Mapping[Any, float]
-
 
 def families(told: Mapping[str, Values]) -> Iterator[core.Metric]:
     """These metrics as Prometheus' library has them."""
-    for name, values in told.items():
-        kind = KINDS[name]
-        make = core.CounterMetricFamily if kind.counts else core.GaugeMetricFamily
-        metric = make(name, kind.help, labels=kind.labels)
-        for labels, value in values.items():
-            metric.add_metric(list(labels), value)
-        yield metric
+    return scrape.families(told, KINDS)
 
 
 class RedisGauges:
@@ -120,6 +106,7 @@ class RedisGauges:
             **self._books(client),
             **_budget(client),
             **_servers([client, *s.elsewhere]),
+            **_sources(client),
         }
 
     def _books(self, client: Client) -> dict[str, Values]:
@@ -161,6 +148,17 @@ def _budget(client: Client) -> dict[str, Values]:
         "mutt_budget_limit": {(): float(limit or 0)},
         "mutt_budget_used": {(): client.zcount(names.BUDGET, since, "+inf")},
         "mutt_budget_window_seconds": {(): float(window or 0) / 1e6},
+    }
+
+
+def _sources(client: Client) -> dict[str, Values]:
+    """Each whose key is good, as it stood when that was last looked at; of one that was never heard not since when."""
+    now, found = books.clock(client), Reports(client).standing()
+    return {
+        "mutt_source_silent": {(name,): float(one.silent_since > 0) for name, one in found.items()},
+        "mutt_source_last_seen_seconds": {
+            (name,): max(0.0, now - one.event_at) for name, one in found.items() if one.event_at
+        },
     }
 
 

@@ -159,8 +159,8 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
         raise Refused("environment", f"{source.environment!r} is none of {', '.join(ENVIRONMENTS)}")
     if source.severity is not None and not 0 <= source.severity <= 7:
         raise Refused("severity", f"is {source.severity}: write 0 (emergency) to 7 (debug), or none")
-    if source.every is not None and not EVERY_LEAST <= source.every <= EVERY_MOST:
-        raise Refused("every", f"is {source.every:g} s: write a span from 10s to 366d, such as 5m, or none")
+    if source.every and not EVERY_LEAST <= source.every <= EVERY_MOST:
+        raise Refused("every", f"is {source.every:g} s: write a span from 10s to 366d, such as 5m, 0 or none")
     if source.mapping.strip():
         mapping.compiled(source.mapping)
     checked = msgspec.structs.replace(

@@ -34,6 +34,7 @@ FROM_UP = {
     "REDIS_URL": "redis_url",
     "DATABASE_URL": "database_url",
     "INGEST_API_KEY": "api_key",
+    "INGEST_URL": "ingest",
     "MOOG_URL": "moog_url",
     "ADMIN_USER": "admin_user",
     "ADMIN_PASSWORD": "admin_password",
@@ -47,6 +48,7 @@ STANDS_IN = {
     "stream_urls": "stream_url",
     "broker_url": "redis_url",
     "database_read_url": "database_url",
+    "ingest_key": "ingest_api_key",
 }
 
 #: One process' own, and no part of how a stack behaves.
@@ -193,6 +195,14 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
         raise SettingsError(name, text, expected) from None
     if not found or any(network.prefixlen == 0 for network in found):
         raise SettingsError(name, text, expected)
+    return found
+
+
+def hosts(name: str, text: str) -> tuple[str, ...]:
+    """Names of hosts, comma separated, each with a port or without."""
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z0-9.-]+(:[0-9]{1,5})?", one) for one in found):
+        raise SettingsError(name, text, "hosts, such as sns.example or localhost:4566, without https://")
     return found
 
 
@@ -381,6 +391,25 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
+    ingest_url: str = _setting("", url("http", "https"))  #: where listeners post to
+    ingest_key: str = _setting("", text, secret=True)  #: their API key; default: ingest_api_key
+    ingest_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
+    listen_host: str = _setting("0.0.0.0", text)  # noqa: S104 listeners are for the network
+    listen_syslog_udp: int = _setting("5514", whole(0, 65535))  #: 0: none
+    listen_syslog_tcp: int = _setting("5514", whole(0, 65535))
+    listen_syslog_tls: int = _setting("6514", whole(0, 65535))  #: only where TLS_CERT is set
+    listen_connections: int = _setting("1000", whole(1))
+    listen_snmptrap_udp: int = _setting("1162", whole(1, 65535))
+    listen_snmptrap_versions: str = _setting("1 2c 3", text)
+    listen_snmptrap_communities: str = _setting("", text, secret=True)  #: of v1 and v2c; empty: any is good
+    listen_snmptrap_users: str = _setting(
+        "", text, secret=True
+    )  #: of v3, as snmptrapd.conf's createUser has them
+    listen_buffer: Path = _setting("", path)  #: default: mutt_home / "listen"
+    listen_buffer_bytes: int = _setting("1GiB", size)
+    aws_sns_hosts: tuple[str, ...] = _setting("", hosts)  #: beside Amazon's own, as host or host:port
+    aws_sns_ca: str = _setting("", pem)  #: PEM; empty: public CAs
+
     moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
@@ -400,6 +429,9 @@ class Settings:
     unhandled_threshold: int = _setting("100", whole(1))
     unhandled_window: float = _setting("86400s", span())
     unhandled_default_team: str = _setting("NETO", text)
+    silence_learned: bool = _setting(
+        "on", flag
+    )  #: watch also sources of which nobody said how often they speak
 
     audit_retention_days: int = _setting("90", whole(1))
     audit_archive_years: int = _setting("7", whole(0))
@@ -485,6 +517,7 @@ class Settings:
                 if other in files:
                     files[one] = files[other]
         values["audit_archive_dir"] = values["audit_archive_dir"] or values["mutt_home"] / "archive"
+        values["listen_buffer"] = values["listen_buffer"] or values["mutt_home"] / "listen"
         made = cls(**values)
         object.__setattr__(made, "_files", files)
         return made

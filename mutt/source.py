@@ -18,7 +18,9 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     team: str = ""  #: of alerts for whom neither a rule nor a device names one
     environment: str = ""  #: production or development, whatever the host is; empty: by the host
     severity: int | None = None  #: syslog's 0 to 7, of events without one
-    every: float | None = None  #: seconds in which it should be heard at least once; None: as it was learned
+    every: float | None = (
+        None  #: seconds in which it should be heard at least once; 0: it may be silent; None: as learned
+    )
     in_address: bool = False  #: may its key stand in the address (?key=…)? For senders that can set no header
 
     @property

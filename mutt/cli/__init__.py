@@ -14,6 +14,7 @@ from mutt.cli.drill import drill as drill_command
 from mutt.cli.explain import explain as explain_command
 from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
+from mutt.cli.listen import listen as listen_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.plan import plan_command
@@ -24,6 +25,7 @@ from mutt.cli.send import send as send_command
 from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.signing import reseal, sealing_key, sign, unsign
 from mutt.cli.simulator import moogsim as moogsim_command
+from mutt.cli.sources import sources as sources_command
 from mutt.cli.sourcing import source
 from mutt.cli.streams import streams as streams_command
 from mutt.cli.top import top as top_command
@@ -45,8 +47,10 @@ for command in (
     env_command,
     migrate_command,
     send_command,
+    listen_command,
     queues_command,
     top_command,
+    sources_command,
     streams_command,
     rules_command,
     keys_command,

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mutt.errors import RuleError
-from mutt.event import Event, State
+from mutt.event import SOURCE_SILENT, Event, State
 from mutt.rules.hosts import HostPatterns, check_host_pattern
 from mutt.rules.matcher import Matcher, check_expression, expression
 from mutt.rules.oid import OidPrefixes, normal, under
@@ -248,7 +248,10 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     """What becomes of ``event``, and why. Never raises."""
     host = ruleset.host(event.hostname)
     if event.internal:
-        return _meta(event, host)
+        verdict = _meta(event, host)
+        # What it says is of a host: a window that covers that one covers it, too.
+        silent = event.template == SOURCE_SILENT and ruleset.windows
+        return held(verdict, event, host, ruleset.windows) if silent else verdict
     rank = ruleset.deciding(event, host)
     if rank is not None:
         verdict = ruleset.verdict(rank, event.environment or host.environment, event.severity)

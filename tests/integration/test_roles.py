@@ -42,6 +42,7 @@ GET /hosts/, GET /hosts/hosts.csv, GET /teams/, GET /teams/teams.csv
 GET /audit/export, GET /audit/export/<uuid:job_id>/<kind>, GET /audit/export/<uuid:job_id>/state
 GET /audit/, GET /audit/audit.csv, GET /audit/<uuid:event_id>, GET /audit/find
 GET /alerts/, GET /alerts/alerts.csv, GET /alerts/<uuid:alert_id>
+GET /sources/, GET /sources/<source_name>
 GET /letters/, GET /letters/<queue>/, GET /letters/<queue>/<id_>
 GET /history/
 GET /profile/, POST /profile/password, POST /profile/end
@@ -58,6 +59,7 @@ GET /api/<version>/audit, GET /api/<version>/audit-logs, GET /api/<version>/aler
 GET /api/<version>/events/<event_id>/explain
 GET /api/<version>/metrics, GET /api/<version>/config, GET /api/<version>/slo, GET /api/<version>/pulse
 GET /api/<version>/dead-letters, GET /api/<version>/version
+GET /api/<version>/sources, GET /api/<version>/sources/<name>
 """
 
 #: Dead letters, maintenance windows (to end one releases what it holds), and trying rules, which changes none.

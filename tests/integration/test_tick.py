@@ -40,7 +40,7 @@ class Fleet:
         self.flows_back: list[float] = []
         self.letters = self.windows = 0
         self.noise = 0
-        self.backtests = self.keys = 0
+        self.backtests = self.keys = self.sources = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -61,6 +61,7 @@ class Fleet:
             backtests=self.ask_backtests,
             windows=self.ask_windows,
             keys=self.ask_keys,
+            sources=self.ask_sources,
             monotonic=lambda: self.now,
         )
 
@@ -83,6 +84,9 @@ class Fleet:
 
     def ask_keys(self) -> None:
         self.keys += 1
+
+    def ask_sources(self) -> None:
+        self.sources += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
