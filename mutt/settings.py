@@ -34,6 +34,7 @@ FROM_UP = {
     "REDIS_URL": "redis_url",
     "DATABASE_URL": "database_url",
     "INGEST_API_KEY": "api_key",
+    "INGEST_URL": "ingest",
     "MOOG_URL": "moog_url",
     "ADMIN_USER": "admin_user",
     "ADMIN_PASSWORD": "admin_password",
@@ -47,6 +48,7 @@ STANDS_IN = {
     "stream_urls": "stream_url",
     "broker_url": "redis_url",
     "database_read_url": "database_url",
+    "ingest_key": "ingest_api_key",
 }
 
 #: One process' own, and no part of how a stack behaves.
@@ -381,6 +383,17 @@ class Settings:
     ingest_spill: bool = _setting("off", flag)  #: into PostgreSQL while Redis is away
     ingest_spill_bytes: int = _setting("1GiB", size)
 
+    ingest_url: str = _setting("", url("http", "https"))  #: where listeners post to
+    ingest_key: str = _setting("", text, secret=True)  #: their API key; default: ingest_api_key
+    ingest_ca: str = _setting("", pem)  #: PEM; empty: the system's CAs
+    listen_host: str = _setting("0.0.0.0", text)  # noqa: S104 listeners are for the network
+    listen_syslog_udp: int = _setting("5514", whole(0, 65535))  #: 0: none
+    listen_syslog_tcp: int = _setting("5514", whole(0, 65535))
+    listen_syslog_tls: int = _setting("6514", whole(0, 65535))  #: only where TLS_CERT is set
+    listen_connections: int = _setting("1000", whole(1))
+    listen_buffer: Path = _setting("", path)  #: default: mutt_home / "listen"
+    listen_buffer_bytes: int = _setting("1GiB", size)
+
     moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
     moog_api_key: str = _setting("", text, secret=True)
@@ -488,6 +501,7 @@ class Settings:
                 if other in files:
                     files[one] = files[other]
         values["audit_archive_dir"] = values["audit_archive_dir"] or values["mutt_home"] / "archive"
+        values["listen_buffer"] = values["listen_buffer"] or values["mutt_home"] / "listen"
         made = cls(**values)
         object.__setattr__(made, "_files", files)
         return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, cast
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from mutt import cut
-from mutt.errors import RejectedItem
+from mutt.errors import Kind, RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
 from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
@@ -58,6 +58,8 @@ class Answers(NamedTuple):
 
     over_quota: int = 429  #: 503 for those that take a 429 for final
     none_taken: int = 400  #: 202 for those that repeat what a 400 refused: the items are kept for `mutt dlq`
+    #: 202, likewise, for those that do so only with an item too large for MUTT: theirs knows no such limit.
+    too_large: int = 400
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class Rejected(msgspec.Struct, frozen=True):
     field: str
     reason: str
     raw: str  #: its text, cut to ``max_event``
+    kind: Kind = Kind.OTHER
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -168,13 +171,16 @@ class Collector:
         size = len(text) if text.isascii() else len(text.encode())
         if size > self._context.max_event:
             raise RejectedItem(
-                "event", f"is {size} bytes; at most {self._context.max_event} are taken: shorten it"
+                "event",
+                f"is {size} bytes; at most {self._context.max_event} are taken: shorten it",
+                kind=Kind.TOO_LARGE,
             )
 
     def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
         """Note that this item was not taken."""
         text = fit(bytes(memoryview(raw)[: self._context.max_event]))
-        self.parsed.rejected.append(Rejected(self._index, refusal.field, refusal.reason, text))
+        rejected = Rejected(self._index, refusal.field, refusal.reason, text, refusal.kind)
+        self.parsed.rejected.append(rejected)
         self._step()
 
     def _step(self) -> None:
@@ -271,11 +277,11 @@ def _hostname(value: Any) -> str:
 
 def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing: say what happened")
+        raise RejectedItem("message", "is missing: say what happened", kind=Kind.MISSING)
     if not isinstance(value, str):
         raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty: say what happened")
+        raise RejectedItem("message", "is empty: say what happened", kind=Kind.BLANK)
     return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
@@ -295,6 +301,8 @@ class JsonFormat:
 
     name: ClassVar[str]
     header: ClassVar[str] = ""
+    #: A request whose Content-Type begins so is mine, whatever its body looks like. Empty: the body is looked at.
+    media: ClassVar[str] = ""
     answers: ClassVar[Answers] = Answers()
     #: An object without one of these keys is never this format's: it spares the others the question.
     marks: ClassVar[frozenset[str]] = frozenset()
@@ -305,12 +313,16 @@ class JsonFormat:
         """JSON at all? Which JSON is asked object by object: see :meth:`claims`."""
         return looks_like_json(body, content_type)
 
-    def claims(self, item: JsonObject) -> bool:
-        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``.
+    def fits(self, _keys: Collection[str]) -> bool:
+        """May an object with these keys, of which one is of ``marks``, be mine? Asked once for all that have them."""
+        return True
+
+    def claims(self, _item: JsonObject) -> bool:
+        """Is this object one of mine, where the request names no format? Asked only if its keys fit.
 
         No two formats may claim the same object: which of them is asked first is nobody's business.
         """
-        return not self.marks.isdisjoint(item)
+        return True
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`.

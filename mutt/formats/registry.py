@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from mutt import formats
-from mutt.errors import RejectedBody
-from mutt.formats import mapped, native, syslog
+from mutt.errors import Kind, RejectedBody
+from mutt.formats import mapped, native, syslog, within
 from mutt.formats.base import (
     NO_HEADERS,
     Answers,
@@ -49,6 +48,7 @@ _JSON = tuple(
 )
 _MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
 _BY_HEADER = tuple((found.header, found) for found in FORMATS.values() if found.header)
+_BY_MEDIA = tuple((found.media, found) for found in _JSON if found.media)
 _ANSWERS = Answers()
 
 
@@ -87,16 +87,30 @@ def _with_mapping(context: Context) -> Route:
 def route(item: JsonObject) -> JsonFormat:
     """The format of one JSON object."""
     if not _MARKS.isdisjoint(item):
-        for found in _known_by(_MARKS.intersection(item)):
+        keys = tuple(item)
+        fitting = _fitting.get(keys)
+        if fitting is None:
+            fitting = _fit(keys)
+        for found in fitting:
             if found.claims(item):
                 return found
     return native.FORMAT
 
 
-@lru_cache(maxsize=1024)
-def _known_by(marks: frozenset[str]) -> tuple[JsonFormat, ...]:
-    """Who is to be asked for an object with these keys. Most objects of a body have the same ones."""
-    return tuple(found for found in _JSON if not found.marks.isdisjoint(marks))
+#: Who is to be asked for an object, by its keys: most objects of a body have the same ones, in the same order.
+_fitting: dict[tuple[str, ...], tuple[JsonFormat, ...]] = {}
+_MOST = 1024
+
+
+def _fit(keys: tuple[str, ...]) -> tuple[JsonFormat, ...]:
+    found = tuple(one for one in _JSON if not one.marks.isdisjoint(keys) and one.fits(keys))
+    if len(_fitting) >= _MOST:
+        _fitting.clear()
+    _fitting[keys] = found
+    return found
+
+
+within.ask(route)
 
 
 def get(name: str) -> Format | None:
@@ -114,6 +128,9 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     """The format that ``body`` looks like. Raises :class:`RejectedBody` for bytes that are no text."""
     for header, found in _BY_HEADER:
         if headers.get(header, ""):
+            return found
+    for media, found in _BY_MEDIA:
+        if content_type[: len(media)].lower() == media:
             return found
     if body.startswith(_COMPRESSED):
         raise RejectedBody(
@@ -144,7 +161,7 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
         check_allowed(found.name, context.formats)
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
-        raise RejectedBody("body", "holds no event: send at least one")
+        raise RejectedBody("body", "holds no event: send at least one", kind=Kind.NOTHING)
     return parsed if parsed.format else msgspec.structs.replace(parsed, format=found.name)
 
 

@@ -21,7 +21,7 @@ class SnmpTrap(JsonFormat):
         return not is_event(item) and traps.find(item).oid is not None
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
-        at, host = _first(item, _TIMES), _first(item, _HOSTS, unlike="0.0.0.0")  # noqa: S104  # SNMPv1's "no address"
+        at, host = _first(item, _TIMES), _first(item, _HOSTS, unlike=traps.NO_ADDRESS)
         said, trap = _first(item, _MESSAGES), traps.find(item)
         if trap.oid is None:
             raise RejectedItem(

@@ -63,13 +63,14 @@ class Syslog:
                 text = fit(data)
                 try:
                     collector.check_size(text)
-                    collector.add(_read(text, context), text)
+                    collector.add(read(text, context), text)
                 except RejectedItem as refusal:
                     collector.reject(data, refusal)
         return collector.parsed
 
 
-def _read(line: str, context: Context) -> Fields:
+def read(line: str, context: Context) -> Fields:
+    """One line."""
     priority, rest = _priority(line)
     head, message = _rfc5424(rest) if priority is not None else None, ""
     if head is None:

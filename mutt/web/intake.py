@@ -17,7 +17,7 @@ import orjson
 import redis
 from werkzeug.exceptions import InternalServerError
 
-from mutt.errors import OverQuota, RejectedBody, StreamAway, Unavailable
+from mutt.errors import Kind, OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
@@ -50,6 +50,11 @@ _NO_KEY = (
     "the API key is missing or not known: send the one that you were given in the header X-API-KEY,"
     " or as Authorization: Bearer, or as the password of Basic"
 )
+_NOT_IN_ADDRESS = (
+    "this API key may not stand in the address, where logs on its way may show it: send it in the header X-API-KEY,"
+    " or as the password of Basic; or, for a sender that can do neither, allow it for this key"
+    " (page Keys, or `mutt keys source`)"
+)
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
 
@@ -73,6 +78,9 @@ class Post(NamedTuple):
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
     source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
+    key: bytes | None = None  #: that stood in its address; one in a header wins
+    #: Makes of the body, when it is inflated, one that its format reads. May raise RejectedBody.
+    rewrite: Callable[[bytes], bytes] | None = None
 
 
 class _Group:
@@ -99,7 +107,7 @@ class _Group:
         """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
         self.counts.refused[why] += 1
         answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-        return answer._replace(headers={**answer.headers, **_correlated(post)})
+        return answer._replace(headers={**answer.headers, **_correlated(post)}, why=why)
 
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"
@@ -147,6 +155,22 @@ class Intake:
             found = self._close(group, found, self._submit(group, [found])[0])
         group.count(post, found)
         self._count_all(group)
+        return found
+
+    def admitted(self, post: Post) -> Grant | Answer:
+        """What the key of ``post`` may do, or why it may not send: for what senders ask beside sending."""
+        group = _Group(time.monotonic())
+        post = group.named(self._from_its_sender(post))
+        try:
+            grant = self._grant(group, post)
+            found = grant if isinstance(grant, Answer) else self._refusal(group, post, grant) or grant
+        except RejectedBody as error:
+            found = group.refused("format", post, error.status, str(error))
+        except Unavailable as error:
+            found = group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
+        if isinstance(found, Answer):
+            group.count(post, found)
+            self._count_all(group)
         return found
 
     def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
@@ -204,6 +228,8 @@ class Intake:
                 if refusal := self._refusal(group, post, grant):
                     return refusal
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
+            if post.rewrite:
+                body = post.rewrite(body)
             parsed = self._parsed(post, body, grant)
             read_for = time.monotonic() - before
         except BadSignature as error:
@@ -212,7 +238,10 @@ class Intake:
             why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
             if known:
                 self.heard.failed(known, error.field, error.reason, size=len(sent))
-            return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
+            answer = group.refused(
+                why, post, error.status, str(error), field=error.field, reason=error.reason
+            )
+            return answer._replace(kind=error.kind)
         except Unavailable as error:
             return group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
         if not parsed.events:
@@ -233,10 +262,19 @@ class Intake:
         if post.source:
             grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
         else:
-            key = presented(post.headers)
-            grant = self.keys.identify(key) if key is not None else None
-            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
+            grant, why, told = self._by_key(post)
         return group.refused(why, post, 401, told) if grant is None else grant
+
+    def _by_key(self, post: Post) -> tuple[Grant | None, str, str]:
+        """What the post's key may do; or None, with why and what to say."""
+        shown = presented(post.headers)
+        key = post.key if shown is None else shown
+        if key is None:
+            return None, "no_key", _NO_KEY
+        grant = self.keys.identify(key)
+        if grant and shown is None and not grant.source.in_address:
+            return None, "in_address", _NOT_IN_ADDRESS
+        return grant, "unknown_key", _NO_KEY
 
     def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
         """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format."""
@@ -389,14 +427,15 @@ class Intake:
         return parsed
 
     def _none_taken(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
-        if registry.answers(parsed.format).none_taken == 202:
+        answers, kind = registry.answers(parsed.format), parsed.rejected[0].kind
+        if answers.none_taken == 202 or (answers.too_large == 202 and kind is Kind.TOO_LARGE):
             return self._kept(group, post, parsed, key_id)
         told = listed(parsed)
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
         answer = group.refused("bad", post, 400, why, **first, **told)
         # Behind the answer: its sender does not wait for what we keep.
-        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
+        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id), kind=kind)
 
     def _kept(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
         """For who would send the same again for ever: nothing of it is taken, all of it is kept."""

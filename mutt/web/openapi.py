@@ -13,6 +13,7 @@ from mutt.formats import registry
 from mutt.formats.base import HOSTNAME_MAX
 from mutt.formats.body import MOST_CODINGS, codings
 from mutt.settings import Settings
+from mutt.web import openapi_splunk
 from mutt.web.refused import LINE_MAX
 
 Json = dict[str, Any]
@@ -48,7 +49,11 @@ def document(settings: Settings) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": _paths(settings),
-        "components": {"schemas": _SCHEMAS, "responses": _responses(settings), "securitySchemes": _SECURITY},
+        "components": {
+            "schemas": {**_SCHEMAS, **openapi_splunk.SCHEMAS},
+            "responses": _responses(settings),
+            "securitySchemes": _SECURITY,
+        },
     }
 
 
@@ -62,6 +67,7 @@ def _paths(settings: Settings) -> Json:
     return paths | {
         "/ingest/{format}": named,
         **_signed(settings, sniffed, named),
+        **openapi_splunk.paths([{name: []} for name in _SECURITY], _HEADERS),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
         "/readyz": {
             "get": _page("It has what it needs.", _ref("schemas", "Ready"))
@@ -90,10 +96,22 @@ def _signed(settings: Settings, sniffed: str, named: Json) -> Json:
 
 def _ingest(settings: Settings, how: str) -> Json:
     alive = {"200": _json("Senders' health check.", _ref("schemas", "Alive"))}
+    agreed = {
+        "200": alive["200"]
+        | {
+            "headers": {
+                f"WebHook-Allowed-{what}": {
+                    "schema": _TEXT,
+                    "description": "Where WebHook-Request-Origin asks (CloudEvents)",
+                }
+                for what in ("Origin", "Rate")
+            }
+        }
+    }
     return {
         "get": {"summary": "Is anybody there?", "responses": alive},
         "head": {"summary": "Is anybody there?", "responses": {"200": {"description": "Yes."}}},
-        "options": {"summary": "Is anybody there?", "responses": alive},
+        "options": {"summary": "Is anybody there?", "responses": agreed},
         "post": {
             "summary": "Take events, one or many",
             "description": how,
@@ -158,6 +176,12 @@ _SECURITY = {
         "type": "http",
         "scheme": "basic",
         "description": "The password is the key; the user may be anything.",
+    },
+    "address": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "For senders that can set no header: only of a key that is allowed to stand in the address.",
     },
 }
 
@@ -273,7 +297,10 @@ def _responses(settings: Settings) -> Json:
         ),
         "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
         "UnknownExpectation": "An Expect other than 100-continue.",
-        "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
+        "UnknownCoding": (
+            "The Content-Encoding is not known, too long, or missing though the body is compressed; or it holds"
+            " CloudEvents that are no JSON."
+        ),
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
     later = {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}}

@@ -42,7 +42,7 @@ RULES = Ruleset.compile(
 )
 
 #: A refusal says what to do.
-REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress)\b")
+REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress|post|set|turn on|keep)\b")
 
 #: What requests are made of, as far as it says where they end.
 HEADERS = [

@@ -9,50 +9,37 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
-from collections.abc import Iterator
-from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat, Parsed
+from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
+from mutt.formats.body import split
 from mutt.source import Source
+from tests.sampled import EVERY, SAMPLES, damaged, headers_of, mapping_of
 
 HERE = Path(__file__).parents[2]
-SAMPLES, PAGES = HERE / "tests" / "samples", HERE / "docs" / "formats"
+PAGES = HERE / "docs" / "formats"
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 
 #: Read when the suite starts: the tests themselves run in a clean environment.
 WRITE = bool(os.environ.get("MUTT_WRITE_SAMPLES"))
 
-#: Of one sample, so many damaged copies are looked at; which ones is the same each time.
-DAMAGED = 120
+JSON = [one for one in registry.FORMATS.values() if isinstance(one, JsonFormat) and one.name != "native"]
 
-samples = sorted(
-    path
-    for path in SAMPLES.glob("*/*")
-    if not path.name.endswith((".expected.json", ".headers.json", ".mapping.yaml"))
-)
-each_sample = pytest.mark.parametrize("path", samples, ids=lambda path: f"{path.parent.name}/{path.name}")
+each_sample = pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
 def context_of(path: Path) -> Context:
     """As the sample came: with its headers, of a key with its mapping."""
-    headers, mapping = (path.parent / f"{path.stem}.{what}" for what in ("headers.json", "mapping.yaml"))
-    known: dict[str, Any] = {}
-    if headers.exists():
-        known["headers"] = {name.upper(): value for name, value in json.loads(headers.read_text()).items()}
-    if mapping.exists():
-        known["source"] = Source(mapping=mapping.read_text())
-    return msgspec.structs.replace(CONTEXT, **known)
+    return msgspec.structs.replace(CONTEXT, headers=headers_of(path), source=Source(mapping=mapping_of(path)))
 
 
 def shown(parsed: Parsed) -> dict[str, object]:
@@ -92,7 +79,7 @@ def test_every_format_has_a_page_that_says_where_its_samples_are_from(name: str)
 
 def test_every_sample_and_page_is_of_a_format() -> None:
     known = set(registry.FORMATS)
-    assert {path.parent.name for path in samples} == known
+    assert {path.parent.name for path in EVERY} == known
     assert {path.stem for path in PAGES.iterdir()} == known
 
 
@@ -141,59 +128,15 @@ def test_a_damaged_sample_costs_items_or_the_body_and_nothing_else(path: Path) -
                 assert refusal.status in (400, 413, 415)
 
 
-#: What may stand where something else was expected.
-STRANGE: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    1e300,
-    "",
-    " ",
-    "\0\ud800",
-    "x" * 300,
-    [],
-    [[]],
-    [None],
-    {},
-    {"a": {"b": []}},
-)
-
-
-def damaged(body: bytes) -> Iterator[bytes]:
-    """The sample with a mark before it, other line ends, cut off; and with each of its values strange or gone."""
-    yield b"\xef\xbb\xbf" + body
-    yield body.replace(b"\n", b"\r\n")
-    yield body.replace(b"}", b",}")
-    yield body.replace(b'"', b'\\"', 1)
-    for part in range(1, 8):
-        yield body[: len(body) * part // 8]
-    try:
-        whole = json.loads(body)
-    except ValueError:
-        return
-    spoilt = [(place, value) for place in places(whole) for value in (*STRANGE, ...)]
-    for place, value in random.Random(0).sample(spoilt, min(DAMAGED, len(spoilt))):
-        yield json.dumps(put(deepcopy(whole), place, value)).encode()
-
-
-def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values inside ``value`` stand."""
-    keys: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield (*above, key)
-        yield from places(value[key], (*above, key))
-
-
-def put(whole: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """``whole`` with ``value`` at ``place``; ``...`` takes away what stands there."""
-    at = whole
-    for key in place[:-1]:
-        at = at[key]
-    if value is ...:
-        del at[place[-1]]
-    else:
-        at[place[-1]] = value
-    return whole
+@each_sample
+def test_no_two_formats_claim_the_same_object(path: Path) -> None:
+    pieces = split(path.read_bytes()) if looks_like_json(path.read_bytes(), "") else []
+    for piece in (piece for piece in pieces if isinstance(piece, Raw)):
+        item, _ = load(piece)
+        claiming = [
+            one.name for one in JSON if not one.marks.isdisjoint(item) and one.fits(item) and one.claims(item)
+        ]
+        assert claiming in ([path.parent.name], []), path
 
 
 def test_each_json_format_says_by_which_keys_it_is_known() -> None:

@@ -1,0 +1,134 @@
+"""``alertmanager``: the webhook of Prometheus' Alertmanager, and the alerts that Prometheus and others post to one."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from mutt.errors import RejectedItem
+from mutt.event import State
+from mutt.formats import times, values
+from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject
+
+#: Labels that name the device, the first that does. ``exported_instance`` is the device's own where ``instance`` is
+#: a gateway's.
+_DEVICES = ("hostname", "host", "nodename", "sysName", "exported_instance", "instance", "node", "target")
+
+#: Those of an alert about no single device, whose host they are then. Without them it is the format's name, and never
+#: the sender's address: another replica of the sender may send the end, which would not find what it ends.
+_SCOPES = ("cluster", "service", "job")
+
+_SEVERITIES = ("severity", "level", "priority")
+_TEXTS = ("summary", "description", "message", "title")
+
+_GROUPED = frozenset({"receiver", "groupKey", "groupLabels", "commonLabels"})
+_ALERT = frozenset({"startsAt", "endsAt", "generatorURL"})
+
+#: What only Grafana writes into a group, or into an alert.
+GRAFANAS = frozenset({"orgId", "silenceURL", "dashboardURL", "panelURL", "valueString"})
+
+#: How Go writes the time of what has none.
+_NEVER = "0001-"
+
+
+class Alertmanager(JsonFormat):
+    name = "alertmanager"
+    answers = Answers(over_quota=503)
+    marks = frozenset({"alerts", "labels"})
+    inside = "alerts"
+
+    def claims(self, item: JsonObject) -> bool:
+        return grouped(item) and GRAFANAS.isdisjoint(item)
+
+    def read(self, item: JsonObject, context: Context) -> Fields:
+        labels, notes = item.pop("labels", None), item.pop("annotations", None)
+        if not isinstance(labels, dict):
+            raise RejectedItem("labels", "is missing, or no object: send the alert's labels")
+        notes = notes if isinstance(notes, dict) else {}
+        state, at = _when(item, context)
+        key = item.pop("fingerprint", None)
+        if not key or not isinstance(key, str):
+            key = fingerprint(labels)
+        fields: Fields = {
+            "hostname": device(labels) or self.name,
+            "message": _message(labels, notes),
+            "time": at,
+            "severity": values.urgency(values.first(labels, _SEVERITIES)),
+            "state": state,
+            "source": self.name,
+            "clear_key": key,
+            "instance": key,
+        }
+        fields["tags"] = tags = values.tags(labels)
+        _add(notes, tags)
+        _add(item, tags)
+        return fields
+
+    def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
+        super().take(item, text, collector, context)
+        left_out = item.get("truncatedAlerts")
+        if (
+            type(left_out) is int and left_out > 0
+        ):  # what never came can't be taken: say so where it is looked for
+            told = {key: item[key] for key in ("receiver", "groupKey", "truncatedAlerts") if key in item}
+            why = f"is {left_out}: so many alerts of this group were left out; set the receiver's max_alerts to 0"
+            collector.reject(msgspec.json.encode(told), RejectedItem("truncatedAlerts", why))
+
+
+def grouped(item: JsonObject) -> bool:
+    """Is this a group of alerts, or one alert as it stands in such a group?"""
+    if isinstance(item.get("alerts"), list):
+        return not _GROUPED.isdisjoint(item)
+    return isinstance(item.get("labels"), dict) and not _ALERT.isdisjoint(item) and "hostname" not in item
+
+
+def device(labels: JsonObject) -> Any:
+    """Whom the alert is about; None: it names nobody."""
+    return values.device(values.first(labels, _DEVICES)) or values.first(labels, _SCOPES)
+
+
+def fingerprint(labels: JsonObject) -> str:
+    """For an alert that came without: its labels are what it is known by."""
+    return blake2b(msgspec.json.encode(sorted(labels.items())), digest_size=8).hexdigest()
+
+
+def _message(labels: JsonObject, notes: JsonObject) -> Any:
+    """The alert's name, which rules are written for, and what it says."""
+    alert = labels.get("alertname")
+    for key in _TEXTS:
+        said = notes.get(key)
+        if said and isinstance(said, str):
+            del notes[key]
+            return said if not alert or not isinstance(alert, str) or alert in said else f"{alert}: {said}"
+    return alert
+
+
+def _when(item: JsonObject, context: Context) -> tuple[State, Any]:
+    """Does it stand or is it over, and since when? What Prometheus itself posts has no status: it is over from
+    ``endsAt`` on, which lies ahead of an alert that stands."""
+    ends = item.get("endsAt")
+    if isinstance(ends, str) and ends.startswith(_NEVER):
+        del item["endsAt"]
+        ends = None
+    state = values.state(item.pop("status", None)) or _by_end(item, ends, context)
+    return state, (item.pop("startsAt", None) if state is State.RAISE else item.pop("endsAt", None))
+
+
+def _by_end(item: JsonObject, ends: Any, context: Context) -> State:
+    if ends is None:
+        return State.RAISE
+    at = times.read(ends, context.received_at)
+    over = "startsAt" not in item or (at is not None and at <= context.received_at)
+    return State.CLEAR if over else State.RAISE
+
+
+def _add(said: JsonObject, tags: dict[str, str]) -> None:
+    """What is left of an alert; where a label has the same name: as ``alert.<name>``."""
+    for key, value in said.items():
+        if value is not None and value != "":
+            tags[f"alert.{key}" if key in tags else key] = value if type(value) is str else values.text(value)
+
+
+FORMAT = Alertmanager()

@@ -1,0 +1,5 @@
+"""Listeners: what comes straight from the network goes onto this machine's disk, and from there to ingest.
+
+``relay``    takes records, keeps them on disk, posts them in order     ``buffer``  the disk
+``framing``  where a message ends in a stream of bytes                  ``syslog``  UDP, TCP, TLS
+"""

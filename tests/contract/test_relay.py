@@ -1,0 +1,313 @@
+"""What a relay promises: what it took is on disk, and from there at ingest, once and in order, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mutt.client.post import Poster
+from mutt.errors import SettingsError
+from mutt.listen.buffer import Batch, Buffer
+from mutt.listen.relay import BATCH, Relay, syslog_object
+from mutt.settings import Settings
+from tests.answering import Answering, Told
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+KEY = "the-key-of-the-tests"
+REFUSED = {"type": "about:blank", "detail": "no"}
+
+
+@pytest.fixture
+def ingest():
+    with Answering() as answering:
+        yield answering
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch):
+    monkeypatch.setattr("mutt.listen.relay.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("mutt.listen.relay.MOST_WAIT", 0.02)
+    monkeypatch.setattr("mutt.listen.relay.DISK_AGAIN", 0.01)
+
+
+def relay_of(ingest, tmp_path, **more):
+    made = Relay(
+        Buffer(tmp_path / "syslog.db"), partial(Poster, ingest.url, KEY), "syslog", **{"linger": 0.01, **more}
+    )
+    return made.start()
+
+
+@pytest.fixture
+def relay(ingest, tmp_path):
+    made = relay_of(ingest, tmp_path)
+    yield made
+    made.close()
+
+
+def lines(ingest):
+    return [item["line"] for item in ingest.items]
+
+
+def is_sent(relay):
+    wait_until(lambda: not relay.waiting, 10)
+
+
+def test_records_arrive_in_order_with_who_sent_them_and_when(ingest, relay):
+    for n in range(2500):
+        assert relay.put(b"<13>number %d" % n, f"192.0.2.{n % 7}", 1000.5 + n)
+    is_sent(relay)
+    assert ingest.items == [
+        {"line": f"<13>number {n}", "peer": f"192.0.2.{n % 7}", "at": 1000.5 + n} for n in range(2500)
+    ]
+    assert {request.path for request in ingest.requests} == {"/ingest/syslog"}
+    assert (relay.books.put, relay.books.sent, relay.books.refused) == (2500, 2500, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (b"one\ntwo\r\n\nthree", "one\ntwo\r\n\nthree"),
+        (b'"quoted" \\ \x00\x07', '"quoted" \\ \x00\x07'),
+        ("größer".encode(), "größer"),
+        ("größer".encode("latin-1"), "gr\udcf6\udcdfer"),
+    ],
+    ids=["line ends", "control characters", "UTF-8", "no UTF-8"],
+)
+def test_a_record_is_one_record_whatever_stands_in_it(ingest, relay, record, line):
+    relay.put(record, "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert lines(ingest) == [line]
+    assert b"\n" not in syslog_object(record, "192.0.2.1", 1.0)
+
+
+def test_records_of_other_formats_go_as_they_are(ingest, tmp_path):
+    relay = Relay(
+        Buffer(tmp_path / "a.db"), partial(Poster, ingest.url, KEY), "snmptrap", linger=0.01
+    ).start()
+    relay.put(b'{"trap_oid": "1.3"}', "192.0.2.1", 1.0)
+    is_sent(relay)
+    relay.close()
+    assert ingest.items == [{"trap_oid": "1.3"}]
+    assert ingest.requests[0].path == "/ingest/snmptrap"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
+def test_what_may_become_better_keeps_the_records_waiting(ingest, relay, status):
+    ingest.script = [Told(status, body=REFUSED)] * 3
+    relay.put(b"one", "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert lines(ingest) == ["one"]
+    assert len({request.headers["idempotency-key"] for request in ingest.requests}) == 1
+    assert relay.books.trouble == ""
+
+
+def test_a_proxys_word_is_not_ingests(ingest, relay):
+    ingest.script = [Told(400, body={}), Told(422, body={})]
+    relay.put(b"one", "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert lines(ingest) == ["one"]
+
+
+def test_what_ingest_refuses_for_good_holds_up_nobody(ingest, relay, caplog):
+    ingest.script = [Told(400, body=REFUSED)]
+    relay.put(b"one", "192.0.2.1", 1.0)
+    is_sent(relay)
+    relay.put(b"two", "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert lines(ingest) == ["two"]
+    assert (relay.books.sent, relay.books.refused) == (1, 1)
+    assert "refuses 1 of 1 record: 400 no" in caplog.text
+
+
+def test_too_much_at_once_goes_in_parts_under_keys_that_follow_from_the_first(ingest, tmp_path):
+    ingest.stop()
+    relay = relay_of(ingest, tmp_path, linger=0.2)
+    for n in range(4):
+        relay.put(b"%d" % n, "192.0.2.1", 1.0)
+    assert relay.flush(5)
+    ingest.script = [Told(413, body=REFUSED), Told(413, body=REFUSED)]
+    ingest.start()
+    is_sent(relay)
+    relay.close()
+    assert lines(ingest) == ["0", "1", "2", "3"]
+    keys = [request.headers["idempotency-key"] for request in ingest.requests]
+    assert keys == [keys[0] + part for part in ("", "a", "aa", "ab", "b")]
+
+
+def test_while_ingest_is_away_records_wait_on_disk_also_over_a_restart(ingest, tmp_path):
+    ingest.stop()
+    relay = relay_of(ingest, tmp_path)
+    for n in range(BATCH + 5):
+        relay.put(b"%d" % n, "192.0.2.1", 1.0)
+    assert relay.flush(5)
+    relay.close()
+    ingest.start()
+    again = relay_of(ingest, tmp_path)
+    assert again.waiting == BATCH + 5
+    is_sent(again)
+    again.close()
+    assert lines(ingest) == [str(n) for n in range(BATCH + 5)]
+
+
+def test_an_answer_that_never_came_doubles_nothing_also_over_a_restart(ingest, tmp_path):
+    ingest.script = [Told(takes=True, cut=True)] + [Told(503)] * 1000
+    relay = relay_of(ingest, tmp_path)
+    relay.put(b"one", "192.0.2.1", 1.0)
+    wait_until(lambda: relay.books.retries, 5)
+    relay.close(0.05)
+    ingest.script = []
+    again = relay_of(ingest, tmp_path)
+    is_sent(again)
+    again.close()
+    assert lines(ingest) == ["one"]
+    assert len(ingest.requests) > 2
+
+
+KILLED = """if True:
+    import os, sys
+    from functools import partial
+    from pathlib import Path
+    from mutt.client.post import Poster
+    from mutt.listen.buffer import Buffer
+    from mutt.listen.relay import Relay
+    relay = Relay(Buffer(Path(sys.argv[1])), partial(Poster, sys.argv[2], "k"), "syslog").start()
+    for n in range(3000):
+        relay.put(b"%d" % n, "192.0.2.1", 1.0)
+    assert relay.flush(10)
+    print("on disk", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_is_on_disk_when_the_process_is_killed_is_sent_by_the_next_one(ingest, tmp_path):
+    ingest.script = [Told(takes=True, cut=True)] + [Told(503)] * 1000  # killed while it is in doubt
+    argv = [sys.executable, "-c", KILLED, str(tmp_path / "syslog.db"), ingest.url]
+    told = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        argv, env=told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "on disk\n"
+        wait_until(lambda: len(ingest.requests) > 1, 10)
+        process.send_signal(signal.SIGKILL)
+    ingest.script = []
+    relay = relay_of(ingest, tmp_path)
+    is_sent(relay)
+    relay.close()
+    assert lines(ingest) == [str(n) for n in range(3000)]
+
+
+def test_where_the_disk_is_full_nothing_more_is_taken_and_then_it_goes_on(ingest, tmp_path):
+    ingest.stop()
+    relay = relay_of(ingest, tmp_path, most=5000)
+    taken = 0
+    while relay.put(os.urandom(500), "192.0.2.1", 1.0):
+        taken += 1
+        relay.flush(5)
+    assert 5 <= taken <= 20
+    assert relay.books.no_room == 1
+    ingest.start()
+    wait_until(lambda: relay.has_room, 10)
+    assert relay.put(b"again", "192.0.2.1", 1.0)
+    is_sent(relay)
+    relay.close()
+    assert len(ingest.items) == taken + 1
+
+
+def test_a_disk_that_takes_nothing_for_a_while_costs_nothing(ingest, tmp_path, caplog):
+    relay = relay_of(ingest, tmp_path)
+    relay._buffer._db.execute("PRAGMA max_page_count = 1")
+    for n in range(200):
+        relay.put(b"%d" % n + os.urandom(500).hex().encode(), "192.0.2.1", 1.0)
+    wait_until(lambda: "the buffer can't be written" in caplog.text, 5)
+    assert relay.waiting == 200
+    relay._buffer._db.execute("PRAGMA max_page_count = 1000000")
+    is_sent(relay)
+    relay.close()
+    assert len(ingest.items) == 200
+
+
+def test_what_is_in_memory_when_it_is_closed_goes_to_disk(ingest, tmp_path):
+    ingest.stop()
+    relay = relay_of(ingest, tmp_path, linger=60)
+    relay.put(b"one", "192.0.2.1", 1.0)
+    relay.close()
+    buffer = Buffer(tmp_path / "syslog.db")
+    assert buffer.records == 1
+    buffer.close()
+
+
+def test_two_processes_do_not_share_a_buffer(tmp_path):
+    buffer = Buffer(tmp_path / "syslog.db")
+    with pytest.raises(SettingsError, match="another process listens"):
+        Buffer(tmp_path / "syslog.db")
+    buffer.close()
+    Buffer(tmp_path / "syslog.db").close()
+
+
+@pytest.mark.parametrize("what", ["damaged", "no directory"])
+def test_a_buffer_that_can_not_be_used_is_a_sentence(tmp_path, what):
+    place = tmp_path / "syslog.db"
+    place.write_bytes(b"no database" * 1000)
+    with pytest.raises(SettingsError, match="LISTEN_BUFFER"):
+        Buffer(place if what == "damaged" else place / "x.db")
+
+
+def test_a_buffer_is_for_its_user_alone_and_counts_what_it_holds(tmp_path):
+    buffer = Buffer(tmp_path / "own" / "syslog.db")
+    buffer.add([Batch("a", 2, 1.0, b"12345"), Batch("b", 3, 2.0, b"123")])
+    assert (buffer.records, buffer.bytes) == (5, 8)
+    first = buffer.first()
+    assert first is not None
+    assert (first.idempotency, first.body) == ("a", b"12345")
+    buffer.remove(first)
+    buffer.close()
+    again = Buffer(tmp_path / "own" / "syslog.db")
+    assert (again.records, again.bytes) == (3, 3)
+    again.close()
+    assert (tmp_path / "own").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "own" / "syslog.db").stat().st_mode & 0o077 == 0
+
+
+def test_it_is_made_from_the_settings_and_its_key_may_change(ingest, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("old")
+    env = {"INGEST_URL": ingest.url, "INGEST_KEY_FILE": str(key), "MUTT_HOME": str(tmp_path / "home")}
+    settings = Settings.from_env(env)
+    relay = Relay.of(settings, "syslog").start()
+    relay.put(b"one", "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert ingest.requests[0].headers["x-api-key"] == "old"
+    assert (tmp_path / "home" / "listen" / "syslog.db").exists()
+    key.write_text("new")
+
+    def sends_with_it():
+        relay.put(b"two", "192.0.2.1", 1.0)
+        is_sent(relay)
+        return ingest.requests[-1].headers["x-api-key"] == "new"
+
+    wait_until(sends_with_it, 10)
+    relay.close()
+    with pytest.raises(SettingsError, match="INGEST_URL"):
+        Relay.of(Settings.from_env({"MUTT_HOME": str(tmp_path)}), "syslog")
+
+
+def test_trouble_is_told_once_a_minute(ingest, relay, caplog):
+    caplog.set_level(logging.INFO)
+    ingest.script = [Told(503, body={"detail": "the queue is full"})] * 5
+    relay.put(b"one", "192.0.2.1", 1.0)
+    is_sent(relay)
+    told = [record.getMessage() for record in caplog.records if record.name == "mutt.listen"]
+    assert told == [
+        "1 record in the buffer, for ingest does not take them: 503 the queue is full",
+        "ingest takes records again; 1 record in the buffer",
+    ]
+    assert json.loads(ingest.requests[0].body)["line"] == "one"
