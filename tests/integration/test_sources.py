@@ -127,6 +127,15 @@ def test_what_two_processes_heard_is_one_picture(bench: Bench, redis_url: str) -
     assert [wrong.kind for wrong in shown.wrong] == ["refused"]
 
 
+def test_the_key_of_the_environment_is_a_source_too(bench: Bench, ingest_of: Ingest) -> None:
+    ingest_of.post({"hostname": "a", "message": "b"})
+    telling.tell(ingest_of.app.extensions["heard"], Reports(ingest_of.redis))
+    assert probe(bench, "bootstrap").observed.events == 1
+    assert watching.work(bench.services) == {"read": 1, "silent": 0, "told": 0}
+    assert probe(bench, "bootstrap").is_live
+    assert Reports(bench.redis).standing().keys() == {"bootstrap"}
+
+
 def test_a_report_is_one_command_whatever_was_heard(ingest_of: Ingest) -> None:
     for _ in range(20):
         ingest_of.post({"hostname": "a", "message": "b"})
