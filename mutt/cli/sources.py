@@ -17,8 +17,8 @@ from mutt.sources.view import Seen, told
 from mutt.store.engine import transaction
 from mutt.words import age, many, printable, spark
 
-#: Characters of the last hour's line.
-WIDTH = 30
+#: Characters of the last hour's line: a list is to fit into 80 of them.
+WIDTH = 12
 
 
 class NoSource(MuttError):
@@ -56,19 +56,19 @@ def _list(found: Sequence[Seen]) -> None:
     rows = [
         (
             escape(seen.name),
-            ", ".join(seen.formats),
             _ago(seen),
             f"{seen.rates['now']:,.2f}",
             spark(seen.observed.line(seen.at), WIDTH),
             f"{seen.refused:.0%}" if seen.refused else "",
             seen.told_clock,
             seen.waits,
+            ", ".join(seen.formats),
         )
         for seen in found
         if seen.is_live
     ]
-    columns = ["source", "formats", "last event", "a second", "last hour", "refused", "clock", "heard within"]
-    table("", columns, rows, numbers=[2, 3, 5])
+    columns = ["source", "last event", "a second", "last hour", "refused", "clock", "heard within", "formats"]
+    table("", columns, rows, numbers=[1, 2, 4])
     for seen in found:
         _wrong(seen, f"{seen.name}: ")
 

@@ -16,7 +16,7 @@ from mutt.words import age, span
 #: 0 to 1: of the last hour's items, from which share on refusals are more than an accident.
 REFUSED = 0.1
 
-#: Seconds without events for which a rate of "now" is told: the last two whole minutes.
+#: Minutes whose rate is that of now: this one, which may just have begun, and the one before.
 NOW_MINUTES = 2
 
 
