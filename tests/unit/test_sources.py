@@ -406,8 +406,9 @@ def test_what_is_wrong_comes_first_and_is_a_sentence() -> None:
     assert [[wrong.kind for wrong in one.wrong] for one in found] == [
         ["silent"], ["refused"], ["clock"], ["fields"], [], [],
     ]  # fmt: skip
+    assert seen("heard", Observed(event_at=NOON), silent_for=900).wrong == ()
     assert found[0].wrong[0].says == (
-        "silent: no event of it was accepted for 15 min; it is to be heard within 1 min"
+        "no event of it was accepted for 15 min; it is to be heard within 1 min"
     )
     assert "as much as a time zone" in found[2].wrong[0].says
     assert found[3].wrong[0].says == (
