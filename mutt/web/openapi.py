@@ -64,8 +64,10 @@ def _paths(settings: Settings) -> Json:
     named["post"]["responses"]["404"] = _ref("responses", "UnknownFormat")
     chosen = {"type": "string", "enum": sorted(registry.FORMATS)}
     named["parameters"] = [{"name": "format", "in": "path", "required": True, "schema": chosen}]
+    added = "For Prometheus and others that add this path to an Alertmanager's address: the format is alertmanager."
     return paths | {
         "/ingest/{format}": named,
+        "/ingest/alertmanager/api/v2/alerts": {"post": _ingest(settings, added)["post"]},
         **_signed(settings, sniffed, named),
         **openapi_splunk.paths([{name: []} for name in _SECURITY], _HEADERS),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
@@ -139,7 +141,7 @@ def _body(settings: Settings) -> Json:
         "description": (
             f"At most {settings.ingest_max_body} bytes, before and after decompression; an event at most"
             f" {settings.ingest_max_event}. JSON: an object, an array, one object a line, or objects back to back."
-            " Text: one syslog message a line."
+            " Text: one syslog message a line. Others' formats: docs/formats.md, CloudEvents' binary mode among them."
         ),
         "content": {
             "application/json": {"schema": events, "example": example},

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 from gunicorn.config import Config
 from gunicorn.http import get_parser
 from gunicorn.http.errors import ParseException
@@ -22,6 +23,10 @@ from mutt.event import Envelope, Event, Segment
 from mutt.formats import registry, sns
 from mutt.formats.base import HOSTNAME_MAX, MESSAGE_MAX, NAME_MAX, Context, Format, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
+from mutt.listen.snmp.engine import Engine
+from mutt.listen.snmp.users import User
+from mutt.listen.snmp.usm import Usm
+from mutt.listen.snmptrap import SnmpTraps
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import MatchType, Rule
 from mutt.web import sns as proof
@@ -237,6 +242,34 @@ def framed(data: bytes) -> None:
             return
 
 
+def datagram(data: bytes) -> None:
+    """Of SNMP: whatever it is, it is counted once, and what is put is a trap that ingest can take."""
+    put: list[bytes] = []
+    users = {b"open": User("open")}
+    usm = Usm(users, Engine(b"\x80\0\x1f\x88\x05fuzzed", 1, 0.0), lambda: 1.0)
+    traps = SnmpTraps(_Put(put), usm, clock=NOW.timestamp)
+    traps.handle(data, "192.0.2.7")
+    assert traps.counts.total() == 1
+    for record in put:
+        parsed = registry.parse(
+            registry.FORMATS["snmptrap"], record, msgspec.structs.replace(CONTEXT, max_event=1 << 20)
+        )
+        assert len(parsed.events) == 1
+        check(parsed)
+
+
+class _Put:
+    def __init__(self, put: list[bytes]) -> None:
+        self._put = put
+
+    def put(self, record: bytes, _peer: str, _at: float) -> bool:
+        self._put.append(record)
+        return True
+
+    def flush(self, _timeout: float) -> bool:
+        return True
+
+
 def _is_too_large(request: bytes, most: int) -> bool:
     """Does gunicorn's parser refuse this head, or does it say that its body has more than ``most`` bytes?"""
     try:
@@ -273,4 +306,5 @@ TARGETS: dict[str, Target] = {
     "decompressed": decompressed,
     "framed": framed,
     "signed_by_sns": signed_by_sns,
+    "datagram": datagram,
 }

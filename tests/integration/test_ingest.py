@@ -562,6 +562,14 @@ def test_senders_health_checks_are_answered_without_a_key(ingest: Ingest, method
     assert ingest.client.open(path, method=method).status_code // 100 == 2
 
 
+@pytest.mark.parametrize("added", ["", "/api/v2/alerts"])
+def test_alerts_are_taken_at_the_path_that_prometheus_adds_to_an_address(ingest: Ingest, added: str) -> None:
+    alerts = [{"labels": {"alertname": "A", "instance": "edge1:9100"}, "startsAt": "2026-03-04T09:15:02Z"}]
+    assert ingest.post(alerts, f"/ingest/alertmanager{added}").status_code == 202
+    (event,) = ingest.events()
+    assert (event.hostname, event.source) == ("edge1", "alertmanager")
+
+
 def test_another_method_is_a_problem_that_names_the_right_ones(ingest: Ingest) -> None:
     response = ingest.client.put("/ingest", data=b"x")
     is_problem(response, 405)

@@ -25,7 +25,8 @@ GRANTS = {
 EVERYTHING = "%(r)s | %(U)s | %(q)s | %(f)s | %({raw_uri}e)s | %({query_string}e)s | %({http_referer}e)s"
 
 KEYS = (ALLOWED, ORDINARY, UNKNOWN)
-PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere")
+PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere",
+         "/services/collector", "/services/collector/raw", "/services/collector/pigeon")  # fmt: skip
 
 
 @pytest.fixture
