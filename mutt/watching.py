@@ -62,9 +62,9 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
     at = reports.clock() if at is None else at
     with transaction(services.engine) as conn:
         place, found = rows.hold(conn), rows.stored(conn)
-        wanted = _wanted(conn, found)
         came = reports.since(place.last)
         changed, place = read_on(found, place, came)
+        wanted = _wanted(conn, {**found, **changed})
         changed |= judged({**found, **changed}, wanted, place.listening, at, learns=learns)
         rows.keep(conn, changed)
         rows.note(conn, place)
@@ -79,7 +79,6 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
 def look(conn: Connection, services: Services) -> Shown:
     """Every source as it is by now: what was read, and what was heard since. Raises StoreDown."""
     place, found = rows.place(conn), rows.stored(conn)
-    wanted = _wanted(conn, found)
     at, outage = time.time(), ""
     try:
         reports = Reports(services.redis)
@@ -87,7 +86,7 @@ def look(conn: Connection, services: Services) -> Shown:
         at = reports.clock()
     except (redis.RedisError, SettingsError):
         outage = "Redis does not answer: this is what was read before."
-    learns = services.settings.silence_learned
+    wanted, learns = _wanted(conn, found), services.settings.silence_learned
     shown = [_seen(one, found.get(name, FRESH), at, learns=learns) for name, one in wanted.items()]
     return Shown(ordered(shown), outage)
 

@@ -13,12 +13,12 @@ from mutt import watching
 from mutt.cli.common import console, services, table
 from mutt.cli.outages import spoken
 from mutt.errors import MuttError
-from mutt.sources.view import Seen, told
+from mutt.sources.view import Seen, rate, told
 from mutt.store.engine import transaction
 from mutt.words import age, many, printable, spark
 
-#: Characters of the last hour's line.
-WIDTH = 30
+#: Characters of the last hour's line: a list is to fit into 80 of them.
+WIDTH = 12
 
 
 class NoSource(MuttError):
@@ -56,19 +56,19 @@ def _list(found: Sequence[Seen]) -> None:
     rows = [
         (
             escape(seen.name),
-            ", ".join(seen.formats),
             _ago(seen),
-            f"{seen.rates['now']:,.2f}",
+            rate(seen.rates["now"]),
             spark(seen.observed.line(seen.at), WIDTH),
             f"{seen.refused:.0%}" if seen.refused else "",
             seen.told_clock,
             seen.waits,
+            ", ".join(seen.formats),
         )
         for seen in found
         if seen.is_live
     ]
-    columns = ["source", "formats", "last event", "a second", "last hour", "refused", "clock", "heard within"]
-    table("", columns, rows, numbers=[2, 3, 5])
+    columns = ["source", "last event", "a second", "last hour", "refused", "clock", "heard within", "formats"]
+    table("", columns, rows, numbers=[1, 2, 4])
     for seen in found:
         _wrong(seen, f"{seen.name}: ")
 
@@ -105,7 +105,7 @@ def _facts(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "heard within", seen.waits
     yield (
         "events a second",
-        f"{rates['now']:,.2f} now, {rates['5min']:,.2f} in 5 min, {rates['1h']:,.2f} in 1 h",
+        f"{rate(rates['now'])} now, {rate(rates['5min'])} in 5 min, {rate(rates['1h'])} in 1 h",
     )
     late = f"; events come up to {age(seen.clock.late)} late" if seen.clock and seen.clock.is_late else ""
     yield "clock", (seen.told_clock or "not known") + late
@@ -120,7 +120,7 @@ def _facts(seen: Seen) -> Iterator[tuple[str, str]]:
 def _wrong(seen: Seen, before: str) -> None:
     for wrong in seen.wrong:
         style = "bold red" if wrong.kind == "silent" else "yellow"
-        console.print(printable(f"{before}{wrong.says}"), style=style, markup=False)
+        console.print(printable(f"{before}{wrong.kind}: {wrong.says}"), style=style, markup=False)
 
 
 def _ago(seen: Seen) -> str:

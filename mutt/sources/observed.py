@@ -52,9 +52,10 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     pauses: tuple[Day, ...] = ()
 
     def rate(self, now: float, minutes: int) -> float:
-        """Events a second in the last so many whole minutes."""
+        """Events a second in this minute and those before it, so many in all."""
         last = int(now // 60)
-        return sum(one.events for one in self.minutes if last - minutes <= one.at < last) / (minutes * 60)
+        events = sum(one.events for one in self.minutes if last - minutes < one.at <= last)
+        return events / max(1.0, now - (last - minutes + 1) * 60)
 
     def line(self, now: float) -> list[int]:
         """Events of each minute of the last hour, the oldest first."""

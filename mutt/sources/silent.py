@@ -37,6 +37,10 @@ class Silence(NamedTuple):
     since: float  #: of the last event, or since when one was waited for
     key: UUID  #: what its raise and its clear have in common; nobody else knows it
 
+    def is_broken(self, observed: Observed) -> bool:
+        """Was the source heard since? PostgreSQL keeps microseconds: a moment later is the same event."""
+        return observed.event_at - self.since > 0.001
+
 
 class Expected(NamedTuple):
     """Within how many seconds a source should be heard, and how that is known."""
@@ -79,7 +83,7 @@ def begins(wanted: Wanted, observed: Observed, *, learns: bool) -> bool:
 def is_over(silence: Silence, wanted: Wanted, observed: Observed, *, learns: bool) -> bool:
     """Was it heard since, or is it not waited for any more?"""
     waited_for = wanted.is_live and expected(wanted, observed, learns=learns).how != OFF
-    return observed.event_at > silence.since or not waited_for
+    return silence.is_broken(observed) or not waited_for
 
 
 def raised(
@@ -101,7 +105,7 @@ def raised(
 
 def cleared(silence: Silence, wanted: Wanted, observed: Observed, now: datetime) -> Event:
     """MUTT's own event that ends the one about it."""
-    if observed.event_at > silence.since:
+    if silence.is_broken(observed):
         lasted = age(max(0.0, observed.event_at - silence.since))
         message = f"Source {wanted.name} is heard again, after {lasted}"
     else:

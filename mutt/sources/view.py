@@ -16,7 +16,7 @@ from mutt.words import age, span
 #: 0 to 1: of the last hour's items, from which share on refusals are more than an accident.
 REFUSED = 0.1
 
-#: Seconds without events for which a rate of "now" is told: the last two whole minutes.
+#: Minutes whose rate is that of now: this one, which may just have begun, and the one before.
 NOW_MINUTES = 2
 
 
@@ -44,7 +44,8 @@ class Seen(msgspec.Struct, frozen=True):
         cls, wanted: Wanted, observed: Observed, expected: Expected, silence: Silence | None, at: float
     ) -> Seen:
         found = clock.judged(observed.times)
-        since = silence.since if silence else None
+        # Heard since, it is silent no more: that is told with the next look.
+        since = silence.since if silence and not silence.is_broken(observed) else None
         seen = cls(wanted.name, at, observed, expected, wanted.is_live, since, found)
         return msgspec.structs.replace(seen, wrong=tuple(_wrong(seen)) if wanted.is_live else ())
 
@@ -103,6 +104,13 @@ def about(seconds: float) -> str:
     return span(round(seconds)) if seconds == round(seconds) else age(seconds)
 
 
+def rate(value: float) -> str:
+    """Events a second."""
+    if 0 < value < 0.005:
+        return "< 0.01"
+    return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
+
+
 def _wrong(seen: Seen) -> list[Wrong]:
     found = []
     if seen.silent_since is not None:
@@ -133,7 +141,7 @@ def _silent(seen: Seen) -> str:
         if seen.quiet is not None
         else "it was never heard"
     )
-    return f"silent: {heard}{within}"
+    return f"{heard}{within}"
 
 
 def _clock(found: Clock) -> str:

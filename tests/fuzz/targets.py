@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from gunicorn.config import Config
@@ -19,7 +20,7 @@ from gunicorn.http.errors import ParseException
 from mutt import alert, codec
 from mutt.errors import RejectedBody
 from mutt.event import Envelope, Event, Segment
-from mutt.formats import registry
+from mutt.formats import registry, sns
 from mutt.formats.base import HOSTNAME_MAX, MESSAGE_MAX, NAME_MAX, Context, Format, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
 from mutt.listen.snmp.engine import Engine
@@ -28,7 +29,9 @@ from mutt.listen.snmp.usm import Usm
 from mutt.listen.snmptrap import SnmpTraps
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import MatchType, Rule
+from mutt.web import sns as proof
 from mutt.web.framing import Framing
+from mutt.web.signatures import BadSignature
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = Context(NOW, "key-1", 10_000, "192.0.2.1")
@@ -276,6 +279,22 @@ def _is_too_large(request: bytes, most: int) -> bool:
     return any(name == "CONTENT-LENGTH" and int(value) > most for name, value in read.headers)
 
 
+def signed_by_sns(data: bytes) -> None:
+    """A message of SNS, up to its certificate: whatever it holds, there is something to check, or it is refused."""
+    for kind in sns.TYPES:
+        try:
+            message = proof.read({"X-AMZ-SNS-MESSAGE-TYPE": kind}, data)
+            assert proof.signed(message).endswith(f"Type\n{kind}\n".encode())
+            where = proof.address(message, "SigningCertURL", proof.CERTIFICATE)
+            assert urlsplit(where).netloc.split(".")[-2:] in (
+                ["amazonaws", "com"],
+                ["amazonaws", "eu"],
+                ["com", "cn"],
+            )
+        except BadSignature as refusal:
+            assert refusal.field
+
+
 def _named(chosen: Format) -> Target:
     return lambda data: _parse(data, chosen)
 
@@ -286,5 +305,6 @@ TARGETS: dict[str, Target] = {
     "json_items": json_items,
     "decompressed": decompressed,
     "framed": framed,
+    "signed_by_sns": signed_by_sns,
     "datagram": datagram,
 }

@@ -8,7 +8,7 @@ from flask import abort, request
 from flask_admin import expose
 
 from mutt import watching
-from mutt.sources.view import Seen
+from mutt.sources.view import Seen, rate
 from mutt.store import lookup
 from mutt.watching import Shown
 from mutt.web.admin.page import Page, search
@@ -28,7 +28,14 @@ class Sources(Page):
             "Their key is good no more": [seen for seen in found if not seen.is_live],
         }
         return self.render(
-            "sources.html", groups=groups, q=wanted, found=len(found), outage=shown.outage, line=line, at=at
+            "sources.html",
+            groups=groups,
+            q=wanted,
+            found=len(found),
+            outage=shown.outage,
+            line=line,
+            at=at,
+            a_second=rate,
         )
 
     @expose("/<source_name>")
@@ -37,7 +44,7 @@ class Sources(Page):
         seen = next((one for one in shown.sources if one.name == source_name), None)
         if seen is None:
             abort(404, "There is no source of this name.")
-        return self.render("source.html", seen=seen, outage=shown.outage, line=line, at=at)
+        return self.render("source.html", seen=seen, outage=shown.outage, line=line, at=at, a_second=rate)
 
     def _look(self) -> Shown:
         with lookup.reading(self.engine) as conn:
