@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 from prometheus_client import core
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from mutt import names
+from mutt import names, scrape
 from mutt.errors import MuttError, SettingsError, Unavailable
 from mutt.pulse.collect import ROLES, STALE, latest
 from mutt.pulse.sample import Sample
+from mutt.scrape import Kind, Values
 from mutt.services import Services
 from mutt.store.engine import hasty_engine, transaction
 from mutt.store.outlook import outlook
@@ -37,15 +38,6 @@ KEPT = 10.0
 
 #: Seconds that PostgreSQL has for an answer.
 PATIENCE = 1.0
-
-
-class Kind(NamedTuple):
-    """One metric that is read."""
-
-    help: str
-    labels: tuple[str, ...] = ()
-    counts: bool = False  #: it only goes up
-
 
 #: Every metric of this module by its name: what the docs list.
 KINDS: Mapping[str, Kind] = {
@@ -87,19 +79,10 @@ KINDS: Mapping[str, Kind] = {
     "mutt_spill_set_aside": Kind("Rounds that can't flow back"),
 }
 
-#: Values of one metric by its labels' values, a tuple.
-Values = Mapping[Any, float]
-
 
 def families(told: Mapping[str, Values]) -> Iterator[core.Metric]:
     """These metrics as Prometheus' library has them."""
-    for name, values in told.items():
-        kind = KINDS[name]
-        make = core.CounterMetricFamily if kind.counts else core.GaugeMetricFamily
-        metric = make(name, kind.help, labels=kind.labels)
-        for labels, value in values.items():
-            metric.add_metric(list(labels), value)
-        yield metric
+    return scrape.families(told, KINDS)
 
 
 class RedisGauges:

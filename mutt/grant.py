@@ -14,8 +14,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mutt.errors import Refused
+from mutt.errors import Refused, SettingsError
 from mutt.formats import mapped, mapping, registry
+from mutt.settings import span
 from mutt.source import ENVIRONMENTS, UNKNOWN, Source
 
 #: What a key may be for: sending events, or the management API.
@@ -167,6 +168,16 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
     )
     check_fit(checked, formats)
     return checked
+
+
+def every_of(text: str | None) -> float | None:
+    """Seconds, of a span such as 5m; None: nothing is said. Raises :class:`Refused`."""
+    if not (text or "").strip():
+        return None
+    try:
+        return span()("every", text or "")
+    except SettingsError:
+        raise Refused("every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h") from None
 
 
 def check_fit(source: Source, formats: Iterable[str]) -> None:

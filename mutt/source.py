@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mutt.words import short_span
+
 #: What ``environment`` can say.
 ENVIRONMENTS = ("production", "development")
 
@@ -20,6 +22,21 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
         None  #: seconds in which it should be heard at least once; 0: it may be silent; None: as learned
     )
     in_address: bool = False  #: may its key stand in the address (?key=…)? For senders that can set no header
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What is known, for people; what is not is left out."""
+        every = "" if self.every is None else short_span(self.every)
+        said = {
+            "format": self.format,
+            "mapping": f"{self.mapping.strip().count(chr(10)) + 1} lines" if self.mapping else "",
+            "team": self.team,
+            "environment": self.environment,
+            "severity": "" if self.severity is None else str(self.severity),
+            "every": every,
+            "in address": "yes" if self.in_address else "",
+        }
+        return {name: value for name, value in said.items() if value}
 
     @property
     def tells_of_events(self) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 from mutt.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 #: The least version that is spoken.
 FLOOR = ssl.TLSVersion.TLSv1_2
@@ -45,6 +48,46 @@ def check_pair(cert_name: str, cert: str, key_name: str, key: str) -> tuple[str,
         with _expected(key_name, key, f"the PEM file of the key of {cert_name}, without a passphrase"):
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_none)
     return cert, key
+
+
+class ServerFiles:
+    """How a server speaks TLS: with this certificate and key; with ``client_ca``, only to who has one of it.
+
+    New connections get what the files hold after :meth:`look`. Raises ``OSError`` for files that are no good.
+    """
+
+    def __init__(self, cert: str, key: str, client_ca: str = "") -> None:
+        self._cert, self._key, self._client_ca = cert, key, client_ca
+        self._seen, self._warned = self._read(), False
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = FLOOR
+        if client_ca:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+        self._load()
+
+    def look(self) -> None:
+        """Use new files from now on. Files that are no good change nothing: they may be half way in."""
+        try:
+            found = self._read()
+            if found == self._seen:
+                return
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, password=_none)
+            self._load()
+        except OSError as error:
+            if not self._warned:
+                log.warning("the new certificate can't be used, the last good one stays: %s", error)
+            self._warned = True
+        else:
+            self._seen, self._warned = found, False
+            log.warning("the certificate has changed: new connections get the new one")
+
+    def _read(self) -> list[bytes]:
+        return [Path(file).read_bytes() for file in (self._cert, self._key, self._client_ca) if file]
+
+    def _load(self) -> None:
+        self.context.load_cert_chain(self._cert, self._key, password=_none)
+        if self._client_ca:
+            self.context.load_verify_locations(self._client_ca)
 
 
 def _none() -> str:

@@ -29,6 +29,11 @@ def span(seconds: int) -> str:
     return f"{seconds} s"
 
 
+def short_span(seconds: float) -> str:
+    """The same as it is typed in: 90s, 5m, 1h, 7d."""
+    return span(round(seconds)).replace("min", "m").replace(" ", "")
+
+
 def spark(values: Sequence[float], width: int) -> str:
     """Values as a line of bars, the highest of each step."""
     size = max(1, -(-len(values) // width))

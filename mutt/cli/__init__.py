@@ -14,6 +14,7 @@ from mutt.cli.drill import drill as drill_command
 from mutt.cli.explain import explain as explain_command
 from mutt.cli.keys import keys as keys_command
 from mutt.cli.ledger import ledger as ledger_command
+from mutt.cli.listen import listen as listen_command
 from mutt.cli.maintenance import maintenance as maintenance_command
 from mutt.cli.partitions import partitions as partitions_command
 from mutt.cli.plan import plan_command
@@ -25,6 +26,7 @@ from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.signing import reseal, sealing_key, sign, unsign
 from mutt.cli.simulator import moogsim as moogsim_command
 from mutt.cli.sources import sources as sources_command
+from mutt.cli.sourcing import source
 from mutt.cli.streams import streams as streams_command
 from mutt.cli.top import top as top_command
 from mutt.cli.up import env as env_command
@@ -45,6 +47,7 @@ for command in (
     env_command,
     migrate_command,
     send_command,
+    listen_command,
     queues_command,
     top_command,
     sources_command,
@@ -67,7 +70,7 @@ for command in (
     cli.add_command(command)
 
 rules_command.add_command(shadow_command)
-for of_keys in (sign, unsign, reseal, sealing_key):
+for of_keys in (source, sign, unsign, reseal, sealing_key):
     keys_command.add_command(of_keys)
 
 

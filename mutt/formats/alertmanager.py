@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 from typing import Any
 
@@ -20,7 +21,7 @@ _DEVICES = ("hostname", "host", "nodename", "sysName", "exported_instance", "ins
 #: the sender's address: another replica of the sender may send the end, which would not find what it ends.
 _SCOPES = ("cluster", "service", "job")
 
-_SEVERITIES = ("severity", "level", "priority")
+_SEVERITIES = ("level", "priority")
 _TEXTS = ("summary", "description", "message", "title")
 
 _GROUPED = frozenset({"receiver", "groupKey", "groupLabels", "commonLabels"})
@@ -28,6 +29,8 @@ _ALERT = frozenset({"startsAt", "endsAt", "generatorURL"})
 
 #: What only Grafana writes into a group, or into an alert.
 GRAFANAS = frozenset({"orgId", "silenceURL", "dashboardURL", "panelURL", "valueString"})
+
+_STATES = {"firing": State.RAISE, "resolved": State.CLEAR}
 
 #: How Go writes the time of what has none.
 _NEVER = "0001-"
@@ -39,31 +42,38 @@ class Alertmanager(JsonFormat):
     marks = frozenset({"alerts", "labels"})
     inside = "alerts"
 
+    def fits(self, keys: Collection[str]) -> bool:
+        return grouped(keys) and GRAFANAS.isdisjoint(keys)
+
     def claims(self, item: JsonObject) -> bool:
-        return grouped(item) and GRAFANAS.isdisjoint(item)
+        """Nothing of the same names is none: alerts are an array, labels an object."""
+        return isinstance(item["alerts"], list) if "alerts" in item else isinstance(item["labels"], dict)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        labels, notes = item.pop("labels", None), item.pop("annotations", None)
-        if not isinstance(labels, dict):
+        take = item.pop
+        labels, notes, key = take("labels", None), take("annotations", None), take("fingerprint", None)
+        if type(labels) is not dict:
             raise RejectedItem("labels", "is missing, or no object: send the alert's labels")
-        notes = notes if isinstance(notes, dict) else {}
-        state, at = _when(item, context)
-        key = item.pop("fingerprint", None)
-        if not key or not isinstance(key, str):
+        if type(notes) is not dict:
+            notes = {}
+        if type(key) is not str or not key:
             key = fingerprint(labels)
+        state, at = _when(item, context)
         fields: Fields = {
             "hostname": device(labels) or self.name,
             "message": _message(labels, notes),
             "time": at,
-            "severity": values.urgency(values.first(labels, _SEVERITIES)),
+            "severity": values.urgency(labels.get("severity") or values.first(labels, _SEVERITIES)),
             "state": state,
             "source": self.name,
             "clear_key": key,
             "instance": key,
         }
         fields["tags"] = tags = values.tags(labels)
-        _add(notes, tags)
-        _add(item, tags)
+        if notes:
+            _add(notes, tags)
+        if item:
+            _add(item, tags)
         return fields
 
     def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
@@ -77,16 +87,19 @@ class Alertmanager(JsonFormat):
             collector.reject(msgspec.json.encode(told), RejectedItem("truncatedAlerts", why))
 
 
-def grouped(item: JsonObject) -> bool:
-    """Is this a group of alerts, or one alert as it stands in such a group?"""
-    if isinstance(item.get("alerts"), list):
-        return not _GROUPED.isdisjoint(item)
-    return isinstance(item.get("labels"), dict) and not _ALERT.isdisjoint(item) and "hostname" not in item
+def grouped(keys: Collection[str]) -> bool:
+    """Are these a group's, or those of an alert as it stands in a group?"""
+    if "alerts" in keys:
+        return not _GROUPED.isdisjoint(keys)
+    return "labels" in keys and not _ALERT.isdisjoint(keys) and "hostname" not in keys
 
 
 def device(labels: JsonObject) -> Any:
     """Whom the alert is about; None: it names nobody."""
-    return values.device(values.first(labels, _DEVICES)) or values.first(labels, _SCOPES)
+    for key in _DEVICES:
+        if key in labels and (named := values.device(labels[key])):
+            return named
+    return values.first(labels, _SCOPES)
 
 
 def fingerprint(labels: JsonObject) -> str:
@@ -109,11 +122,12 @@ def _when(item: JsonObject, context: Context) -> tuple[State, Any]:
     """Does it stand or is it over, and since when? What Prometheus itself posts has no status: it is over from
     ``endsAt`` on, which lies ahead of an alert that stands."""
     ends = item.get("endsAt")
-    if isinstance(ends, str) and ends.startswith(_NEVER):
+    if type(ends) is str and ends.startswith(_NEVER):
         del item["endsAt"]
         ends = None
-    state = values.state(item.pop("status", None)) or _by_end(item, ends, context)
-    return state, (item.pop("startsAt", None) if state is State.RAISE else item.pop("endsAt", None))
+    said = item.pop("status", None)
+    state = (_STATES.get(said) if type(said) is str else None) or _by_end(item, ends, context)
+    return state, item.pop("startsAt" if state is State.RAISE else "endsAt", None)
 
 
 def _by_end(item: JsonObject, ends: Any, context: Context) -> State:

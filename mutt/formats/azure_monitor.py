@@ -35,7 +35,9 @@ class AzureMonitor(JsonFormat):
         essentials, about = values.inner(data, "essentials"), values.inner(data, "alertContext")
         if item.get("schemaId") != _SCHEMA or not essentials:
             why = f"is not {_SCHEMA}, or data.essentials is missing"
-            raise RejectedItem("schemaId", f"{why}: turn on the common alert schema in the action group")
+            raise RejectedItem(
+                "schemaId", f"{why}: send it so: turn on the common alert schema in the action group"
+            )
         state, key = _state(essentials, about)
         more = {name: value for name, value in data.items() if name != "essentials"}
         return {

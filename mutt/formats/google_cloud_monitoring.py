@@ -18,7 +18,7 @@ _DEVICES = (
 
 class GoogleCloudMonitoring(JsonFormat):
     name = "google-cloud-monitoring"
-    answers = Answers(over_quota=503)
+    answers = Answers(over_quota=503, none_taken=202)  # Pub/Sub repeats whatever is refused, for a month
     marks = frozenset({"incident"})
 
     def claims(self, item: JsonObject) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.alertmanager import GRAFANAS, Alertmanager, device, grouped
@@ -15,8 +17,11 @@ class Grafana(Alertmanager):
     name = "grafana"
     marks = Alertmanager.marks | _RULE
 
+    def fits(self, keys: Collection[str]) -> bool:
+        return _RULE.issubset(keys) or (grouped(keys) and not GRAFANAS.isdisjoint(keys))
+
     def claims(self, item: JsonObject) -> bool:
-        return item.keys() >= _RULE or (grouped(item) and not GRAFANAS.isdisjoint(item))
+        return _RULE.issubset(item) or super().claims(item)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         if "ruleId" in item and "labels" not in item:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.native import is_native
 
 _HOSTS = ("host", "hostname", "host_name", "hostdisplay", "address")
 _SERVICES = ("service", "service_desc", "service_name", "servicedisplay")
@@ -32,14 +34,10 @@ class Icinga2(JsonFormat):
     name = "icinga2"
     marks = frozenset({"notification_type", "check_result"})
 
-    def claims(self, item: JsonObject) -> bool:
-        """With a type of notification, or a check's result beside its host; not a native event."""
-        named = (
-            "host" in item
-            if "check_result" in item
-            else not {"host", "hostname", "host_name"}.isdisjoint(item)
-        )
-        return named and not item.keys() >= {"hostname", "message"}
+    def fits(self, keys: Collection[str]) -> bool:
+        """With a type of notification, or with a check's result beside its host."""
+        hosts = ("host",) if "check_result" in keys else ("host", "hostname", "host_name")
+        return any(key in keys for key in hosts) and not is_native(keys)
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         kind = values.text(item.get("notification_type") or "").strip().upper()

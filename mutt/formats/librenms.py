@@ -1,7 +1,8 @@
-"""``librenms``: an alert of LibreNMS by the names that it has for its parts: of its transport Keephq, or a template."""
+"""``librenms``: an alert of LibreNMS by the names that it has for an alert: its transport Keephq, or a template."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from mutt.event import State
@@ -22,9 +23,9 @@ class LibreNms(JsonFormat):
     name = "librenms"
     marks = frozenset({"rule_id"})
 
-    def claims(self, item: JsonObject) -> bool:
+    def fits(self, keys: Collection[str]) -> bool:
         """A rule and a device, by LibreNMS' names; not a native event."""
-        return "rule_id" in item and not _DEVICES.isdisjoint(item) and "message" not in item
+        return not _DEVICES.isdisjoint(keys) and "message" not in keys
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         over = item.get("state") in (0, "0")

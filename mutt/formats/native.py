@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
@@ -37,9 +39,9 @@ class Native(JsonFormat):
         return fields
 
 
-def is_event(item: JsonObject) -> bool:
-    """Has it what every native event has?"""
-    return "hostname" in item and "message" in item
+def is_native(keys: Collection[str]) -> bool:
+    """What says this needs no other format, whatever else it holds."""
+    return "hostname" in keys and "message" in keys
 
 
 def take_severity(item: JsonObject) -> int | None:

@@ -79,7 +79,7 @@ def _with_mapping(context: Context) -> Route:
 
     def chosen(item: JsonObject) -> JsonFormat:
         found = route(item)
-        return mapper if found is native.FORMAT and not native.is_event(item) else found
+        return mapper if found is native.FORMAT and not native.is_native(item) else found
 
     return chosen
 

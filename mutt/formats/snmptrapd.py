@@ -61,7 +61,7 @@ def _read(text: str) -> Fields:
     if trap_oid is None:
         raise RejectedItem(
             "trap_oid",
-            "is missing: post what snmptrapd gives a traphandle as it is, with -On or with names of MIBs",
+            "is missing: send what snmptrapd gives a traphandle as it is, with -On or with names of MIBs",
         )
     agent = about.get("agent_address", traps.NO_ADDRESS)
     fields: Fields = {

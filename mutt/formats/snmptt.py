@@ -49,7 +49,8 @@ def _read(line: str) -> Fields:
     found = _LINE.fullmatch(line)
     if found is None:
         raise RejectedItem(
-            "line", 'is none of snmptt: keep its log_format, $O $s "$c" $A - $Fz, with $@ before it or not'
+            "line",
+            'is none of snmptt: write it by its own log_format, $O $s "$c" $A - $Fz, with $@ before it or not',
         )
     message = found["message"].strip()
     trap_oid = traps.oid(found["oid"])

@@ -37,7 +37,7 @@ _CHANGES = {
 
 
 _NOT_SNS = (
-    f"or TopicArn is none of SNS' ({', '.join(TYPES)}): post to /ingest what does not come from it,"
+    f"or TopicArn is none of SNS' ({', '.join(TYPES)}): send to /ingest what does not come from it,"
     " or comes by raw message delivery"
 )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from mutt.errors import RejectedBody
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject, Parsed, fit
+from mutt.formats.native import is_native
 
 # Names without their case and underscores: AlertName and alert_name are one.
 _HOSTS = ("nodename", "nodecaption", "node", "hostname", "host", "caption", "ipaddress", "ip")
@@ -28,9 +30,9 @@ class SolarWinds(JsonFormat):
     name = "solarwinds"
     marks = frozenset({"AlertName", "alert_name", "alertName"})
 
-    def claims(self, item: JsonObject) -> bool:
+    def fits(self, keys: Collection[str]) -> bool:
         """An alert's name, and something else that only Orion has; not a native event."""
-        return not _ORIONS.isdisjoint(map(_plain, item)) and not item.keys() >= {"hostname", "message"}
+        return not _ORIONS.isdisjoint(map(_plain, keys)) and not is_native(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         """Orion escapes nothing, and sends nothing again: what a quote in a message broke is read all the same."""

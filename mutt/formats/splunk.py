@@ -104,7 +104,7 @@ class Splunk(within.Envelope):
 def _of_text(text: str, sourcetype: Any, context: Context) -> Fields:
     known = isinstance(sourcetype, str) and _SYSLOG.fullmatch(sourcetype.lower())
     if known or _LINE.match(text):
-        return syslog.read(text, context)
+        return syslog.read(text, context.default_host)
     return {"message": text, "tags": {}}
 
 

@@ -1,15 +1,30 @@
-"""``syslog``: text, one message a line, as RFC 5424, as RFC 3164 and as network gear writes it."""
+"""``syslog``: text, one message a line, as RFC 5424, as RFC 3164 and as network gear writes it; or, as relays send it,
+one message in an object a line, whatever is in it, with who sent it and when it came."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, Parsed, fit, looks_like_json
-from mutt.formats.body import MAX_ITEMS, without_bom
+from mutt.formats.base import (
+    Answers,
+    Collector,
+    Context,
+    Fields,
+    JsonObject,
+    Parsed,
+    fit,
+    load,
+    looks_like_json,
+)
+from mutt.formats.body import MAX_ITEMS, Broken, split, without_bom
 from mutt.formats.times import RFC3164
+
+#: The Content-Type of what relays send. Nobody sends it by chance: text that looks like JSON stays text.
+OBJECTS = "application/vnd.mutt.syslog+json"
 
 _PRI = re.compile(r"<(\d{1,3})>", re.ASCII)
 _RFC5424 = re.compile(
@@ -54,6 +69,8 @@ class Syslog:
         return not looks_like_json(body, content_type)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
+        if context.headers.get("CONTENT-TYPE", "").startswith(OBJECTS):
+            return _parse_objects(body, context)
         if body.count(b"\n") > MAX_ITEMS:
             raise RejectedBody("body", f"holds too many lines; send at most {MAX_ITEMS} at once", 413)
         collector = Collector(context)
@@ -63,14 +80,42 @@ class Syslog:
                 text = fit(data)
                 try:
                     collector.check_size(text)
-                    collector.add(read(text, context), text)
+                    collector.add(read(text, context.default_host), text)
                 except RejectedItem as refusal:
                     collector.reject(data, refusal)
         return collector.parsed
 
 
-def read(line: str, context: Context) -> Fields:
-    """One line."""
+def _parse_objects(body: bytes, context: Context) -> Parsed:
+    """Each object is a message that came to a relay: ``line`` is all of it, and the event's ``raw``."""
+    collector = Collector(context)
+    for piece in split(body):
+        if isinstance(piece, Broken):
+            collector.reject(piece.raw, RejectedItem("event", piece.reason))
+            continue
+        try:
+            item, _ = load(piece)
+            line = item.get("line")
+            if not isinstance(line, str):
+                raise RejectedItem("line", "is missing, or no text: write the message there")
+        except RejectedItem as refusal:
+            collector.reject(piece, refusal)
+            continue
+        text = line.rstrip("\r\n")
+        collector.attempt(partial(_read_object, text, item, context), text)
+    return collector.parsed
+
+
+def _read_object(line: str, item: JsonObject, context: Context) -> Fields:
+    peer, at = item.get("peer"), item.get("at")
+    fields = read(line, peer if isinstance(peer, str) and peer else context.default_host)
+    if not fields["time"] and type(at) in (int, float):
+        fields["time"] = at
+    return fields
+
+
+def read(line: str, default_host: str) -> Fields:
+    """One line; ``default_host`` is the device where the line names none."""
     priority, rest = _priority(line)
     head, message = _rfc5424(rest) if priority is not None else None, ""
     if head is None:
@@ -80,7 +125,7 @@ def read(line: str, context: Context) -> Fields:
     mnemonic = _MNEMONIC.match(message)
     severity = None if priority is None else priority & 7
     return {
-        "hostname": parsed.host or context.default_host,
+        "hostname": parsed.host or default_host,
         "message": message,
         "time": parsed.time,
         "severity": int(mnemonic["severity"]) if severity is None and mnemonic else severity,

@@ -50,7 +50,9 @@ def _trap(_name: str, tags: dict[str, str], fields: JsonObject) -> Fields:
     about, binds = traps.parted(traps.varbinds(fields)[0])
     trap_oid = traps.oid(tags.pop("oid", None))
     if trap_oid is None:
-        raise RejectedItem("tags.oid", "is missing: keep the tag of inputs.snmp_trap that names the trap")
+        raise RejectedItem(
+            "tags.oid", "is missing: send the tags of inputs.snmp_trap, of which this names the trap"
+        )
     tags.pop("community", None)  # SNMP's password
     read: Fields = {
         "hostname": _take(tags, _TRAP_HOSTS, unlike=traps.NO_ADDRESS),

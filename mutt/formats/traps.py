@@ -93,13 +93,18 @@ def _own_oid(item: Mapping[str, Any]) -> tuple[str, str | None]:
     return "", None
 
 
-def _about(bind: Varbind) -> str:
-    """What it says of the trap itself, by the name for it; empty: it is one of the trap's own."""
-    return _ABOUT.get(bind.oid.rpartition("::")[2], "")
+def about(name: str) -> str:
+    """What a varbind of this OID says of the trap itself, by the name for it; empty: it is one of the trap's own."""
+    return _ABOUT.get(name.rpartition("::")[2], "")
+
+
+def generic(number: int) -> str | None:
+    """The OID of SNMPv1's generic trap of this number; None where it has none."""
+    return f"{_TRAPS}{number + 1}" if 0 <= number < len(GENERIC) else None
 
 
 def _names_the_trap(bind: Varbind) -> bool:
-    return _about(bind) == "trap_oid"
+    return about(bind.oid) == "trap_oid"
 
 
 def parted(binds: tuple[Varbind, ...]) -> tuple[dict[str, str], tuple[Varbind, ...]]:
@@ -109,10 +114,10 @@ def parted(binds: tuple[Varbind, ...]) -> tuple[dict[str, str], tuple[Varbind, .
     """
     said: dict[str, str] = {}
     for bind in binds:
-        said.setdefault(_about(bind), bind.value.removeprefix("."))
+        said.setdefault(about(bind.oid), bind.value.removeprefix("."))
     for key in ("", _COMMUNITY):
         said.pop(key, None)
-    return said, tuple(bind for bind in binds if not _about(bind))
+    return said, tuple(bind for bind in binds if not about(bind.oid))
 
 
 def _from_v1(item: Mapping[str, Any]) -> str | None:
@@ -144,7 +149,7 @@ def varbinds(value: Any) -> tuple[tuple[Varbind, ...], bool]:
     ``@{oid=…; value=…}``."""
     found = tuple(_varbinds(value))
     whole = tuple(bind for bind in found if bind is not None)
-    said = tuple(bind for bind in whole if _about(bind) != _COMMUNITY)
+    said = tuple(bind for bind in whole if about(bind.oid) != _COMMUNITY)
     return said, bool(whole or not value) and len(whole) == len(found)
 
 

@@ -123,20 +123,23 @@ def severity(value: Any) -> int | None:
 def urgency(value: Any) -> int | None:
     """syslog's 0 to 7 from the word that an alerting system has for how bad it is. A number says nothing: each of them
     counts in its own way."""
-    return _URGENCIES.get(value.strip().lower()) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    found = _URGENCIES.get(value)
+    return _URGENCIES.get(value.strip().lower()) if found is None else found
 
 
 def device(value: Any) -> Any:
     """The device in what names more: ``edge1:9100``, ``[2001:db8::1]:161``, ``https://api.lab:8443/up``. Anything that
     is no text is given back as it is."""
-    if not isinstance(value, str) or ":" not in value:
+    if not isinstance(value, str):
         return value
+    name, colon, port = value.rpartition(":")
+    if not colon or (name and ":" not in name and port.isdecimal()):  # most of them
+        return name or value
     if "://" in value:
-        value = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    if value.startswith("["):
-        return value[1:].partition("]")[0]
-    name, _, port = value.rpartition(":")
-    return name if port.isdecimal() and name and ":" not in name else value
+        return device(value.partition("://")[2].partition("/")[0].rpartition("@")[2])
+    return value[1:].partition("]")[0] if value.startswith("[") else value
 
 
 def facility(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.native import is_native
 
 _HOSTS = ("host_host", "host", "service", "host_name", "hostname", "host_dns", "host_ip")
 _NAMES = ("event_name", "name", "trigger_name", "subject", "alert_subject", "message", "alert_message")
@@ -19,6 +21,9 @@ _VALUES = ("event_value", "value")
 _STATUSES = ("event_status", "status", "trigger_status")
 _SEVERITIES = ("event_severity", "severity", "trigger_severity")
 _NUMBERS = ("event_nseverity", "trigger_nseverity")
+
+#: The names of an event and of its value, in Zabbix' own media types and in Keep's.
+_KNOWN = (frozenset({"event_id", "event_value"}), frozenset({"triggerId", "value"}))
 
 #: syslog's severity of Zabbix' 0 to 5: not classified, information, warning, average, high, disaster.
 _SEVERITY = (6, 6, 4, 3, 2, 1)
@@ -32,9 +37,8 @@ class Zabbix(JsonFormat):
     answers = Answers(none_taken=202)  # a script can't end without success and not be called again
     marks = frozenset({"event_value", "triggerId"})
 
-    def claims(self, item: JsonObject) -> bool:
-        known = ("event_id" in item and "event_value" in item) or ("triggerId" in item and "value" in item)
-        return known and not item.keys() >= {"hostname", "message"}
+    def fits(self, keys: Collection[str]) -> bool:
+        return any(both.issubset(keys) for both in _KNOWN) and not is_native(keys)
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
         said = {key: value for key, value in item.items() if _says(value)}

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS batches (
 """
 _ADD = "INSERT INTO batches (idempotency, records, at, body) VALUES (?, ?, ?, ?)"
 _FIRST = "SELECT idempotency, records, at, body, id FROM batches ORDER BY id LIMIT 1"
+_OLDEST = "SELECT at FROM batches ORDER BY id LIMIT 1"
 _REMOVE = "DELETE FROM batches WHERE id = ?"
 _SUM = "SELECT coalesce(sum(records), 0), coalesce(sum(length(body)), 0) FROM batches"
 
@@ -77,6 +78,13 @@ class Buffer:
         with self._lock:
             row = self._db.execute(_FIRST).fetchone()
         return Batch(*row) if row else None
+
+    def age(self, now: float) -> float:
+        """Seconds since the oldest record came, at ``now`` (epoch seconds); 0: none is there, or none can be read."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            row = self._db.execute(_OLDEST).fetchone()
+            return max(0.0, now - row[0]) if row else 0.0
+        return 0.0
 
     def remove(self, batch: Batch) -> None:
         """It is sent, or never will be. Raises ``sqlite3.Error``."""

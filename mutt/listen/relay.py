@@ -66,6 +66,7 @@ def plain(record: bytes, _peer: str, _at: float) -> bytes:
 
 def syslog_object(record: bytes, peer: str, at: float) -> bytes:
     """A message of syslog, whatever stands in it, with who sent it and when it came."""
+    record = record.rstrip(b"\r\n\0")  # some senders end a message with them
     try:
         return msgspec.json.encode({"line": record.decode(), "peer": peer, "at": at})
     except UnicodeDecodeError:
@@ -81,7 +82,7 @@ WRITTEN: dict[str, tuple[Write, str]] = {"syslog": (syslog_object, SYSLOG_OBJECT
 class Books:
     """What became of the records since the start."""
 
-    put: int = 0  #: taken from listeners
+    kept: int = 0  #: written to disk
     sent: int = 0  #: taken by ingest
     refused: int = 0  #: never taken by ingest; it keeps them for `mutt dlq`
     no_room: int = 0  #: not taken: the buffer was full
@@ -115,6 +116,7 @@ class Relay:
         self._write, self._kind = WRITTEN.get(format_, (plain, JSON_LINES))
         self.books = Books()
         self._records, self._held, self._writing = list[Record](), 0, 0
+        self._taken_in, self._on_disk = 0, 0
         self._changed = threading.Condition()
         self._closing = self._stopping = False
         self._quiet_until = dict[str, float]()
@@ -157,6 +159,10 @@ class Relay:
         """Bytes on disk, as they stand there."""
         return self._buffer.bytes
 
+    def age(self, now: float) -> float:
+        """Seconds since the oldest record on disk came; 0: none is there."""
+        return self._buffer.age(now)
+
     def put(self, record: bytes, peer: str, at: float) -> bool:
         """Take one record from the address ``peer``, which came at ``at`` (epoch seconds). Never waits.
 
@@ -167,15 +173,17 @@ class Relay:
             return False
         with self._changed:
             self._records.append((record, peer, at))
+            self._taken_in += 1
             self._held += len(record) + OVERHEAD
             if len(self._records) in (1, BATCH):
                 self._changed.notify_all()
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put is on disk. Is it, within ``timeout`` seconds?"""
+        """Wait until all that was put until now is on disk. Is it, within ``timeout`` seconds?"""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._records and not self._writing, timeout)
+            asked = self._taken_in
+            return self._changed.wait_for(lambda: self._on_disk >= asked, timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Take nothing more, write everything to disk, send for up to ``timeout`` seconds.
@@ -185,6 +193,9 @@ class Relay:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        if not self._threads[0].ident:  # it was never started
+            self._buffer.close()
+            return
         self._threads[0].join(timeout)
         with self._changed:
             self._changed.wait_for(lambda: not self._buffer.records or self.books.trouble, timeout)
@@ -198,9 +209,10 @@ class Relay:
     def _keep(self) -> None:
         while records := self._taken():
             batches = list(self._batches(records))
-            while not self._kept(batches) and not self._stopping:
+            while not (kept := self._kept(batches)) and not self._stopping:
                 self._pause(DISK_AGAIN)
             with self._changed:
+                self._on_disk += len(records) if kept else 0
                 self._writing = 0
                 self._held -= sum(len(record) + OVERHEAD for record, _, _ in records)
                 self._changed.notify_all()
@@ -232,7 +244,7 @@ class Relay:
         except sqlite3.Error as error:
             self._say("disk", "the buffer can't be written, so what comes waits in memory: %s", error)
             return False
-        self.books.add(put=sum(batch.records for batch in batches))
+        self.books.add(kept=sum(batch.records for batch in batches))
         return True
 
     # ---- disk to ingest

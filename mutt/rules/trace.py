@@ -159,8 +159,10 @@ def conditions(rule: Rule, event: Event, host: Host | None = None) -> Iterator[C
         return
     if scope.severity is not None:
         holds = event.severity is not None and event.severity <= scope.severity
-        wanted = _severity(scope.severity) if scope.severity == 0 else f"0 to {_severity(scope.severity)}"
-        found = None if event.severity is None else _severity(event.severity)
+        wanted = (
+            severity_text(scope.severity) if scope.severity == 0 else f"0 to {severity_text(scope.severity)}"
+        )
+        found = None if event.severity is None else severity_text(event.severity)
         yield Condition("severity", wanted, found, holds)
     if scope.hostname is not None:
         holds = (
@@ -361,7 +363,8 @@ def _cut(text: str | None) -> str | None:
     return text if text is None or len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def _severity(number: int) -> str:
+def severity_text(number: int) -> str:
+    """syslog's severity for people: 4 (warning)."""
     name = _SEVERITIES.get(number)
     return f"{number} ({name})" if name else str(number)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
+from mutt.formats.sns import FORMAT as SNS
 from mutt.grant import INGEST, Grant
 from mutt.logs import Gathered
 from mutt.metrics import Ingested
@@ -38,6 +39,7 @@ from mutt.web.problem import problem
 from mutt.web.proxies import Proxies
 from mutt.web.signatures import BadSignature
 from mutt.web.signed import Signed
+from mutt.web.sns import SnsProof
 
 log = logging.getLogger("mutt.ingest")
 
@@ -134,6 +136,8 @@ class Intake:
         self.settings = services.settings
         self.keys = Keys(services.redis, lambda: self.settings.current("ingest_api_key"))
         self._signed = Signed(services.redis, lambda: self.settings.current("sealing_key"))
+        #: By format, what shows of its requests whose they are, beside their key. Raises BadSignature, Unavailable.
+        self._proofs: Mapping[str, Callable[[Headers, bytes], None]] = {SNS.name: SnsProof(self.settings)}
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
@@ -231,6 +235,8 @@ class Intake:
             if post.rewrite:
                 body = post.rewrite(body)
             parsed = self._parsed(post, body, grant)
+            if proof := self._proofs.get(parsed.format):
+                proof(post.headers, body)
             read_for = time.monotonic() - before
         except BadSignature as error:
             return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)

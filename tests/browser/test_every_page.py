@@ -118,8 +118,9 @@ def test_every_page_is_whole(
         ahead += [link for link in found["links"] if link.startswith(admin) and link.count("&") < 2]
     paths = {shape.removeprefix(admin).partition("?")[0] for shape in seen}
     for path in ("/audit/N", "/alerts/N", "/maintenance/N", "/storms/N", "/redactions/N", "/shadow/N",
-                 "/history/N/undo", "/keys/collector/signing", "/versions/N/restore", "/users/N", "/profile/",
-                 "/letters/alerts/N", "/sources/collector", "/rules/N", "/rules/lint/", "/api/docs"):  # fmt: skip
+                 "/history/N/undo", "/keys/collector/signing", "/keys/collector/source", "/versions/N/restore",
+                 "/users/N", "/profile/", "/letters/alerts/N", "/sources/collector", "/rules/N", "/rules/lint/",
+                 "/api/docs"):  # fmt: skip
         assert path in paths
 
 

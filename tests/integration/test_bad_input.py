@@ -40,6 +40,9 @@ seeded = settings(
 
 numbers = itertools.count()
 
+#: A body of SNS is nobody's without its signature: test_sns.py posts signed ones.
+REFUSED, PROVEN = {400, 401, 413, 415}, {"sns"}
+
 
 class Line:
     """Ingest and one evaluator."""
@@ -54,7 +57,7 @@ class Line:
     def post(self, body: bytes, path: str = "/ingest", **headers: str) -> Any:
         told = {name.replace("_", "-"): value for name, value in headers.items()}
         response = self.client.post(path, data=body, headers=told | {"X-API-KEY": KEY})
-        assert response.status_code in (202, 400, 413, 415), response.get_data(as_text=True)
+        assert response.status_code in REFUSED | {202}, response.get_data(as_text=True)
         if response.status_code == 202:
             self.taken += response.get_json()["accepted"]
         return response
@@ -389,7 +392,7 @@ def test_what_each_sender_posts_becomes_rows_and_the_same_damaged_is_taken_or_re
     line.settle()
     with line.bench.sql() as conn:
         sources = set(conn.execute(select(event_audit_log.c.source)).scalars())
-    assert {path.parent.name for path in EVERY} <= sources
+    assert {path.parent.name for path in EVERY} - PROVEN - {"mapped"} <= sources
 
 
 def test_the_audit_row_of_a_long_message_says_where_it_was_cut_and_holds_all_of_it(line: Line) -> None:

@@ -96,9 +96,10 @@ GET /history/<int:note_id>/undo, POST /history/<int:note_id>/undo
 GET /users/, GET /users/new, POST /users/new, GET /users/<int:user_id>, POST /users/<int:user_id>/role
 GET /keys/, GET /keys/new, POST /keys/new, GET /keys/<key_name>, POST /keys/<key_name>
 GET /keys/<key_name>/rotate, POST /keys/<key_name>/rotate, POST /keys/<key_name>/revoke
+GET /keys/<key_name>/source, POST /keys/<key_name>/source, POST /keys/<key_name>/source/preview
 GET /keys/<key_name>/signing, POST /keys/<key_name>/signing, POST /keys/<key_name>/unsign, POST /keys/<key_name>/try
 GET /api/<version>/keys, POST /api/<version>/keys, GET /api/<version>/keys/<name>, PATCH /api/<version>/keys/<name>
-POST /api/<version>/keys/<name>/rotate, POST /api/<version>/keys/<name>/revoke
+POST /api/<version>/keys/<name>/rotate, POST /api/<version>/keys/<name>/revoke, PUT /api/<version>/keys/<name>/source
 POST /users/<int:user_id>/password, POST /users/<int:user_id>/active, POST /users/<int:user_id>/end
 POST /api/<version>/rules, PUT /api/<version>/rules/<int:rule_id>, PATCH /api/<version>/rules/<int:rule_id>
 DELETE /api/<version>/rules/<int:rule_id>, POST /api/<version>/rules/plan, POST /api/<version>/rules/apply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -231,3 +232,75 @@ def test_any_line_that_begins_like_syslog_is_one_item(text: str) -> None:
         check(registry.parse(SYSLOG, text.encode(), CONTEXT), 1)
     except RejectedBody:
         assert not text.strip()
+
+
+# ---- objects, as relays send them
+
+OBJECTS = msgspec.structs.replace(CONTEXT, headers={"CONTENT-TYPE": "application/vnd.mutt.syslog+json"})
+
+
+def objects(*sent: object) -> Parsed:
+    return registry.parse(SYSLOG, "\n".join(map(json.dumps, sent)).encode(), OBJECTS)
+
+
+def test_a_message_in_an_object_is_one_event_whatever_stands_in_it() -> None:
+    text = "<34>Oct 11 22:14:15 mymachine su: first\n\tsecond\r\n\r\nlast"
+    (event,) = objects({"line": text + "\r\n"}).events
+    assert (event.message, event.raw) == ("first\n\tsecond\r\n\r\nlast", text)
+
+
+def test_an_object_says_who_sent_it_and_when_it_came_where_its_message_does_not() -> None:
+    silent, named = objects(
+        {"line": "<13>app: no time", "peer": "198.51.100.7", "at": 1772616000.25},
+        {"line": "<34>Mar  4 09:00:00 core-1 su: x", "peer": "198.51.100.7", "at": 1772616000.25},
+    ).events
+    assert (silent.hostname, named.hostname) == ("198.51.100.7", "core-1")
+    assert silent.occurred_at == datetime.fromtimestamp(1772616000.25, UTC)
+    assert named.occurred_at == datetime(2026, 3, 4, 9, tzinfo=UTC)
+    assert silent.occurred_text is named.occurred_text is None
+
+
+def test_an_object_reads_as_its_message_alone() -> None:
+    for text in (
+        "<34>Oct 11 22:14:15 mymachine su: x",
+        "<165>1 - h app 1 ID - y",
+        "prose",
+        "<189>7: r1: %A-1-B: x",
+    ):
+        (event,) = objects({"line": text, "peer": "192.0.2.1"}).events
+        alone = line(text.encode())
+        assert msgspec.structs.replace(event, event_id=alone.event_id) == alone
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({}, "line"),
+        ({"line": 7}, "line"),
+        ([], "event"),
+        ({"line": " \n"}, "message"),
+        ({"line": "x" * 3000}, "event"),
+    ],
+    ids=["no line", "a number", "no object", "blank", "too large"],
+)
+def test_an_object_without_a_message_costs_itself(sent: object, field: str) -> None:
+    parsed = objects(sent, {"line": "<13>fine", "peer": 7, "at": "soon"})
+    assert [event.message for event in parsed.events] == ["fine"]
+    assert [refused.field for refused in parsed.rejected] == [field]
+    assert parsed.events[0].hostname == CONTEXT.default_host
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_in_a_line() -> None:
+    data = "<13>größer".encode("latin-1")
+    (event,) = objects({"line": data.decode(errors="surrogateescape")}).events
+    assert event.message == line(data).message == "gr\\xf6\\xdfer"
+
+
+def test_json_in_plain_lines_stays_text() -> None:
+    assert line(b'{"line": "x", "peer": "y"}').message == '{"line": "x", "peer": "y"}'
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_by_surprise_as_objects(data: bytes) -> None:
+    with contextlib.suppress(RejectedBody):
+        registry.parse(SYSLOG, data, OBJECTS)

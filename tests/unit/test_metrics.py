@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mutt.gauges import KINDS
+from mutt.listen import counts
 from mutt.metrics import BUCKETS, HELD_FOR, LAGS, REFUSED_FOR, STEPS, Ingested, Metrics
 
 DOCS = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
@@ -24,7 +25,7 @@ def exported() -> Listed:
     told = {
         one._name + "_total" * (one._type == "counter"): (one._type, tuple(one._labelnames)) for one in made
     }
-    for name, kind in KINDS.items():
+    for name, kind in {**KINDS, **counts.KINDS}.items():
         told[name + "_total" * kind.counts] = ("counter" if kind.counts else "gauge", kind.labels)
     return told
 

@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
+import redis
 from flask import abort, flash, redirect, request, url_for
 from flask_admin import expose
 from sqlalchemy import Connection
 
 from mutt.errors import Refused, SettingsError
 from mutt.grant import INGEST, Signing, check_name, digest_of
+from mutt.letters.desk import Desk
 from mutt.sealing import Sealer
 from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
+from mutt.streams.letters import Letter
 from mutt.web.admin.keyforms import (
     KEPT,
     MADE,
@@ -31,9 +34,13 @@ from mutt.web.admin.keyforms import (
     same,
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
+from mutt.web.admin.sourceform import Previewed, SourceForm, previewed
 from mutt.web.published import LATER, published
 from mutt.web.roles import ADMINS_ONLY
 from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
+
+#: Refused items of a key that are offered as samples.
+SAMPLES = 5
 
 #: A time that a pasted signature may be off, so that the rest of it can be looked at.
 _EVER = 10**12
@@ -127,6 +134,46 @@ class Keys(Page):
             f"{'One secret of ' if made else ''}{key_name} is revoked: it is refused within 5 seconds."
         )
         return redirect(url_for("keys.edit", key_name=key_name))
+
+    # ---- its source
+
+    @expose("/<key_name>/source", methods=("GET", "POST"))
+    def source(self, key_name: str) -> Any:
+        key, refused = self._read(key_name), self._refused_of(key_name)
+        form = SourceForm.of(key, refused)
+        if form.validate_on_submit():
+            try:
+                with transaction(self.engine) as conn:
+                    keys.describe(conn, key_name, form.source(), **said(form.why.data))
+                self._told(f"What is known of the source of {key_name} is changed.")
+                return redirect(url_for("keys.source", key_name=key_name))
+            except Refused as error:
+                form.refuse(error)
+        return self._source_page(key, form), REFUSED if request.method == "POST" else 200
+
+    @expose("/<key_name>/source/preview", methods=("POST",))
+    def preview(self, key_name: str) -> Any:
+        """What a sample becomes, by the form as it stands: a fragment for the form, a page without script."""
+        key, refused = self._read(key_name), self._refused_of(key_name)
+        form, found, status = SourceForm.of(key, refused), None, 200
+        try:
+            found = previewed(form.source(), key.formats, form.chosen(refused))
+        except Refused as error:
+            form.refuse(error)
+            status = REFUSED
+        if request.headers.get("HX-Request"):
+            return self.render("key_source_preview.html", form=form, found=found)
+        return self._source_page(key, form, found), status
+
+    def _source_page(self, key: Key, form: SourceForm, found: Previewed | None = None) -> str:
+        return self.render("key_source.html", form=form, key=key, found=found)
+
+    def _refused_of(self, key_name: str) -> list[Letter]:
+        """Samples for who writes a mapping: a convenience, which waits for no outage."""
+        try:
+            return Desk(self.services).refused_of(key_name, SAMPLES)
+        except redis.RedisError:
+            return []
 
     # ---- signatures
 

@@ -1,0 +1,175 @@
+"""Syslog over TCP (RFC 6587) and TLS (RFC 5425)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from typing import cast
+
+from mutt.listen.counts import Counts
+from mutt.listen.framing import Framer
+from mutt.listen.relay import Relay
+from mutt.listen.wire import bound, plain_address
+from mutt.tls import ServerFiles
+
+log = logging.getLogger("mutt.listen")
+
+#: Seconds for a TLS handshake.
+HANDSHAKE = 10.0
+
+#: Seconds that a message which was begun may take to be whole. Between messages a connection may be silent for ever.
+WHOLE = 60.0
+
+#: Seconds between two looks: at the slow ones, and at those that wait for room.
+LOOK, ROOM = 1.0, 0.05
+
+#: Seconds that open connections have at the end to be read empty.
+GOODBYE = 1.0
+
+
+class TcpListener:
+    """Gives each message to ``relay``; where that has no room, its senders wait.
+
+    ``most`` bytes may a message have, ``connections`` may there be at once. ``tls``: what is spoken above TCP.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        relay: Relay,
+        *,
+        name: str,
+        most: int,
+        connections: int,
+        tls: ServerFiles | None = None,
+    ) -> None:
+        self.counts, self.relay, self.most = Counts(), relay, most
+        self._most_connections, self._tls = connections, tls
+        self._socket = bound(host, port, socket.SOCK_STREAM, name)
+        self.port: int = self._socket.getsockname()[1]
+        self.open = set[Connection]()
+        self.last_data = 0.0
+        self._server: asyncio.Server | None = None
+        self._tasks = list[asyncio.Task[None]]()
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self),
+            sock=self._socket,
+            ssl=self._tls.context if self._tls else None,
+            ssl_handshake_timeout=HANDSHAKE if self._tls else None,
+            backlog=1024,
+        )
+        for work, every in ((Connection.hurry, LOOK), (Connection.go_on, ROOM)):
+            self._tasks.append(asyncio.create_task(self._each(work, every)))
+
+    async def stop(self) -> None:
+        """Accept nothing more, take what is here, and hang up."""
+        assert self._server is not None
+        self._server.close()
+        end = time.monotonic() + GOODBYE
+        while self.open and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+        for connection in list(self.open):
+            connection.close()
+        await asyncio.sleep(0)
+
+    def look(self) -> None:
+        """Are there new certificates?"""
+        if self._tls:
+            self._tls.look()
+
+    def may_open(self) -> bool:
+        """Is there room for one more connection? Who finds none is counted."""
+        if len(self.open) < self._most_connections:
+            return True
+        self.counts.turned_away += 1
+        return False
+
+    async def _each(self, work: Callable[[Connection], None], every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            for connection in list(self.open):
+                work(connection)
+
+
+class Connection(asyncio.Protocol):
+    """One sender."""
+
+    def __init__(self, listener: TcpListener) -> None:
+        self._listener = listener
+        self._framer = Framer(listener.most)
+        self._waiting = list[bytes]()  # for room
+        self._begun_at = 0.0  # when the message began that is not whole
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._listener.may_open():
+            self._transport.abort()
+            return
+        self._peer = plain_address(str((transport.get_extra_info("peername") or ["unknown"])[0]))
+        if sock := transport.get_extra_info("socket"):
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+            )  # a peer that is gone is noticed some day
+        self._listener.open.add(self)
+        self._listener.counts.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.last_data = now = time.monotonic()
+        messages = self._framer.feed(data)
+        if not self._framer.is_partial:
+            self._begun_at = 0.0
+        elif messages or not self._begun_at:
+            self._begun_at = now
+        self._take(messages)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self in self._listener.open:
+            counts = self._listener.counts
+            self._listener.open.discard(self)
+            counts.connections -= 1
+            self._take(self._framer.rest())
+            counts.received += len(self._waiting)
+            counts.no_room += len(self._waiting)
+            counts.cut += self._framer.cut
+
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
+    def hurry(self) -> None:
+        """Hang up on who began a message and does not go on."""
+        if self._begun_at and time.monotonic() > self._begun_at + WHOLE and not self._waiting:
+            log.info("%s began a message and did not end it within %g s: hung up", self._peer, WHOLE)
+            self.close()
+
+    def go_on(self) -> None:
+        """Try again what found no room."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._take(waiting)
+            if not self._waiting:
+                self._transport.resume_reading()
+
+    def _take(self, messages: list[bytes]) -> None:
+        relay, now = self._listener.relay, time.time()
+        for index, message in enumerate(messages):
+            if not (relay.has_room and relay.put(message, self._peer, now)):
+                self._wait(messages[index:])
+                messages = messages[:index]
+                break
+        self._listener.counts.received += len(messages)
+
+    def _wait(self, messages: list[bytes]) -> None:
+        self._waiting += messages
+        if not self._transport.is_closing():
+            self._transport.pause_reading()

@@ -1,0 +1,32 @@
+"""What listeners of every kind do with sockets and addresses."""
+
+from __future__ import annotations
+
+import socket
+
+from mutt.errors import SettingsError
+
+
+def bound(host: str, port: int, kind: socket.SocketKind, name: str) -> socket.socket:
+    """A socket on this address; ``::`` hears IPv4 too. Raises :class:`SettingsError` about the setting ``name``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, kind)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        why = error.strerror or error
+        low = " (below 1024 only root may, or who has CAP_NET_BIND_SERVICE)" if port < 1024 else ""
+        raise SettingsError(
+            name, str(port), f"a port that can be listened on at LISTEN_HOST={host}: {why}{low}"
+        ) from error
+    return made
+
+
+def plain_address(peer: str) -> str:
+    """An IPv4 address that came by an IPv6 socket as itself, and none with the name of an interface behind it."""
+    return peer.removeprefix("::ffff:").partition("%")[0] if ":" in peer else peer
