@@ -1,8 +1,8 @@
 """What a message of syslog costs `mutt listen`, on its way from the socket over the disk to ingest.
 
 ``python -m benchmarks.listen``: microseconds of processor time a message, beside a process that only receives (over
-TCP: and splits lines), and how
-many are lost at a rate that is kept for some seconds. Ingest is one that answers and keeps nothing.
+TCP: and splits lines), and how many are lost at a rate that is kept for some seconds. Ingest is one that answers and
+keeps nothing.
 """
 
 from __future__ import annotations
