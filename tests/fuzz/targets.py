@@ -23,12 +23,12 @@ from mutt.event import Envelope, Event, Segment
 from mutt.formats import registry, sns
 from mutt.formats.base import HOSTNAME_MAX, MESSAGE_MAX, NAME_MAX, Context, Format, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
+from mutt.formats.syslog import OBJECTS
+from mutt.listen.framing import Framer
 from mutt.listen.snmp.engine import Engine
 from mutt.listen.snmp.users import User
 from mutt.listen.snmp.usm import Usm
 from mutt.listen.snmptrap import SnmpTraps
-from mutt.formats.syslog import OBJECTS
-from mutt.listen.framing import Framer
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import MatchType, Rule
 from mutt.web import sns as proof
