@@ -24,7 +24,8 @@ FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and "__pyc
 
 #: Those of them that the page has in a table.
 MONITORING = {
-    "azure-monitor", "cloudwatch", "google-cloud-monitoring", "icinga2", "librenms", "snmptt", "sns", "solarwinds", "zabbix",
+    "azure-monitor", "cloudwatch", "google-cloud-monitoring", "icinga2", "librenms", "snmptt", "sns", "solarwinds",
+    "zabbix",
 }  # fmt: skip
 
 #: A piece of a file on the page: what it is of, and its lines.
