@@ -1,5 +1,6 @@
 # Amazon SNS to MUTT, and a CloudWatch alarm on it. The key: mutt keys make aws --format sns
-# The key is Basic's password here, so it stands in no log; MUTT confirms the subscription by itself.
+# The key is Basic's password here, so it stands in no log: SNS shows it when MUTT asks for it. MUTT confirms the
+# subscription by itself.
 
 variable "mutt_key" {
   type      = string

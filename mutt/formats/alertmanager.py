@@ -58,11 +58,11 @@ class Alertmanager(JsonFormat):
             notes = {}
         if type(key) is not str or not key:
             key = fingerprint(labels)
-        state, at = _when(item, context)
+        state = _state(item, context)
         fields: Fields = {
             "hostname": device(labels) or self.name,
             "message": _message(labels, notes),
-            "time": at,
+            "time": take("startsAt" if state is State.RAISE else "endsAt", None),
             "severity": values.urgency(labels.get("severity") or values.first(labels, _SEVERITIES)),
             "state": state,
             "source": self.name,
@@ -70,10 +70,11 @@ class Alertmanager(JsonFormat):
             "instance": key,
         }
         fields["tags"] = tags = values.tags(labels)
-        if notes:
-            _add(notes, tags)
-        if item:
-            _add(item, tags)
+        for said in (notes, item):
+            for name, value in said.items():
+                if value is not None and value != "":
+                    told = value if type(value) is str else values.text(value)
+                    tags[f"alert.{name}" if name in tags else name] = told
         return fields
 
     def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
@@ -118,31 +119,19 @@ def _message(labels: JsonObject, notes: JsonObject) -> Any:
     return alert
 
 
-def _when(item: JsonObject, context: Context) -> tuple[State, Any]:
-    """Does it stand or is it over, and since when? What Prometheus itself posts has no status: it is over from
-    ``endsAt`` on, which lies ahead of an alert that stands."""
-    ends = item.get("endsAt")
-    if type(ends) is str and ends.startswith(_NEVER):
-        del item["endsAt"]
-        ends = None
-    said = item.pop("status", None)
-    state = (_STATES.get(said) if type(said) is str else None) or _by_end(item, ends, context)
-    return state, item.pop("startsAt" if state is State.RAISE else "endsAt", None)
-
-
-def _by_end(item: JsonObject, ends: Any, context: Context) -> State:
+def _state(item: JsonObject, context: Context) -> State:
+    """Does it stand or is it over? What Prometheus itself posts has no status: it is over from ``endsAt`` on, which
+    lies ahead of an alert that stands."""
+    said, ends = item.pop("status", None), item.get("endsAt")
+    if type(ends) is str and ends[:5] == _NEVER:
+        ends = item["endsAt"] = None
+    if type(said) is str and (state := _STATES.get(said)):
+        return state
     if ends is None:
         return State.RAISE
     at = times.read(ends, context.received_at)
     over = "startsAt" not in item or (at is not None and at <= context.received_at)
     return State.CLEAR if over else State.RAISE
-
-
-def _add(said: JsonObject, tags: dict[str, str]) -> None:
-    """What is left of an alert; where a label has the same name: as ``alert.<name>``."""
-    for key, value in said.items():
-        if value is not None and value != "":
-            tags[f"alert.{key}" if key in tags else key] = value if type(value) is str else values.text(value)
 
 
 FORMAT = Alertmanager()

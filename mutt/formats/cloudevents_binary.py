@@ -59,5 +59,5 @@ def _decoded(name: str, value: str) -> str:
         return values.clean_text(unquote_to_bytes(value.encode("latin-1", "replace")).decode())
     except UnicodeDecodeError:
         raise RejectedBody(
-            name, "is no UTF-8 behind its percent signs: encode each byte of it as %XX"
+            name, "is no UTF-8 behind its percent signs: write each byte of it as %XX"
         ) from None

@@ -26,7 +26,7 @@ _SEVERITIES = {"INSUFFICIENT_DATA": 4}
 
 class CloudWatch(JsonFormat):
     name = "cloudwatch"
-    answers = Answers(over_quota=503)  # SNS takes a 429 for final
+    answers = Answers(over_quota=503)  # as SNS, which may have brought it raw
     marks = frozenset({"AlarmName", "detail-type"})
 
     def claims(self, item: JsonObject) -> bool:

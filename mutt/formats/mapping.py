@@ -64,7 +64,7 @@ SELECTED_MAX = 12
 
 #: What one event's expressions may cost, ``each``, and all of a request. A step is a part that is looked at, or an
 #: element that is made.
-ITEM_STEPS, EACH_STEPS, REQUEST_STEPS = 20_000, 250_000, 5_000_000
+ITEM_STEPS, EACH_STEPS, REQUEST_STEPS = 20_000, 250_000, 2_000_000
 
 #: So many characters of a text that is made cost a step.
 CHARACTERS = 64

@@ -13,7 +13,7 @@ import msgspec
 
 from mutt.errors import RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Collector, Context, Fields, JsonObject, as_object
+from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, as_object
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: Names of rsyslog's properties that nobody else's records have.
@@ -31,6 +31,7 @@ _KNOWN = _OWN | {
 
 class Rsyslog(Shipped):
     name = "rsyslog"
+    answers = Answers(over_quota=503)  # omhttp takes every 4xx for final, a 429 too
     marks = frozenset({"host", "msg", "records", "streams", *_OWN})
     inside = "records"
     hosts: ClassVar[tuple[str, ...]] = ("hostname", "host", "source", "fromhost", "fromhost-ip")

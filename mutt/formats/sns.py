@@ -6,14 +6,15 @@ request in to see (``mutt/web/sns.py``): here it is only read.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from mutt.errors import RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject, load
+from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, load
+from mutt.formats.mapped import Mapper
+from mutt.formats.within import Envelope, nameless
 
 NOTIFICATION, SUBSCRIBED, UNSUBSCRIBED = (
     "Notification",
@@ -35,19 +36,18 @@ _CHANGES = {
     UNSUBSCRIBED: (4, "MUTT is subscribed to {} no longer: nothing more will come from there"),
 }
 
+#: What has a field of its own.
+_SAID = frozenset({"Type", "MessageId", "Message", "Timestamp"})
 
 _NOT_SNS = (
     f"or TopicArn is none of SNS' ({', '.join(TYPES)}): send to /ingest what does not come from it,"
     " or comes by raw message delivery"
 )
 
-#: What a native event has to have.
-_NATIVE = frozenset({"hostname", "message"})
 
-
-class Sns(JsonFormat):
+class Sns(Envelope):
     name = "sns"
-    answers = Answers(over_quota=503)  # a 429 is final for it
+    answers = Answers(over_quota=503)  # by its older pages a 429 is final
     marks = frozenset({"TopicArn"})
 
     def claims(self, item: JsonObject) -> bool:
@@ -57,59 +57,50 @@ class Sns(JsonFormat):
         kept = {key: value for key, value in item.items() if key not in _NOT_KEPT}
         if len(kept) < len(item):
             text = msgspec.json.encode(kept).decode()
-        found = _inside(kept)
-        if found and found[0].inside and found[0].inside in found[1]:  # several events, each for itself
-            found[0].take(found[1], str(kept["Message"]), collector, _about(kept, context))
-        else:
-            collector.attempt(partial(self._read, kept, found, context), text)
+        try:
+            super().take(kept, text, collector, context)
+        except RejectedItem as refusal:  # here, so that what is kept of it has no secret either
+            collector.reject(text.encode(), refusal)
+
+    def held(self, item: JsonObject) -> Any:
+        if item.get("Type") not in TYPES or not isinstance(item.get("TopicArn"), str) or not item["TopicArn"]:
+            raise RejectedItem("Type", _NOT_SNS)
+        return _message(item) if item["Type"] == NOTIFICATION else None
+
+    def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
+        """Which message it was, and what that leaves open."""
+        if fields.get("hostname") in (None, ""):
+            fields["hostname"] = item["TopicArn"].rpartition(":")[2]
+        if fields.get("time") in (None, ""):
+            fields["time"] = item.get("Timestamp")
+        if fields.get("own_id") in (None, "") and isinstance(item.get("MessageId"), str):
+            fields["own_id"] = item["MessageId"] + ("" if nth is None else f" {nth}")
+        about = {key: value for key, value in item.items() if key not in _SAID}
+        fields["tags"] = values.leaves(about) | fields.get("tags", {})
 
     def read(self, item: JsonObject, context: Context) -> Fields:
-        return self._read(item, _inside(item), context)
-
-    def _read(
-        self, item: JsonObject, found: tuple[JsonFormat, JsonObject] | None, context: Context
-    ) -> Fields:
-        kind, topic = item.pop("Type", None), item.get("TopicArn")
-        if kind not in TYPES or not isinstance(topic, str) or not topic:
-            raise RejectedItem("Type", _NOT_SNS)
-        if kind != NOTIFICATION:
-            severity, said = _CHANGES[kind]
-            fields: Fields = {"message": said.format(topic), "severity": severity}
+        message = self.held(item)
+        if item["Type"] != NOTIFICATION:
+            severity, said = _CHANGES[item["Type"]]
+            fields: Fields = {"message": said.format(item["TopicArn"]), "severity": severity}
+        elif isinstance(message, dict) and context.source.mapping:
+            fields = Mapper(nameless(context)).read(message, context)
         else:
-            fields = found[0].read(found[1], _about(item, context)) if found else {"message": _text(item)}
-        fields["hostname"] = fields.get("hostname") or _called(topic)
-        fields["source"] = fields.get("source", self.name)
-        fields["own_id"] = fields.get("own_id") or item.pop("MessageId", None)
-        fields["time"] = fields.get("time") or item.pop("Timestamp", None)
-        item.pop("Message", None)
-        fields["tags"] = values.leaves(item) | fields.get("tags", {})
+            fields = {"message": _text(item)}
+        fields["source"] = self.name
+        self.complete(item, fields, None)
         return fields
 
 
-def _inside(item: JsonObject) -> tuple[JsonFormat, JsonObject] | None:
-    """The event that a notification carries, with its format. None: it is text, or JSON that no format knows."""
-    # The registry finds this module while it is imported itself: it can't be imported above.
-    from mutt.formats import registry  # noqa: PLC0415
-
+def _message(item: JsonObject) -> Any:
+    """What was published: an object, where it is one, else the text."""
     message = item.get("Message")
-    if item.get("Type") != NOTIFICATION or not isinstance(message, str) or message.lstrip()[:1] != "{":
-        return None
+    if not isinstance(message, str) or message.lstrip()[:1] != "{":
+        return message
     try:
-        found, _ = load(msgspec.Raw(message.encode()))
+        return load(msgspec.Raw(message.encode()))[0]
     except (RejectedItem, RecursionError):
-        return None
-    chosen = registry.route(found)
-    return (chosen, found) if chosen.marks or found.keys() >= _NATIVE else None
-
-
-def _about(item: JsonObject, context: Context) -> Context:
-    """Where the message names no device it is the topic's: SNS' own address is another one each time."""
-    return msgspec.structs.replace(context, default_host=_called(values.text(item.get("TopicArn"))))
-
-
-def _called(topic: str) -> str:
-    """The topic's name, out of its ARN."""
-    return topic.rpartition(":")[2]
+        return message
 
 
 def _text(item: JsonObject) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from mutt.errors import RejectedBody
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject, Parsed, fit
+from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject, Parsed, fit
 from mutt.formats.native import is_native
 
 # Names without their case and underscores: AlertName and alert_name are one.
@@ -28,6 +28,7 @@ _NAME = re.compile(r'(?:^\s*\{|,)\s*"(\w+)"\s*:\s*', re.ASCII)
 
 class SolarWinds(JsonFormat):
     name = "solarwinds"
+    answers = Answers(none_taken=202)  # it sends nothing again, whatever it is told: so all of it is kept
     marks = frozenset({"AlertName", "alert_name", "alertName"})
 
     def fits(self, keys: Collection[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.formats import syslog, values, within
-from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
+from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject, Parsed
 from mutt.formats.shipped import Shipped
 
 #: All that an envelope may hold.
@@ -78,6 +78,12 @@ class Splunk(within.Envelope):
         if event == {} or (isinstance(event, str) and not event.strip()):
             raise RejectedItem("event", "is blank: say what happened", kind=Kind.BLANK)
         return event
+
+    def opens(self, found: JsonFormat, value: JsonObject) -> bool:
+        """Shippers' records, too, if they say anything."""
+        return not isinstance(found, Shipped) or any(
+            isinstance(value.get(key), str) for key in found.messages
+        )
 
     def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
         if fields.get("hostname") in (None, "") and (host := _host(item)):

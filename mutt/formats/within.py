@@ -31,6 +31,11 @@ class Envelope(JsonFormat):
         """What stands in this envelope. Raises :class:`~mutt.errors.RejectedItem`."""
         raise NotImplementedError
 
+    def opens(self, found: JsonFormat, _value: JsonObject) -> bool:
+        """Is what stands inside left to ``found``, which claims it? Records of logs are claimed by names that anybody
+        uses, and hold no state: an envelope's own tables know more."""
+        return not isinstance(found, Shipped)
+
     def complete(self, item: JsonObject, fields: Fields, nth: int | None) -> None:
         """Add to an event of another format what the envelope says; of several events this is the ``nth``, from 0."""
         raise NotImplementedError
@@ -40,7 +45,7 @@ class Envelope(JsonFormat):
         is read alike by the format that is its ``source``."""
         value = self.held(item)
         found = _known(value)
-        if found is None:
+        if found is None or not self.opens(found, value):
             super().take(item, text, collector, context)
             return
         part = msgspec.json.encode(value).decode()
@@ -53,8 +58,7 @@ def _known(value: Any) -> JsonFormat | None:
     if type(value) is not dict or not value:
         return None
     found = _asked[0](value)
-    # Records of logs are claimed by names that anybody uses, which the envelopes' own tables know as well.
-    if isinstance(found, Envelope | Shipped):
+    if isinstance(found, Envelope):
         return None
     # What nobody claims is native by default: here only if it really is.
     return None if found.name == "native" and not ("hostname" in value and "message" in value) else found

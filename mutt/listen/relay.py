@@ -290,6 +290,7 @@ class Relay:
 
     def _wait_for_ingest(self, answer: Answer, wait: float) -> None:
         self.books.trouble = answer.reason
+        self._tell()  # who closes it need not wait
         waiting = many(self.waiting, "record")
         self._say("ingest", "%s in the buffer, for ingest does not take them: %s", waiting, answer.reason)
         self._pause(answer.after + random.uniform(0, wait))

@@ -6,12 +6,11 @@ before; asked once more for the same one, the receiver answers again and puts no
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
 import queue
-import selectors
-import socket
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -24,11 +23,15 @@ from pyasn1.codec.ber import encoder
 
 from mutt.errors import SettingsError
 from mutt.listen.relay import Relay
+from mutt.listen.serve import serve
 from mutt.listen.snmp import engine, users
 from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.pdu import V1, V2C, V3, Dropped, Json
 from mutt.listen.snmp.usm import Reported, Usm
+from mutt.listen.udp import UdpListener
+from mutt.listen.wire import plain_address
 from mutt.settings import Settings
+from mutt.words import many
 
 log = logging.getLogger("mutt.listen")
 
@@ -41,50 +44,14 @@ TAKEN, REPEATED, NO_ROOM, OTHER_VERSION = "taken", "repeated", "no room", "anoth
 #: Informs that are remembered in case their answer was lost.
 _MOST_INFORMS = 10_000
 
-#: Asked of the kernel: what may wait while this process does something else. It gives what net.core.rmem_max allows.
-_RECEIVE_BUFFER = 8 << 20
-_LARGEST = 65_535
-
-#: Datagrams that are read from one socket before the others get a look.
-_IN_A_ROW = 100
+#: Datagrams read before others have their turn: each takes up to a millisecond.
+TURN = 64
 
 #: Seconds that an inform's event may take to the disk. Its sender has given up long before, and asks again.
 _ON_DISK = 10.0
 
 #: Seconds between two lines of the log about what was not taken.
 _SELDOM = 60.0
-
-
-def run(settings: Settings, stop: threading.Event) -> None:
-    """``mutt listen snmptrap``, until ``stop`` is set. Raises :class:`SettingsError`."""
-    directory, host, port = settings.listen_buffer, settings.listen_host, settings.listen_snmptrap_udp
-    known = users.read(settings.listen_snmptrap_users)
-    communities = [word.encode() for word in settings.listen_snmptrap_communities.split()]
-    versions = _versions(settings.listen_snmptrap_versions)
-    relay = Relay.of(settings, "snmptrap")
-    try:
-        usm = Usm(known, engine.started(directory, time.monotonic()), time.monotonic)
-        receiver = Receiver([_listening(host, port)], SnmpTraps(relay, usm, communities, versions), relay)
-        relay.start()
-        log.info("listening for traps on %s, port %d; they go to %s", host, port, settings.ingest_url)
-        receiver.run(stop)
-    finally:
-        relay.close()
-
-
-def _versions(text: str) -> list[int]:
-    named = text.replace(",", " ").lower().split()
-    if not named or not VERSIONS.keys() >= set(named):
-        raise SettingsError("LISTEN_SNMPTRAP_VERSIONS", text, "some of 1, 2c and 3")
-    return [VERSIONS[name] for name in named]
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        return bound(host, port)
-    except OSError as error:
-        expected = f"a port that is free, and that this user may listen on ({error.strerror})"
-        raise SettingsError("LISTEN_SNMPTRAP_UDP", str(port), expected) from None
 
 
 class Sink(Protocol):
@@ -120,6 +87,18 @@ class SnmpTraps:
         self._answered: OrderedDict[bytes, None] = OrderedDict()
         self.counts = Counter[str]()  #: TAKEN, REPEATED, and each reason that one was not
         self.last_refused = ""  #: who sent the last that was not
+
+    def who_may_send(self) -> str:
+        """In words."""
+        known = (
+            many(len(self._communities), "community", "communities") if self._communities else "any community"
+        )
+        told = {
+            V1: f"v1 with {known}",
+            V2C: f"v2c with {known}",
+            V3: f"v3 as {many(self._usm.users, 'user')}",
+        }
+        return ", ".join(told[number] for number in sorted(self._versions))
 
     def handle(self, data: bytes, peer: str) -> Reply | None:
         """Take one datagram of ``peer``, an address. What is to be sent back, if anything. Never raises."""
@@ -191,63 +170,80 @@ def _inform(pdu: Any) -> bytes:
     return bytes(encoder.encode(pdu)) if pdus.is_inform(pdu) else b""
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket for datagrams at this address; ``::`` takes those of IPv4, too. Raises :class:`OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        made.setblocking(False)
-        made.bind((host, port))
-    except OSError:
-        made.close()
-        raise
-    return made
+class TrapListener(UdpListener):
+    """Hears traps; informs are answered beside it, by a thread, when their events are on disk."""
 
-
-class Receiver:
-    """Reads ``sockets`` until it is told to stop; informs are answered beside it, when their events are on disk."""
-
-    def __init__(self, sockets: Sequence[socket.socket], traps: SnmpTraps, sink: Sink) -> None:
-        self._sockets, self._traps, self._sink = sockets, traps, sink
-        self._answers = queue.SimpleQueue[tuple[socket.socket, bytes, Any] | None]()
+    def __init__(self, host: str, port: int, relay: Relay, traps: SnmpTraps) -> None:
+        super().__init__(host, port, relay, "LISTEN_SNMPTRAP_UDP")
+        self._traps = traps
+        self._answers = queue.SimpleQueue[tuple[bytes, Any] | None]()
+        self._answering = threading.Thread(target=self._answer, name="answers", daemon=True)
         self._told, self._tell_at = Counter[str](), 0.0
 
-    def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set, looked at twice a second; then what the kernel already holds is taken, too."""
-        answering = threading.Thread(target=self._answer, name="answers", daemon=True)
-        answering.start()
-        with selectors.DefaultSelector() as selector:
-            for each in self._sockets:
-                selector.register(each, selectors.EVENT_READ)
-            while not stop.is_set():
-                for key, _ in selector.select(0.5):
-                    self._take(key.fileobj)  # type: ignore[arg-type]  # nothing but sockets was registered
-                self._tell()
-        for each in self._sockets:
-            while self._take(each):
-                pass
-        self._answers.put(None)
-        answering.join(_ON_DISK)
+    async def start(self) -> None:
+        """Begin to read."""
+        await super().start()
+        log.info("traps are taken of %s", self._traps.who_may_send())
+        self._answering.start()
 
-    def _take(self, each: socket.socket) -> int:
-        """How many datagrams were there, up to some."""
-        for taken in range(_IN_A_ROW):
-            try:
-                data, address = each.recvfrom(_LARGEST)
-            except BlockingIOError:
-                return taken
-            except OSError as error:  # what the kernel says of an earlier answer: nobody was there to hear it
-                log.debug("receiving: %s", error)
-                continue
-            reply = self._traps.handle(data, address[0].removeprefix("::ffff:").partition("%")[0])
-            if reply and reply.kept:
-                self._answers.put((each, reply.data, address))
-            elif reply:
-                _send(each, reply.data, address)
-        return _IN_A_ROW
+    async def stop(self) -> None:
+        """Take what is here, answer it, and take nothing more."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        while self._read():
+            pass
+        self._answers.put(None)
+        await asyncio.to_thread(self._answering.join, _ON_DISK)
+        self.look()
+        self._socket.close()
+
+    def look(self) -> None:
+        """See what the kernel has lost, and say now and then what was not taken."""
+        super().look()
+        now, refused = time.monotonic(), self._traps.refused()
+        if refused != self._told and now >= self._tell_at:
+            why = ", ".join(f"{n} {reason}" for reason, n in (refused - self._told).items())
+            log.warning("datagrams were not taken: %s; the last was from %s", why, self._traps.last_refused)
+            self._told, self._tell_at = refused, now + _SELDOM
+
+    def _read(self) -> bool:
+        """Read a turn's worth. Is there more?"""
+        try:
+            for _ in range(TURN):
+                self._take()
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            self._account()
+
+    def _take(self) -> None:
+        """One datagram. Raises ``BlockingIOError`` where there is none."""
+        try:
+            size, address = self._socket.recvfrom_into(self._buffer)
+        except (
+            ConnectionError
+        ) as error:  # what the kernel says of an earlier answer: nobody was there to hear it
+            log.debug("receiving: %s", error)
+            return
+        reply = self._heard(bytes(self._buffer[:size]), plain_address(address[0]))
+        if reply and reply.kept:
+            self._answers.put((reply.data, address))
+        elif reply:
+            self._send(reply.data, address)
+
+    def _heard(self, data: bytes, peer: str) -> Reply | None:
+        try:
+            return self._traps.handle(data, peer)
+        except Exception as error:  # noqa: BLE001 a stranger's bytes: what they find must cost nobody else's traps
+            log.error("a datagram from %s could not be read: %r", peer, error)
+            self._traps.counts[pdus.UNREADABLE] += 1
+            return None
+
+    def _account(self) -> None:
+        seen = self._traps.counts
+        self.counts.received = seen.total()
+        self.counts.no_room = seen[NO_ROOM]
+        self.counts.dropped = self._traps.refused().total() - seen[NO_ROOM]
 
     def _answer(self) -> None:
         """All informs that wait are answered together."""
@@ -257,20 +253,41 @@ class Receiver:
             while not self._answers.empty():
                 waiting.append(self._answers.get())
             ending = None in waiting
-            if self._sink.flush(_ON_DISK):
+            if self._relay.flush(_ON_DISK):
                 for answer in filter(None, waiting):
-                    _send(*answer)
+                    self._send(*answer)
 
-    def _tell(self) -> None:
-        now, refused = time.monotonic(), self._traps.refused()
-        if refused != self._told and now >= self._tell_at:
-            why = ", ".join(f"{n} {reason}" for reason, n in (refused - self._told).items())
-            log.warning("datagrams were not taken: %s; the last was from %s", why, self._traps.last_refused)
-            self._told, self._tell_at = refused, now + _SELDOM
+    def _send(self, answer: bytes, address: Any) -> None:
+        try:
+            self._socket.sendto(answer, address)
+        except OSError as error:  # its sender will ask again
+            log.debug("answering: %s", error)
 
 
-def _send(each: socket.socket, answer: bytes, address: Any) -> None:
+def listen(settings: Settings) -> None:
+    """Hear traps until told to stop. Raises :class:`~mutt.errors.SettingsError`."""
+    relay = Relay.of(settings, "snmptrap")
     try:
-        each.sendto(answer, address)
-    except OSError as error:  # its sender will ask again
-        log.debug("answering: %s", error)
+        listener = listener_of(settings, relay)
+    except SettingsError:
+        relay.close()
+        raise
+    serve(settings, relay, {"snmptrap": listener})
+
+
+def listener_of(settings: Settings, relay: Relay) -> TrapListener:
+    """What the settings ask for. Raises :class:`~mutt.errors.SettingsError`."""
+    s, clock = settings, time.monotonic
+    known, versions = users.read(s.listen_snmptrap_users), _versions(s.listen_snmptrap_versions)
+    communities = [word.encode() for word in s.listen_snmptrap_communities.split()]
+    usm = Usm(known, engine.started(s.listen_buffer, clock()), clock)
+    return TrapListener(
+        s.listen_host, s.listen_snmptrap_udp, relay, SnmpTraps(relay, usm, communities, versions)
+    )
+
+
+def _versions(text: str) -> list[int]:
+    named = text.replace(",", " ").lower().split()
+    if not named or not VERSIONS.keys() >= set(named):
+        raise SettingsError("LISTEN_SNMPTRAP_VERSIONS", text, "some of 1, 2c and 3")
+    return [VERSIONS[name] for name in named]

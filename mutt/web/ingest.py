@@ -125,3 +125,9 @@ def ingest(source: str = "", format_: str = "") -> Response:
     key = key_in_address(request.environ)
     post = Post(request.headers, request.remote_addr or "unknown", format_, source=source, key=key)
     return flask_response(_intake().answer(post, lambda: request.get_data(cache=False)))
+
+
+@blueprint.post("/ingest/alertmanager/api/v2/alerts")
+def alerts() -> Response:
+    """What Prometheus and others send to an Alertmanager: they add the path to the address that they are given."""
+    return ingest(format_="alertmanager")

@@ -23,7 +23,7 @@ from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
 from mutt.formats.sns import FORMAT as SNS
-from mutt.grant import INGEST, Grant
+from mutt.grant import BOOTSTRAP, INGEST, Grant
 from mutt.logs import Gathered
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
@@ -54,9 +54,13 @@ _NO_KEY = (
 )
 _NOT_IN_ADDRESS = (
     "this API key may not stand in the address, where logs on its way may show it: send it in the header X-API-KEY,"
-    " or as the password of Basic; or, for a sender that can do neither, allow it for this key"
-    " (page Keys, or `mutt keys source`)"
+    " or as the password of Basic; or, for a sender that can do neither, {} (page Keys, or `mutt keys source {}"
+    " --in-address`)"
 )
+
+#: SNS, and clients of .NET, show user and password only to who asks for Basic.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="mutt", Bearer realm="mutt"'}
+
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
 
@@ -109,7 +113,8 @@ class _Group:
         """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
         self.counts.refused[why] += 1
         answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-        return answer._replace(headers={**answer.headers, **_correlated(post)}, why=why)
+        more = _CHALLENGE if status == 401 else {}
+        return answer._replace(headers={**answer.headers, **more, **_correlated(post)}, why=why)
 
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"
@@ -279,7 +284,7 @@ class Intake:
             return None, "no_key", _NO_KEY
         grant = self.keys.identify(key)
         if grant and shown is None and not grant.source.in_address:
-            return None, "in_address", _NOT_IN_ADDRESS
+            return None, "in_address", _not_in_address(grant)
         return grant, "unknown_key", _NO_KEY
 
     def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
@@ -514,6 +519,12 @@ def _correlated(post: Post) -> dict[str, str]:
 def _idempotency(post: Post, key_id: str, body: bytes) -> str:
     given = post.headers.get("IDEMPOTENCY-KEY", "")
     return idempotency(key_id, given, body) if given else ""
+
+
+def _not_in_address(grant: Grant) -> str:
+    if grant is BOOTSTRAP:  # the environment's: nothing more can be said of it
+        return _NOT_IN_ADDRESS.format("make a key for it, and allow that there", "NAME")
+    return _NOT_IN_ADDRESS.format("allow it for this key", grant.name)
 
 
 def _unknown_format() -> str:

@@ -64,8 +64,10 @@ def _paths(settings: Settings) -> Json:
     named["post"]["responses"]["404"] = _ref("responses", "UnknownFormat")
     chosen = {"type": "string", "enum": sorted(registry.FORMATS)}
     named["parameters"] = [{"name": "format", "in": "path", "required": True, "schema": chosen}]
+    added = "For Prometheus and others that add this path to an Alertmanager's address: the format is alertmanager."
     return paths | {
         "/ingest/{format}": named,
+        "/ingest/alertmanager/api/v2/alerts": {"post": _ingest(settings, added)["post"]},
         **_signed(settings, sniffed, named),
         **openapi_splunk.paths([{name: []} for name in _SECURITY], _HEADERS),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
@@ -139,7 +141,7 @@ def _body(settings: Settings) -> Json:
         "description": (
             f"At most {settings.ingest_max_body} bytes, before and after decompression; an event at most"
             f" {settings.ingest_max_event}. JSON: an object, an array, one object a line, or objects back to back."
-            " Text: one syslog message a line."
+            " Text: one syslog message a line. Others' formats: docs/formats.md, CloudEvents' binary mode among them."
         ),
         "content": {
             "application/json": {"schema": events, "example": example},
@@ -287,7 +289,10 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
+        "NoKey": (
+            "The key is missing, not known, revoked or expired, or may not stand in the address; or the signature is"
+            " missing, too old or wrong."
+        ),
         "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mutt.errors import Unavailable
 from mutt.formats.base import Headers
-from mutt.formats.sns import NOTIFICATION, SUBSCRIBED, UNSUBSCRIBED
+from mutt.formats.sns import NOTIFICATION, SUBSCRIBED, TYPES, UNSUBSCRIBED
 from mutt.settings import Settings
 from mutt.web.fetch import Fetch
 from mutt.web.signatures import BadSignature, Fault
@@ -31,11 +31,11 @@ from mutt.web.signatures import BadSignature, Fault
 log = logging.getLogger("mutt.ingest")
 
 #: Of each type what is signed, in this order; one that a message does not have is left out.
-_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+_CHANGES = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
     NOTIFICATION: ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
-    SUBSCRIBED: _CONFIRMATION,
-    UNSUBSCRIBED: _CONFIRMATION,
+    SUBSCRIBED: _CHANGES,
+    UNSUBSCRIBED: _CHANGES,
 }
 
 #: Of each SignatureVersion. SHA-1 is what topics have that nobody set otherwise.
@@ -46,10 +46,10 @@ _HOST = re.compile(r"sns\.[a-z0-9-]{3,32}\.amazonaws\.(?:com|com\.cn|eu)")
 
 #: An address in which nothing can be understood in two ways.
 _ADDRESS = re.compile(r"https://([a-z0-9.:-]+)/([\x21-\x5b\x5d-\x7e]*)")
-_CERTIFICATE, _CONFIRM = (
-    re.compile(r"[\w./-]*\.pem", re.ASCII),
-    re.compile(r"\?Action=ConfirmSubscription&.*"),
-)
+
+#: What stands behind the host: of a certificate's address, and of one that confirms a subscription.
+CERTIFICATE = re.compile(r"[\w./-]*\.pem", re.ASCII)
+CONFIRMATION = re.compile(r"\?Action=ConfirmSubscription&.*")
 
 _HEADER = "x-amz-sns-message-type"
 
@@ -74,7 +74,7 @@ class SnsProof:
         Raises :class:`BadSignature`; Unavailable where SNS can't be asked: it sends the message again.
         """
         message = read(headers, body)
-        certificate = self._certificate(address(message, "SigningCertURL", _CERTIFICATE, self._hosts))
+        certificate = self._certificate(address(message, "SigningCertURL", CERTIFICATE, self._hosts))
         verify(message, certificate, self._now())
         if message["Type"] == SUBSCRIBED:
             self._confirm(message)
@@ -95,7 +95,7 @@ class SnsProof:
         return found
 
     def _confirm(self, message: Message) -> None:
-        self._fetch.get(address(message, "SubscribeURL", _CONFIRM, self._hosts))
+        self._fetch.get(address(message, "SubscribeURL", CONFIRMATION, self._hosts))
         log.info("subscribed to %s", message["TopicArn"])
 
 
@@ -105,8 +105,8 @@ def read(headers: Headers, body: bytes) -> Message:
         found = msgspec.json.decode(body, type=Message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         found = {}
-    if found.get("Type") not in _SIGNED:
-        why = "is not that of one message of SNS: send them one by one, as SNS does"
+    if found.get("Type") not in TYPES:
+        why = "is not that of one message of SNS: send each alone, as it does, and raw messages to /ingest"
         raise BadSignature("Type", why, Fault.UNREADABLE)
     if headers.get(_HEADER.upper(), "") != found["Type"]:
         # Without it the message may have come by the lane, where nobody may be kept waiting.

@@ -38,6 +38,11 @@ _ACK_MOST = 1 << 20
 _DRAWN, _CHECK = 33, 20
 
 
+#: How senders ask whether anybody is there: Docker's driver by OPTIONS, before it starts a container.
+_ASKING = ("GET", "HEAD", "OPTIONS")
+_ALLOW = {"Allow": ", ".join((*_ASKING, "POST"))}
+
+
 class Code(NamedTuple):
     """One of Splunk's answers."""
 
@@ -84,33 +89,22 @@ def collector(intake: Intake, ready: Callable[[], bool], count: Callable[[int], 
     """The collector. ``ready``: may events come? ``count`` counts what no view answered, by its status."""
     blueprint = Blueprint("splunk", __name__)
 
-    def add(path: str, view: Callable[[], Response], *methods: str) -> None:
+    def add(path: str, tell: Callable[[], Answer], *methods: str) -> None:
         name = f"{methods[0]} {path}".replace(".", "_")
-        blueprint.add_url_rule(path, name, view, methods=methods, provide_automatic_options=False)
+        blueprint.add_url_rule(
+            path, name, lambda: flask_response(tell()), methods=methods, provide_automatic_options=False
+        )
 
-    def alive() -> Response:
-        """Docker's driver asks so whether it may start a container."""
-        return flask_response(reply(HEALTHY, {"Allow": "GET, HEAD, OPTIONS, POST"}))
+    def raw() -> Answer:
+        return _take(intake, partial(enveloped, request.args, intake.settings.ingest_max_body))
 
-    def health() -> Response:
-        return flask_response(_health(intake, ready))
-
-    def events() -> Response:
-        return flask_response(_take(intake, None))
-
-    def raw() -> Response:
-        rewrite = partial(enveloped, request.args, intake.settings.ingest_max_body)
-        return flask_response(_take(intake, rewrite))
-
-    def ack() -> Response:
-        return flask_response(_acknowledge(intake))
-
-    for paths, view in ((EVENTS, events), (RAW, raw), ((ACK,), ack)):
+    posts = ((EVENTS, lambda: _take(intake)), (RAW, raw), ((ACK,), lambda: _acknowledge(intake)))
+    for paths, tell in posts:
         for path in paths:
-            add(path, view, "POST")
-            add(path, alive, "GET", "HEAD", "OPTIONS")
+            add(path, tell, "POST")
+            add(path, lambda: reply(HEALTHY, _ALLOW), *_ASKING)
     for path in HEALTH:
-        add(path, health, "GET", "HEAD", "OPTIONS")
+        add(path, lambda: _health(intake, ready), *_ASKING)
 
     @blueprint.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
@@ -152,7 +146,7 @@ def _code(answer: Answer, authorization: str) -> Code:
     return _BY_WHY.get(answer.why) or _BY_KIND.get(answer.kind, INVALID_FORMAT)
 
 
-def _take(intake: Intake, rewrite: Callable[[bytes], bytes] | None) -> Answer:
+def _take(intake: Intake, rewrite: Callable[[bytes], bytes] | None = None) -> Answer:
     channel = _channel()
     answer = intake.answer(_post(rewrite), lambda: request.get_data(cache=False))
     authorization = request.headers.get("Authorization", "")
@@ -192,7 +186,7 @@ def _health(intake: Intake, ready: Callable[[], bool]) -> Answer:
     if isinstance(found, Answer) and found.why == "unavailable":
         return reply(UNHEALTHY, found.headers)
     if isinstance(found, Answer):
-        return reply(INVALID_TOKEN_OF_HEALTH, found.headers)
+        return reply(INVALID_TOKEN_OF_HEALTH, found.headers, detail=orjson.loads(found.body)["detail"])
     return reply(HEALTHY) if ready() else reply(UNHEALTHY)
 
 
@@ -235,9 +229,9 @@ def _acknowledge(intake: Intake) -> Answer:
     if not isinstance(grant, Grant):
         return said(grant, authorization=request.headers.get("Authorization", ""))
     if not (channel := _channel()):
-        return reply(NO_CHANNEL)
+        return reply(NO_CHANNEL, detail="send X-Splunk-Request-Channel, as with the posts")
     if (request.content_length or 0) > _ACK_MOST:
-        return reply(TOO_LARGE)
+        return reply(TOO_LARGE, detail=f"send at most {_ACK_MOST} bytes of numbers at once")
     try:
         asked = _question.decode(request.get_data(cache=False))
     except msgspec.DecodeError:

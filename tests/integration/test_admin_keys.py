@@ -407,7 +407,7 @@ def test_a_mapping_is_previewed_on_what_was_refused_or_is_pasted_and_nothing_is_
 ) -> None:
     """A page without script, a fragment with it; an item of another key is no sample."""
     make(admin)
-    rejected(redis_url, "other", '{"host": "secret"}')
+    other = rejected(redis_url, "other", '{"host": "secret"}')
     letter = rejected(redis_url, "collector", '{"host": "<b>w1</b>", "title": "t", "p": "P1", "x": {"y": 1}}')
     page = admin.get("/keys/collector/source")
     assert "hostname: is missing" in page.text and "secret" not in page.text
@@ -418,6 +418,10 @@ def test_a_mapping_is_previewed_on_what_was_refused_or_is_pasted_and_nothing_is_
     for shown in ("&lt;b&gt;w1&lt;/b&gt;", "2 (crit)", "tags.x.y", "1 event"):
         assert shown in whole, shown
     scripted = {"HX-Request": "true"}
+    for picked, shown in ((letter, True), (other, False), ("1-1", False), ("nonsense", False)):
+        fragment = admin.post(preview, data=given | {"letter": picked}, headers=scripted)
+        assert (fragment.status_code, "tags.x.y" in fragment.text) == (200, shown), picked
+        assert "secret" not in fragment.text
     pasted = admin.post(
         preview, data=given | {"letter": "", "sample": '[{"host": "w2"}, 1]'}, headers=scripted
     ).text

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 import redis
 
@@ -29,7 +24,9 @@ GRANTS = {
 #: gunicorn's access log, with all that it can say of an address.
 EVERYTHING = "%(r)s | %(U)s | %(q)s | %(f)s | %({raw_uri}e)s | %({query_string}e)s | %({http_referer}e)s"
 
-PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere")
+KEYS = (ALLOWED, ORDINARY, UNKNOWN)
+PATHS = ("/ingest", "/ingest/native", "/ingest/pigeon", "/signed/nobody", "/signed//nobody", "/nowhere",
+         "/services/collector", "/services/collector/raw", "/services/collector/pigeon")  # fmt: skip
 
 
 @pytest.fixture
@@ -53,10 +50,10 @@ def test_a_key_that_is_allowed_there_takes_events(ingest: Ingest, query: str) ->
 
 def test_any_other_key_is_refused_there_and_hears_how_to_allow_it(ingest: Ingest) -> None:
     told = is_problem(ingest.post(GOOD, f"/ingest?key={ORDINARY}", key=None), 401)
-    assert "mutt keys source" in told["detail"]
+    assert "`mutt keys source site --in-address`" in told["detail"]
     assert ingest.post(GOOD, key=ORDINARY).status_code == 202
     told = is_problem(ingest.post(GOOD, f"/ingest?key={KEY}", key=None), 401)  # INGEST_API_KEY's
-    assert "mutt keys source" in told["detail"]
+    assert "make a key for it" in told["detail"]
     for unknown in (UNKNOWN, "", "%", "%00%ff", "\N{SNOWMAN}", "a&key=" + ALLOWED):
         assert "missing or not known" in is_problem(
             ingest.post(GOOD, f"/ingest?key={unknown}", key=None), 401
@@ -69,48 +66,42 @@ def test_a_header_wins_over_the_address(ingest: Ingest) -> None:
     assert ingest.post(GOOD, f"/ingest?key={ALLOWED}", key=UNKNOWN).status_code == 401
 
 
-@pytest.fixture(scope="module")
-def doors() -> Iterator[tuple[list[Door], list[Path], Any]]:
-    """As it is by default, and as talkative as gunicorn and MUTT can be."""
+def test_a_key_in_the_address_is_written_down_nowhere() -> None:
+    """Whether it is taken, refused, sent to a wrong place, or in a request that nobody can read; by a gunicorn and a
+    MUTT that are as talkative as they can be: every other level says less."""
     talkative = ("--log-level", "debug", "--access-logfile", "-", "--access-logformat", EVERYTHING)
-    with scratch() as one, scratch() as two, live_redis(one) as server, contextlib.ExitStack() as stack:
+    with scratch() as directory, live_redis(directory) as server:
         client = redis.Redis.from_url(server.url)
         KeysCopy(client).publish(GRANTS)
-        env = {"REDIS_URL": server.url, "INGEST_API_KEY": KEY}
-        quiet = stack.enter_context(served("ingest", env, one))
-        loud = stack.enter_context(served("ingest", env | {"LOG_LEVEL": "debug"}, two, *talkative))
-        yield [Door(quiet[0]), Door(loud[0])], [quiet[1], loud[1]], client
-
-
-def test_a_key_in_the_address_is_written_down_nowhere(doors: tuple[list[Door], list[Path], Any]) -> None:
-    """Whether it is taken, refused, sent to a wrong place, or in a request that nobody can read."""
-    both, logs, client = doors
-    keys = (ALLOWED, ORDINARY, UNKNOWN)
-    for door in both:
-        told = [(path, key, door.ask(request(f"{path}?key={key}&a=b", []))) for key in keys for path in PATHS]
-        statuses = {(path, key): answer[0] for path, key, answer in told}
-        assert statuses["/ingest", ALLOWED] == 202
-        assert statuses["/ingest", ORDINARY] == statuses["/ingest", UNKNOWN] == 401
-        assert statuses["/signed//nobody", ALLOWED] == 308
-        kept = door.ask(request(f"/ingest?key={ALLOWED}", [], b'{"hostname": 1}'))
-        led = door.ask(
-            request("/ingest", [f"X-API-KEY: {ORDINARY}", f"Referer: http://x/ingest?key={ALLOWED}"])
-        )
-        assert (kept[0], led[0]) == (400, 202)
-        line = f"/ingest?key={ALLOWED}".encode()
-        garbled = [b"POST %b HTTP/9.9\r\n\r\n" % line, b"POST %b\r\n\r\n" % line, b"P@ST %b HTTP/1.1\r\n\r\n" % line,
-                   b"PUT %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % line,
-                   b"POST %b%b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % (line, b"a" * 5000),
-                   b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n" % line]  # fmt: skip
-        told += [("", "", answer) for answer in [kept, led, *map(door.ask, garbled)]]
-        door.connect(b"POST %b HTTP/1.1\r\nHo" % line).close()
-        for path, _, (status, headers, body) in told:
-            assert not any(key in f"{headers}{body!r}" for key in keys), (path, status)
-    wait_until(lambda: "GET" in logs[1].read_text(), 5, "an access log")
-    for log in logs:
-        text = log.read_text()
-        assert not any(key in text for key in keys), text
-    values = values_of(client)
+        env = {"REDIS_URL": server.url, "INGEST_API_KEY": KEY, "LOG_LEVEL": "debug"}
+        with served("ingest", env, directory, *talkative) as (port, log):
+            for status, headers, body in asked_of(Door(port)):
+                assert not any(key in f"{headers}{body!r}" for key in KEYS), status
+            wait_until(lambda: "PUT" in log.read_text(), 5, "an access log")
+        text, values = log.read_text(), values_of(client)
+    assert not any(key in text for key in KEYS), text
+    assert "a=b" in text  # the address is logged indeed
     assert b"hostname" in values  # the rejected item
-    assert not any(key.encode() in values for key in keys)
-    assert "a=b" in logs[1].read_text()  # the address is logged indeed
+    assert not any(key.encode() in values for key in KEYS)
+
+
+def asked_of(door: Door) -> list[tuple[int, dict[str, str], bytes]]:
+    """The answers to a key in the address, of each kind and at each place."""
+    told = {(path, key): door.ask(request(f"{path}?key={key}&a=b", [])) for key in KEYS for path in PATHS}
+    assert told["/ingest", ALLOWED][0] == 202
+    assert told["/ingest", ORDINARY][0] == told["/ingest", UNKNOWN][0] == 401
+    assert told["/signed//nobody", ALLOWED][0] == 308
+    kept = door.ask(request(f"/ingest?key={ALLOWED}", [], b'{"hostname": 1}'))
+    led = door.ask(request("/ingest", [f"X-API-KEY: {ORDINARY}", f"Referer: http://x/ingest?key={ALLOWED}"]))
+    assert (kept[0], led[0]) == (400, 202)
+    line = f"/ingest?key={ALLOWED}".encode()
+    garbled = [
+        b"POST %b HTTP/9.9\r\n\r\n" % line,
+        b"POST %b\r\n\r\n" % line,
+        b"P@ST %b HTTP/1.1\r\n\r\n" % line,
+        b"POST %b%b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % (line, b"a" * 5000),
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n" % line,
+        b"PUT %b HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % line,
+    ]
+    door.connect(b"POST %b HTTP/1.1\r\nHo" % line).close()
+    return [*told.values(), kept, led, *map(door.ask, garbled)]

@@ -227,16 +227,18 @@ def test_its_metrics_and_its_log_say_what_became_of_it_all(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("module", "settings", "told"),
     [
-        ({"INGEST_URL": ""}, "INGEST_URL"),
-        ({}, "LISTEN_BUFFER"),  # the module's own process has it
+        ("mutt", {"INGEST_URL": ""}, "INGEST_URL"),
+        ("mutt.listen", {}, "LISTEN_BUFFER"),  # the module's own process has it
     ],
     ids=["no ingest", "a buffer in use"],
 )
-def test_what_it_can_not_work_with_is_a_sentence(site: Site, settings: dict[str, str], told: str) -> None:
+def test_what_it_can_not_work_with_is_a_sentence(
+    site: Site, module: str, settings: dict[str, str], told: str
+) -> None:
     other = {name: value for name, value in {**site.listening.env, **settings}.items() if value}
-    argv = [sys.executable, "-m", "mutt", "listen", "syslog"]
+    argv = [sys.executable, "-m", module, *(["listen"] if module == "mutt" else []), "syslog"]
     done = subprocess.run(argv, env=other, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"mutt: {told}=")

@@ -1,11 +1,14 @@
-"""Traps as net-snmp sends them, all the way to ingest's queue: by snmptrapd and a handler, by SNMPTT."""
+"""Traps as net-snmp sends them, all the way to ingest's queue: by snmptrapd and a handler, by SNMPTT, and straight to
+`mutt listen snmptrap`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from mutt.embedded.ports import free_port
 from mutt.event import Envelope, Event
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
+from tests.answering import Answering, Told
 from tests.doors import ROOT, served
 from tests.servers import lacking, live_redis, scratch
 from tests.waiting import wait_until
@@ -142,6 +146,27 @@ def test_traps_that_came_while_mutt_was_away_are_events_once_it_is_back_in_their
     wait_until(lambda: not spool.waiting(), 20, "the spool is empty")
 
 
+def test_a_batch_that_got_a_503_comes_again_as_it_was_and_later_traps_behind_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    (spool.place / "waiting").mkdir(parents=True)
+    with Answering([Told(503), Told(503), Told(202), Told(202)]) as answering:
+        spool.send_to(answering.url)
+        for name in ("1.1", "2.1", "3.1"):
+            (spool.place / "waiting" / name).write_text(f"{name}\n")
+        assert not flushed(spool)
+        (spool.place / "waiting" / "4.1").write_text("4.1\n")
+        assert not flushed(spool)
+        assert len(spool.waiting()) == 4
+        assert flushed(spool)
+        first, *again, last = answering.requests
+    assert first.body == b"1.1\n\0002.1\n\0003.1\n\0"
+    assert [request[1:] for request in again] == [first[1:]] * 2
+    assert (last.body, last.path) == (b"4.1\n\0", "/ingest/snmptrapd")
+    assert last.headers["idempotency-key"] != first.headers["idempotency-key"]
+    assert first.headers["x-api-key"] == KEY
+    assert not spool.waiting()
+
+
 def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(
     ingest: Ingest, tmp_path: Path
 ) -> None:
@@ -163,3 +188,109 @@ def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(
     (found,) = ingest.events()
     assert (found.hostname, found.message, found.severity) == ("core-1", text, 3)
     assert not (tmp_path / "run").exists()
+
+
+USERS = 'createUser noc SHA-256 "password one" AES-256 "password two"\nsigns SHA "password one"\n'
+NOC = ("-v", "3", "-u", "noc", "-l", "authPriv", "-a", "SHA-256", "-A", "password one", "-x", "AES-256", "-X",
+       "password two")  # fmt: skip
+ONCE = ("-r", "0", "-t", "5")
+
+
+class Listening:
+    """`mutt listen snmptrap` as a process of its own, and net-snmp's commands against it."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.directory, self.log = directory, directory / "listen.log"
+        self.address = f"127.0.0.1:{(port := free_port(16300))}"
+        self.secrets = directory / "users", directory / "communities"
+        self.secrets[0].write_text(USERS)
+        self.secrets[1].write_text("other\npublic\n")
+        self.env = {
+            "LISTEN_HOST": "127.0.0.1", "LISTEN_SNMPTRAP_UDP": str(port), "MUTT_HOME": str(directory),
+            "LISTEN_SNMPTRAP_USERS_FILE": str(self.secrets[0]), "INGEST_URL": url, "INGEST_KEY": KEY,
+            "LISTEN_SNMPTRAP_COMMUNITIES_FILE": str(self.secrets[1]), "PYTHONPATH": str(ROOT),
+            "PATH": os.environ["PATH"],
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """From when it listens, until it has ended by itself."""
+        with self.log.open("wb") as file:
+            argv = [sys.executable, "-m", "mutt.listen", "snmptrap"]
+            process = subprocess.Popen(argv, env=self.env, stdout=file, stderr=file, cwd=self.directory)
+        try:
+            wait_until(lambda: "snmptrap listens" in self.log.read_text(), 20, self.log.read_text())
+            yield
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, self.log.read_text()
+        finally:
+            process.kill()
+            process.wait(20)
+
+    def inform(self, *options: str) -> str:
+        """What its sender is told: nothing, if it was taken."""
+        done = send(self.directory, *ONCE, *options, self.address, *link(DOWN), name="snmpinform")
+        assert bool(done.returncode) is bool(done.stderr), done.stderr
+        return done.stderr.strip()
+
+
+@pytest.fixture(scope="module")
+def listening(ingest: Ingest, tmp_path_factory: pytest.TempPathFactory) -> Listening:
+    return Listening(tmp_path_factory.mktemp("listening"), ingest.url)
+
+
+def test_traps_and_informs_of_every_version_are_events_and_who_may_not_send_is_not_heard(
+    ingest: Ingest, listening: Listening
+) -> None:
+    place, address = listening.directory, listening.address
+    with listening.running():
+        send(
+            place,
+            "-v",
+            "1",
+            "-c",
+            "public",
+            address,
+            "1.3.6.1.4.1.9.1.516",
+            "10.20.0.7",
+            "2",
+            "0",
+            *link(DOWN)[:1],
+            *link(DOWN)[2:],
+        )
+        send(place, "-v", "2c", "-c", "wrong", address, *link(DOWN))
+        send(place, "-v", "2c", "-c", "public", address, *link(UP))
+        send(place, "-e", "0x8000000001020304", *NOC, address, *link(DOWN))
+        assert listening.inform("-v", "2c", "-c", "public") == ""
+        assert listening.inform(*NOC) == ""
+        assert "Unknown user name" in listening.inform("-v", "3", "-u", "nobody", "-l", "noAuthNoPriv")
+        signs = ("-v", "3", "-u", "signs", "-l", "authNoPriv", "-a", "SHA", "-A")
+        assert "Authentication failure" in listening.inform(*signs, "password two")
+        wait_until(lambda: len(ingest.events()) == 5, 20, "all are here")
+    told = [(found.hostname, found.state, found.tags["version"]) for found in ingest.events()]
+    assert told == [
+        ("10.20.0.7", "raise", "1"),
+        ("127.0.0.1", "clear", "2c"),
+        ("127.0.0.1", "raise", "3"),
+        ("127.0.0.1", "raise", "2c"),
+        ("127.0.0.1", "raise", "3"),
+    ]
+    assert {found.clear_key for found in ingest.events()} == {"link:12"}
+    log = listening.log.read_text()
+    assert "Traceback" not in log
+    for secret in (KEY, "password one", "password two", "other"):
+        assert secret not in log
+        assert not any(secret in found.raw for found in ingest.events())
+
+
+def test_informs_are_taken_after_a_restart_and_what_ingest_was_away_for_is_sent(
+    ingest: Ingest, listening: Listening
+) -> None:
+    url, listening.env["INGEST_URL"] = listening.env["INGEST_URL"], "http://127.0.0.1:1"
+    with listening.running():
+        assert listening.inform(*NOC) == ""
+    assert not ingest.events()
+    listening.env["INGEST_URL"] = url
+    with listening.running():
+        assert listening.inform(*NOC) == ""
+        wait_until(lambda: len(ingest.events()) == 2, 20, "both are here")

@@ -20,6 +20,7 @@ from mutt.web.lane import recognised
 from mutt.web.signatures import BadSignature
 from tests.fake_sns import TOKEN, TOPIC, FakeSns, body_of
 from tests.integration.test_ingest import GOOD, KEY, Ingest, is_problem, is_refused
+from tests.sampled import damaged
 from tests.servers import scratch
 
 
@@ -131,6 +132,15 @@ def test_what_it_did_not_sign_is_refused_by_name_and_nobody_else_is_gone_to(
     assert set(sns.asked) == {"/good.pem", "/another.pem", "/expired.pem"}
 
 
+def test_a_damaged_message_is_refused_or_the_damage_did_not_matter(ingest: Ingest, sns: FakeSns) -> None:
+    """Whatever stands where: it is no fault of ours, and nobody else is gone to."""
+    for type_ in ("Notification", "SubscriptionConfirmation"):
+        for body in damaged(body_of(sns.signed(sns.message(type_)))):
+            response = ingest.post(body, x_amz_sns_message_type=type_)
+            assert response.status_code in (202, 400, 401), (body, response.get_data(as_text=True))
+    assert all(path == "/good.pem" or TOKEN in path for path in sns.asked)
+
+
 def test_items_of_a_message_that_is_not_its_own_are_not_kept_either(ingest: Ingest, sns: FakeSns) -> None:
     bad = sns.signed(sns.message(Message='{"hostname": "", "message": ""}'))
     assert post(ingest, bad | {"Subject": "changed"}).status_code == 401
@@ -228,7 +238,7 @@ def test_whose_certificates_are_asked_for(url: object, good: bool) -> None:
     found: object = None
     try:
         found = proof.address(
-            {"SigningCertURL": url}, "SigningCertURL", proof._CERTIFICATE, settings.aws_sns_hosts
+            {"SigningCertURL": url}, "SigningCertURL", proof.CERTIFICATE, settings.aws_sns_hosts
         )
     except BadSignature as refused:
         assert "AWS_SNS_HOSTS" in str(refused)

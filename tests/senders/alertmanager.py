@@ -12,8 +12,8 @@ from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process, answers
 from tests.senders.base import CLEAR, Daemon, Place
 
-#: Alerts that are resolved while MUTT is away, and those that are once it is back.
-IN_OUTAGE, AFTER_OUTAGE = range(1, 5), range(5, 9)
+#: Alerts that were told, and are resolved while MUTT is away; and those that are once it is back.
+IN_OUTAGE, AFTER_OUTAGE = range(1, 4), range(4, 6)
 
 #: The number of one that fires and is resolved while MUTT is away: Alertmanager tells nobody of it.
 SHORT = 10_000

@@ -16,7 +16,7 @@ from tests.servers import Live
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 #: What every example says in place of MUTT's address and of the key.
-ADDRESS, KEY = "http://mutt.example.com:8080", "YOUR-API-KEY"
+ADDRESS, KEY = "https://mutt.example.net", "YOUR-API-KEY"
 
 #: A message's state, as the audit's context has it.
 RAISE, CLEAR = "raise", "clear"
@@ -84,7 +84,7 @@ class Sender:
 
     def text(self, number: int) -> str:
         """The message of this number, as it has to stand in the audit."""
-        return f"CRITICAL fan failed, sent-{self.name}-{number}."
+        return f"the fan has failed, sent-{self.name}-{number}."
 
     def send_next(self) -> None:
         """Hand the next message over."""
@@ -156,3 +156,10 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def free_udp_port() -> int:
+    """A port where nobody takes datagrams."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 #: Seconds of each phase.
-BEFORE, AWAY, AFTER = 6.0, 60.0, 4.0
+BEFORE, AWAY, AFTER = 6.0, 60.0, 3.0
 
 _ROWS = """
 SELECT substring(message FROM 'sent-([a-z-]+)-[0-9]+[.]'), substring(message FROM 'sent-[a-z-]+-([0-9]+)[.]')::int,
@@ -32,12 +32,13 @@ class Run:
     """What became of it."""
 
     senders: Mapping[str, Sender]
+    #: How many messages each had sent when MUTT went away.
+    sent_before: dict[str, int] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)  #: that a post was answered while MUTT was away
-    audit: dict[str, Counter[tuple[int, str]]] = field(
-        default_factory=dict
-    )  #: rows of each sender's messages
+    #: Rows of each sender's messages.
+    audit: dict[str, Counter[tuple[int, str]]] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)  #: what senders had not delivered at the end
-    told: dict[str, str] = field(default_factory=dict)  #: why a sender is not here
+    lacking: dict[str, str] = field(default_factory=dict)  #: what those need that are not here
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def started(senders: Sequence[type[Sender]], stack: Stack, directory: Path) -> I
     with contextlib.ExitStack() as ends:
         for kind in senders:
             if lacks := kind.lacks():
-                run.told[kind.name] = lacks
+                run.lacking[kind.name] = lacks
                 continue
             (directory / kind.name).mkdir()
             sender = kind(Place(directory / kind.name, stack.up["ingest"], stack.up["api_key"]))
@@ -61,6 +62,7 @@ def lead_through(run: Run, stack: Stack) -> None:
     """All of it. Raises :class:`AssertionError` where MUTT answers something else than 503 while it is away."""
     senders = run.senders.values()
     _flow(senders, BEFORE)
+    run.sent_before = {sender.name: sender.sent for sender in senders}
     with _away(stack):
         wait_until(lambda: _status(stack) == 503, 20, "ingest to say 503")
         for sender in senders:
@@ -85,6 +87,18 @@ def settle(run: Run, stack: Stack, timeout: float) -> None:
 def missing(run: Run, name: str) -> Counter[tuple[int, str]]:
     """What was sent, and is not in the audit."""
     return run.senders[name].expected - run.audit.get(name, Counter())
+
+
+def more_than_once(run: Run, name: str) -> Counter[tuple[int, str]]:
+    """What is in the audit more often than it was sent."""
+    return run.audit.get(name, Counter()) - run.senders[name].expected
+
+
+def under_way(run: Run, name: str) -> range:
+    """Messages that may have been on their way into Redis as it stopped: it takes them when it goes on, and MUTT, who
+    could not know, has answered 503."""
+    before, rate = run.sent_before[name], run.senders[name].rate
+    return range(before - 3 * rate, before + 3 * rate)
 
 
 def rows(stack: Stack) -> dict[str, Counter[tuple[int, str]]]:

@@ -13,6 +13,7 @@ import pytest
 from mutt.event import Event, State
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
+from mutt.source import Source
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
@@ -52,9 +53,9 @@ def notification(message: object, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("message", "source", "host", "says"),
     [
-        (NATIVE, "native", "core-1", "fan failed"),
-        (sample("cloudwatch/single-metric.json"), "cloudwatch", "TestInstance", "EXAMPLE is ALARM"),
-        (sample("cloudwatch/eventbridge.json"), "cloudwatch", "i-12345678901234567", "ServerCpuTooHigh is ALARM"),
+        (NATIVE, "sns", "core-1", "fan failed"),
+        (sample("cloudwatch/single-metric.json"), "sns", "TestInstance", "EXAMPLE is ALARM"),
+        (sample("cloudwatch/eventbridge.json"), "sns", "i-12345678901234567", "ServerCpuTooHigh is ALARM"),
         ("a text", "sns", "MyTopic", "a text"),
         ('{"made": "of what nobody knows"}', "sns", "MyTopic", '{"made": "of what nobody knows"}'),
         ('{"not quite": json', "sns", "MyTopic", '{"not quite": json'),
@@ -71,8 +72,24 @@ def test_a_notification_is_what_it_carries(message: object, source: str, host: s
 
 
 def test_several_events_in_a_message_are_several() -> None:
-    batch = {"records": [{"value": {"host": name, "msg": "fan failed"}} for name in ("edge-1", "edge-2")]}
-    assert [event.hostname for event in parse(notification(batch)).events] == ["edge-1", "edge-2"]
+    alerts = [
+        {"status": "firing", "labels": {"alertname": "Down", "instance": name}}
+        for name in ("edge-1", "edge-2")
+    ]
+    parsed = parse(notification({"receiver": "mutt", "groupKey": "{}", "alerts": alerts}))
+    assert [event.hostname for event in parsed.events] == ["edge-1", "edge-2"]
+    assert len({event.event_id for event in parsed.events}) == 2
+
+
+def test_json_that_nobody_knows_is_read_by_the_mapping_of_its_key() -> None:
+    mapping = "hostname: device\nmessage: text\nseverity: level"
+    context = msgspec.structs.replace(CONTEXT, source=Source(mapping=mapping))
+    told = {"device": "core-1", "text": "fan failed", "level": "err"}
+    (event,) = parse(notification(told), context=context).events
+    assert (event.hostname, event.message, event.severity) == ("core-1", "fan failed", 3)
+    assert (event.source, event.tags["TopicArn"]) == ("sns", TOPIC)
+    (event,) = parse(notification({"text": "fan failed"}), context=context).events
+    assert event.hostname == "MyTopic"
 
 
 def test_a_bad_message_costs_its_item_and_no_secret_is_kept_of_it() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
 from mutt.formats import registry, within
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
+from tests.fuzz.targets import check, check_refusal
 
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 ASA = "%ASA-4-106023: Deny tcp src outside:203.0.113.8"
@@ -47,6 +50,13 @@ def one(name: str, item: Any) -> Event:
     return event
 
 
+#: A header's value, as WSGI shows it; half of them say something.
+written = st.sampled_from(["a", "core-1/Te1", "%E2%82%AC", "%C0", '"', '"a\\\\"', " "]) | st.text(
+    st.characters(max_codepoint=255), max_size=20
+)
+CLOUDEVENTS = registry.FORMATS["cloudevents"]
+
+
 # ---- Splunk
 
 
@@ -76,10 +86,13 @@ def one(name: str, item: Any) -> Event:
         ({"event": {"hostname": "", "message": "native"}, "host": "h"},
          {"hostname": "h", "message": "native", "source": "splunk"}),
         ({"event": {"message": "m", "source_type": "file"}, "host": "h"}, {"hostname": "h", "message": "m"}),
+        ({"event": {"MESSAGE": "m", "HOST": "h", "PRIORITY": "err"}}, {"hostname": "h", "message": "m", "severity": 3}),
+        ({"event": {"host": "sw-1", "severity": "crit"}, "host": "h"}, {"hostname": "h", "severity": 2}),
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
          "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "syslog-ng's", "no message",
          "one without a host"],
 )  # fmt: skip
 def test_what_splunk_calls_an_event_is_read_as_what_it_is(item: Any, expected: dict[str, Any]) -> None:
@@ -296,3 +309,23 @@ def test_the_content_type_wins_over_the_headers_of_the_binary_mode() -> None:
         binary(json.dumps(CLOUD | {"id": "inside"}).encode(), **{"content-type": kind}).raw.count("inside")
         == 1
     )
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["CE-ID", "CE-SOURCE", "CE-TYPE", "CE-SUBJECT", "CE-DATA", "CE-X"]), written
+    ),
+    st.sampled_from(["application/json", "text/plain", "image/x", "", "application/cloudevents+json"]),
+    st.binary(max_size=60) | st.just(b"[" * 3_000) | st.just(b'{"host": {"a": "\\u0000\\ud800"}}'),
+)
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_whatever_a_binary_event_holds_it_is_taken_or_refused(
+    headers: dict[str, str], kind: str, body: bytes
+) -> None:
+    told = {"CE-SPECVERSION": "1.0", **headers, "CONTENT-TYPE": kind}
+    try:
+        parsed = registry.parse(CLOUDEVENTS, body, msgspec.structs.replace(CONTEXT, headers=told))
+    except RejectedBody as refusal:
+        check_refusal(refusal)
+    else:
+        check(parsed)

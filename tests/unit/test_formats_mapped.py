@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,19 +21,10 @@ from mutt.source import Source
 
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 
-#: The example of docs/formats/mapped.md.
-EXAMPLE = """
-each: checks
-hostname: host.name
-message: "join(' ', [title, text])"
-severity: priority
-state: type
-clear_key: to_string(id)
-words:
-  severity: {P1: 2, P2: critical}
-  state: {RECOVERY: clear, ON: raise}
-"""
+PAGE = (Path(__file__).parents[2] / "docs" / "formats" / "mapped.md").read_text()
 
+#: The example of its page, and one of what it is for.
+EXAMPLE = PAGE.partition("```yaml\n")[2].partition("```")[0]
 CHECK: dict[str, Any] = {
     "host": {"name": "web-1", "ip": "10.0.0.1"},
     "title": "HTTP",
@@ -68,6 +60,7 @@ def test_the_example_of_its_page() -> None:
         ("{message: a.b, hostname: '`\"h\"`'}", {"a": {"b": "x"}}, {"hostname": "h", "message": "x"}),
         ("message: a\nstate: up", {"a": "x", "up": True}, {"state": State.RAISE}),
         ("message: a\nstate: up\nwords: {state: {true: clear}}", {"a": "x", "up": True}, {"state": State.CLEAR}),
+        ("message: a\nstate: s\nwords: {state: {ON: clear}}", {"a": "x", "s": "on"}, {"state": State.CLEAR}),
         ("message: a\nseverity: s", {"a": "x", "s": "5"}, {"severity": 5, "tags": {}}),
         ("message: a\nseverity: s", {"a": "x", "s": "hot"}, {"severity": None, "tags": {"s": "hot"}}),
         ("message: a\nsource: \"'billing'\"", {"a": "x"}, {"source": "billing"}),

@@ -20,8 +20,10 @@ from mutt.errors import SettingsError
 from mutt.formats import registry
 from mutt.formats.base import Context
 from mutt.listen.snmp import engine, users
+from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.engine import Engine
-from mutt.listen.snmp.usm import WINDOW, Usm
+from mutt.listen.snmp.users import AUTH, PRIV
+from mutt.listen.snmp.usm import WINDOW, Header, Received, Usm, read_header
 from mutt.listen.snmptrap import SnmpTraps
 
 DATAGRAMS = {
@@ -151,6 +153,10 @@ def test_a_version_that_is_not_wanted_is_not_read() -> None:
     assert Receiver(versions=(3,)).hears("v2c") == "another version"
 
 
+def test_it_says_who_may_send() -> None:
+    assert Receiver().who_may_send() == "v1 with 2 communities, v2c with 2 communities, v3 as 6 users"
+
+
 def test_who_asks_for_the_engine_id_is_told_at_once() -> None:
     receiver = Receiver()
     assert receiver.hears("discovery") == "asked for the engine id"
@@ -180,11 +186,48 @@ def test_an_inform_that_is_recorded_and_sent_again_later_is_too_late(seconds: in
     assert receiver.hears("v3-inform") == what
 
 
+def test_who_is_late_is_told_the_time_and_can_be_sure_who_says_so() -> None:
+    """So that a sender goes on by itself after a restart of the receiver."""
+    receiver = Receiver()
+    receiver.now += WINDOW + 1
+    receiver.hears("v3-inform")
+    assert receiver.reply and not receiver.reply.kept
+    told = receiver.reply.data
+    header = read_header(*_head(told))
+    assert (header.level, header.boots, header.time) == (AUTH, ENGINE.boots, int(receiver.now))
+    # Had it no good signature, that would be told first.
+    assert receiver.handle(told, PEER) is None
+    assert receiver.refused()["security level"] == 1
+    receiver.handle(told[:-1] + bytes([told[-1] ^ 1]), PEER)
+    assert receiver.refused()["wrong password"] == 1
+
+
+def _head(data: bytes) -> tuple[bytes, bytes]:
+    _, head, security, _ = pdus.parts(data)
+    return head, pdus.octets(security)
+
+
 def test_a_trap_that_is_recorded_and_sent_again_later_is_too_late() -> None:
     receiver = Receiver()
     assert receiver.hears("v3", "v3-256", "v3") == "taken"
     assert receiver.hears("v3-later") == "taken"
     assert receiver.hears("v3") == "outside the time window"
+
+
+def test_the_boots_and_the_time_of_a_sender_do_not_go_back() -> None:
+    receiver = Receiver()
+    sent = [(5, 1000), (5, 1000 - WINDOW), (5, 999 - WINDOW), (4, 9999), (6, 1), (5, 9999), (6, 2)]
+    for boots, time in sent:
+        receiver.handle(trap(boots, time), PEER)
+    assert receiver.counts == {"taken": 4, "outside the time window": 3}
+
+
+def trap(boots: int, time: float) -> bytes:
+    """A trap of the user noc, by an engine that has been started so often and runs for so long."""
+    device = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time)
+    header = Header(1, AUTH | PRIV, b"", 0, 0, b"noc", b"", b"")
+    pdu, _ = pdus.message(DATAGRAMS["v2c"], pdus.V2C)
+    return device.respond(Received(header, USERS[b"noc"], (b"", b""), pdu), pdu)
 
 
 def damaged() -> Iterator[bytes]:

@@ -32,6 +32,8 @@ LIKELY = st.builds(
     tags=st.dictionaries(st.sampled_from(["site", "rack"]), st.sampled_from(["lon1", "2"])),
     raw=TEXT,
     template=st.none() | st.none() | st.none() | TEXT,
+    default_team=st.sampled_from([None, "Web"]),
+    environment=st.sampled_from([None, None, "development", "production"]),
 )
 RULES = st.builds(
     Rule,

@@ -28,6 +28,9 @@ _INTEGERS = (
     (rfc1902.Gauge32, "Gauge32"),
 )
 
+#: What a trap says of itself is of these types (RFC 3418, RFC 3584); of another it is a varbind like any.
+_TYPES = {"uptime": "Timeticks", "trap_oid": "OID", "enterprise": "OID", "agent_address": "IpAddress"}
+
 _SPEC_V1, _SPEC_V2 = api.v1.Message(), api.v2c.Message()
 _INTEGER, _OCTETS = univ.Integer(), univ.OctetString()
 
@@ -157,12 +160,12 @@ def from_v2(pdu: Any) -> Json:
     found: Json = {}
     varbinds: list[Json] = []
     for bind in _varbinds(api.v2c.apiPDU.get_varbinds(pdu)):
-        if said := traps.about(bind["oid"]):
-            found.setdefault(said, bind["value"])
-        else:
+        said = traps.about(bind["oid"])
+        if said not in found and _TYPES.get(said) == bind["type"]:
+            found[said] = bind["value"]
+        elif said != "community":  # a proxy's (RFC 3584), and a password
             varbinds.append(bind)
-    found.pop("community", None)  # a proxy's (RFC 3584), and a password
-    if not isinstance(found.get("trap_oid"), str):
+    if not found.get("trap_oid"):
         raise Dropped(NO_TRAP)
     return {**found, "varbinds": varbinds}
 

@@ -92,12 +92,17 @@ class Usm:
         self._times: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._reports = Counter[str]()
 
+    @property
+    def users(self) -> int:
+        """How many may send."""
+        return len(self._users)
+
     def receive(self, data: bytes, parts: Sequence[bytes]) -> Received:
         """The message ``data``, of these parts. Raises :class:`Dropped`, or :class:`Reported` where the sender is to
         be told."""
         if len(parts) != _PARTS:
             raise Dropped(UNREADABLE)
-        header = _header(parts[1], octets(parts[2]))
+        header = read_header(parts[1], octets(parts[2]))
         if header.flags & _REPORTABLE and header.engine_id != self._engine.engine_id:
             raise self._refused(ENGINE if header.engine_id else ASKED, header)
         user = self._known(header)
@@ -205,7 +210,8 @@ class Usm:
         return written if not (user and blank) else _signed(user, engine_id, written)
 
 
-def _header(part: bytes, parameters: bytes) -> Header:
+def read_header(part: bytes, parameters: bytes) -> Header:
+    """Of a message's head and its security parameters. Raises :class:`Dropped`."""
     data = decode(part, _DATA)
     flags = bytes(data[2])[0]
     if int(data[3]) != _USM or flags & (AUTH | PRIV) == PRIV:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import redis
@@ -15,13 +13,13 @@ from flask_admin import expose
 from sqlalchemy import Connection
 
 from mutt.errors import Refused, SettingsError
-from mutt.grant import INGEST, Signing, check_name, digest_of
+from mutt.grant import INGEST, check_name, digest_of
 from mutt.letters.desk import Desk
 from mutt.sealing import Sealer
 from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
-from mutt.streams.letters import Letter
+from mutt.streams.letters import Letter, NoLetter
 from mutt.web.admin.keyforms import (
     KEPT,
     MADE,
@@ -35,22 +33,13 @@ from mutt.web.admin.keyforms import (
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
 from mutt.web.admin.sourceform import Previewed, SourceForm, previewed
+from mutt.web.admin.trying import Tried, tried_on
 from mutt.web.published import LATER, published
 from mutt.web.roles import ADMINS_ONLY
-from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
+from mutt.web.signatures import PRESETS, checked, checked_secret
 
 #: Refused items of a key that are offered as samples.
 SAMPLES = 5
-
-#: A time that a pasted signature may be off, so that the rest of it can be looked at.
-_EVER = 10**12
-
-
-class Tried(NamedTuple):
-    """What came of a signature that was tried."""
-
-    fault: Fault | None = None  #: None: it is good; stale: it is, but for its time
-    why: str = ""
 
 
 class Keys(Page):
@@ -154,14 +143,14 @@ class Keys(Page):
     @expose("/<key_name>/source/preview", methods=("POST",))
     def preview(self, key_name: str) -> Any:
         """What a sample becomes, by the form as it stands: a fragment for the form, a page without script."""
-        key, refused = self._read(key_name), self._refused_of(key_name)
-        form, found, status = SourceForm.of(key, refused), None, 200
+        key, scripted = self._read(key_name), bool(request.headers.get("HX-Request"))
+        form, found, status = SourceForm.of(key, [] if scripted else self._refused_of(key_name)), None, 200
         try:
-            found = previewed(form.source(), key.formats, form.chosen(refused))
+            found = previewed(form.source(), key.formats, self._sample(key_name, form))
         except Refused as error:
             form.refuse(error)
             status = REFUSED
-        if request.headers.get("HX-Request"):
+        if scripted:
             return self.render("key_source_preview.html", form=form, found=found)
         return self._source_page(key, form, found), status
 
@@ -174,6 +163,17 @@ class Keys(Page):
             return Desk(self.services).refused_of(key_name, SAMPLES)
         except redis.RedisError:
             return []
+
+    def _sample(self, key_name: str, form: SourceForm) -> str:
+        """What is picked, if it is still there and this key's, else what is pasted."""
+        if not form.letter.data:
+            return form.pasted()
+        try:
+            letter = Desk(self.services).show("ingest", form.letter.data)
+        except (NoLetter, redis.RedisError):
+            return ""
+        mine = letter.about == key_name and isinstance(letter.payload, dict)
+        return str(letter.payload.get("raw", "")) if mine else ""
 
     # ---- signatures
 
@@ -224,7 +224,7 @@ class Keys(Page):
         key, form = self._read(key_name), TryForm()
         if key.signing is None:
             abort(CONFLICT, f"Posts of {key_name} are not signed: there is nothing to try.")
-        tried = _tried(key.signing, self._sealer().open(key.signing.secret), form)
+        tried = tried_on(key.signing, self._sealer().open(key.signing.secret), form)
         return self._signing_page(key, SigningForm.of(key.signing, formdata=None), form, tried)
 
     def _signing_page(
@@ -294,24 +294,3 @@ def _digest(key: Key, made: str) -> str:
 def _seen(key: Key) -> str:
     """What names the signing that stands, and tells nothing of it."""
     return digest_of(key.signing.secret.encode())[:16] if key.signing else ""
-
-
-def _tried(signing: Signing, secret: bytes, form: TryForm) -> Tried:
-    headers = {
-        signing.timestamp_header.upper(): (form.timestamp.data or "").strip(),
-        signing.header.upper(): (form.signature.data or "").strip(),
-    }
-    now, tried = time.time(), Tried()
-    for body in form.bodies():
-        tried = _tried_now(msgspec.structs.replace(signing, tolerance=_EVER), secret, headers, body, now)
-        if tried.fault is None:
-            return _tried_now(signing, secret, headers, body, now)
-    return tried
-
-
-def _tried_now(signing: Signing, secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> Tried:
-    try:
-        check(signing, secret, headers, body, now)
-    except BadSignature as error:
-        return Tried(error.fault, str(error))
-    return Tried()

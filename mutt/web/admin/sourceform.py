@@ -113,11 +113,8 @@ class SourceForm(Refusable):
             in_address=bool(self.in_address.data),
         )
 
-    def chosen(self, refused: Sequence[Letter]) -> str:
-        """The sample that is picked or pasted."""
-        picked = next((one for one in refused if one.id == self.letter.data), None)
-        if picked is not None and isinstance(picked.payload, dict):
-            return str(picked.payload.get("raw", ""))
+    def pasted(self) -> str:
+        """The sample, as it was before a browser gave its lines other ends."""
         return (self.sample.data or "").replace("\r\n", "\n")
 
 

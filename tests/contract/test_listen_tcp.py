@@ -1,0 +1,274 @@
+"""What listeners promise on real sockets: nobody is lost for want of room, and nobody holds up the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from mutt.errors import SettingsError
+from mutt.listen.syslog import listeners_of
+from mutt.listen.tcp import TcpListener
+from mutt.listen.udp import UdpListener
+from mutt.settings import Settings
+from mutt.tls import ServerFiles, client_context
+from tests.private_ca import Registry
+from tests.waiting import wait_until
+
+
+class Relayed:
+    """Takes records as a relay does; ``has_room`` is the test's to say."""
+
+    def __init__(self):
+        self.records, self.has_room = [], True
+
+    def put(self, record, peer, at):
+        if self.has_room:
+            self.records.append(record)
+        return self.has_room
+
+
+class Running:
+    """A listener on a loop in a thread."""
+
+    def __init__(self, listener):
+        self.listener, self.loop = listener, asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.run(listener.start())
+
+    def run(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(15)
+
+    def stop(self):
+        self.run(self.listener.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.listener.port), timeout=10)
+
+
+@pytest.fixture
+def relay():
+    return Relayed()
+
+
+@pytest.fixture
+def tcp(relay):
+    """Makes listeners, and stops them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**more):
+            told = {"name": "LISTEN_SYSLOG_TCP", "most": 1000, "connections": 3, **more}
+            running = Running(TcpListener("127.0.0.1", 0, relay, **told))
+            stack.callback(running.stop)
+            return running
+
+        yield make
+
+
+def hung_up(sock):
+    """Did the listener hang up on it?"""
+    sock.settimeout(10)
+    with contextlib.suppress(ConnectionResetError):
+        return sock.recv(1) == b""
+    return True
+
+
+def test_where_there_is_no_room_its_sender_waits_and_nothing_is_lost(tcp, relay):
+    running = tcp()
+    relay.has_room = False
+    with running.connect() as sock:
+        sock.settimeout(0.3)
+        sent = 0
+        with pytest.raises(TimeoutError):  # the kernel's buffers are full at last
+            while True:
+                sock.sendall(b"".join(b"<13>%d\n" % n for n in range(sent, sent + 1000)))
+                sent += 1000
+        assert running.listener.counts.received == 0
+        relay.has_room = True
+        wait_until(lambda: len(relay.records) >= sent, 20)
+    assert relay.records[:sent] == [b"<13>%d" % n for n in range(sent)]
+    assert running.listener.counts.no_room == 0
+
+
+def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay):
+    running = tcp(connections=2)
+    with running.connect() as one, running.connect() as two:
+        wait_until(lambda: running.listener.counts.connections == 2)
+        with running.connect() as three:
+            assert hung_up(three)
+        one.sendall(b"<13>one\n")
+        two.sendall(b"<13>two\n")
+        wait_until(lambda: sorted(relay.records) == [b"<13>one", b"<13>two"])
+    wait_until(lambda: running.listener.counts.connections == 0)
+    assert running.listener.counts.turned_away == 1
+    with running.connect() as again:
+        again.sendall(b"<13>again\n")
+        wait_until(lambda: b"<13>again" in relay.records)
+
+
+def test_who_begins_a_message_and_does_not_go_on_is_hung_up_on_and_what_came_is_kept(tcp, relay, monkeypatch):
+    monkeypatch.setattr("mutt.listen.tcp.WHOLE", 0.3)
+    monkeypatch.setattr("mutt.listen.tcp.LOOK", 0.02)
+    running = tcp()
+    with running.connect() as silent, running.connect() as slow, running.connect() as busy:
+        slow.sendall(b"<13>begun")
+        end = time.monotonic() + 0.6
+        n = 0
+        while time.monotonic() < end:  # it always has begun one, and always goes on
+            busy.sendall(b"%d\n<13>" % n)
+            n += 1
+            time.sleep(0.01)
+        assert hung_up(slow)
+        wait_until(lambda: b"<13>begun" in relay.records)
+        silent.sendall(b"<13>still here\n")
+        wait_until(lambda: b"<13>still here" in relay.records)
+        assert running.listener.counts.connections == 2
+
+
+def test_what_came_before_the_end_is_taken_also_of_who_goes_on(tcp, relay):
+    running = tcp()
+    stop = threading.Event()
+
+    def goes_on():
+        with running.connect() as sock, contextlib.suppress(OSError):
+            while not stop.is_set():
+                sock.sendall(b"<13>more\n")
+
+    with running.connect() as sock:
+        sock.sendall(b"".join(b"<13>%d\n" % n for n in range(5000)) + b"<13>no end")
+        busy = threading.Thread(target=goes_on)
+        busy.start()
+        wait_until(lambda: b"<13>more" in relay.records)
+        running.run(running.listener.stop())
+        stop.set()
+        busy.join(5)
+    assert {b"<13>%d" % n for n in range(5000)} | {b"<13>no end"} <= set(relay.records)
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory):
+    return Registry(tmp_path_factory.mktemp("papers"))
+
+
+def say(running, context, message):
+    with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(message)
+        sock.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):  # TLS 1.3 turns a client away behind its handshake
+            sock.recv(1)
+
+
+def test_with_a_ca_of_clients_only_who_has_its_certificate_is_heard(tcp, relay, papers):
+    ca = str(papers.ca.pem)
+    running = tcp(tls=ServerFiles(*map(str, papers.right), client_ca=ca))
+    say(running, client_context(ca, *map(str, papers.client)), b"14 <13>counted\nin")
+    with contextlib.suppress(OSError):  # when it is told is OpenSSL's affair
+        say(running, client_context(ca), b"<13>nobody\n")
+    with running.connect() as plain:
+        plain.sendall(b"<13>in the clear\n")
+        assert hung_up(plain)
+    say(running, client_context(ca, *map(str, papers.client)), b"<13>again\n")
+    wait_until(lambda: len(relay.records) == 2)
+    assert relay.records == [b"<13>counted\nin", b"<13>again"]
+
+
+def test_a_handshake_that_does_not_go_on_ends(tcp, relay, papers, monkeypatch):
+    monkeypatch.setattr("mutt.listen.tcp.HANDSHAKE", 0.1)
+    running = tcp(tls=ServerFiles(*map(str, papers.right)))
+    with running.connect() as silent:
+        assert hung_up(silent)
+    say(running, client_context(str(papers.ca.pem)), b"<13>x\n")
+    wait_until(lambda: relay.records == [b"<13>x"])
+
+
+def test_a_renewed_certificate_is_shown_and_a_broken_one_is_not(tcp, papers, tmp_path):
+    files = tmp_path / "cert", tmp_path / "key"
+
+    def lay(pair):
+        for file, new in zip(files, pair, strict=True):
+            file.write_bytes(new.read_bytes())
+
+    def shown():
+        context = client_context(str(papers.ca.pem))
+        with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+            return sock.getpeercert(binary_form=True)
+
+    lay(papers.right)
+    running = tcp(tls=ServerFiles(*map(str, files)))
+    first = shown()
+    files[0].write_bytes(papers.renewed.cert.read_bytes())  # its key is not there yet
+    running.listener.look()
+    assert shown() == first
+    lay(papers.renewed)
+    running.listener.look()
+    assert shown() == ssl.PEM_cert_to_DER_cert(papers.renewed.cert.read_text())
+
+
+def test_datagrams_that_find_no_room_are_lost_and_counted(relay):
+    running = Running(UdpListener("127.0.0.1", 0, relay))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", running.listener.port))
+        sock.send(b"<13>one")
+        wait_until(lambda: relay.records == [b"<13>one"])
+        relay.has_room = False
+        sock.send(b"<13>two")
+        wait_until(lambda: running.listener.counts.no_room == 1)
+    running.stop()
+    assert running.listener.counts.received == 2
+
+
+def test_datagrams_that_the_kernel_has_no_room_for_are_counted(relay, monkeypatch):
+    monkeypatch.setattr("mutt.listen.udp.KERNEL_BUFFER", 4096)
+    listener = UdpListener("127.0.0.1", 0, relay)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for n in range(100):
+            sock.sendto(b"<13>%d" % n, ("127.0.0.1", listener.port))  # nobody reads
+    running = Running(listener)
+    running.stop()
+    assert listener.counts.unread > 0
+    assert listener.counts.unread + listener.counts.received == 100
+
+
+def test_an_address_of_ipv6_hears_ipv4_and_calls_it_so():
+    heard = []
+
+    class Peers(Relayed):
+        def put(self, record, peer, at):
+            heard.append(peer)
+            return True
+
+    try:
+        listener = UdpListener("::", 0, Peers())
+    except SettingsError:
+        pytest.skip("no IPv6 here")
+    running = Running(listener)
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"<13>x", (host, listener.port))
+    wait_until(lambda: len(heard) == 2)
+    running.stop()
+    assert sorted(heard) == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"LISTEN_SYSLOG_UDP": "0", "LISTEN_SYSLOG_TCP": "0"}, "LISTEN_SYSLOG_UDP"),
+        ({"LISTEN_HOST": "203.0.113.1"}, "LISTEN_SYSLOG_UDP"),
+        ({"LISTEN_SYSLOG_UDP": "0", "LISTEN_HOST": "203.0.113.1"}, "LISTEN_SYSLOG_TCP"),
+        ({"TLS_CERT": "/nowhere"}, "TLS_KEY"),
+    ],
+    ids=["none", "another's address", "another's address over TCP", "half a pair"],
+)
+def test_listeners_that_can_not_be_are_a_sentence(relay, env, told):
+    with pytest.raises(SettingsError, match=told):
+        listeners_of(Settings.from_env(env), relay)
