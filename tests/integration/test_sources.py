@@ -19,7 +19,9 @@ from sqlalchemy import Row, select, text
 from mutt import names, watching
 from mutt.cli import cli
 from mutt.cli.sources import NoSource
+from mutt.gauges import RedisGauges
 from mutt.grant import INGEST
+from mutt.pulse.collect import Collector
 from mutt.settings import Settings
 from mutt.source import Source
 from mutt.sources.clock import Minute
@@ -465,6 +467,22 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     assert "/keys/probe" in one and "/letters/ingest/" in one and "300" not in one and "5 min, set" in one
     assert browser.get("/sources/nobody").status_code == 404
     assert "/sources/probe" in browser.get("/keys/probe").text
+
+
+def test_the_pulse_and_prometheus_are_told(bench: Bench) -> None:
+    furnish(bench)
+    assert Collector(bench.services).once().silent == {"probe": pytest.approx(START, abs=0.01)}
+    told = {
+        (metric.name, one.labels["source"]): one.value
+        for metric in RedisGauges(bench.services).collect()
+        for one in metric.samples
+        if "source" in one.labels
+    }
+    assert told == {
+        ("mutt_source_silent", "probe"): 1.0,
+        ("mutt_source_silent", "quiet"): 0.0,
+        ("mutt_source_last_seen_seconds", "probe"): pytest.approx(time.time() - START, abs=5),
+    }
 
 
 def test_a_page_without_redis_shows_what_was_read(bench: Bench, database_url: str) -> None:
