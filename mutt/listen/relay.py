@@ -171,6 +171,8 @@ class Relay:
             self.books.add(no_room=1)
             return False
         with self._changed:
+            if self._closing:  # since it was asked
+                return False
             self._records.append((record, peer, at))
             self._held += len(record) + OVERHEAD
             if len(self._records) in (1, BATCH):
@@ -206,7 +208,10 @@ class Relay:
     def _keep(self) -> None:
         while records := self._taken():
             batches = list(self._batches(records))
-            while not self._kept(batches) and not self._stopping:
+            while not self._kept(batches):
+                if self._stopping:
+                    log.error("%s lost, for the buffer can't be written", many(len(records), "record"))
+                    break
                 self._pause(DISK_AGAIN)
             with self._changed:
                 self._writing = 0
