@@ -11,7 +11,7 @@ STACK_JOBS ?= 2
 STACKS := $(wildcard tests/acceptance/test_on_*.py) tests/acceptance/test_backup.py tests/acceptance/test_upgrade.py \
   tests/acceptance/test_watch.py tests/acceptance/test_backtests.py tests/acceptance/test_secrets.py \
   tests/acceptance/test_noise.py tests/acceptance/test_shadow.py tests/acceptance/test_spill.py \
-  tests/acceptance/test_least_power.py
+  tests/acceptance/test_least_power.py tests/acceptance/test_senders.py
 ALONE := tests/acceptance tests/chaos
 FUZZ_SECONDS ?= 60
 

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 
@@ -54,12 +55,22 @@ class StackGone(SettingsError):
         self.home = home
 
 
+class Kind(StrEnum):
+    """What is wrong with input, in a word: for protocols that have a number for it."""
+
+    OTHER = "other"
+    NOTHING = "nothing"  #: there is none
+    MISSING = "missing"  #: what an event can't be without
+    BLANK = "blank"  #: likewise
+    TOO_LARGE = "too large"  #: an item
+
+
 class Refused(MuttError):
     """Input that its sender can mend: which field, and what to do about it."""
 
-    def __init__(self, field: str, reason: str) -> None:
+    def __init__(self, field: str, reason: str, *, kind: Kind = Kind.OTHER) -> None:
         super().__init__(f"{field}: {reason}")
-        self.field, self.reason = field, reason
+        self.field, self.reason, self.kind = field, reason, kind
 
 
 class RejectedItem(Refused):
@@ -69,8 +80,8 @@ class RejectedItem(Refused):
 class RejectedBody(Refused):
     """No part of a request can be read; ``status`` is the HTTP answer (400, 403, 413 or 415)."""
 
-    def __init__(self, field: str, reason: str, status: int = 400) -> None:
-        super().__init__(field, reason)
+    def __init__(self, field: str, reason: str, status: int = 400, *, kind: Kind = Kind.OTHER) -> None:
+        super().__init__(field, reason, kind=kind)
         self.status = status
 
 

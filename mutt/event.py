@@ -28,6 +28,9 @@ SEVERITY_NAMES = {
 }  # fmt: skip
 
 
+#: The template of MUTT's own event about a source that has fallen silent.
+SOURCE_SILENT = "source-silent"
+
 #: A time with its zone; a naive one is refused where an event is decoded.
 Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -69,6 +72,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False
     instance: str | None = None  #: the object that a trap speaks of (an ifIndex)
     template: str | None = None  #: set on MUTT's own events only; no sender's field reaches it
     team: str | None = None  #: likewise
+    default_team: str | None = (
+        None  #: whose it is where nobody else says so; from its API key's source, as the next
+    )
+    environment: str | None = None  #: production or development, whatever its host is
 
     @property
     def internal(self) -> bool:

@@ -29,6 +29,7 @@ from mutt.store.engine import hasty_engine, transaction
 from mutt.store.outlook import outlook
 from mutt.streams import books
 from mutt.streams.connect import Client
+from mutt.streams.sources import Reports
 
 BREAKER_STATES = {"": 0, "closed": 0, "half_open": 1, "open": 2}
 
@@ -70,6 +71,8 @@ KINDS: Mapping[str, Kind] = {
     "mutt_process_p99_seconds": Kind(
         "99 % of requests, takes, turns or pages: of the slowest process", ("role",)
     ),
+    "mutt_source_silent": Kind("1: the source fell silent; 0: it did not", ("source",)),
+    "mutt_source_last_seen_seconds": Kind("Since the last accepted event of a source", ("source",)),
     "mutt_spill_events": Kind("Events in the spill"),
     "mutt_spill_bytes": Kind("Bytes in the spill"),
     "mutt_spill_oldest_seconds": Kind("Age of its oldest round"),
@@ -103,6 +106,7 @@ class RedisGauges:
             **self._books(client),
             **_budget(client),
             **_servers([client, *s.elsewhere]),
+            **_sources(client),
         }
 
     def _books(self, client: Client) -> dict[str, Values]:
@@ -144,6 +148,17 @@ def _budget(client: Client) -> dict[str, Values]:
         "mutt_budget_limit": {(): float(limit or 0)},
         "mutt_budget_used": {(): client.zcount(names.BUDGET, since, "+inf")},
         "mutt_budget_window_seconds": {(): float(window or 0) / 1e6},
+    }
+
+
+def _sources(client: Client) -> dict[str, Values]:
+    """Each whose key is good, as it stood when that was last looked at; of one that was never heard not since when."""
+    now, found = books.clock(client), Reports(client).standing()
+    return {
+        "mutt_source_silent": {(name,): float(one.silent_since > 0) for name, one in found.items()},
+        "mutt_source_last_seen_seconds": {
+            (name,): max(0.0, now - one.event_at) for name, one in found.items() if one.event_at
+        },
     }
 
 

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mutt.errors import Refused
-from mutt.formats import registry
-from mutt.source import UNKNOWN, Source
+from mutt.errors import Refused, SettingsError
+from mutt.formats import mapped, mapping, registry
+from mutt.settings import span
+from mutt.source import ENVIRONMENTS, UNKNOWN, Source
 
 #: What a key may be for: sending events, or the management API.
 INGEST, MANAGEMENT = "ingest", "management"
@@ -32,6 +33,12 @@ KEY_BYTES, HINT = 32, 4
 QUOTA_MOST = 100_000_000
 
 NOTE_MOST = 500
+
+#: Characters of a team's name.
+TEAM_MOST = 255
+
+#: Seconds between which a source can be expected to be heard.
+EVERY_LEAST, EVERY_MOST = 10, 366 * 86400
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -139,6 +146,55 @@ def check_quota(quota: int | None) -> int | None:
             "quota", f"is {quota}: write 1 to {QUOTA_MOST} events a minute, or none for as many as it likes"
         )
     return quota
+
+
+def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
+    """Of a key that may send these ``formats`` (none: every one). Raises :class:`Refused`."""
+    team = source.team.strip()
+    if source.format and registry.get(source.format) is None:
+        raise Refused("format", f"{source.format!r} is none of {', '.join(sorted(registry.FORMATS))}")
+    if len(team) > TEAM_MOST or "\0" in team:
+        raise Refused("team", f"is longer than {TEAM_MOST} characters, or holds NUL: shorten it")
+    if source.environment and source.environment not in ENVIRONMENTS:
+        raise Refused("environment", f"{source.environment!r} is none of {', '.join(ENVIRONMENTS)}")
+    if source.severity is not None and not 0 <= source.severity <= 7:
+        raise Refused("severity", f"is {source.severity}: write 0 (emergency) to 7 (debug), or none")
+    if source.every and not EVERY_LEAST <= source.every <= EVERY_MOST:
+        raise Refused("every", f"is {source.every:g} s: write a span from 10s to 366d, such as 5m, 0 or none")
+    if source.mapping.strip():
+        mapping.compiled(source.mapping)
+    checked = msgspec.structs.replace(
+        source, team=team, mapping=source.mapping if source.mapping.strip() else ""
+    )
+    check_fit(checked, formats)
+    return checked
+
+
+def every_of(text: str | None) -> float | None:
+    """Seconds, of a span such as 5m; 0: it may be silent; None: nothing is said. Raises :class:`Refused`."""
+    if not (text or "").strip():
+        return None
+    if (text or "").strip() in ("0", "0s"):
+        return 0.0
+    try:
+        return span()("every", text or "")
+    except SettingsError:
+        raise Refused(
+            "every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h, or 0"
+        ) from None
+
+
+def check_fit(source: Source, formats: Iterable[str]) -> None:
+    """May the key send what its source is said to? Raises :class:`Refused`."""
+    allowed = tuple(formats)
+    if allowed and source.format and source.format not in allowed:
+        raise Refused("format", f"is {source.format}, and the key may send {' and '.join(allowed)} only")
+    if allowed and source.mapping and mapped.FORMAT.name not in allowed:
+        raise Refused(
+            "mapping", f"needs the format {mapped.FORMAT.name}, which the key may not send: allow it"
+        )
+    if source.format == mapped.FORMAT.name and not source.mapping:
+        raise Refused("mapping", "is missing: the format mapped reads JSON by it")
 
 
 def check_note(note: str) -> str:

@@ -39,6 +39,7 @@ HELD_FOR = ("maintenance", "threshold", "dedup", "flapping", "storm", "cleared")
 REFUSED_FOR = (
     "no_key",
     "unknown_key",
+    "in_address",
     "signature",
     "scope",
     "format",

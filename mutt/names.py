@@ -38,6 +38,8 @@ RULES_VERSION = "mutt:rules:version"
 #: a quota what was counted.
 KEYS, KEYS_SIGNED, KEYS_USED = "mutt:keys", "mutt:keys:signed", "mutt:keys:used"
 QUOTA = "mutt:quota:"
+#: What processes of ingest say of those who send (streams/sources.py), and how each stands since that was last read.
+SOURCES, SOURCES_NOW = "mutt:sources", "mutt:sources:now"
 #: Of the admin: tries to log in, and sessions that were ended before their time.
 LOGIN, SESSIONS_ENDED = "mutt:login:", "mutt:admin:ended:"
 DLQ_INGEST, DLQ_ALERTS, DLQ_MOOG = "mutt:dlq:ingest", "mutt:dlq:alerts", "mutt:dlq:moog"

@@ -198,6 +198,14 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
     return found
 
 
+def hosts(name: str, text: str) -> tuple[str, ...]:
+    """Names of hosts, comma separated, each with a port or without."""
+    found = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z0-9.-]+(:[0-9]{1,5})?", one) for one in found):
+        raise SettingsError(name, text, "hosts, such as sns.example or localhost:4566, without https://")
+    return found
+
+
 def safe_url(name: str, text: str) -> str:
     """An address by https, or by http on this machine: what goes there is nobody else's to read."""
     try:
@@ -391,8 +399,16 @@ class Settings:
     listen_syslog_tcp: int = _setting("5514", whole(0, 65535))
     listen_syslog_tls: int = _setting("6514", whole(0, 65535))  #: only where TLS_CERT is set
     listen_connections: int = _setting("1000", whole(1))
+    listen_snmptrap_udp: int = _setting("1162", whole(1, 65535))
+    listen_snmptrap_versions: str = _setting("1 2c 3", text)
+    listen_snmptrap_communities: str = _setting("", text, secret=True)  #: of v1 and v2c; empty: any is good
+    listen_snmptrap_users: str = _setting(
+        "", text, secret=True
+    )  #: of v3, as snmptrapd.conf's createUser has them
     listen_buffer: Path = _setting("", path)  #: default: mutt_home / "listen"
     listen_buffer_bytes: int = _setting("1GiB", size)
+    aws_sns_hosts: tuple[str, ...] = _setting("", hosts)  #: beside Amazon's own, as host or host:port
+    aws_sns_ca: str = _setting("", pem)  #: PEM; empty: public CAs
 
     moog_url: str = _setting("", moog_address)
     moog_dialect: str = _setting("enterprise", one_of("enterprise", "cloud"))
@@ -413,6 +429,9 @@ class Settings:
     unhandled_threshold: int = _setting("100", whole(1))
     unhandled_window: float = _setting("86400s", span())
     unhandled_default_team: str = _setting("NETO", text)
+    silence_learned: bool = _setting(
+        "on", flag
+    )  #: watch also sources of which nobody said how often they speak
 
     audit_retention_days: int = _setting("90", whole(1))
     audit_archive_years: int = _setting("7", whole(0))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_BARS = "▁▂▃▄▅▆▇█"
+
 
 def many(count: int, one: str, more: str = "") -> str:
     """A count with its noun: 1 batch, 2,500 batches."""
@@ -23,6 +27,19 @@ def span(seconds: int) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def short_span(seconds: float) -> str:
+    """The same as it is typed in: 90s, 5m, 1h, 7d."""
+    return span(round(seconds)).replace("min", "m").replace(" ", "")
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """Values as a line of bars, the highest of each step."""
+    size = max(1, -(-len(values) // width))
+    steps = [max(values[at : at + size]) for at in range(0, len(values), size)]
+    most = max(steps, default=0.0)
+    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] if most else _BARS[0] for value in steps)
 
 
 def printable(text: str) -> str:

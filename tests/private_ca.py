@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -54,6 +54,12 @@ class Authority:
         called = x509.SubjectAlternativeName([x509.DNSName(name)])
         return self._issued(name, ExtendedKeyUsageOID.CLIENT_AUTH, called, -DAY, DAY)
 
+    def signer(self, name: str, until: datetime.timedelta = DAY) -> Papers:
+        """For somebody who signs messages, by RSA."""
+        called = x509.SubjectAlternativeName([x509.DNSName(name)])
+        key = rsa.generate_private_key(65537, 2048)
+        return self._issued(name, ExtendedKeyUsageOID.SERVER_AUTH, called, -2 * DAY, until, key)
+
     def _issued(
         self,
         name: str,
@@ -61,8 +67,9 @@ class Authority:
         called: x509.SubjectAlternativeName,
         since: datetime.timedelta,
         until: datetime.timedelta,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     ) -> Papers:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         vouched = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._known_by)
         builder = (
             self._builder(_name(name), key.public_key(), since, until)
@@ -86,7 +93,7 @@ class Authority:
     def _builder(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePublicKey,
+        key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
         since: datetime.timedelta,
         until: datetime.timedelta,
     ) -> x509.CertificateBuilder:

@@ -7,9 +7,9 @@ from itertools import compress
 from typing import NamedTuple
 
 from mutt.event import Event
-from mutt.rules.evaluate import MOOG_SEVERITY, SEVERITY_OF_HANDLING, Ruleset, evaluate
+from mutt.rules.evaluate import MOOG_SEVERITY, SEVERITY_OF_HANDLING, Ruleset, evaluate, unhandled
 from mutt.rules.hosts import HostPatterns
-from mutt.rules.rule import META, UNHANDLED, Handling, Verdict
+from mutt.rules.rule import META, Handling, Verdict
 from mutt.store.past import Rows
 
 #: What an alert is made of.
@@ -73,16 +73,7 @@ def verdict_of(event: Event, ruleset: Ruleset) -> Verdict:
     event = ruleset.redactions.redact(event)
     if event.internal or ruleset.candidates(event):
         return evaluate(event, ruleset)
-    host = ruleset.host(event.hostname)
-    return Verdict(
-        rule_id=None,
-        handling=UNHANDLED,
-        forward=False,
-        environment=host.environment,
-        team=host.team,
-        moog_severity=None,
-        why="no rule matched",
-    )
+    return unhandled(event, ruleset.host(event.hostname))
 
 
 def stored(rows: Rows, index: int) -> Verdict:

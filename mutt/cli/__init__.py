@@ -25,6 +25,8 @@ from mutt.cli.send import send as send_command
 from mutt.cli.shadow import shadow as shadow_command
 from mutt.cli.signing import reseal, sealing_key, sign, unsign
 from mutt.cli.simulator import moogsim as moogsim_command
+from mutt.cli.sources import sources as sources_command
+from mutt.cli.sourcing import source
 from mutt.cli.streams import streams as streams_command
 from mutt.cli.top import top as top_command
 from mutt.cli.up import env as env_command
@@ -48,6 +50,7 @@ for command in (
     listen_command,
     queues_command,
     top_command,
+    sources_command,
     streams_command,
     rules_command,
     keys_command,
@@ -67,7 +70,7 @@ for command in (
     cli.add_command(command)
 
 rules_command.add_command(shadow_command)
-for of_keys in (sign, unsign, reseal, sealing_key):
+for of_keys in (source, sign, unsign, reseal, sealing_key):
     keys_command.add_command(of_keys)
 
 

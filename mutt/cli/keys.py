@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
+import msgspec
 import orjson
 import redis
 from rich.markup import escape
@@ -94,11 +95,13 @@ def list_keys(everything: bool, as_json: bool) -> None:
             key.quota or "",
             _state(key, now),
             _day(key.last_used_at) or "never",
+            escape(_source(key)),
             escape(key.note),
         )
         for key in found
     ]
-    table("", ["name", "scopes", "formats", "a minute", "state", "last used", "note"], listed, numbers=[3])
+    titles = ["name", "scopes", "formats", "a minute", "state", "last used", "source", "note"]
+    table("", titles, listed, numbers=[3])
 
 
 @keys.command()
@@ -118,6 +121,7 @@ def show(name: str, as_json: bool) -> None:
         ("formats", ", ".join(key.formats) or "all"),
         ("quota", f"{key.quota} events a minute" if key.quota else "none"),
         ("signed", key.signing.header if key.signing else "no"),
+        ("source", _source(key) or "nothing is known of it"),
         ("state", _state(key, now)),
         ("made", f"{_minute(key.created_at)} by {key.created_by}"),
         ("note", key.note),
@@ -305,6 +309,7 @@ def _told(key: Key, now: datetime) -> dict[str, Any]:
         "formats": key.formats,
         "quota": key.quota,
         "signed": key.signing.header if key.signing else None,
+        "source": msgspec.structs.asdict(key.source),
         "note": key.note,
         "state": _state(key, now),
         "created_at": key.created_at,
@@ -323,6 +328,10 @@ def _told(key: Key, now: datetime) -> dict[str, Any]:
             for one in key.secrets
         ],
     }
+
+
+def _source(key: Key) -> str:
+    return ", ".join(f"{what} {value}" for what, value in key.source.told.items())
 
 
 def _state(key: Key, now: datetime) -> str:

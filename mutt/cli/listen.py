@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
 from mutt.listen import syslog as listeners
@@ -20,3 +22,13 @@ def syslog() -> None:
     Ports: LISTEN_SYSLOG_UDP, LISTEN_SYSLOG_TCP, LISTEN_SYSLOG_TLS.
     """
     listeners.listen(Settings.from_env())
+
+
+@listen.command()
+def snmptrap() -> None:
+    """SNMP's traps and informs: v1, v2c, v3.
+
+    Port: LISTEN_SNMPTRAP_UDP. Who may send: LISTEN_SNMPTRAP_COMMUNITIES, LISTEN_SNMPTRAP_USERS.
+    """
+    # pysnmp is large: only who listens for traps waits for it.
+    importlib.import_module("mutt.listen.snmptrap").listen(Settings.from_env())

@@ -19,12 +19,10 @@ from mutt.pulse.collect import ROLES, reading
 from mutt.pulse.sample import Moog, Point, Reading, Sample, Trouble
 from mutt.pulse.told import told
 from mutt.pulse.view import crew
-from mutt.words import age, many
+from mutt.words import age, many, spark
 
 #: Seconds between two looks; a reading is made every five.
 EVERY = 2.0
-
-_BARS = "▁▂▃▄▅▆▇█"
 
 #: Columns of the hour's line.
 WIDTH = 60
@@ -63,7 +61,9 @@ def shown(reading: Reading) -> RenderableType:
         parts += [_workers(sample), Text()]
     parts += _servers(sample)
     if len(points) > 1:
-        parts.append(_line("last hour", f"{spark([one.events_in for one in points])}  events a second in"))
+        parts.append(
+            _line("last hour", f"{spark([one.events_in for one in points], WIDTH)}  events a second in")
+        )
     return Group(*parts)
 
 
@@ -156,14 +156,6 @@ def _servers(sample: Sample) -> Iterator[Text]:
         )
     elif "postgres" in sample.away:
         yield _line("PostgreSQL", sample.away["postgres"])
-
-
-def spark(values: Sequence[float], width: int = WIDTH) -> str:
-    """Values as a line of bars, the highest of each step."""
-    size = max(1, -(-len(values) // width))
-    steps = [max(values[at : at + size]) for at in range(0, len(values), size)]
-    most = max(steps, default=0.0)
-    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] if most else _BARS[0] for value in steps)
 
 
 def _line(what: str, says: str) -> Text:

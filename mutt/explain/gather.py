@@ -330,10 +330,16 @@ def fields_of(event: Event) -> list[Field]:
         Field("trap_oid", event.trap_oid or ""),
         Field("instance", event.instance or ""),
         Field("clear_key", event.clear_key or ""),
+        _by_key("default_team", event.default_team),
+        _by_key("environment", event.environment),
         *(Field(f"varbind {one.oid}", one.value) for one in event.varbinds),
         *(Field(f"tags.{name}", value) for name, value in sorted(event.tags.items())),
     ]
     return [one for one in told if one.value or one.note]
+
+
+def _by_key(name: str, value: str | None) -> Field:
+    return Field(name, value or "", "as was known of the source of its API key" if value else "")
 
 
 def _none(value: object, what: str) -> str:

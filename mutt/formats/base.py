@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, cast
 from uuid import UUID, SafeUUID, uuid5
 
@@ -14,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from mutt import cut
-from mutt.errors import RejectedItem
+from mutt.errors import Kind, RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
 from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
@@ -58,6 +57,8 @@ class Answers(NamedTuple):
 
     over_quota: int = 429  #: 503 for those that take a 429 for final
     none_taken: int = 400  #: 202 for those that repeat what a 400 refused: the items are kept for `mutt dlq`
+    #: 202, likewise, for those that do so only with an item too large for MUTT: theirs knows no such limit.
+    too_large: int = 400
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -79,6 +80,7 @@ class Rejected(msgspec.Struct, frozen=True):
     field: str
     reason: str
     raw: str  #: its text, cut to ``max_event``
+    kind: Kind = Kind.OTHER
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -139,6 +141,7 @@ class Collector:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._defaults = context.source if context.source.tells_of_events else None
         self._index = 0
         self._received_at = context.received_at
         self._space: UUID | None = None
@@ -167,13 +170,16 @@ class Collector:
         size = len(text) if text.isascii() else len(text.encode())
         if size > self._context.max_event:
             raise RejectedItem(
-                "event", f"is {size} bytes; at most {self._context.max_event} are taken: shorten it"
+                "event",
+                f"is {size} bytes; at most {self._context.max_event} are taken: shorten it",
+                kind=Kind.TOO_LARGE,
             )
 
     def reject(self, raw: bytes | Raw, refusal: RejectedItem) -> None:
         """Note that this item was not taken."""
         text = fit(bytes(memoryview(raw)[: self._context.max_event]))
-        self.parsed.rejected.append(Rejected(self._index, refusal.field, refusal.reason, text))
+        rejected = Rejected(self._index, refusal.field, refusal.reason, text, refusal.kind)
+        self.parsed.rejected.append(rejected)
         self._step()
 
     def _step(self) -> None:
@@ -198,6 +204,8 @@ class Collector:
         settled["occurred_text"] = occurred_text
         settled["item"] = self._index
         settled["raw"] = text
+        if self._defaults is not None:
+            _fill_up(settled, self._defaults)
         return Event(**settled)
 
     def _own(self, own_id: Any) -> UUID:
@@ -212,6 +220,14 @@ class Collector:
         if self._space is None:
             self._space = uuid5(ID_SPACE, self._context.key_id)
         return uuid5(self._space, text)
+
+
+def _fill_up(settled: dict[str, Any], source: Source) -> None:
+    """What is known of the sender, where its event does not say it. No format gives the last two."""
+    if settled.get("severity") is None:
+        settled["severity"] = source.severity
+    settled["default_team"] = source.team or None
+    settled["environment"] = source.environment or None
 
 
 _new, _set, _UNKNOWN = object.__new__, object.__setattr__, SafeUUID.unknown
@@ -260,11 +276,11 @@ def _hostname(value: Any) -> str:
 
 def _message(value: Any) -> str:
     if value is None:
-        raise RejectedItem("message", "is missing: say what happened")
+        raise RejectedItem("message", "is missing: say what happened", kind=Kind.MISSING)
     if not isinstance(value, str):
         raise RejectedItem("message", f"is {_kind(value)}: write text, in quotes")
     if not value or value.isspace():
-        raise RejectedItem("message", "is empty: say what happened")
+        raise RejectedItem("message", "is empty: say what happened", kind=Kind.BLANK)
     return value if len(value) <= MESSAGE_MAX else cut.to_characters(value, MESSAGE_MAX)
 
 
@@ -284,6 +300,8 @@ class JsonFormat:
 
     name: ClassVar[str]
     header: ClassVar[str] = ""
+    #: A request whose Content-Type begins so is mine, whatever its body looks like. Empty: the body is looked at.
+    media: ClassVar[str] = ""
     answers: ClassVar[Answers] = Answers()
     #: An object without one of these keys is never this format's: it spares the others the question.
     marks: ClassVar[frozenset[str]] = frozenset()
@@ -294,12 +312,16 @@ class JsonFormat:
         """JSON at all? Which JSON is asked object by object: see :meth:`claims`."""
         return looks_like_json(body, content_type)
 
-    def claims(self, item: JsonObject) -> bool:
-        """Is this object one of mine, where the request names no format? Asked only if it has one of ``marks``.
+    def fits(self, _keys: Collection[str]) -> bool:
+        """May an object with these keys, of which one is of ``marks``, be mine? Asked once for all that have them."""
+        return True
+
+    def claims(self, _item: JsonObject) -> bool:
+        """Is this object one of mine, where the request names no format? Asked only if its keys fit.
 
         No two formats may claim the same object: which of them is asked first is nobody's business.
         """
-        return not self.marks.isdisjoint(item)
+        return True
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         """One event's fields; ``item`` may be taken apart. Raises :class:`~mutt.errors.RejectedItem`.
@@ -319,8 +341,12 @@ class JsonFormat:
             collector.check_size(text)
             collector.add(self.read(item, context), text)
             return
-        for element, written in zip(inner, _written(text, self.inside, inner), strict=True):
-            collector.attempt(partial(self._element, element, context), written)
+        for element, its_text in zip(inner, written(text, (self.inside,), inner), strict=True):
+            try:  # as Collector.attempt does, whose calls are a twentieth of what an element costs
+                collector.check_size(its_text)
+                collector.add(self.read(as_object(element), context), its_text)
+            except RejectedItem as refusal:
+                collector.reject(its_text.encode(), refusal)
 
     def _element(self, element: Any, context: Context) -> Fields:
         return self.read(as_object(element), context)
@@ -355,12 +381,19 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])
 
 
-def _written(text: str, inside: str, inner: list[Any]) -> list[str]:
-    """The elements of the array at ``inside`` as they stand in ``text``; as JSON anew where it had to be forgiven."""
-    try:
-        return [str(raw, "utf-8") for raw in _array.decode(_object.decode(text)[inside])]
-    except (msgspec.DecodeError, UnicodeError):
-        return [msgspec.json.encode(element).decode() for element in inner]
+def written(text: str, inside: Sequence[str] | None, inner: list[Any]) -> list[str]:
+    """The elements of the array at ``inside`` as they stand in ``text``.
+
+    As JSON anew where it had to be forgiven, and where ``inside`` is None: they were made, and stand nowhere.
+    """
+    if inside is not None:
+        try:
+            for key in inside:
+                text = str(_object.decode(text)[key], "utf-8")
+            return [str(raw, "utf-8") for raw in _array.decode(text)]
+        except (KeyError, msgspec.DecodeError, UnicodeError):
+            pass
+    return [msgspec.json.encode(element).decode() for element in inner]
 
 
 _decode = msgspec.json.Decoder().decode

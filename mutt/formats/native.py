@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
@@ -35,6 +37,11 @@ class Native(JsonFormat):
         for name, value in nested:
             _add_nested(name, value, tags)
         return fields
+
+
+def is_native(keys: Collection[str]) -> bool:
+    """What says this needs no other format, whatever else it holds."""
+    return "hostname" in keys and "message" in keys
 
 
 def take_severity(item: JsonObject) -> int | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from mutt import formats
-from mutt.errors import RejectedBody
-from mutt.formats import native, syslog
+from mutt.errors import Kind, RejectedBody
+from mutt.formats import mapped, native, syslog, within
 from mutt.formats.base import (
     NO_HEADERS,
     Answers,
@@ -21,6 +20,7 @@ from mutt.formats.base import (
     JsonFormat,
     JsonObject,
     Parsed,
+    Route,
     parse_json,
 )
 
@@ -48,39 +48,69 @@ _JSON = tuple(
 )
 _MARKS = frozenset[str]().union(*(found.marks for found in _JSON))
 _BY_HEADER = tuple((found.header, found) for found in FORMATS.values() if found.header)
+_BY_MEDIA = tuple((found.media, found) for found in _JSON if found.media)
 _ANSWERS = Answers()
 
 
 class Mixed(JsonFormat):
-    """JSON that came without a format's name: each object goes to the format that claims it, else to ``native``."""
+    """JSON that came without a format's name: each object goes to the format that claims it, else to ``native``.
+
+    Where the sender's key has a mapping, that has what nobody claims and what is no native event either.
+    """
 
     name = "json"
 
     def parse(self, body: bytes, context: Context) -> Parsed:
+        chosen = _with_mapping(context) if context.source.mapping else route
+
         def allowed(item: JsonObject) -> JsonFormat:
-            found = route(item)
+            found = chosen(item)
             check_allowed(found.name, context.formats)
             return found
 
-        return parse_json(body, context, allowed if context.formats else route)
+        return parse_json(body, context, allowed if context.formats else chosen)
 
 
 MIXED = Mixed()
 
 
+def _with_mapping(context: Context) -> Route:
+    mapper = mapped.Mapper(context)
+
+    def chosen(item: JsonObject) -> JsonFormat:
+        found = route(item)
+        return mapper if found is native.FORMAT and not native.is_native(item) else found
+
+    return chosen
+
+
 def route(item: JsonObject) -> JsonFormat:
     """The format of one JSON object."""
     if not _MARKS.isdisjoint(item):
-        for found in _known_by(_MARKS.intersection(item)):
+        keys = tuple(item)
+        fitting = _fitting.get(keys)
+        if fitting is None:
+            fitting = _fit(keys)
+        for found in fitting:
             if found.claims(item):
                 return found
     return native.FORMAT
 
 
-@lru_cache(maxsize=1024)
-def _known_by(marks: frozenset[str]) -> tuple[JsonFormat, ...]:
-    """Who is to be asked for an object with these keys. Most objects of a body have the same ones."""
-    return tuple(found for found in _JSON if not found.marks.isdisjoint(marks))
+#: Who is to be asked for an object, by its keys: most objects of a body have the same ones, in the same order.
+_fitting: dict[tuple[str, ...], tuple[JsonFormat, ...]] = {}
+_MOST = 1024
+
+
+def _fit(keys: tuple[str, ...]) -> tuple[JsonFormat, ...]:
+    found = tuple(one for one in _JSON if not one.marks.isdisjoint(keys) and one.fits(keys))
+    if len(_fitting) >= _MOST:
+        _fitting.clear()
+    _fitting[keys] = found
+    return found
+
+
+within.ask(route)
 
 
 def get(name: str) -> Format | None:
@@ -99,6 +129,9 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     for header, found in _BY_HEADER:
         if headers.get(header, ""):
             return found
+    for media, found in _BY_MEDIA:
+        if content_type[: len(media)].lower() == media:
+            return found
     if body.startswith(_COMPRESSED):
         raise RejectedBody(
             "Content-Encoding",
@@ -110,6 +143,15 @@ def sniff(body: bytes, content_type: str, headers: Headers = NO_HEADERS) -> Form
     return next(found for found in _TEXT if found.sniffs(body, content_type))
 
 
+def choose(named: str, body: bytes, content_type: str, context: Context) -> Format:
+    """Who reads ``body``: the format that its path names, else the one of its sender's key, else who it looks like.
+
+    Raises :class:`RejectedBody` for bytes that are no text.
+    """
+    found = get(named or context.source.format)
+    return sniff(body, content_type, context.headers) if found is None else found
+
+
 def parse(found: Format, body: bytes, context: Context) -> Parsed:
     """The events of ``body``, and what of it was refused.
 
@@ -119,7 +161,7 @@ def parse(found: Format, body: bytes, context: Context) -> Parsed:
         check_allowed(found.name, context.formats)
     parsed = found.parse(body, context)
     if not parsed.events and not parsed.rejected:
-        raise RejectedBody("body", "holds no event: send at least one")
+        raise RejectedBody("body", "holds no event: send at least one", kind=Kind.NOTHING)
     return parsed if parsed.format else msgspec.structs.replace(parsed, format=found.name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutt.errors import RejectedItem
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
-from mutt.formats.native import take_severity
+from mutt.formats.native import is_native, take_severity
 
 _HOSTS = ("hostname", "host", "agent_address", "agent_addr", "source_ip", "source_address")
 _MESSAGES = ("message", "msg", "description")
@@ -18,10 +18,10 @@ class SnmpTrap(JsonFormat):
 
     def claims(self, item: JsonObject) -> bool:
         """A trap that is not a native event already."""
-        return not ("hostname" in item and "message" in item) and traps.find(item).oid is not None
+        return not is_native(item) and traps.find(item).oid is not None
 
     def read(self, item: JsonObject, _context: Context) -> Fields:
-        at, host = _first(item, _TIMES), _first(item, _HOSTS, unlike="0.0.0.0")  # noqa: S104  # SNMPv1's "no address"
+        at, host = _first(item, _TIMES), _first(item, _HOSTS, unlike=traps.NO_ADDRESS)
         said, trap = _first(item, _MESSAGES), traps.find(item)
         if trap.oid is None:
             raise RejectedItem(

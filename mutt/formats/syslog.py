@@ -80,7 +80,7 @@ class Syslog:
                 text = fit(data)
                 try:
                     collector.check_size(text)
-                    collector.add(_read(text, context.default_host), text)
+                    collector.add(read(text, context.default_host), text)
                 except RejectedItem as refusal:
                     collector.reject(data, refusal)
         return collector.parsed
@@ -108,13 +108,14 @@ def _parse_objects(body: bytes, context: Context) -> Parsed:
 
 def _read_object(line: str, item: JsonObject, context: Context) -> Fields:
     peer, at = item.get("peer"), item.get("at")
-    fields = _read(line, peer if isinstance(peer, str) and peer else context.default_host)
+    fields = read(line, peer if isinstance(peer, str) and peer else context.default_host)
     if not fields["time"] and type(at) in (int, float):
         fields["time"] = at
     return fields
 
 
-def _read(line: str, default_host: str) -> Fields:
+def read(line: str, default_host: str) -> Fields:
+    """One line; ``default_host`` is the device where the line names none."""
     priority, rest = _priority(line)
     head, message = _rfc5424(rest) if priority is not None else None, ""
     if head is None:

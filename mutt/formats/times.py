@@ -37,6 +37,9 @@ RFC3164 = re.compile(
     r"(?: (?P<year_behind>(?:19|20)\d\d)(?=[ :]|$))?(?![\w.])",
     re.ASCII,
 )
+#: No other year's day of the same name is as near.
+_NEAR = timedelta(days=180)
+
 _DOUBTFUL = re.compile(rf"(?P<time>{RFC3164.pattern}) [A-Z]{{2,5}}", re.ASCII)
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,9})?", re.ASCII)
 
@@ -46,17 +49,29 @@ def occurred(value: Any, received_at: datetime) -> tuple[datetime, str | None]:
     read, it is given back too; one of which only the zone can't is taken for UTC."""
     if value is None or value == "":
         return received_at, None
-    if type(value) is str and value[-1] == "Z" and value[:2] == "20":  # most senders: straight to the point
-        try:
-            return datetime.fromisoformat(value), None
-        except ValueError:
-            pass
+    if (found := _plain(value)) is not None:
+        return found, None
     found = read(value, received_at)
     if found is not None:
         return found, None
     written = text(value)
     doubtful = _DOUBTFUL.fullmatch(written.strip())
     return (doubtful and read(doubtful["time"], received_at)) or received_at, written
+
+
+def _plain(value: Any) -> datetime | None:
+    """Most senders' times, straight to the point: RFC 3339 of this century, and seconds with a fraction."""
+    if type(value) is str:
+        if value[:2] == "20" and value[10:11] == "T":
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                return None
+            if found.tzinfo is UTC:
+                return found
+    elif type(value) is float and _LEAST <= value < _UNITS[0][0]:
+        return datetime.fromtimestamp(value, UTC)
+    return None
 
 
 def read(value: Any, received_at: datetime) -> datetime | None:
@@ -110,7 +125,12 @@ def rfc3164(found: re.Match[str], received_at: datetime) -> datetime | None:
     if month is None:
         return None
     year = found["year"] or found["year_behind"]
-    years = (int(year),) if year else range(received_at.year - 1, received_at.year + 2)
+    if year:
+        return _in_year(found, int(year), month)
+    here = _in_year(found, received_at.year, month)
+    if here is not None and abs(here - received_at) < _NEAR:
+        return here
+    years = range(received_at.year - 1, received_at.year + 2)
     times = [time for each in years if (time := _in_year(found, each, month)) is not None]
     return min(times, key=lambda time: abs(time - received_at), default=None)
 

@@ -27,8 +27,26 @@ _VARBIND_KEYS = ("varbinds", "variables", "variable_bindings")
 #: An object without any of these is no trap.
 MARKS = frozenset({*_OID_KEYS, "generic_trap", *_VARBIND_KEYS})
 
+#: What an SNMPv1 agent gives as its own address where it has none to give.
+NO_ADDRESS = "0.0.0.0"  # noqa: S104
+
 #: SNMP's password: it becomes no tag.
 _COMMUNITY = "community"
+
+#: Varbinds that speak of the trap itself, by OID and by name (RFC 3418, RFC 3584): what its event calls them.
+_ABOUT = {
+    "1.3.6.1.2.1.1.3.0": "uptime",
+    "sysUpTimeInstance": "uptime",
+    "sysUpTime.0": "uptime",
+    TRAP_OID: "trap_oid",
+    "snmpTrapOID.0": "trap_oid",
+    "1.3.6.1.6.3.1.1.4.3.0": "enterprise",
+    "snmpTrapEnterprise.0": "enterprise",
+    "1.3.6.1.6.3.18.1.3.0": "agent_address",
+    "snmpTrapAddress.0": "agent_address",
+    "1.3.6.1.6.3.18.1.4.0": _COMMUNITY,
+    "snmpTrapCommunity.0": _COMMUNITY,
+}
 
 _IF_TABLE, _IFX_TABLE = "1.3.6.1.2.1.2.2.1.", "1.3.6.1.2.1.31.1.1.1."
 _COLUMNS = {
@@ -75,8 +93,31 @@ def _own_oid(item: Mapping[str, Any]) -> tuple[str, str | None]:
     return "", None
 
 
+def about(name: str) -> str:
+    """What a varbind of this OID says of the trap itself, by the name for it; empty: it is one of the trap's own."""
+    return _ABOUT.get(name.rpartition("::")[2], "")
+
+
+def generic(number: int) -> str | None:
+    """The OID of SNMPv1's generic trap of this number; None where it has none."""
+    return f"{_TRAPS}{number + 1}" if 0 <= number < len(GENERIC) else None
+
+
 def _names_the_trap(bind: Varbind) -> bool:
-    return bind.oid == TRAP_OID or bind.oid.rpartition("::")[2] == "snmpTrapOID.0"
+    return about(bind.oid) == "trap_oid"
+
+
+def parted(binds: tuple[Varbind, ...]) -> tuple[dict[str, str], tuple[Varbind, ...]]:
+    """(uptime, trap_oid, enterprise, agent_address: what varbinds say of the trap itself; the trap's own varbinds).
+
+    The first of a kind counts: a text with line breaks can add others behind it.
+    """
+    said: dict[str, str] = {}
+    for bind in binds:
+        said.setdefault(about(bind.oid), bind.value.removeprefix("."))
+    for key in ("", _COMMUNITY):
+        said.pop(key, None)
+    return said, tuple(bind for bind in binds if not about(bind.oid))
 
 
 def _from_v1(item: Mapping[str, Any]) -> str | None:
@@ -108,7 +149,8 @@ def varbinds(value: Any) -> tuple[tuple[Varbind, ...], bool]:
     ``@{oid=…; value=…}``."""
     found = tuple(_varbinds(value))
     whole = tuple(bind for bind in found if bind is not None)
-    return whole, bool(whole or not value) and len(whole) == len(found)
+    said = tuple(bind for bind in whole if about(bind.oid) != _COMMUNITY)
+    return said, bool(whole or not value) and len(whole) == len(found)
 
 
 def _varbinds(value: Any) -> Iterator[Varbind | None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from mutt.event import SEVERITY_NAMES, State
+
+Read = TypeVar("Read")
 
 #: RFC 5424's facilities, by number.
 FACILITIES = (
@@ -49,11 +51,26 @@ _STATES = dict.fromkeys(
     State.CLEAR,
 )
 
+#: What alerting systems say, whose ``critical`` is the worst that they know: for them Moog's critical, where syslog's
+#: is one step below it.
+_URGENCIES = {
+    "disaster": 1, "emergency": 1, "fatal": 1, "critical": 1, "crit": 1, "page": 1, "down": 1, "p1": 1,
+    "major": 2, "high": 2, "serious": 2, "error": 2, "err": 2, "p2": 2,
+    "minor": 3, "average": 3, "medium": 3, "unknown": 3, "p3": 3,
+    "warning": 4, "warn": 4, "p4": 4,
+    "low": 5, "notice": 5, "p5": 5,
+    "info": 6, "information": 6, "informational": 6, "none": 6, "ok": 6, "up": 6, "not classified": 6,
+    "debug": 7,
+}  # fmt: skip
+
 #: Objects nested deeper than this are kept as one tag of compact JSON.
 _FLATTEN_DEPTH = 4
 
 #: So many bytes of repeated names are fine, however short the values.
 _ROOM = 1024
+
+#: How null, an empty text, object or array are written.
+_NOTHING = frozenset(("null", "", "{}", "[]"))
 
 _unfit = re.compile("[\0\ud800-\udfff]")
 
@@ -101,6 +118,28 @@ def severity(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if 0 <= value <= 7 and value == int(value) else None
+
+
+def urgency(value: Any) -> int | None:
+    """syslog's 0 to 7 from the word that an alerting system has for how bad it is. A number says nothing: each of them
+    counts in its own way."""
+    if not isinstance(value, str):
+        return None
+    found = _URGENCIES.get(value)
+    return _URGENCIES.get(value.strip().lower()) if found is None else found
+
+
+def device(value: Any) -> Any:
+    """The device in what names more: ``edge1:9100``, ``[2001:db8::1]:161``, ``https://api.lab:8443/up``. Anything that
+    is no text is given back as it is."""
+    if not isinstance(value, str):
+        return value
+    name, colon, port = value.rpartition(":")
+    if not colon or (name and ":" not in name and port.isdecimal()):  # most of them
+        return name or value
+    if "://" in value:
+        return device(value.partition("://")[2].partition("/")[0].rpartition("@")[2])
+    return value[1:].partition("]")[0] if value.startswith("[") else value
 
 
 def facility(value: Any) -> str | None:
@@ -160,6 +199,11 @@ def tags(item: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def leaves(item: Mapping[str, Any]) -> dict[str, str]:
+    """:func:`flat` as tags; what is null or empty says nothing and is left out."""
+    return {key: said for key, said in flat(item) if said not in _NOTHING}
+
+
 def inner(item: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The object at ``key``; an empty one where something else, or nothing, is there."""
     found = item.get(key)
@@ -171,5 +215,23 @@ def first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
     for key in keys:
         found = item.get(key)
         if found is not None and found != "":
+            return found
+    return None
+
+
+def pop_first(item: dict[str, Any], keys: Iterable[str]) -> Any:
+    """As :func:`first`; what it found is taken out of ``item``."""
+    for key in keys:
+        found = item.get(key)
+        if found is not None and found != "":
+            return item.pop(key)
+    return None
+
+
+def pop_read(item: dict[str, Any], keys: Iterable[str], read: Callable[[Any], Read | None]) -> Read | None:
+    """The first that ``read`` can read, taken out of ``item``; those that it can't stay there."""
+    for key in keys:
+        if key in item and (found := read(item[key])) is not None:
+            del item[key]
             return found
     return None

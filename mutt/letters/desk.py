@@ -44,8 +44,9 @@ from mutt.pipeline.accept import Acceptor, Contribution, Request
 from mutt.pipeline.evaluate import Policy
 from mutt.rules.redaction import Redactions
 from mutt.services import Services
+from mutt.source import UNKNOWN, Source
 from mutt.store import alerts as alert_rows
-from mutt.store import audit, history
+from mutt.store import audit, history, keys
 from mutt.store.engine import transaction
 from mutt.store.rulebook import Rulebook
 from mutt.store.tables import alerts
@@ -129,6 +130,14 @@ class Desk:
         if redactions is None:
             return msgspec.structs.replace(letter, payload=NOT_SHOWN)
         return letter if not redactions else _redacted(letter, redactions)
+
+    def refused_of(self, key_id: str, want: int) -> list[Letter]:
+        """What ingest refused last of a key, the newest first, but for what is to be taken out of events."""
+        redactions = self._redactions()
+        if redactions is None:
+            return []
+        found = [letter_of("ingest", one, payload=True) for one in self.letters.refused_of(key_id, want)]
+        return [_redacted(one, redactions) for one in found] if redactions else found
 
     def _redactions(self) -> Redactions | None:
         """Those in force, or the last that were; None: PostgreSQL has not said any yet."""
@@ -357,21 +366,28 @@ class Desk:
 
     def _parsed(self, letter: Entry, text: str, format_: str) -> Parsed:
         body = text.encode(errors="replace")
-        settings = self._services.settings
+        settings, key_id = self._services.settings, str(why_of(letter).get("key", ""))
         # The sender's address is not kept with the item: a line that names no host is refused.
         context = Context(
-            datetime.now(UTC), str(why_of(letter).get("key", "")), settings.ingest_max_event, ""
+            datetime.now(UTC), key_id, settings.ingest_max_event, "", source=self._source_of(key_id)
         )
         if format_ and registry.get(format_) is None:
             raise Refused("format", f"is not known; there are: {', '.join(sorted(registry.FORMATS))}")
         try:
-            found = registry.get(format_) or registry.sniff(body, "")
-            parsed = registry.parse(found, body, context)
+            parsed = registry.parse(registry.choose(format_, body, "", context), body, context)
         except RejectedBody as error:
             raise Refused(error.field, error.reason) from error
         if parsed.rejected:
             raise Refused(parsed.rejected[0].field, parsed.rejected[0].reason)
         return parsed
+
+    def _source_of(self, key_id: str) -> Source:
+        """What is known of a key's sender. Raises StoreDown."""
+        with transaction(self._services.engine) as conn:
+            try:
+                return keys.find(conn, key_id).source
+            except LookupError:
+                return UNKNOWN  # of INGEST_API_KEY nothing can be said
 
     def _accept(
         self,

@@ -76,13 +76,22 @@ _REJECTED = Remedy(
     "Ingest refused this item; its sender was told which field and why.",
     "Mend the sender. If the event matters, edit a copy: it goes through ingest's own checks.",
 )
+_NO_EVENT = Remedy(
+    "Ingest refused this item: it names no host, or does not say what happened, where MUTT looks for it.",
+    "If its sender writes JSON of its own, say in a mapping where they stand: page Keys, Source, tries it on this. "
+    "Else mend the sender. If the event matters, edit a copy: it goes through ingest's own checks.",
+)
 _UNKNOWN = Remedy("No reason is written on this letter.", "Look at what it holds; replay or drop it.")
+
+
+#: How a refusal begins that a mapping may spare.
+_MISSING = ("hostname: is missing", "message: is missing")
 
 
 def remedy(letter: Letter) -> Remedy:
     """What a letter's reason means, and what to do about it."""
     if letter.queue == "ingest":
-        return _REJECTED
+        return _NO_EVENT if letter.reason.startswith(_MISSING) else _REJECTED
     if letter.is_outcome:
         return _UNREAD_OUTCOME if letter.reason == "undecodable" else _OUTCOME
     known = OF_EVENTS if letter.queue == "alerts" else OF_ALERTS

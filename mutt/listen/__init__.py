@@ -2,4 +2,5 @@
 
 ``relay``    takes records, keeps them on disk, posts them in order     ``buffer``  the disk
 ``framing``  where a message ends in a stream of bytes                  ``syslog``  UDP, TCP, TLS
+``snmptrap`` traps and informs                                          ``snmp/``   what stands in a datagram of SNMP
 """

@@ -1,4 +1,4 @@
-"""``python -m mutt.listen syslog``: ``mutt listen syslog`` without what the other commands need in memory."""
+"""``python -m mutt.listen syslog|snmptrap``: ``mutt listen …`` without what the other commands need in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mutt.errors import MuttError
 from mutt.settings import Settings
 
 #: Only the one that is asked for is imported.
-MODULES = {"syslog": "mutt.listen.syslog"}
+MODULES = {"syslog": "mutt.listen.syslog", "snmptrap": "mutt.listen.snmptrap"}
 
 
 def main(argv: list[str]) -> int:

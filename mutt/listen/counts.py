@@ -22,6 +22,7 @@ class Counts:
     cut: int = 0  #: messages that were longer than may be
     no_room: int = 0  #: messages that were lost, for the buffer was full
     unread: int = 0  #: datagrams that the kernel lost, for its own buffer was full
+    dropped: int = 0  #: datagrams that hold nothing that is taken here, or come from who may not send
     turned_away: int = 0  #: connections, for there were too many
     connections: int = 0  #: that stand now
 
@@ -31,6 +32,9 @@ KINDS: Mapping[str, Kind] = {
     "mutt_listen_received": Kind("Messages received", ("listener",), counts=True),
     "mutt_listen_cut": Kind("Messages that were longer than may be", ("listener",), counts=True),
     "mutt_listen_lost": Kind("Messages lost", ("listener", "reason"), counts=True),
+    "mutt_listen_dropped": Kind(
+        "Datagrams dropped for what they hold or who sent them", ("listener",), counts=True
+    ),
     "mutt_listen_turned_away": Kind("Connections turned away", ("listener",), counts=True),
     "mutt_listen_connections": Kind("Connections that stand", ("listener",)),
     "mutt_listen_kept": Kind("Records written to disk", counts=True),
@@ -76,7 +80,7 @@ class _Told:
 
 
 def _of_listeners(counts: Mapping[str, Counts]) -> dict[str, Values]:
-    fields = ("received", "cut", "turned_away", "connections")
+    fields = ("received", "cut", "dropped", "turned_away", "connections")
     told: dict[str, Values] = {
         f"mutt_listen_{field}": {(name,): getattr(one, field) for name, one in counts.items()}
         for field in fields

@@ -116,6 +116,7 @@ class Relay:
         self._write, self._kind = WRITTEN.get(format_, (plain, JSON_LINES))
         self.books = Books()
         self._records, self._held, self._writing = list[Record](), 0, 0
+        self._taken_in, self._on_disk = 0, 0
         self._changed = threading.Condition()
         self._closing = self._stopping = False
         self._quiet_until = dict[str, float]()
@@ -174,15 +175,17 @@ class Relay:
             if self._closing:  # since it was asked
                 return False
             self._records.append((record, peer, at))
+            self._taken_in += 1
             self._held += len(record) + OVERHEAD
             if len(self._records) in (1, BATCH):
                 self._changed.notify_all()
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put is on disk. Is it, within ``timeout`` seconds?"""
+        """Wait until all that was put until now is on disk. Is it, within ``timeout`` seconds?"""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._records and not self._writing, timeout)
+            asked = self._taken_in
+            return self._changed.wait_for(lambda: self._on_disk >= asked, timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Take nothing more, write everything to disk, send for up to ``timeout`` seconds.
@@ -208,12 +211,13 @@ class Relay:
     def _keep(self) -> None:
         while records := self._taken():
             batches = list(self._batches(records))
-            while not self._kept(batches):
+            while not (kept := self._kept(batches)):
                 if self._stopping:
                     log.error("%s lost, for the buffer can't be written", many(len(records), "record"))
                     break
                 self._pause(DISK_AGAIN)
             with self._changed:
+                self._on_disk += len(records) if kept else 0
                 self._writing = 0
                 self._held -= sum(len(record) + OVERHEAD for record, _, _ in records)
                 self._changed.notify_all()

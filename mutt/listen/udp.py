@@ -28,9 +28,9 @@ TURN = 512
 class UdpListener:
     """Gives each datagram to ``relay``; where that has no room, or the kernel had none, it is lost and counted."""
 
-    def __init__(self, host: str, port: int, relay: Relay) -> None:
+    def __init__(self, host: str, port: int, relay: Relay, name: str = "LISTEN_SYSLOG_UDP") -> None:
         self.counts, self._relay = Counts(), relay
-        self._socket = bound(host, port, socket.SOCK_DGRAM, "LISTEN_SYSLOG_UDP")
+        self._socket = bound(host, port, socket.SOCK_DGRAM, name)
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
         self._buffer = memoryview(bytearray(DATAGRAM))

@@ -357,18 +357,20 @@ class Evaluator:
             result.entry,
             counts,
             follow,
-            self._unhandled(result.strangers),
+            self._unhandled(result),
             result.correlation_ids,
             result.traces,
         )
 
-    def _unhandled(self, strangers: Mapping[Kind, int]) -> Unhandled | None:
-        policy = self._policy
+    def _unhandled(self, result: Result) -> Unhandled | None:
+        policy, strangers, sourced = self._policy, result.strangers, result.sourced
         threshold, window = policy.unhandled_threshold, policy.unhandled_window
-        return Unhandled(strangers, self._crossing, threshold, window) if strangers else None
+        if not strangers:
+            return None
+        return Unhandled(strangers, lambda kind: self._crossing(kind, sourced.get(kind)), threshold, window)
 
-    def _crossing(self, kind: Kind) -> Event:
-        """What MUTT itself has to say when so many events of a kind came that no rule handles."""
+    def _crossing(self, kind: Kind, of: Event | None) -> Event:
+        """What MUTT itself has to say when so many events of a kind came that no rule handles; one is ``of``."""
         (hostname, template), policy, now = kind, self._policy, self._now()
         return Event(
             event_id=uuid7(now.timestamp()),
@@ -379,6 +381,8 @@ class Evaluator:
             f"that no rule handles: {template}",
             source="mutt",
             template=template,
+            default_team=of.default_team if of else None,
+            environment=of.environment if of else None,
         )
 
 
@@ -396,7 +400,7 @@ def _note(done: Committed) -> None:
         if item.twins:
             duplicates(item, but=item)
         if item.verdict.handling == UNHANDLED:
-            item.result.strangers[item.event.hostname, item.verdict.template or ""] += 1
+            _note_stranger(item, item.verdict.template or "")
     for item, alert in done.alerts:
         item.result.alerts[alert.alert_id] = (alert, True)
         item.result.leads[alert.alert_id] = done.leads.get(alert.alert_id, ())
@@ -412,6 +416,13 @@ def _note(done: Committed) -> None:
         park_item(item, EVALUATION_FAILED, why)
 
 
+def _note_stranger(item: Item, template: str) -> None:
+    event, kind = item.event, (item.event.hostname, template)
+    item.result.strangers[kind] += 1
+    if event.default_team or event.environment:
+        item.result.sourced[kind] = event
+
+
 def _read_back(
     item: Item,
     row: StoredRow,
@@ -421,7 +432,7 @@ def _read_back(
     """This very item was committed and not settled: what stands counts, its alerts come from their rows."""
     item.result.settled += 1
     if row.handling == UNHANDLED:
-        item.result.strangers[item.event.hostname, template_of(item.event.message)] += 1
+        _note_stranger(item, template_of(item.event.message))
     for alert, waits in alerts:
         if item.trace:
             alert = msgspec.structs.replace(alert, trace=item.trace)

@@ -40,6 +40,8 @@ class Result:
     #: The raises that wait and that a clear ends, by the clear's id, where Moog got none that it ends.
     ends: dict[UUID, Sequence[Alert]] = field(default_factory=dict)
     strangers: Counter[Kind] = field(default_factory=Counter)  #: unhandled events
+    #: Of strangers whose key's source says whose they are, or their environment: one of each kind.
+    sourced: dict[Kind, Event] = field(default_factory=dict)
     letters: list[Follow] = field(default_factory=list)
     left: bool = False  #: for a newer worker: it is not settled
     stuck: list[Item] = field(default_factory=list)  #: what PostgreSQL does not take now: an entry of its own

@@ -44,6 +44,7 @@ from mutt.store.vitals import Pulse, pulse
 from mutt.streams import books
 from mutt.streams.connect import Client
 from mutt.streams.servers import client_of, servers
+from mutt.streams.sources import stands
 
 log = logging.getLogger("mutt.pulse")
 
@@ -246,6 +247,7 @@ class Collector:
                 pipe.hgetall(names.BREAKER)
                 pipe.zcount(names.BUDGET, since, "+inf")
                 pipe.lindex(names.PULSE_SAMPLES, 0)
+                pipe.hgetall(names.SOURCES_NOW)
                 for role in ROLES:
                     pipe.hgetall(names.PULSE_OF + role)
             looked, (seconds, micros), memory, cpu, stats, ledger, *more = pipe.execute()
@@ -254,8 +256,8 @@ class Collector:
             self._skew = clock - self._now()
         raw = _Raw(source.name, streams, looked, clock, {**memory, **cpu, **stats}, _numbers(ledger))
         if home:
-            raw.home = _Home(_numbers(more[0]), _texts(more[1]), int(more[2]), more[3])
-            raw.reports, raw.gone = _reports(more[4:], clock)
+            raw.home = _Home(_numbers(more[0]), _texts(more[1]), int(more[2]), more[3], _silent(more[4]))
+            raw.reports, raw.gone = _reports(more[5:], clock)
         return raw
 
     # ---- PostgreSQL
@@ -313,6 +315,7 @@ class Collector:
             postgres=_postgres(store, since, counters, processes) if store else None,
             moog=self._moog(home, at, processes) if home else Moog(),
             away=away,
+            silent=home.silent if home else {},
             counters=counters,
         )
 
@@ -364,6 +367,7 @@ class _Home(NamedTuple):
     breaker: Mapping[str, str]
     used: int
     last: bytes | None
+    silent: Mapping[str, float]
 
 
 class _Store(NamedTuple):
@@ -495,6 +499,10 @@ def _read(packed: Iterable[bytes], what: type[Any]) -> list[Any]:
         except msgspec.DecodeError:
             continue
     return found[::-1]
+
+
+def _silent(found: Mapping[bytes, bytes]) -> dict[str, float]:
+    return {name: one.silent_since for name, one in stands(found).items() if one.silent_since}
 
 
 def _numbers(found: Mapping[bytes, bytes]) -> dict[str, int]:

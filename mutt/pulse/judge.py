@@ -497,6 +497,24 @@ def dead_letters(view: View) -> Trouble | None:
     )
 
 
+def source_silent(view: View) -> Trouble | None:
+    silent = view.now.silent
+    if not silent:
+        return None
+    first = min(silent, key=lambda name: (silent[name], name))
+    others = f", and {many(len(silent) - 1, 'other source')}" if len(silent) > 1 else ""
+    quiet = age(max(0.0, view.now.at - silent[first]))
+    return Trouble(
+        "source-silent",
+        "A source is silent" if len(silent) == 1 else "Sources are silent",
+        f"No event of {first} was accepted for {quiet}{others}.",
+        "See whether it runs and reaches ingest, and what it was refused: the page Sources has both. If it may rest for"
+        " so long, say so on the page of its key.",
+        f"mutt sources {first}",
+        urgent=False,
+    )
+
+
 _RULES: Mapping[str, Callable[[View], Trouble | None]] = {
     "redis-away": redis_away,
     "redis-memory": redis_memory,
@@ -516,6 +534,7 @@ _RULES: Mapping[str, Callable[[View], Trouble | None]] = {
     "record-behind": record_behind,
     "slow-pages": slow_pages,
     "dead-letters": dead_letters,
+    "source-silent": source_silent,
 }
 
 

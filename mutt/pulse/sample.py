@@ -91,6 +91,8 @@ class Sample(msgspec.Struct, frozen=True):
     postgres: Postgres | None = None
     moog: Moog = Moog()
     away: Mapping[str, str] = msgspec.field(default_factory=dict)  #: ``redis`` or ``postgres``: a sentence
+    #: Sources that fell silent, with when their last event came.
+    silent: Mapping[str, float] = msgspec.field(default_factory=dict)
     #: What the next reading takes its rates from.
     counters: Mapping[str, float] = msgspec.field(default_factory=dict)
 
@@ -143,6 +145,7 @@ TROUBLES = (
     "record-behind",
     "slow-pages",
     "dead-letters",
+    "source-silent",
 )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mutt.errors import RuleError
-from mutt.event import Event, State
+from mutt.event import SOURCE_SILENT, Event, State
 from mutt.rules.hosts import HostPatterns, check_host_pattern
 from mutt.rules.matcher import Matcher, check_expression, expression
 from mutt.rules.oid import OidPrefixes, normal, under
@@ -48,6 +48,7 @@ class Host(NamedTuple):
     environment: str
     team: str
     scopes: frozenset[str]  #: the host scopes that admit it
+    has_team: bool = True  #: is ``team`` its own? Else it is the one of all that have none
 
 
 class Judged(Protocol):
@@ -230,6 +231,7 @@ class Hosts(dict[str, Host]):
             environment=DEVELOPMENT if self._development.matching(hostname) else PRODUCTION,
             team=self._teams[teams[0]] if teams else self.default_team,
             scopes=frozenset(self._scopes.matching(hostname)),
+            has_team=bool(teams),
         )
         if len(self) >= HOSTS_REMEMBERED:
             self.clear()
@@ -246,26 +248,39 @@ def evaluate(event: Event, ruleset: Ruleset) -> Verdict:
     """What becomes of ``event``, and why. Never raises."""
     host = ruleset.host(event.hostname)
     if event.internal:
-        return _meta(event, host)
+        verdict = _meta(event, host)
+        # What it says is of a host: a window that covers that one covers it, too.
+        silent = event.template == SOURCE_SILENT and ruleset.windows
+        return held(verdict, event, host, ruleset.windows) if silent else verdict
     rank = ruleset.deciding(event, host)
     if rank is not None:
-        verdict = ruleset.verdict(rank, host.environment, event.severity)
+        verdict = ruleset.verdict(rank, event.environment or host.environment, event.severity)
         return held(verdict, event, host, ruleset.windows) if ruleset.windows else verdict
-    return unhandled(event, host)
+    return unhandled(event, host, template_of(event.message))
 
 
-def unhandled(event: Event, host: Host) -> Verdict:
+def unhandled(event: Event, host: Host, template: str | None = None) -> Verdict:
     """What becomes of an event that no rule handles."""
     return Verdict(
         rule_id=None,
         handling=UNHANDLED,
         forward=False,
-        environment=host.environment,
-        team=host.team,
+        environment=environment_of(event, host),
+        team=team_of(event, host),
         moog_severity=None,
         why="no rule matched",
-        template=template_of(event.message),
+        template=template,
     )
+
+
+def environment_of(event: Event, host: Host) -> str:
+    """What its key's source says, else what its host is."""
+    return event.environment or host.environment
+
+
+def team_of(event: Event, host: Host) -> str:
+    """Whose an event is that no rule gives to a team: its host's own, else its key's source's, else everybody's."""
+    return host.team if host.has_team or not event.default_team else event.default_team
 
 
 def verdict_of(rule: Rule, environment: str, severity: int | None) -> Verdict:
@@ -292,8 +307,8 @@ def _meta(event: Event, host: Host) -> Verdict:
         rule_id=None,
         handling=META,
         forward=True,
-        environment=host.environment,
-        team=event.team or host.team,
+        environment=environment_of(event, host),
+        team=event.team or team_of(event, host),
         moog_severity=META_SEVERITY
         if event.severity is None
         else MOOG_SEVERITY.get(event.severity, META_SEVERITY),

@@ -18,10 +18,12 @@ from mutt.rules.evaluate import (
     Host,
     Ruleset,
     Scope,
+    environment_of,
     evaluate,
     fault,
     held,
     is_field,
+    team_of,
     text_of,
     unhandled,
     verdict_of,
@@ -30,6 +32,7 @@ from mutt.rules.hosts import HostPatterns
 from mutt.rules.matcher import expression, spans
 from mutt.rules.oid import normal, under
 from mutt.rules.rule import MatchType, Rule, Verdict
+from mutt.rules.template import template_of
 
 #: Rules whose text matches that are told, and rules that only came near. Of so few that all can be told, all are.
 MATCHING, NEAR, FEW = 50, 10, 20
@@ -115,9 +118,11 @@ def trace(
     verdict = evaluate(event, ruleset)
     if not event.internal and (draft is not None) and (decides is draft or _is_of(verdict, draft)):
         verdict = (
-            unhandled(event, host)
+            unhandled(event, host, template_of(event.message))
             if decides is None
-            else held(verdict_of(decides, host.environment, event.severity), event, host, ruleset.windows)
+            else held(
+                verdict_of(decides, environment_of(event, host), event.severity), event, host, ruleset.windows
+            )
         )
     in_force = [rule for rule in ruleset.ranked if draft is None or rule.id != draft.id]
     if draft is not None and draft.is_active and fault(draft) is None:
@@ -130,9 +135,9 @@ def trace(
     return Trace(
         ruleset_version=ruleset.version,
         verdict=verdict,
-        environment=host.environment,
-        environment_why=_environment_why(host, ruleset, event.hostname),
-        team_why=_team_why(host, ruleset, event.hostname),
+        environment=environment_of(event, host),
+        environment_why=_environment_why(event, host, ruleset),
+        team_why=_team_why(event, host, ruleset),
         rule_id=None if decides is None else decides.id,
         tried=tuple(_tried(rule, event, host, draft, decides) for rule in told),
         rules=len(rules),
@@ -154,8 +159,10 @@ def conditions(rule: Rule, event: Event, host: Host | None = None) -> Iterator[C
         return
     if scope.severity is not None:
         holds = event.severity is not None and event.severity <= scope.severity
-        wanted = _severity(scope.severity) if scope.severity == 0 else f"0 to {_severity(scope.severity)}"
-        found = None if event.severity is None else _severity(event.severity)
+        wanted = (
+            severity_text(scope.severity) if scope.severity == 0 else f"0 to {severity_text(scope.severity)}"
+        )
+        found = None if event.severity is None else severity_text(event.severity)
         yield Condition("severity", wanted, found, holds)
     if scope.hostname is not None:
         holds = (
@@ -356,20 +363,29 @@ def _cut(text: str | None) -> str | None:
     return text if text is None or len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def _severity(number: int) -> str:
+def severity_text(number: int) -> str:
+    """syslog's severity for people: 4 (warning)."""
     name = _SEVERITIES.get(number)
     return f"{number} ({name})" if name else str(number)
 
 
-def _environment_why(host: Host, ruleset: Ruleset, hostname: str) -> str:
+def _environment_why(event: Event, host: Host, ruleset: Ruleset) -> str:
+    hostname = event.hostname
     pattern, _ = ruleset.patterns_of(hostname)
+    if event.environment:
+        return f"its API key says {event.environment}, whatever {hostname} is"
     if host.environment == DEVELOPMENT:
         return f"{hostname} is a development host by {pattern!r}"
     return f"{hostname} is no development host"
 
 
-def _team_why(host: Host, ruleset: Ruleset, hostname: str) -> str:
+def _team_why(event: Event, host: Host, ruleset: Ruleset) -> str:
+    hostname = event.hostname
     _, pattern = ruleset.patterns_of(hostname)
+    if pattern is None and event.default_team:
+        return (
+            f"{hostname} has no team of its own; unhandled events of its API key go to {team_of(event, host)}"
+        )
     if pattern is None:
         return f"{hostname} has no team of its own; unhandled events go to {host.team}"
     return f"{hostname} belongs to {host.team} by {pattern!r}"

@@ -68,6 +68,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     instance: str | None = None
     template: str | None = None
     team: str | None = None
+    default_team: str | None = None
+    environment: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -90,6 +92,8 @@ def context_of(event: Event) -> str | None:
             instance=event.instance,
             template=event.template,
             team=event.team,
+            default_team=event.default_team,
+            environment=event.environment,
         )
     )
     return None if told == b"{}" else told.decode()
@@ -122,6 +126,8 @@ def event_of(row: Any) -> Event:
         instance=more.instance,
         template=more.template,
         team=more.team,
+        default_team=more.default_team,
+        environment=more.environment,
     )
 
 

@@ -33,14 +33,17 @@ from mutt.grant import (
     HINT,
     Grant,
     Signing,
+    check_fit,
     check_formats,
     check_name,
     check_note,
     check_quota,
     check_scopes,
+    check_source,
     digest_of,
     new_key,
 )
+from mutt.source import UNKNOWN, Source
 from mutt.store import history
 from mutt.store.history import Said
 from mutt.store.tables import api_key_secrets, api_keys
@@ -79,6 +82,7 @@ class Key:
     formats: tuple[str, ...]
     quota: int | None  #: events a minute
     signing: Signing | None = dataclasses.field(repr=False)
+    source: Source  #: what is known of who sends with it
     note: str
     created_at: datetime
     created_by: str
@@ -213,18 +217,26 @@ def change(
     **said: Unpack[Said],
 ) -> Key:
     """Give a key other rights. Raises :class:`Refused` with the field at fault, ``LookupError``."""
+    allowed = check_formats(formats)
     changed = {
         "scopes": check_scopes(scopes),
-        "formats": check_formats(formats),
+        "formats": allowed,
         "quota": check_quota(quota),
         "note": check_note(note),
     }
+    check_fit(_standing(conn, name).source, allowed)
     return _change(conn, name, changed, said)
 
 
 def sign_with(conn: Connection, name: str, signing: Signing | None, **said: Unpack[Said]) -> Key:
     """Say how a key's source signs its requests; None: it does not. Raises :class:`Refused`, ``LookupError``."""
     return _change(conn, name, {"signing": signing}, said)
+
+
+def describe(conn: Connection, name: str, source: Source, **said: Unpack[Said]) -> Key:
+    """Say what is known of a key's source. Raises :class:`Refused` with the field at fault, ``LookupError``."""
+    checked = check_source(source, _standing(conn, name).formats)
+    return _change(conn, name, {"source": checked}, said)
 
 
 def copy(conn: Connection) -> dict[str, Grant]:
@@ -279,6 +291,8 @@ def _change(conn: Connection, name: str, changed: Mapping[str, Any], said: Said)
         row = dict(changed)
         if "signing" in row:
             row["signing"] = msgspec.to_builtins(after.signing) if after.signing else null()
+        if "source" in row:
+            row["source"] = msgspec.to_builtins(after.source) or null()
         conn.execute(update(api_keys).where(_key.id == before.id).values(row))
         _note(conn, "UPDATE", before, after, said)
     return after
@@ -327,6 +341,7 @@ def _key_of(row: Row[Any], secrets: Sequence[Secret]) -> Key:
             "scopes": tuple(row.scopes),
             "formats": tuple(row.formats),
             "signing": msgspec.convert(row.signing, Signing) if row.signing else None,
+            "source": msgspec.convert(row.source, Source) if row.source else UNKNOWN,
             "secrets": tuple(secrets),
         }
     )
@@ -334,7 +349,7 @@ def _key_of(row: Row[Any], secrets: Sequence[Secret]) -> Key:
 
 def _grant(key: Key, expires_at: datetime | None) -> Grant:
     expires = expires_at.timestamp() if expires_at else None
-    return Grant(key.name, key.scopes, key.formats, key.quota, expires, key.signing)
+    return Grant(key.name, key.scopes, key.formats, key.quota, expires, key.signing, key.source)
 
 
 def _now(conn: Connection) -> datetime:

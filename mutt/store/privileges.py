@@ -86,6 +86,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     # Housekeeping copies the keys for ingest, and notes when each was used.
     "api_keys": {**_PEOPLE, "housekeeping": "r"},
     "api_key_secrets": {**_PEOPLE, "housekeeping": "r"},
+    # Their names are the keys'.
+    "sources": {"housekeeping": "raw", "admin": "r", "cli": "r"},
+    "source_reports": {"housekeeping": "rw", "admin": "r", "cli": "r"},
     "users": _PEOPLE,
     # Alembic's own: what the schema is.
     "alembic_version": dict.fromkeys(ROLES, "r"),

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -517,6 +518,7 @@ api_keys = Table(
     ),  #: none: every format
     Column("quota", Integer),  #: events a minute
     Column("signing", JSONB),  #: grant.Signing; its secret is sealed
+    Column("source", JSONB),  #: source.Source; nobody said anything: NULL
     Column("note", Text, nullable=False, server_default=""),
     Column("created_at", _instant, nullable=False, server_default=_now),
     Column("created_by", Text, nullable=False),
@@ -541,6 +543,32 @@ api_key_secrets = Table(
     Column("last_used_at", _instant),
     CheckConstraint("digest ~ '^[0-9a-f]{64}$'", name="digest"),
     Index(None, "key_id"),
+)
+
+
+#: What is seen of each who sends, by the name of its key (mutt/sources).
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("observed", LargeBinary, nullable=False),  #: sources.observed.Observed, as MessagePack
+    Column("silent_since", _instant),  #: its last event before the silence that was told of
+    Column("silence", Uuid),  #: what that alert and its clear have in common
+    Column("owed", LargeBinary),  #: MUTT's own event about it, until it stands in the queue
+    CheckConstraint("(silent_since IS NULL) = (silence IS NULL)", name="silence"),
+)
+
+#: How far the reports in Redis are read that say so: one row. Seconds since the epoch.
+source_reports = Table(
+    "source_reports",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, server_default="1", autoincrement=False),
+    Column("last", Text, nullable=False, server_default="0-0"),  #: the id of the last one
+    Column(
+        "since", Float(53), nullable=False, server_default="0"
+    ),  #: from when somebody listens, without a hole
+    Column("until", Float(53), nullable=False, server_default="0"),
+    CheckConstraint("id = 1", name="id"),
 )
 
 

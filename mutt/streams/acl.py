@@ -116,7 +116,7 @@ ROLES: Mapping[str, Role] = {
     # Appends, and answers for what it appended. It reads none of what stands in a stream.
     "ingest": Role(
         (
-            Right("+xadd", _writes(names.INGEST_STREAM, names.DLQ_INGEST)),
+            Right("+xadd", _writes(names.INGEST_STREAM, names.DLQ_INGEST, names.SOURCES)),
             Right("+get +set +pexpire", ("~mutt:round:*", "~mutt:idem:*", "~mutt:seen:*")),
             Right("+set", _writes("mutt:bell:ingest_queue", "mutt:ready", names.SPILLED)),
             Right("+hget +hmget +hincrby", (f"~{names.LEDGER}", f"~{names.DLQ_INGEST}:*")),
@@ -169,6 +169,8 @@ ROLES: Mapping[str, Role] = {
                 (f"~{names.INGEST_STREAM}",),
             ),
             Right(DATA, ("~mutt:dlq:*", f"~{names.DROPS}", f"~{names.SPILLED}", "~mutt:ready")),
+            Right("+xrange +xrevrange +xtrim", (f"~{names.SOURCES}",)),
+            Right("+hset +hgetall +del", (f"~{names.SOURCES_NOW}",)),
             Right("+get +set +pexpire", ("~mutt:round:*", "~mutt:idem:*", "~mutt:seen:*")),
             Right(f"{DATA} +rename +renamenx", (f"~{names.KEYS}", f"~{names.KEYS}:*")),
             Right(READ, _reads("mutt:breaker:*", names.BUDGET)),

@@ -38,6 +38,9 @@ LOOKED_AT = 100
 #: Items of one request that are kept: the first ones show what is wrong with the others.
 KEPT_AT_ONCE = 100
 
+#: Letters that are fetched at a time to find those of one key, which may be large; and how often.
+REFUSED_PAGE, REFUSED_PAGES = 20, 10
+
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 _ID_MOST = 2**64
 
@@ -110,6 +113,20 @@ class Letters:
         """The id of the youngest letter; empty: there is none."""
         found = self._client.xrevrange(names.DLQS[queue], count=1)
         return found[0][0].decode() if found else ""
+
+    def refused_of(self, key_id: str, want: int) -> list[Entry]:
+        """What ingest refused last of a key, the newest first: among the newest letters of all keys."""
+        found: list[Entry] = []
+        last = "+"
+        for _ in range(REFUSED_PAGES):
+            page = self._client.xrevrange(names.DLQ_INGEST, max=last, count=REFUSED_PAGE)
+            for id_, fields in page:
+                if fields.get(b"id") == key_id.encode():
+                    found.append(Entry(names.DLQ_INGEST, id_.decode(), 1, fields))
+            if len(found) >= want or len(page) < REFUSED_PAGE:
+                break
+            last = f"({page[-1][0].decode()}"
+        return found[:want]
 
     def ids(self, queue: str, group: str, *, after: str, until: str, want: int) -> tuple[list[str], str]:
         """Up to ``want`` letters of a group (empty: of all) behind ``after`` and up to ``until``, and where the look

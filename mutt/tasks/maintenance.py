@@ -1,4 +1,4 @@
-"""mutt.maintenance.*: the sweep, API keys, what noise control and windows owe, the flow back, partitions, retention."""
+"""mutt.maintenance.*: the sweep, API keys, sources, what noise control and windows owe, the flow back, months."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from mutt import keyring
+from mutt import keyring, watching
 from mutt.celery import app
 from mutt.pipeline.noise import work_due
 from mutt.pipeline.record import sweep as sweep_rows
@@ -78,6 +78,12 @@ def keys(self: MuttTask, **_labels: Any) -> dict[str, Any]:
         return {"keys": keyring.publish(services()), "used": keyring.note_uses(services())}
 
     return self.work(work)
+
+
+@app.task(bind=True, base=MuttTask, name="mutt.maintenance.sources")
+def sources(self: MuttTask, **_labels: Any) -> dict[str, Any]:
+    """Sources: read what ingest heard of them, and tell of those that fell silent."""
+    return self.work(lambda: dict(watching.work(services())))
 
 
 @app.task(bind=True, base=MuttTask, name="mutt.maintenance.flow_back")

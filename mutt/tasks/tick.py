@@ -47,11 +47,14 @@ WINDOWS_EVERY = 15.0
 #: Seconds between two looks at the API keys: of what the admin could not write to Redis, and of what was used.
 KEYS_EVERY = 60.0
 
+#: Seconds between two looks at the sources.
+SOURCES_EVERY = 60.0
+
 SWEEP_TICK, SWEEP_LOST = "mutt:tick:sweep", "mutt:tick:lost"
 SPILL_TICK, SPILL_KNOWN = "mutt:tick:spill", "mutt:tick:spilled"
 LETTERS_TICK, NOISE_TICK, WINDOWS_TICK = "mutt:tick:letters", "mutt:tick:noise", "mutt:tick:windows"
 BACKTESTS_TICK, BACKTESTS_KNOWN = "mutt:tick:backtests", "mutt:tick:backtests_known"
-KEYS_TICK = "mutt:tick:keys"
+KEYS_TICK, SOURCES_TICK = "mutt:tick:keys", "mutt:tick:sources"
 HISTORY = "mutt:tick:history"
 
 #: Seconds between two looks for back-tests that nobody told of, and between two rings while one is known of.
@@ -98,6 +101,11 @@ def ask_keys() -> None:
     publish("mutt.maintenance.keys", "maintenance")
 
 
+def ask_sources() -> None:
+    """Publish a look at the sources."""
+    publish("mutt.maintenance.sources", "maintenance")
+
+
 class Tick:
     """One worker's tick. ``progress`` counts finished tasks; ``run_here`` starts a drain without a doorbell.
 
@@ -124,13 +132,14 @@ class Tick:
         backtests: Callable[[], None] = ask_backtests,
         windows: Callable[[], None] = ask_windows,
         keys: Callable[[], None] = ask_keys,
+        sources: Callable[[], None] = ask_sources,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._doorbells, self._queues, self._own = client, doorbells, queues, own_queues
         self._progress, self._run_here, self._rings, self._monotonic = progress, run_here, rings, monotonic
         self._sweeps, self._flows_back, self._spill_every = sweeps, flows_back, spill_every
         self._letters, self._noise, self._windows, self._backtests = letters, noise, windows, backtests
-        self._keys = keys
+        self._keys, self._sources = keys, sources
         self._elsewhere, self._rests = dict(elsewhere or {}), Rests(monotonic)
         self._seen, self._since = -1, monotonic()
 
@@ -151,6 +160,7 @@ class Tick:
                 self._letters_if_due()
                 self._noise_if_due()
                 self._windows_if_due()
+                self._sources_if_due()
             self._backtests_if_due()
 
     def _look_elsewhere(self, name: str, client: Client) -> None:
@@ -241,6 +251,10 @@ class Tick:
         """Now and then, and at once where Redis may have lost them: emptied, it has lost this note too."""
         if self._client.set(KEYS_TICK, "1", nx=True, px=round(KEYS_EVERY * 1000)) or restarted:
             self._keys()
+
+    def _sources_if_due(self) -> None:
+        if self._client.set(SOURCES_TICK, "1", nx=True, px=round(SOURCES_EVERY * 1000)):
+            self._sources()
 
     def _restarted(self) -> bool:
         """Is this another run of Redis than the last one that the fleet saw, or a replica in its place?"""

@@ -8,6 +8,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
 
+from mutt.errors import Kind
 from mutt.web.headers import DATA_LINES
 
 #: Statuses with their phrases, as a status line has them.
@@ -15,13 +16,18 @@ _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPSta
 
 
 class Answer(NamedTuple):
-    """Status, body and headers; ``after`` is done when the sender has it, so that he does not wait for that."""
+    """Status, body and headers; ``after`` is done when the sender has it, so that he does not wait for that.
+
+    ``why`` and ``kind`` are for who says a refusal in the words of another protocol.
+    """
 
     status: int
     body: bytes
     type: str = "application/json"
     headers: Mapping[str, str] = {}
     after: Callable[[], object] | None = None
+    why: str = ""  #: a word of :data:`mutt.metrics.REFUSED_FOR`; empty: it is no refusal
+    kind: Kind = Kind.OTHER
 
 
 def written(answer: Answer, server: str, now: float, *, kept: bool) -> bytes:

@@ -17,6 +17,7 @@ from mutt.pulse import report
 from mutt.settings import Settings
 from mutt.tls import FLOOR, check_ca, check_pair
 from mutt.traces import Traces
+from mutt.web import telling
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX
 
 # Said, for gunicorn itself would listen everywhere where a variable PORT is set.
@@ -60,7 +61,7 @@ SWITCH = 0.0005
 
 
 _metrics: socket.socket | None = None
-_end_reports: Callable[[], None] | None = None
+_ends: list[Callable[[], None]] = []  # of what tells of this worker
 _traces: Traces | None = None
 
 
@@ -100,21 +101,26 @@ def _report(worker: Any) -> None:
     role, meters = getattr(worker.wsgi, "extensions", {}).get("meters", ("", {}))
     if not role:
         return
-    global _end_reports, _traces
+    global _traces
     _traces = worker.wsgi.extensions.get("traces")
-    _end_reports = report.start(
-        Settings.from_env(),
-        report.name_of(worker.pid),
-        {role: meters[role]},
-        slots=worker.cfg.threads,
-        queued=lambda: worker.waiting,
-    )
+    settings = Settings.from_env()
+    _ends[:] = [
+        report.start(
+            settings,
+            report.name_of(worker.pid),
+            {role: meters[role]},
+            slots=worker.cfg.threads,
+            queued=lambda: worker.waiting,
+        )
+    ]
+    if heard := worker.wsgi.extensions.get("heard"):
+        _ends.append(telling.start(settings, heard))
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """This worker ends, and says so; its last spans go out."""
-    if _end_reports:
-        _end_reports()
+    """This worker ends, and says so, with whom it heard last; its last spans go out."""
+    for end in _ends:
+        end()
     if _traces:
         _traces.close()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 import redis
@@ -43,19 +43,42 @@ def servers_need(services: Services) -> Need:
     return ask
 
 
-def ingest_health(services: Services, keys: Need) -> Blueprint:
+class Needs(NamedTuple):
+    """What has to be met for a process to be ready: all of these, and one of those, if there are any."""
+
+    all_of: Mapping[str, Need]
+    one_of: Mapping[str, Need] = {}
+
+    def look(self) -> tuple[bool, dict[str, str]]:
+        """Are they met, and how each stands."""
+        either = {name: _state(need) for name, need in self.one_of.items()}
+        all_of = {name: _state(need) for name, need in self.all_of.items()}
+        met = set(all_of.values()) <= {"ok"} and (not either or "ok" in either.values())
+        return met, either | all_of
+
+
+def ingest_needs(services: Services, keys: Need) -> Needs:
     """What ingest needs: Redis; with ``INGEST_SPILL`` that or the spill, and to have read the API keys once. Where its
     queue is spread, one of the servers, and the keys likewise."""
     redis_ = servers_need(services) if services.is_spread else redis_need(services)
     if services.is_spread and not services.settings.ingest_spill:
-        return health(services, {"keys": keys, "redis": redis_})
+        return Needs({"keys": keys, "redis": redis_})
     if not services.settings.ingest_spill:
-        return health(services, {"redis": redis_})
-    return health(services, {"keys": keys}, either={"redis": redis_, "spill": services.spill.has_room})
+        return Needs({"redis": redis_})
+    return Needs({"keys": keys}, {"redis": redis_, "spill": services.spill.has_room})
 
 
-def health(services: Services, needs: dict[str, Need], *, either: dict[str, Need] | None = None) -> Blueprint:
-    """``/healthz`` and ``/readyz``. Ready: all needs are met, and one of ``either``."""
+def ingest_health(services: Services, keys: Need) -> Blueprint:
+    """``/healthz`` and ``/readyz`` of ingest."""
+    return _blueprint(services, ingest_needs(services, keys))
+
+
+def health(services: Services, needs: dict[str, Need]) -> Blueprint:
+    """``/healthz`` and ``/readyz``. Ready: all needs are met."""
+    return _blueprint(services, Needs(needs))
+
+
+def _blueprint(services: Services, needs: Needs) -> Blueprint:
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
@@ -64,10 +87,7 @@ def health(services: Services, needs: dict[str, Need], *, either: dict[str, Need
 
     @blueprint.get("/readyz")
     def readyz() -> Response:
-        one_of = {name: _state(need) for name, need in (either or {}).items()}
-        all_of = {name: _state(need) for name, need in needs.items()}
-        ready = set(all_of.values()) <= {"ok"} and (not one_of or "ok" in one_of.values())
-        states = one_of | all_of
+        ready, states = needs.look()
         return _json({"status": "ok" if ready else "not ready", "needs": states}, 200 if ready else 503)
 
     return blueprint

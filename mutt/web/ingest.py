@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import (
     ClientDisconnected,
@@ -13,17 +15,23 @@ from werkzeug.exceptions import (
 
 from mutt.services import Services
 from mutt.told import teller
-from mutt.web.answer import Answer
+from mutt.web.addressed import key_in_address, take_keys
+from mutt.web.handshake import agreed
 from mutt.web.headers import DATA
+from mutt.web.health import ingest_needs
 from mutt.web.intake import Intake, Post
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
 from mutt.web.problem import problem
+from mutt.web.replies import flask_response
+from mutt.web.splunk import collector
 from mutt.web.whole import take_whole_bodies
 
 blueprint = Blueprint("ingest", __name__)
 
 PATHS = ("/ingest", "/api/v1/ingest", "/api/v2/ingest")
+
+ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 #: What to do about errors that HTTP itself has words for.
 _REMEDIES: dict[type[HTTPException], str] = {
@@ -39,15 +47,19 @@ def make_ingest(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.ingest_max_body
     intake = app.extensions["ingest"] = Intake(services)
     app.extensions["lane"] = intake.answer_all
+    app.extensions["heard"] = intake.heard
     app.extensions["metrics"] = teller(services, queues=False)
     app.extensions["meters"] = "ingest", services.meters
     app.extensions["traces"] = services.traces
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
+    needs = ingest_needs(services, intake.keys.need)
+    app.register_blueprint(collector(intake, lambda: needs.look()[0], partial(_count, services)))
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_guard)
     take_whole_bodies(app)
+    take_keys(app)
     return app
 
 
@@ -63,7 +75,7 @@ def _http_error(error: HTTPException) -> Response:
         answer = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
     else:
         answer = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
-    response = _response(answer)
+    response = flask_response(answer)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
     _count(_intake().services, answer.status)
@@ -86,13 +98,6 @@ def _intake() -> Intake:
     return found
 
 
-def _response(answer: Answer) -> Response:
-    response = Response(answer.body, answer.status, answer.headers, mimetype=answer.type)
-    if answer.after:
-        response.call_on_close(answer.after)
-    return response
-
-
 @blueprint.route(PATHS[0], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
 @blueprint.route(PATHS[1], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
 @blueprint.route(PATHS[2], methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False)
@@ -102,10 +107,11 @@ def _response(answer: Answer) -> Response:
     "/signed/<_source>/<_format>", methods=["GET", "HEAD", "OPTIONS"], provide_automatic_options=False
 )
 def alive(_source: str = "", _format: str = "") -> Response:
-    """Senders' health checks."""
-    return Response(
-        b'{"status":"ok"}', mimetype="application/json", headers={"Allow": "GET, HEAD, OPTIONS, POST"}
-    )
+    """Senders' health checks, and CloudEvents' question whether we want their events."""
+    response = Response(b'{"status":"ok"}', mimetype="application/json", headers=ALLOW)
+    if request.method == "OPTIONS":
+        response.headers.update(agreed(request.headers))
+    return response
 
 
 @blueprint.post(PATHS[0])
@@ -116,5 +122,12 @@ def alive(_source: str = "", _format: str = "") -> Response:
 @blueprint.post("/signed/<source>/<format_>")
 def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
-    post = Post(request.headers, request.remote_addr or "unknown", format_, source=source)
-    return _response(_intake().answer(post, lambda: request.get_data(cache=False)))
+    key = key_in_address(request.environ)
+    post = Post(request.headers, request.remote_addr or "unknown", format_, source=source, key=key)
+    return flask_response(_intake().answer(post, lambda: request.get_data(cache=False)))
+
+
+@blueprint.post("/ingest/alertmanager/api/v2/alerts")
+def alerts() -> Response:
+    """What Prometheus and others send to an Alertmanager: they add the path to the address that they are given."""
+    return ingest(format_="alertmanager")

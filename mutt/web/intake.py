@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,17 +17,19 @@ import orjson
 import redis
 from werkzeug.exceptions import InternalServerError
 
-from mutt.errors import OverQuota, RejectedBody, StreamAway, Unavailable
+from mutt.errors import Kind, OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
 from mutt.formats import registry
 from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
-from mutt.grant import INGEST, Grant
+from mutt.formats.sns import FORMAT as SNS
+from mutt.grant import BOOTSTRAP, INGEST, Grant
 from mutt.logs import Gathered
 from mutt.metrics import Ingested
 from mutt.pipeline.accept import AWAY, Contribution, Reply, Request, idempotency, listed, size_of
 from mutt.quota import Ask, Counted
 from mutt.services import Services
+from mutt.sources.heard import Gathering, Taken
 from mutt.span import UNTRACED, Begun
 from mutt.streams.keys import SIGNED
 from mutt.streams.quota import Quotas
@@ -37,6 +39,7 @@ from mutt.web.problem import problem
 from mutt.web.proxies import Proxies
 from mutt.web.signatures import BadSignature
 from mutt.web.signed import Signed
+from mutt.web.sns import SnsProof
 
 log = logging.getLogger("mutt.ingest")
 
@@ -49,6 +52,15 @@ _NO_KEY = (
     "the API key is missing or not known: send the one that you were given in the header X-API-KEY,"
     " or as Authorization: Bearer, or as the password of Basic"
 )
+_NOT_IN_ADDRESS = (
+    "this API key may not stand in the address, where logs on its way may show it: send it in the header X-API-KEY,"
+    " or as the password of Basic; or, for a sender that can do neither, {} (page Keys, or `mutt keys source {}"
+    " --in-address`)"
+)
+
+#: SNS, and clients of .NET, show user and password only to who asks for Basic.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="mutt", Bearer realm="mutt"'}
+
 _NO_SCOPE = "this API key may not send events: use one of the scope ingest"
 
 
@@ -72,6 +84,9 @@ class Post(NamedTuple):
     format: str = ""  #: as its path names it; empty: the body is looked at
     correlation_id: str = ""  #: its sender's, else one that it is given here
     source: str = ""  #: whose it is, as its path says and its signature has to show; empty: its key says so
+    key: bytes | None = None  #: that stood in its address; one in a header wins
+    #: Makes of the body, when it is inflated, one that its format reads. May raise RejectedBody.
+    rewrite: Callable[[bytes], bytes] | None = None
 
 
 class _Group:
@@ -79,6 +94,7 @@ class _Group:
 
     def __init__(self, began: float) -> None:
         self.began, self.counts = began, Ingested()
+        self.taken: list[Taken] = []  # those of which events were accepted
         # One random draw for all, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
         self._next_id = uuid7().int & ~(1 << 61)
 
@@ -97,7 +113,8 @@ class _Group:
         """The answer to a post that is not taken; ``why`` is a word of :data:`mutt.metrics.REFUSED_FOR`."""
         self.counts.refused[why] += 1
         answer = problem(status, detail, correlation_id=post.correlation_id, **more)
-        return answer._replace(headers={**answer.headers, **_correlated(post)})
+        more = _CHALLENGE if status == 401 else {}
+        return answer._replace(headers={**answer.headers, **more, **_correlated(post)}, why=why)
 
     def count(self, post: Post, answer: Answer) -> None:
         name = post.format or "sniffed"
@@ -111,6 +128,7 @@ class _Joining(NamedTuple):
     post: Post
     grant: Grant
     contribution: Contribution
+    size: int  #: bytes of its body, as it was sent
     read_for: float  #: seconds that its upload and its reading took
     begun: Begun  #: its span, if it is traced
 
@@ -123,11 +141,14 @@ class Intake:
         self.settings = services.settings
         self.keys = Keys(services.redis, lambda: self.settings.current("ingest_api_key"))
         self._signed = Signed(services.redis, lambda: self.settings.current("sealing_key"))
+        #: By format, what shows of its requests whose they are, beside their key. Raises BadSignature, Unavailable.
+        self._proofs: Mapping[str, Callable[[Headers, bytes], None]] = {SNS.name: SnsProof(self.settings)}
         self._quotas, self._counts_alone = Quotas(services.redis), False
         self._proxies = Proxies(self.settings.trusted_proxies, self.settings.proxy_headers)
         self._rounds = services.rounds  # made now, not by two threads at once
         self._meter, self._traces = services.meters["ingest"], services.traces
         self._accepted = Gathered(log, "accepted")
+        self.heard = Gathering()
         self._away_until = float("-inf")
 
     def answer(self, post: Post, read: Callable[[], bytes]) -> Answer:
@@ -142,7 +163,23 @@ class Intake:
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
         group.count(post, found)
-        self._count_all(group.counts)
+        self._count_all(group)
+        return found
+
+    def admitted(self, post: Post) -> Grant | Answer:
+        """What the key of ``post`` may do, or why it may not send: for what senders ask beside sending."""
+        group = _Group(time.monotonic())
+        post = group.named(self._from_its_sender(post))
+        try:
+            grant = self._grant(group, post)
+            found = grant if isinstance(grant, Answer) else self._refusal(group, post, grant) or grant
+        except RejectedBody as error:
+            found = group.refused("format", post, error.status, str(error))
+        except Unavailable as error:
+            found = group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
+        if isinstance(found, Answer):
+            group.count(post, found)
+            self._count_all(group)
         return found
 
     def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
@@ -169,16 +206,20 @@ class Intake:
         ]
         for (post, _), answer in zip(named, answers, strict=True):
             group.count(post, answer)
-        self._count_all(group.counts)
+        self._count_all(group)
         return answers
 
-    def _count_all(self, counts: Ingested) -> None:
+    def _count_all(self, group: _Group) -> None:
+        counts = group.counts
+        if group.taken:
+            self.heard.took(group.taken)
         self.services.metrics.ingested(counts)
         self._meter.did(counts.accepted, counts.seconds)
         self._meter.refused += counts.refused["unavailable"]
 
     def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer:
         """What ``post`` brings to a round, or its refusal."""
+        known = ""  # whose it surely is
         try:
             grant = self._grant(group, post)
             if isinstance(grant, Answer):
@@ -190,21 +231,34 @@ class Intake:
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()
             self._signed.check(grant, post.headers, sent)
+            known = grant.name
             if post.source:
                 self.keys.note(SIGNED + grant.name)
                 if refusal := self._refusal(group, post, grant):
                     return refusal
             body = bodies.decompress(sent, coding, self.settings.ingest_max_body)
+            if post.rewrite:
+                body = post.rewrite(body)
             parsed = self._parsed(post, body, grant)
+            if proof := self._proofs.get(parsed.format):
+                proof(post.headers, body)
             read_for = time.monotonic() - before
         except BadSignature as error:
             return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
             why = "quota" if error.field == "quota" else _WHY.get(error.status, "bad")
-            return group.refused(why, post, error.status, str(error), field=error.field, reason=error.reason)
+            if known:
+                self.heard.failed(known, error.field, error.reason, size=len(sent))
+            answer = group.refused(
+                why, post, error.status, str(error), field=error.field, reason=error.reason
+            )
+            return answer._replace(kind=error.kind)
         except Unavailable as error:
             return group.refused("unavailable", post, 503, error.reason, retry_after=error.retry_after)
         if not parsed.events:
+            first = parsed.rejected[0]
+            items = len(parsed.rejected)
+            self.heard.failed(known, first.field, first.reason, items=items, size=len(sent))
             group.counts.rejected += len(parsed.rejected)
             return self._none_taken(group, post, parsed, grant.name)
         begun = UNTRACED
@@ -212,17 +266,26 @@ class Intake:
             begun = self._traces.begin(post.headers.get("TRACEPARENT", ""))
         idempotent = _idempotency(post, grant.name, body)
         about = Request(group.new_id(), post.correlation_id, grant.name, idempotent, begun[0])
-        return _Joining(post, grant, Contribution(about, parsed), read_for, begun)
+        return _Joining(post, grant, Contribution(about, parsed), len(sent), read_for, begun)
 
     def _grant(self, group: _Group, post: Post) -> Grant | Answer:
         """What the post's key, or its source, may do; or its refusal: nobody is known by that."""
         if post.source:
             grant, why, told = self._signed.source(post.source), "signature", _NO_SOURCE
         else:
-            key = presented(post.headers)
-            grant = self.keys.identify(key) if key is not None else None
-            why, told = "no_key" if key is None else "unknown_key", _NO_KEY
+            grant, why, told = self._by_key(post)
         return group.refused(why, post, 401, told) if grant is None else grant
+
+    def _by_key(self, post: Post) -> tuple[Grant | None, str, str]:
+        """What the post's key may do; or None, with why and what to say."""
+        shown = presented(post.headers)
+        key = post.key if shown is None else shown
+        if key is None:
+            return None, "no_key", _NO_KEY
+        grant = self.keys.identify(key)
+        if grant and shown is None and not grant.source.in_address:
+            return None, "in_address", _not_in_address(grant)
+        return grant, "unknown_key", _NO_KEY
 
     def _refusal(self, group: _Group, post: Post, grant: Grant) -> Answer | None:
         """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format."""
@@ -308,6 +371,7 @@ class Intake:
     def _answer_to(self, group: _Group, joined: _Joining, outcome: Reply | Exception) -> Answer:
         post = joined.post
         if isinstance(outcome, OverQuota):
+            self.heard.over_quota(joined.grant.name)
             return group.refused(
                 "quota",
                 post,
@@ -316,6 +380,8 @@ class Intake:
                 retry_after=outcome.retry_after,
                 quota=outcome.quota,
             )
+        if isinstance(outcome, Exception):
+            self.heard.turned_away(joined.grant.name)
         if isinstance(outcome, Unavailable):
             why = f"{outcome.reason}; send it again in {outcome.retry_after} s"
             return group.refused("unavailable", post, 503, why, retry_after=outcome.retry_after)
@@ -324,6 +390,7 @@ class Intake:
         # A known Idempotency-Key adds nothing, and answers what it was answered the first time.
         if _accepted(joined, outcome):
             self._taken(joined.contribution, outcome, group.counts)
+            group.taken.append((joined.grant.name, joined.contribution.parsed, joined.size))
         return Answer(202, orjson.dumps(outcome.body), headers=_correlated(post))
 
     def _guarded(self, group: _Group, post: Post, step: Callable[..., T], *more: Any) -> T | Answer:
@@ -371,14 +438,15 @@ class Intake:
         return parsed
 
     def _none_taken(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
-        if registry.answers(parsed.format).none_taken == 202:
+        answers, kind = registry.answers(parsed.format), parsed.rejected[0].kind
+        if answers.none_taken == 202 or (answers.too_large == 202 and kind is Kind.TOO_LARGE):
             return self._kept(group, post, parsed, key_id)
         told = listed(parsed)
         first = told["rejected"][0]
         why = f"no item can be taken; item {first['index']}: {first['field']}: {first['reason']}"
         answer = group.refused("bad", post, 400, why, **first, **told)
         # Behind the answer: its sender does not wait for what we keep.
-        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id))
+        return answer._replace(after=lambda: self._keep_rejected(parsed, key_id), kind=kind)
 
     def _kept(self, group: _Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
         """For who would send the same again for ever: nothing of it is taken, all of it is kept."""
@@ -425,10 +493,7 @@ class Intake:
 def _read(post: Post, body: bytes, context: Context) -> Parsed:
     """What ``body`` holds. Raises :class:`RejectedBody`, unless its sender would send it again for ever: then it is
     an item that is refused."""
-    found = registry.get(post.format)
-    if found is None:
-        found = registry.sniff(body, post.headers.get("CONTENT-TYPE", ""), post.headers)
-        return registry.parse(found, body, context)
+    found = registry.choose(post.format, body, post.headers.get("CONTENT-TYPE", ""), context)
     try:
         return registry.parse(found, body, context)
     except RejectedBody as error:
@@ -454,6 +519,12 @@ def _correlated(post: Post) -> dict[str, str]:
 def _idempotency(post: Post, key_id: str, body: bytes) -> str:
     given = post.headers.get("IDEMPOTENCY-KEY", "")
     return idempotency(key_id, given, body) if given else ""
+
+
+def _not_in_address(grant: Grant) -> str:
+    if grant is BOOTSTRAP:  # the environment's: nothing more can be said of it
+        return _NOT_IN_ADDRESS.format("make a key for it, and allow that there", "NAME")
+    return _NOT_IN_ADDRESS.format("allow it for this key", grant.name)
 
 
 def _unknown_format() -> str:

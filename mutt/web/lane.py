@@ -25,9 +25,17 @@ _HEAD = re.compile(
 #: A name or an IPv4 address, and a port: what Werkzeug takes for a host without a second look.
 _HOST = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}(?::\d{1,5})?", re.ASCII)
 
-#: Headers that say more than the lane understands.
+#: Headers that say more than the lane understands; and SNS', whose certificate may have to be waited for.
 _STRANGE = frozenset(
-    ("CONTENT-ENCODING", "EXPECT", "HTTP2-SETTINGS", "TRANSFER-ENCODING", "TRAILER", "UPGRADE")
+    (
+        "CONTENT-ENCODING",
+        "EXPECT",
+        "HTTP2-SETTINGS",
+        "TRANSFER-ENCODING",
+        "TRAILER",
+        "UPGRADE",
+        "X-AMZ-SNS-MESSAGE-TYPE",
+    )
 )
 
 

@@ -13,6 +13,7 @@ from mutt.formats import registry
 from mutt.formats.base import HOSTNAME_MAX
 from mutt.formats.body import MOST_CODINGS, codings
 from mutt.settings import Settings
+from mutt.web import openapi_splunk
 from mutt.web.refused import LINE_MAX
 
 Json = dict[str, Any]
@@ -48,7 +49,11 @@ def document(settings: Settings) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": _paths(settings),
-        "components": {"schemas": _SCHEMAS, "responses": _responses(settings), "securitySchemes": _SECURITY},
+        "components": {
+            "schemas": {**_SCHEMAS, **openapi_splunk.SCHEMAS},
+            "responses": _responses(settings),
+            "securitySchemes": _SECURITY,
+        },
     }
 
 
@@ -59,9 +64,12 @@ def _paths(settings: Settings) -> Json:
     named["post"]["responses"]["404"] = _ref("responses", "UnknownFormat")
     chosen = {"type": "string", "enum": sorted(registry.FORMATS)}
     named["parameters"] = [{"name": "format", "in": "path", "required": True, "schema": chosen}]
+    added = "For Prometheus and others that add this path to an Alertmanager's address: the format is alertmanager."
     return paths | {
         "/ingest/{format}": named,
+        "/ingest/alertmanager/api/v2/alerts": {"post": _ingest(settings, added)["post"]},
         **_signed(settings, sniffed, named),
+        **openapi_splunk.paths([{name: []} for name in _SECURITY], _HEADERS),
         "/healthz": {"get": _page("The process lives.", _ref("schemas", "Health"))},
         "/readyz": {
             "get": _page("It has what it needs.", _ref("schemas", "Ready"))
@@ -90,10 +98,22 @@ def _signed(settings: Settings, sniffed: str, named: Json) -> Json:
 
 def _ingest(settings: Settings, how: str) -> Json:
     alive = {"200": _json("Senders' health check.", _ref("schemas", "Alive"))}
+    agreed = {
+        "200": alive["200"]
+        | {
+            "headers": {
+                f"WebHook-Allowed-{what}": {
+                    "schema": _TEXT,
+                    "description": "Where WebHook-Request-Origin asks (CloudEvents)",
+                }
+                for what in ("Origin", "Rate")
+            }
+        }
+    }
     return {
         "get": {"summary": "Is anybody there?", "responses": alive},
         "head": {"summary": "Is anybody there?", "responses": {"200": {"description": "Yes."}}},
-        "options": {"summary": "Is anybody there?", "responses": alive},
+        "options": {"summary": "Is anybody there?", "responses": agreed},
         "post": {
             "summary": "Take events, one or many",
             "description": how,
@@ -121,7 +141,7 @@ def _body(settings: Settings) -> Json:
         "description": (
             f"At most {settings.ingest_max_body} bytes, before and after decompression; an event at most"
             f" {settings.ingest_max_event}. JSON: an object, an array, one object a line, or objects back to back."
-            " Text: one syslog message a line."
+            " Text: one syslog message a line. Others' formats: docs/formats.md, CloudEvents' binary mode among them."
         ),
         "content": {
             "application/json": {"schema": events, "example": example},
@@ -158,6 +178,12 @@ _SECURITY = {
         "type": "http",
         "scheme": "basic",
         "description": "The password is the key; the user may be anything.",
+    },
+    "address": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "For senders that can set no header: only of a key that is allowed to stand in the address.",
     },
 }
 
@@ -263,7 +289,10 @@ def _responses(settings: Settings) -> Json:
     problem = _ref("schemas", "Problem")
     told = {
         "Bad": "No item can be taken, or the body can't be read: index, field and reason. Or it is no HTTP/1.1.",
-        "NoKey": "The key is missing, not known, revoked or expired; or the signature is missing, too old or wrong.",
+        "NoKey": (
+            "The key is missing, not known, revoked or expired, or may not stand in the address; or the signature is"
+            " missing, too old or wrong."
+        ),
         "NotAllowed": "The key may not send events, or not in this format: nothing was taken.",
         "UnknownFormat": "No format is called so; those that are are named.",
         "Slow": f"Headers within {settings.request_timeout:g} s, and a body with 1 KiB/s or more.",
@@ -273,7 +302,10 @@ def _responses(settings: Settings) -> Json:
         ),
         "LineTooLong": f"The request line has more than {LINE_MAX} bytes.",
         "UnknownExpectation": "An Expect other than 100-continue.",
-        "UnknownCoding": "The Content-Encoding is not known, too long, or missing though the body is compressed.",
+        "UnknownCoding": (
+            "The Content-Encoding is not known, too long, or missing though the body is compressed; or it holds"
+            " CloudEvents that are no JSON."
+        ),
         "HeadTooLarge": "Too many headers, or too large ones.",
     }
     later = {"headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}}

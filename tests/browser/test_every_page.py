@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
-from mutt.store import keys, redactions, shadows, storms, windows
+from mutt.sources.clock import Minute
+from mutt.sources.fields import Field, Formed
+from mutt.sources.heard import Refusal
+from mutt.sources.observed import Count, Observed
+from mutt.sources.silent import Silence
+from mutt.store import keys, redactions, shadows, sources, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit
 from mutt.store.users import Role
@@ -60,6 +66,15 @@ def furnished(engine: Engine, bench: Bench, redis_url: str) -> None:
     bench.record()
     filled(engine)
     parked(redis_url)
+    off = Observed(
+        first_at=1.0, heard_at=now.timestamp(), event_at=now.timestamp() - 900, events=9, refused=2,
+        minutes=(Count(int(now.timestamp() // 60), 9, 2),), why=(Refusal("hostname", "is missing", 1.0, 2),),
+        times=tuple(Minute(i, 3600.0, 4600.0) for i in range(9)),
+        formats={"syslog": Formed(9, 200, 1000.0, {"program": Field(140, 1, 140, 1.0)})},
+    )  # fmt: skip
+    with transaction(engine) as conn:
+        silence = Silence(now.timestamp() - 900, uuid4())
+        sources.keep(conn, {"collector": sources.Stored(off, silence)})
 
 
 def shape_of(address: str) -> str:
@@ -103,8 +118,9 @@ def test_every_page_is_whole(
         ahead += [link for link in found["links"] if link.startswith(admin) and link.count("&") < 2]
     paths = {shape.removeprefix(admin).partition("?")[0] for shape in seen}
     for path in ("/audit/N", "/alerts/N", "/maintenance/N", "/storms/N", "/redactions/N", "/shadow/N",
-                 "/history/N/undo", "/keys/collector/signing", "/versions/N/restore", "/users/N", "/profile/",
-                 "/letters/alerts/N", "/rules/N", "/rules/lint/", "/api/docs"):  # fmt: skip
+                 "/history/N/undo", "/keys/collector/signing", "/keys/collector/source", "/versions/N/restore",
+                 "/users/N", "/profile/", "/letters/alerts/N", "/sources/collector", "/rules/N", "/rules/lint/",
+                 "/api/docs"):  # fmt: skip
         assert path in paths
 
 

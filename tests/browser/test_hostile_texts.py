@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
@@ -22,9 +25,12 @@ from mutt.event import Envelope, Segment
 from mutt.moogsim.server import Simulator
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.sources.heard import Gathering
 from mutt.store import devices, rulebook, shadows, storms, windows
 from mutt.store.engine import transaction
 from mutt.store.shadows import Edit
+from mutt.streams.sources import Reports
+from mutt.web import telling
 from mutt.web.ingest import make_ingest
 from tests.bench import Bench, event
 from tests.browser.test_admin_pages import raised
@@ -82,7 +88,7 @@ WATCH = """addEventListener('securitypolicyviolation',
 TELLING = (
     "/audit/", "/audit/N", "/alerts/", "/alerts/N", "/rules/", "/rules/N", "/teams/", "/history/", "/history/N/undo",
     "/letters/", "/letters/alerts/", "/letters/alerts/N", "/letters/alerts/N/edit", "/letters/moog/N",
-    "/letters/ingest/N", "/storms/", "/storms/N", "/maintenance/", "/maintenance/N", "/shadow/N",
+    "/letters/ingest/N", "/sources/bootstrap", "/storms/", "/storms/N", "/maintenance/", "/maintenance/N", "/shadow/N",
 )  # fmt: skip
 
 #: What a native event holds apart from its host and message.
@@ -126,7 +132,7 @@ def bodies() -> Iterator[tuple[str, bytes]]:
         native |= {
             "hostname": SHORT,
             "message": critical + ALL,
-            "tags": {ALL: ALL, "href": "javascript:owned=1"},
+            "tags": {ALL: ALL, TINY: TINY, "href": "javascript:owned=1"},
             ALL: ALL,
         }
         yield "/ingest", orjson.dumps(native)
@@ -159,10 +165,14 @@ def sent(redis_url: str) -> None:
     services = Services(
         settings, lambda queue, **labels: rung.append(f"{queue} {labels}"), role="ingest", web=True
     )
-    client = make_ingest(services).test_client()
+    app = make_ingest(services)
+    # A second a look: fields of each request are noted.
+    heard = app.extensions["ingest"].heard = Gathering(partial(next, itertools.count(time.time() - 600)))
+    client = app.test_client()
     for n, (path, body) in enumerate(bodies()):
         told = {"X-API-KEY": "k", "X-Correlation-ID": SHORT, "Idempotency-Key": f"{n}{SHORT}"}
         assert client.post(path, data=body, headers=told, buffered=True).status_code in (202, 400)
+    telling.tell(heard, Reports(services.redis))
     # What rings is what Flower shows of a task.
     assert rung and not any("own-ed" in labels for labels in rung)
 

@@ -90,9 +90,37 @@ def test_the_pages_fit_and_can_be_read(
         keys.revoke(conn, "revoked", changed_by="a")
     page = log_in(width=width, color_scheme=color_scheme)
     paths = ["/keys/", "/keys/new", "/keys/revoked", "/keys/revoked/signing", f"/keys/{long}"]
-    for path in (*paths, f"/keys/{long}/rotate", f"/keys/{long}/signing"):
+    for path in (*paths, *(f"/keys/{long}/{page_of}" for page_of in ("rotate", "signing", "source"))):
         answer = page.goto(admin + path)
         assert answer
         assert (path, answer.status) == (path, 200)
         assert (path, page.evaluate("document.documentElement.scrollWidth")) == (path, width)
         assert (path, page.evaluate(FAINT, CONTRAST)) == (path, [])
+
+
+def test_a_mapping_is_seen_at_work_while_it_is_typed(
+    log_in: Callable[..., Page], admin: str, engine: Engine
+) -> None:
+    """On a pasted sample, with the place at fault; what is seen is what is saved."""
+    with transaction(engine) as conn:
+        keys.make(conn, "billing", ["ingest"], changed_by="ada")
+    page = log_in()
+    page.goto(f"{admin}/keys/billing/source")
+    preview = page.locator("#preview")
+    expect(preview).to_contain_text("Pick a refused item or paste")
+    page.get_by_label("Or this").fill('{"host": {"name": "web-1"}, "title": "disk full", "prio": "P1"}')
+    expect(preview).to_contain_text("hostname is missing")
+    mapping = page.get_by_label("Mapping")
+    mapping.fill("hostname: host..name")
+    expect(preview.get_by_role("alert")).to_contain_text("message is missing")
+    mapping.fill("hostname: host..name\nmessage: title")
+    expect(preview.get_by_role("alert")).to_contain_text("hostname can't be read at character 6")
+    mapping.fill("hostname: host.name\nmessage: title\nseverity: prio\nwords: {severity: {P1: 2}}")
+    expect(preview.get_by_role("row", name="hostname")).to_contain_text("web-1")
+    page.get_by_label("Team").fill("Payments")
+    expect(preview.get_by_role("row", name="team")).to_contain_text("Payments")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("is changed.")).to_be_visible()
+    with transaction(engine) as conn:
+        found = keys.find(conn, "billing").source
+    assert (found.team, found.mapping.splitlines()[0]) == ("Payments", "hostname: host.name")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -243,6 +244,26 @@ def test_what_is_in_memory_when_it_is_closed_goes_to_disk(ingest, tmp_path):
     buffer = Buffer(tmp_path / "syslog.db")
     assert buffer.records == 1
     buffer.close()
+
+
+def test_a_flush_waits_for_what_was_put_before_it_however_much_follows(ingest, tmp_path):
+    relay = relay_of(ingest, tmp_path, linger=0.05)
+    relay.put(b"one", "192.0.2.1", 1.0)
+    done = threading.Event()
+
+    def others():
+        while not done.wait(0.001):
+            relay.put(b"another", "192.0.2.1", 1.0)
+
+    putting = threading.Thread(target=others)
+    putting.start()
+    try:
+        assert relay.flush(5)
+        assert relay.books.kept
+    finally:
+        done.set()
+        putting.join()
+        relay.close()
 
 
 def test_two_processes_do_not_share_a_buffer(tmp_path):

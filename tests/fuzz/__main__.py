@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import importlib
+import json
 import subprocess
 import sys
 import zlib
@@ -22,6 +23,9 @@ except ImportError:
     atheris = None
 
 CORPUS = Path(".fuzz")
+
+#: What net-snmp sent.
+DATAGRAMS = Path(__file__).parents[1] / "unit" / "snmp_datagrams.json"
 
 #: A body of this size is read in well under a second; seconds that one may take on a busy machine; MiB in all.
 MOST, SLOWEST, ROOM = 20_000, 20, 2048
@@ -84,6 +88,8 @@ def seeds(name: str, targets: object) -> list[bytes]:
     """What the target reads in earnest: the samples and the vectors, dressed as it wants them."""
     files = [path for folder in targets.SEEDS for path in sorted(folder.rglob("*")) if path.is_file()]  # type: ignore[attr-defined]
     plain = [path.read_bytes()[:MOST] for path in files]
+    if name == "datagram":
+        return [bytes.fromhex(data) for data in json.loads(DATAGRAMS.read_text()).values()]
     if name == "decompressed":
         packers = (
             gzip.compress,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from gunicorn.config import Config
@@ -19,14 +20,20 @@ from gunicorn.http.errors import ParseException
 from mutt import alert, codec
 from mutt.errors import RejectedBody
 from mutt.event import Envelope, Event, Segment
-from mutt.formats import registry
+from mutt.formats import registry, sns
 from mutt.formats.base import HOSTNAME_MAX, MESSAGE_MAX, NAME_MAX, Context, Format, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
 from mutt.formats.syslog import OBJECTS
 from mutt.listen.framing import Framer
+from mutt.listen.snmp.engine import Engine
+from mutt.listen.snmp.users import User
+from mutt.listen.snmp.usm import Usm
+from mutt.listen.snmptrap import SnmpTraps
 from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import MatchType, Rule
+from mutt.web import sns as proof
 from mutt.web.framing import Framing
+from mutt.web.signatures import BadSignature
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = Context(NOW, "key-1", 10_000, "192.0.2.1")
@@ -48,7 +55,7 @@ RULES = Ruleset.compile(
 ENDS = b"\r\n\0 "
 
 #: A refusal says what to do.
-REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress)\b")
+REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress|post|set|turn on|keep)\b")
 
 #: What requests are made of, as far as it says where they end.
 HEADERS = [
@@ -262,6 +269,34 @@ def framed(data: bytes) -> None:
             return
 
 
+def datagram(data: bytes) -> None:
+    """Of SNMP: whatever it is, it is counted once, and what is put is a trap that ingest can take."""
+    put: list[bytes] = []
+    users = {b"open": User("open")}
+    usm = Usm(users, Engine(b"\x80\0\x1f\x88\x05fuzzed", 1, 0.0), lambda: 1.0)
+    traps = SnmpTraps(_Put(put), usm, clock=NOW.timestamp)
+    traps.handle(data, "192.0.2.7")
+    assert traps.counts.total() == 1
+    for record in put:
+        parsed = registry.parse(
+            registry.FORMATS["snmptrap"], record, msgspec.structs.replace(CONTEXT, max_event=1 << 20)
+        )
+        assert len(parsed.events) == 1
+        check(parsed)
+
+
+class _Put:
+    def __init__(self, put: list[bytes]) -> None:
+        self._put = put
+
+    def put(self, record: bytes, _peer: str, _at: float) -> bool:
+        self._put.append(record)
+        return True
+
+    def flush(self, _timeout: float) -> bool:
+        return True
+
+
 def _is_too_large(request: bytes, most: int) -> bool:
     """Does gunicorn's parser refuse this head, or does it say that its body has more than ``most`` bytes?"""
     try:
@@ -269,6 +304,22 @@ def _is_too_large(request: bytes, most: int) -> bool:
     except ParseException:
         return True
     return any(name == "CONTENT-LENGTH" and int(value) > most for name, value in read.headers)
+
+
+def signed_by_sns(data: bytes) -> None:
+    """A message of SNS, up to its certificate: whatever it holds, there is something to check, or it is refused."""
+    for kind in sns.TYPES:
+        try:
+            message = proof.read({"X-AMZ-SNS-MESSAGE-TYPE": kind}, data)
+            assert proof.signed(message).endswith(f"Type\n{kind}\n".encode())
+            where = proof.address(message, "SigningCertURL", proof.CERTIFICATE)
+            assert urlsplit(where).netloc.split(".")[-2:] in (
+                ["amazonaws", "com"],
+                ["amazonaws", "eu"],
+                ["com", "cn"],
+            )
+        except BadSignature as refusal:
+            assert refusal.field
 
 
 def _named(chosen: Format) -> Target:
@@ -283,4 +334,6 @@ TARGETS: dict[str, Target] = {
     "json_items": json_items,
     "decompressed": decompressed,
     "framed": framed,
+    "signed_by_sns": signed_by_sns,
+    "datagram": datagram,
 }

@@ -14,8 +14,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
+from mutt.formats.base import Rejected
 from mutt.grant import Signing
 from mutt.sealing import Sealer, new_key
+from mutt.services import Services
+from mutt.settings import Settings
+from mutt.source import UNKNOWN
 from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
@@ -336,3 +340,93 @@ def test_each_preset_can_be_chosen_and_is_told_again(admin: FlaskClient) -> None
     for preset in PRESETS:
         assert sign(admin, preset=preset, source="given", secret=SECRET).status_code == 302
         assert filled_in(admin.get("/keys/collector/signing").text)["preset"] == preset
+
+
+# ---- its source
+
+
+def rejected(redis_url: str, key: str, raw: str) -> str:
+    """The id of a letter about an item of ``key`` that ingest refused."""
+    services = Services(Settings.from_env({}, redis_url=redis_url), lambda *_, **__: None, role="test")
+    services.letters.keep_rejected(key, [Rejected(0, "hostname", "is missing", raw)], most_bytes=10**6)
+    return services.letters.newest("ingest")
+
+
+MAPPING = "hostname: host\r\nmessage: title\r\nseverity: p\r\nwords: {severity: {P1: 2}}"
+
+
+def test_what_is_known_of_a_source_is_saved_shown_and_published(
+    admin: FlaskClient, engine: Engine, copy: KeysCopy
+) -> None:
+    make(admin)
+    assert "Nothing is known beforehand" in admin.get("/keys/collector").text
+    given = {"format": "native", "team": "Web", "environment": "development", "severity": "3", "every": "5m"}
+    page = send(admin, "/keys/collector/source", **given, in_address="y", mapping=MAPPING, why="t-8")
+    assert page.status_code == 302
+    known = stored(engine).source
+    assert (known.format, known.team, known.environment, known.severity) == (
+        "native",
+        "Web",
+        "development",
+        3,
+    )
+    assert (known.every, known.in_address, known.mapping) == (300.0, True, MAPPING.replace("\r", ""))
+    grants = copy.read()
+    assert grants
+    assert next(iter(grants.values())).source == known
+    assert notes_of(engine)[-1].reason == "t-8"
+    fields = filled_in(admin.get("/keys/collector/source").text)
+    assert {name: fields[name] for name in given} == given
+    assert "4 lines" in admin.get("/keys/collector").text
+    assert send(admin, "/keys/collector/source", **dict.fromkeys([*given, "mapping"], "")).status_code == 302
+    assert stored(engine).source == UNKNOWN
+
+
+def test_a_source_that_can_not_be_is_refused_at_its_field(admin: FlaskClient, engine: Engine) -> None:
+    make(admin)
+    cases = {
+        "format": "x",
+        "environment": "x",
+        "severity": "x",
+        "every": "soon",
+        "mapping": "message: a b",
+        "team": "a" * 256,
+    }
+    for field, given in cases.items():
+        for address in ("/keys/collector/source", "/keys/collector/source/preview"):
+            page = admin.post(
+                address, data={field: given, "csrf_token": token(admin, "/keys/collector/source")}
+            )
+            assert page.status_code == 422, (address, field)
+            assert f'class="error" id="{field}-error"' in page.text, field
+    assert stored(engine).source == UNKNOWN
+
+
+def test_a_mapping_is_previewed_on_what_was_refused_or_is_pasted_and_nothing_is_saved(
+    admin: FlaskClient, engine: Engine, redis_url: str
+) -> None:
+    """A page without script, a fragment with it; an item of another key is no sample."""
+    make(admin)
+    other = rejected(redis_url, "other", '{"host": "secret"}')
+    letter = rejected(redis_url, "collector", '{"host": "<b>w1</b>", "title": "t", "p": "P1", "x": {"y": 1}}')
+    page = admin.get("/keys/collector/source")
+    assert "hostname: is missing" in page.text and "secret" not in page.text
+    given = {"mapping": MAPPING, "csrf_token": token(admin, "/keys/collector/source")}
+    preview = "/keys/collector/source/preview"
+    whole = admin.post(preview, data=given | {"letter": letter}).text
+    assert "<h1>" in whole
+    for shown in ("&lt;b&gt;w1&lt;/b&gt;", "2 (crit)", "tags.x.y", "1 event"):
+        assert shown in whole, shown
+    scripted = {"HX-Request": "true"}
+    for picked, shown in ((letter, True), (other, False), ("1-1", False), ("nonsense", False)):
+        fragment = admin.post(preview, data=given | {"letter": picked}, headers=scripted)
+        assert (fragment.status_code, "tags.x.y" in fragment.text) == (200, shown), picked
+        assert "secret" not in fragment.text
+    pasted = admin.post(
+        preview, data=given | {"letter": "", "sample": '[{"host": "w2"}, 1]'}, headers=scripted
+    ).text
+    assert "<h1>" not in pasted
+    assert "Item 1 is refused: message is missing" in pasted and "Item 2 is refused" in pasted
+    wrong = admin.post(preview, data=given | {"mapping": "message: a..b"}, headers=scripted)
+    assert (wrong.status_code, "at character 3" in wrong.text) == (200, True)
+    assert stored(engine).source == UNKNOWN

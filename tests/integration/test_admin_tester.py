@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from mutt.rules.evaluate import evaluate
-from mutt.store import rulebook
+from mutt.source import Source
+from mutt.store import keys, rulebook
 from tests.admin_client import filled_in, operator_of, token
 from tests.bench import Bench, benches, event
 from tests.integration.test_explain import BY, judged
@@ -192,3 +193,18 @@ def test_the_answer_is_what_saving_would_do(bench: Bench, operator: FlaskClient)
         ruleset = rulebook.load(conn, "NETO")
     for one in (event("ERROR disk"), event("CRITICAL disk")):
         assert f"{evaluate(one, ruleset).handling}, team {evaluate(one, ruleset).team}" in told
+
+
+def test_pasted_events_are_read_and_judged_as_sent_with_a_key(bench: Bench, operator: FlaskClient) -> None:
+    """By its mapping and its defaults; of a key that is not there nothing is known, and the page says so."""
+    source = Source(mapping="{hostname: h, message: m}", team="Web", environment="development")
+    with bench.sql() as conn:
+        keys.make(conn, "billing", ["ingest"], **BY)
+        keys.describe(conn, "billing", source, **BY)
+    sent = {"events": '{"h": "w1", "m": "nobody knows"}'}
+    told = words(tried(operator, match_string="fan", sent_with="billing", **sent).text)
+    assert "Unhandled, team Web , development" in told
+    for nobody in ("nobody", "No Name", "\0"):
+        told = words(tried(operator, match_string="fan", sent_with=nobody, **sent).text)
+        assert "can't be taken: hostname is missing" in told or "Unhandled" not in told
+    assert "There is no key of the name nobody" in words(tried(operator, sent_with="nobody", **sent).text)

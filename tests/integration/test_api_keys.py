@@ -165,6 +165,25 @@ def test_a_key_is_made_shown_once_and_known_to_ingest(api: Api, engine: Engine, 
     assert key not in str(note)
 
 
+def test_what_is_known_of_a_source_is_said_whole_and_refused_at_its_field(api: Api, engine: Engine) -> None:
+    made(engine, "collector", INGEST)
+    said = {"format": "native", "team": "Web", "severity": 0, "every": 300, "in_address": True}
+    told = api("PUT", "/keys/collector/source", said)
+    assert (told.status_code, told.get_json()["source"]) == (
+        200,
+        {"mapping": "", "environment": "", **said},
+    )
+    assert notes(engine, "api")[-1].after["source"] == said | {"every": 300.0}
+    cases: list[tuple[str, Any]] = [
+        ("format", "x"), ("format", 1), ("severity", 8), ("severity", "3"), ("severity", True), ("every", 1),
+        ("in_address", "yes"), ("mapping", "message: a b"), ("mapping", None), ("colour", "red"),
+    ]  # fmt: skip
+    for field, given in cases:
+        assert is_problem(api("PUT", "/keys/collector/source", {field: given}), 422)["field"] == field, given
+    assert api("PUT", "/keys/collector/source", {}).get_json()["source"]["team"] == ""
+    is_problem(api("PUT", "/keys/nobody/source", {}), 404)
+
+
 def test_a_key_made_by_a_key_is_its_making(app: Flask, engine: Engine) -> None:
     api = Api(app, key=made(engine, "deployer", MANAGEMENT))
     told = api("POST", "/keys", {"name": "collector", "scopes": ["ingest"]}).get_json()

@@ -72,6 +72,8 @@ events = st.builds(
     raw=texts,
     state=st.sampled_from([State.RAISE, State.RAISE, State.CLEAR]),
     clear_key=st.sampled_from([None, "eth0"]),
+    default_team=st.sampled_from([None, "Web"]),
+    environment=st.sampled_from([None, None, "development", "production"]),
 )
 rules = st.fixed_dictionaries(
     {

@@ -77,6 +77,35 @@ def test_a_raise_and_its_clear_in_two_takes(bench: Bench) -> None:
     bench.check()
 
 
+def told(status: str, peer: str, **more: Any) -> Event:
+    """One alert as a group holds it that Alertmanager, or with ``orgId`` Grafana, sends."""
+    labels = {"alertname": "CRITICAL", "instance": "core-1:9100", "peer": peer}
+    at = "0001-01-01T00:00:00Z" if status == "firing" else datetime.now(UTC).isoformat()
+    alert = {
+        "status": status,
+        "labels": labels,
+        "startsAt": "2026-03-04T09:00:00Z",
+        "endsAt": at,
+        "fingerprint": peer,
+    }
+    body = orjson.dumps({"receiver": "mutt", "alerts": [alert], **more})
+    context = Context(datetime.now(UTC), "key", 65536, "192.0.2.1")
+    (event,) = registry.parse(registry.sniff(body, ""), body, context).events
+    return event
+
+
+@pytest.mark.parametrize("more", [{}, {"orgId": 1}], ids=["alertmanager", "grafana"])
+def test_a_resolved_ends_the_alert_of_its_fingerprint_and_none_beside_it(bench: Bench, more: Any) -> None:
+    bench.append(told("firing", "a", **more), told("firing", "b", **more))
+    bench.append(told("resolved", "a", **more))
+    bench.run()
+    first, second, ended = bench.alerts()
+    check_ended(first, ended)
+    assert second.cleared_by is None
+    assert second.signature != first.signature
+    bench.check()
+
+
 def test_a_clear_goes_under_the_stored_signature_though_the_rule_has_changed_since(bench: Bench) -> None:
     bench.append(down())
     bench.run()

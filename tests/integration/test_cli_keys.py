@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from mutt.cli import cli, common
 from mutt.cli.keys import NoKey, NotTold
 from mutt.errors import Refused, SettingsError, StoreDown
 from mutt.grant import digest_of
+from mutt.source import Source
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from tests.admin_client import notes_of
@@ -155,3 +157,39 @@ def test_while_redis_is_away_a_change_is_kept_and_says_so(run: Run, monkeypatch:
     common.services.cache_clear()
     assert isinstance(run("make", "third").exception, SettingsError)
     assert "third" not in run("list").stdout
+
+
+def test_what_is_known_of_a_source_is_said_and_taken_away_bit_by_bit(
+    run: Run, copy: KeysCopy, tmp_path: Path
+) -> None:
+    key = text_of(run("make", "billing"))
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("message: title\n")
+    said = run(
+        "source", "billing", "--team", "Web", "--every", "5m", "--severity", 4, "--mapping-file", mapping
+    )
+    assert (
+        "known of the source of billing: mapping: 1 lines; team: Web; severity: 4; every: 5m" in said.stderr
+    )
+    assert run("source", "billing", "--format", "mapped", "--in-address", "--severity", "none").exit_code == 0
+    known = (copy.read() or {})[digest_of(key.encode())].source
+    assert known == Source("mapped", "message: title\n", "Web", every=300.0, in_address=True)
+    assert json.loads(run("show", "billing", "--json").stdout)["source"]["team"] == "Web"
+    assert "team Web" in run("show", "billing").stdout
+    mapping.write_text("message: a b")
+    for wrong in (("--every", "soon"), ("--mapping-file", mapping)):
+        assert isinstance(run("source", "billing", *wrong).exception, Refused)
+    mapping.write_text("")
+    gone = (
+        "--format",
+        "none",
+        "--team",
+        "none",
+        "--every",
+        "none",
+        "--no-in-address",
+        "--mapping-file",
+        mapping,
+    )
+    assert "nothing" in run("source", "billing", *gone).stderr
+    assert (copy.read() or {})[digest_of(key.encode())].source == Source()

@@ -645,6 +645,16 @@ def test_the_meta_alert_goes_to_the_team_of_the_host(bench: Bench) -> None:
     assert [alert.team for alert in bench.alerts()] == ["LoadBalancing"]
 
 
+def test_the_meta_alert_has_what_the_key_of_its_events_says(bench: Bench) -> None:
+    """Its team and environment, where the host has no team of its own."""
+    said = {"default_team": "Web", "environment": "development"}
+    bench.append(*[event("haproxy: no server", "lb-07", **said) for _ in range(100)])
+    bench.run()
+    assert [(alert.team, alert.environment) for alert in bench.alerts()] == [("Web", "development")]
+    assert {row.team for row in bench.rows()} == {"Web"}
+    bench.check()
+
+
 def test_hosts_and_templates_are_counted_apart(counting: Bench) -> None:
     counting.append(*strangers(9), *strangers(9, "lb-08"), *[event("other thing", "lb-07") for _ in range(9)])
     counting.run()

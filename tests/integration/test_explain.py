@@ -62,7 +62,8 @@ def test_it_agrees_with_what_the_workers_did_under_the_rules_of_then(
     """Events through the evaluator into PostgreSQL; explained after the rules changed: same rule, handling, team."""
     events = [
         event(one.message, one.hostname, severity=one.severity, source=one.source, program=one.program,
-              trap_oid=one.trap_oid, tags=one.tags, raw=one.raw, varbinds=(Varbind("1.2", "x"),))
+              trap_oid=one.trap_oid, tags=one.tags, raw=one.raw, varbinds=(Varbind("1.2", "x"),),
+              default_team=one.default_team, environment=one.environment)
         for one in likely
     ]  # fmt: skip
     with bench.sql() as conn:

@@ -296,7 +296,9 @@ def test_damaged_compression_is_a_problem_and_an_unknown_one_is_named(ingest: In
 def test_without_a_known_key_nothing_is_taken(ingest: Ingest, key: str | None) -> None:
     response = ingest.post(GOOD, key=key)
     is_problem(response, 401)
-    assert response.headers["WWW-Authenticate"]
+    # Who has a user and a password shows them only when Basic is asked for: SNS does so.
+    asked = response.headers["WWW-Authenticate"]
+    assert [one.split()[0] for one in asked.split(", ")] == ["Basic", "Bearer"]
     assert ingest.accepted == 0
 
 
@@ -558,6 +560,14 @@ def test_no_key_can_name_anothers_events_by_text(ingest: Ingest) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "GET", "OPTIONS"])
 def test_senders_health_checks_are_answered_without_a_key(ingest: Ingest, method: str, path: str) -> None:
     assert ingest.client.open(path, method=method).status_code // 100 == 2
+
+
+@pytest.mark.parametrize("added", ["", "/api/v2/alerts"])
+def test_alerts_are_taken_at_the_path_that_prometheus_adds_to_an_address(ingest: Ingest, added: str) -> None:
+    alerts = [{"labels": {"alertname": "A", "instance": "edge1:9100"}, "startsAt": "2026-03-04T09:15:02Z"}]
+    assert ingest.post(alerts, f"/ingest/alertmanager{added}").status_code == 202
+    (event,) = ingest.events()
+    assert (event.hostname, event.source) == ("edge1", "alertmanager")
 
 
 def test_another_method_is_a_problem_that_names_the_right_ones(ingest: Ingest) -> None:

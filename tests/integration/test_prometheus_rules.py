@@ -209,6 +209,9 @@ CASES = {
         {"mutt_outcomes_recorded_total": "5x60", _DELIVERY: "90x60", "mutt_postgres_up": "0x60"},
     ),
     "record is late": Case("MuttRecordBehind", {_DELIVERY: "150x60"}, {}, "2m 30s"),
+    "a source is silent": Case(
+        "MuttSourceSilent", {'mutt_source_silent{source="probe"}': "1x60"}, {"source": "probe"}
+    ),
     "dead letters": Case("MuttDeadLetters", {'mutt_dlq_depth{queue="moog"}': "3x60"}, {"queue": "moog"}, "3"),
     "too many events are done": Case(
         "MuttLedgerOff", {'mutt_ledger_off{of="events"}': "-2x60"}, {"of": "events"}, "2"

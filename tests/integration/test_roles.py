@@ -42,6 +42,7 @@ GET /hosts/, GET /hosts/hosts.csv, GET /teams/, GET /teams/teams.csv
 GET /audit/export, GET /audit/export/<uuid:job_id>/<kind>, GET /audit/export/<uuid:job_id>/state
 GET /audit/, GET /audit/audit.csv, GET /audit/<uuid:event_id>, GET /audit/find
 GET /alerts/, GET /alerts/alerts.csv, GET /alerts/<uuid:alert_id>
+GET /sources/, GET /sources/<source_name>
 GET /letters/, GET /letters/<queue>/, GET /letters/<queue>/<id_>
 GET /history/
 GET /profile/, POST /profile/password, POST /profile/end
@@ -58,6 +59,7 @@ GET /api/<version>/audit, GET /api/<version>/audit-logs, GET /api/<version>/aler
 GET /api/<version>/events/<event_id>/explain
 GET /api/<version>/metrics, GET /api/<version>/config, GET /api/<version>/slo, GET /api/<version>/pulse
 GET /api/<version>/dead-letters, GET /api/<version>/version
+GET /api/<version>/sources, GET /api/<version>/sources/<name>
 """
 
 #: Dead letters, maintenance windows (to end one releases what it holds), and trying rules, which changes none.
@@ -94,9 +96,10 @@ GET /history/<int:note_id>/undo, POST /history/<int:note_id>/undo
 GET /users/, GET /users/new, POST /users/new, GET /users/<int:user_id>, POST /users/<int:user_id>/role
 GET /keys/, GET /keys/new, POST /keys/new, GET /keys/<key_name>, POST /keys/<key_name>
 GET /keys/<key_name>/rotate, POST /keys/<key_name>/rotate, POST /keys/<key_name>/revoke
+GET /keys/<key_name>/source, POST /keys/<key_name>/source, POST /keys/<key_name>/source/preview
 GET /keys/<key_name>/signing, POST /keys/<key_name>/signing, POST /keys/<key_name>/unsign, POST /keys/<key_name>/try
 GET /api/<version>/keys, POST /api/<version>/keys, GET /api/<version>/keys/<name>, PATCH /api/<version>/keys/<name>
-POST /api/<version>/keys/<name>/rotate, POST /api/<version>/keys/<name>/revoke
+POST /api/<version>/keys/<name>/rotate, POST /api/<version>/keys/<name>/revoke, PUT /api/<version>/keys/<name>/source
 POST /users/<int:user_id>/password, POST /users/<int:user_id>/active, POST /users/<int:user_id>/end
 POST /api/<version>/rules, PUT /api/<version>/rules/<int:rule_id>, PATCH /api/<version>/rules/<int:rule_id>
 DELETE /api/<version>/rules/<int:rule_id>, POST /api/<version>/rules/plan, POST /api/<version>/rules/apply

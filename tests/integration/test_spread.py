@@ -385,7 +385,9 @@ def test_the_tick_rings_for_every_server_and_one_that_is_away_silences_none(
             doorbells=InRedis(tick.connection(own.settings)),
             elsewhere={**tick.elsewhere(own.settings), "third": third},
             rings=rings,
-            **dict.fromkeys(("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys"), _nothing),
+            **dict.fromkeys(
+                ("sweeps", "flows_back", "letters", "noise", "backtests", "windows", "keys", "sources"), _nothing
+            ),
         )  # fmt: skip
         own.append(event(), server=away)
         own.services.ingest_servers[away].client.delete(stands.bell)

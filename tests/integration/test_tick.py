@@ -40,7 +40,7 @@ class Fleet:
         self.flows_back: list[float] = []
         self.letters = self.windows = 0
         self.noise = 0
-        self.backtests = self.keys = 0
+        self.backtests = self.keys = self.sources = 0
         self.refuses: Exception | None = None
         self.now = 0.0
         self.finished = 0
@@ -61,6 +61,7 @@ class Fleet:
             backtests=self.ask_backtests,
             windows=self.ask_windows,
             keys=self.ask_keys,
+            sources=self.ask_sources,
             monotonic=lambda: self.now,
         )
 
@@ -83,6 +84,9 @@ class Fleet:
 
     def ask_keys(self) -> None:
         self.keys += 1
+
+    def ask_sources(self) -> None:
+        self.sources += 1
 
     def next_second(self) -> None:
         """The fleet's tick and its bells are forgotten, as after a while."""
@@ -145,6 +149,17 @@ def test_entries_of_a_dead_worker_are_rung_for(fleet: Fleet) -> None:
     fleet.next_second()
     fleet.worker().once()
     assert fleet.rung == ["ingest_queue"]
+
+
+def test_sources_are_looked_at_once_a_minute_by_one_of_the_fleet(fleet: Fleet) -> None:
+    workers = [fleet.worker() for _ in range(3)]
+    for worker in (*workers, *workers):
+        worker.once()
+    assert fleet.sources == 1
+    assert 50_000 < fleet.bench.redis.pttl(tick.SOURCES_TICK) <= 60_000
+    fleet.bench.redis.delete(tick.SOURCES_TICK)
+    workers[1].once()
+    assert fleet.sources == 2
 
 
 def test_what_noise_control_owes_is_asked_for_when_it_is_due(fleet: Fleet) -> None:

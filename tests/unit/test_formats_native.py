@@ -19,6 +19,7 @@ from mutt.event import Event, State, Varbind
 from mutt.formats import registry, times
 from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonFormat, JsonObject, Rejected
 from mutt.formats.values import FACILITIES
+from mutt.source import Source
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = Context(NOW, "key-1", 1000, "192.0.2.1")
@@ -489,3 +490,23 @@ def test_an_object_may_wrap_several_events() -> None:
     ]  # fmt: skip
     assert [found.index for found in parsed.rejected] == [2]
     assert parsed.events[1].raw == '{"host":"x", "what":"b"}'
+
+
+def test_what_is_known_of_the_sender_fills_up_its_events_and_no_field_of_theirs_reaches_it() -> None:
+    item = {
+        "hostname": "h",
+        "message": "m",
+        "default_team": "Evil",
+        "environment": "development",
+        "team": "x",
+    }
+    items = [item, item | {"severity": 0}]
+    assert [(one.severity, one.default_team, one.environment) for one in parse(items).events] == [
+        (None, None, None),
+        (0, None, None),
+    ]
+    source = Source(severity=5, team="Web", environment="production")
+    found = parse(items, msgspec.structs.replace(CONTEXT, source=source)).events
+    assert [one.severity for one in found] == [5, 0]
+    assert {(one.default_team, one.environment, one.team) for one in found} == {("Web", "production", None)}
+    assert found[0].tags["default_team"] == "Evil"

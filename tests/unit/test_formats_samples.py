@@ -1,52 +1,45 @@
 """Every format has a page, and samples of what its sender posts; it reads them as written down beside them.
 
-``NAME.headers.json`` beside a sample holds the headers that it came with, where they count. To write down a new
-sample's events: ``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
+``NAME.headers.json`` beside a sample holds the headers that it came with, where they count; ``NAME.mapping.yaml`` the
+mapping of its key (docs/formats/mapped.md). To write down a new sample's events:
+``MUTT_WRITE_SAMPLES=1 pytest tests/unit/test_formats_samples.py``, then read them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
-from collections.abc import Iterator
-from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat, Parsed
+from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
+from mutt.formats.body import split
+from mutt.source import Source
+from tests.sampled import EVERY, SAMPLES, damaged, headers_of, mapping_of
 
 HERE = Path(__file__).parents[2]
-SAMPLES, PAGES = HERE / "tests" / "samples", HERE / "docs" / "formats"
+PAGES = HERE / "docs" / "formats"
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
 
 #: Read when the suite starts: the tests themselves run in a clean environment.
 WRITE = bool(os.environ.get("MUTT_WRITE_SAMPLES"))
 
-#: Of one sample, so many damaged copies are looked at; which ones is the same each time.
-DAMAGED = 120
+JSON = [one for one in registry.FORMATS.values() if isinstance(one, JsonFormat) and one.name != "native"]
 
-samples = sorted(
-    path for path in SAMPLES.glob("*/*") if not path.name.endswith((".expected.json", ".headers.json"))
-)
-each_sample = pytest.mark.parametrize("path", samples, ids=lambda path: f"{path.parent.name}/{path.name}")
+each_sample = pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.parent.name}/{path.name}")
 
 
 def context_of(path: Path) -> Context:
-    """As the sample came: with its headers."""
-    beside = path.parent / f"{path.stem}.headers.json"
-    if not beside.exists():
-        return CONTEXT
-    headers = {name.upper(): value for name, value in json.loads(beside.read_text()).items()}
-    return msgspec.structs.replace(CONTEXT, headers=headers)
+    """As the sample came: with its headers, of a key with its mapping."""
+    return msgspec.structs.replace(CONTEXT, headers=headers_of(path), source=Source(mapping=mapping_of(path)))
 
 
 def shown(parsed: Parsed) -> dict[str, object]:
@@ -86,7 +79,7 @@ def test_every_format_has_a_page_that_says_where_its_samples_are_from(name: str)
 
 def test_every_sample_and_page_is_of_a_format() -> None:
     known = set(registry.FORMATS)
-    assert {path.parent.name for path in samples} == known
+    assert {path.parent.name for path in EVERY} == known
     assert {path.stem for path in PAGES.iterdir()} == known
 
 
@@ -117,8 +110,9 @@ def shape(event: Event) -> dict[str, object]:
 @each_sample
 def test_what_is_kept_of_an_event_is_read_alike_when_it_comes_alone(path: Path) -> None:
     found = registry.FORMATS[path.parent.name]
-    for event in registry.parse(found, path.read_bytes(), context_of(path)).events:
-        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at)
+    known = context_of(path)
+    for event in registry.parse(found, path.read_bytes(), known).events:
+        context = msgspec.structs.replace(CONTEXT, received_at=event.received_at, source=known.source)
         alone = registry.parse(found, event.raw.encode(), context)
         assert [shape(one) for one in alone.events] == [shape(event)]
 
@@ -134,62 +128,19 @@ def test_a_damaged_sample_costs_items_or_the_body_and_nothing_else(path: Path) -
                 assert refusal.status in (400, 413, 415)
 
 
-#: What may stand where something else was expected.
-STRANGE: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    1e300,
-    "",
-    " ",
-    "\0\ud800",
-    "x" * 300,
-    [],
-    [[]],
-    [None],
-    {},
-    {"a": {"b": []}},
-)
+@each_sample
+def test_no_two_formats_claim_the_same_object(path: Path) -> None:
+    pieces = split(path.read_bytes()) if looks_like_json(path.read_bytes(), "") else []
+    for piece in (piece for piece in pieces if isinstance(piece, Raw)):
+        item, _ = load(piece)
+        claiming = [
+            one.name for one in JSON if not one.marks.isdisjoint(item) and one.fits(item) and one.claims(item)
+        ]
+        assert claiming in ([path.parent.name], []), path
 
 
-def damaged(body: bytes) -> Iterator[bytes]:
-    """The sample with a mark before it, other line ends, cut off; and with each of its values strange or gone."""
-    yield b"\xef\xbb\xbf" + body
-    yield body.replace(b"\n", b"\r\n")
-    yield body.replace(b"}", b",}")
-    yield body.replace(b'"', b'\\"', 1)
-    for part in range(1, 8):
-        yield body[: len(body) * part // 8]
-    try:
-        whole = json.loads(body)
-    except ValueError:
-        return
-    spoilt = [(place, value) for place in places(whole) for value in (*STRANGE, ...)]
-    for place, value in random.Random(0).sample(spoilt, min(DAMAGED, len(spoilt))):
-        yield json.dumps(put(deepcopy(whole), place, value)).encode()
-
-
-def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values inside ``value`` stand."""
-    keys: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield (*above, key)
-        yield from places(value[key], (*above, key))
-
-
-def put(whole: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """``whole`` with ``value`` at ``place``; ``...`` takes away what stands there."""
-    at = whole
-    for key in place[:-1]:
-        at = at[key]
-    if value is ...:
-        del at[place[-1]]
-    else:
-        at[place[-1]] = value
-    return whole
-
-
-def test_each_json_format_but_native_says_by_which_keys_it_is_known() -> None:
+def test_each_json_format_says_by_which_keys_it_is_known() -> None:
+    """But for the two that have what nobody else claims."""
     for found in registry.FORMATS.values():
-        if isinstance(found, JsonFormat) and found.name != "native":
+        if isinstance(found, JsonFormat) and found.name not in ("native", "mapped"):
             assert found.marks or found.header, f"{found.name} would never be asked"

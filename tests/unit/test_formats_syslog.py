@@ -321,7 +321,7 @@ def test_an_object_reads_as_its_message_alone() -> None:
     ids=["no line", "a number", "no object", "blank", "too large"],
 )
 def test_an_object_without_a_message_costs_itself(sent: object, field: str) -> None:
-    parsed = objects(sent, {"line": "<13>fine", "peer": 7, "at": "soon"})
+    parsed = objects({"line": "<13>fine", "peer": 7, "at": "soon"}, sent)
     assert [event.message for event in parsed.events] == ["fine"]
     assert [refused.field for refused in parsed.rejected] == [field]
     assert parsed.events[0].hostname == CONTEXT.default_host

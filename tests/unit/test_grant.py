@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mutt.errors import Refused
 from mutt.formats import registry
-from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, digest_of, new_key
+from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, check_source, digest_of, every_of, new_key
+from mutt.rules.evaluate import DEVELOPMENT, PRODUCTION
+from mutt.source import ENVIRONMENTS, Source
 
 SIGNINGS = st.builds(Signing, header=st.text(), secret=st.text(), tolerance=st.integers(0, 10**6))
 GRANTS = st.builds(
@@ -23,6 +27,7 @@ GRANTS = st.builds(
     quota=st.none() | st.integers(1, 10**8),
     expires=st.none() | st.floats(0, 4e9, allow_nan=False),
     signing=st.none() | SIGNINGS,
+    source=st.builds(Source, team=st.text(max_size=9), severity=st.none() | st.integers(0, 7)),
 )
 
 
@@ -88,3 +93,40 @@ def test_a_keys_text_is_256_random_bits_and_is_known_by_its_sha_256() -> None:
         assert len(base64.urlsafe_b64decode(text.removeprefix("mutt_") + "=")) == 32
     text = texts.pop().encode()
     assert digest_of(text) == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("given", "formats", "field"),
+    [
+        ({"format": "pigeon"}, (), "format"),
+        ({"format": "syslog"}, ("native",), "format"),
+        ({"format": "mapped"}, (), "mapping"),
+        ({"mapping": "message: a"}, ("native",), "mapping"),
+        ({"mapping": "message: a b"}, (), "mapping"),
+        ({"team": "x" * 256}, (), "team"),
+        ({"team": "x\0"}, (), "team"),
+        ({"environment": "staging"}, (), "environment"),
+        ({"severity": 8}, (), "severity"),
+        ({"severity": -1}, (), "severity"),
+        ({"every": 1.0}, (), "every"),
+        ({"every": 1e9}, (), "every"),
+        ({"every": float("nan")}, (), "every"),
+    ],
+)
+def test_what_a_source_cannot_be_is_refused_by_field(
+    given: dict[str, Any], formats: tuple[str, ...], field: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        check_source(Source(**given), formats)
+    assert caught.value.field == field
+
+
+def test_a_source_is_kept_as_it_was_said_but_for_blanks() -> None:
+    assert every_of(" 0 ") == every_of("0s") == check_source(Source(every=0.0)).every == 0.0
+    said = Source(format="native", mapping="message: a\n", team=" Web ", severity=0, every=300.0)
+    assert check_source(said, ("native", "mapped")) == msgspec.structs.replace(said, team="Web")
+    assert check_source(Source(mapping=" \n", team=" ")) == Source()
+
+
+def test_what_a_source_can_say_of_the_environment_is_what_rules_know() -> None:
+    assert set(ENVIRONMENTS) == {PRODUCTION, DEVELOPMENT}

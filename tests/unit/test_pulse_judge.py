@@ -51,6 +51,7 @@ def healthy(i: int, **changed: Any) -> Sample:
         postgres=changed.get("postgres", Postgres(0.5, 1000.0, 4.0, 20, 100)),
         moog=changed.get("moog", Moog(limit=50, used=10, latency_ms=20.0, slots=32)),
         away=changed.get("away", {}),
+        silent=changed.get("silent", {}),
     )
 
 
@@ -181,6 +182,8 @@ ROWS: Sequence[tuple[str, str, Story]] = (
     ("slow-pages", "DATABASE_READ_URL", always(roles={"admin": {"p99_ms": 4200.0}})),
     # Any dead letter wants a person.
     ("dead-letters", "3 in alerts", always(queues={"dlq:alerts": (3, 500.0)})),
+    # A source that should speak says nothing.
+    ("source-silent", "of probe", always(silent={"probe": BEGAN - 900})),
 )  # fmt: skip
 
 
@@ -201,6 +204,7 @@ def test_every_trouble_has_a_row() -> None:
 #: What one reading is enough for: dead letters, a breaker that is open, and who has said nothing for ten seconds.
 AT_ONCE = {
     "dead-letters",
+    "source-silent",
     "redis-away",
     "moog-outage",
     "alerts-away",

@@ -256,3 +256,36 @@ def test_every_event_has_a_verdict_and_always_the_same(any_event: Event) -> None
     assert found.forward is (found.moog_severity is not None)
     assert found.why
     assert (found.template is None) is (found.rule_id is not None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "hostname", "handling"),
+    [
+        (None, "core-1", "Page_and_ticket"),
+        (None, "lab-1", "Ignore"),
+        ("development", "core-1", "Ignore"),
+        ("production", "lab-1", "Page_and_ticket"),
+    ],
+)
+def test_what_its_key_says_of_the_environment_comes_before_its_host(
+    environment: str | None, hostname: str, handling: str
+) -> None:
+    rules = ruleset(rule(), development=("lab-*",))
+    verdict = evaluate(event(hostname=hostname, environment=environment), rules)
+    assert verdict.handling == handling
+    assert verdict.environment == (environment or ("development" if hostname == "lab-1" else "production"))
+
+
+@pytest.mark.parametrize("template", [None, "meta"])
+@pytest.mark.parametrize(
+    ("hostname", "default_team", "team"),
+    [("core-1", None, "Core"), ("core-1", "Web", "Core"), ("x", "Web", "Web"), ("x", None, "NETO")],
+)
+def test_a_team_comes_from_the_host_then_from_the_key_then_from_nowhere(
+    template: str | None, hostname: str, default_team: str | None, team: str
+) -> None:
+    """Of what no rule handles, and of the alert that MUTT makes of many such."""
+    rules = ruleset(teams={"core-*": "Core"})
+    told = evaluate(event("x", hostname, default_team=default_team, template=template), rules)
+    assert (told.rule_id, told.team) == (None, team)
+    assert evaluate(event(hostname=hostname, default_team="Web"), ruleset(rule())).team == "NETO", "a rule's"

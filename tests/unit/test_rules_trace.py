@@ -32,6 +32,8 @@ LIKELY = st.builds(
     tags=st.dictionaries(st.sampled_from(["site", "rack"]), st.sampled_from(["lon1", "2"])),
     raw=TEXT,
     template=st.none() | st.none() | st.none() | TEXT,
+    default_team=st.sampled_from([None, "Web"]),
+    environment=st.sampled_from([None, None, "development", "production"]),
 )
 RULES = st.builds(
     Rule,
@@ -172,6 +174,14 @@ def test_the_host_says_why_it_is_development_and_whose_it_is() -> None:
     found = trace(event(), rules)
     assert "'core-*'" in found.environment_why
     assert "Core by 'core-1'" in found.team_why
+
+
+def test_what_an_api_key_says_of_its_events_is_told_as_the_reason() -> None:
+    rules = ruleset(development=("core-*",))
+    found = trace(event(environment="production", default_team="Web"), rules)
+    assert found.environment == "production"
+    assert found.environment_why == "its API key says production, whatever core-1 is"
+    assert "of its API key go to Web" in found.team_why
 
 
 def test_of_ten_thousand_rules_the_matching_and_the_nearest_are_told_and_the_others_counted() -> None:

@@ -42,6 +42,7 @@ from mutt.web.admin.redactions import RedactionPages
 from mutt.web.admin.rules import Rules
 from mutt.web.admin.runbook import Runbook
 from mutt.web.admin.shadow import Shadows
+from mutt.web.admin.sources import Sources
 from mutt.web.admin.storms import Storms
 from mutt.web.admin.tester import Tester
 from mutt.web.admin.users import Users
@@ -162,6 +163,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         Teams(services, "Device teams", "teams"),
         Audit(services, "Audit", "audit"),
         Alerts(services, "Alerts", "alerts"),
+        Sources(services, "Sources", "sources"),
         DeadLetters(services, "Dead letters", "letters"),
         Runbook(services, "Runbook", "runbook"),
         Keys(services, "Keys", "keys"),

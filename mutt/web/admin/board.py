@@ -35,6 +35,7 @@ PLACES = {
     "record-behind": "record",
     "slow-pages": "",
     "dead-letters": "dead",
+    "source-silent": "senders",
 }
 
 #: What is not known.

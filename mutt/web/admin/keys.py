@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+import redis
 from flask import abort, flash, redirect, request, url_for
 from flask_admin import expose
 from sqlalchemy import Connection
 
 from mutt.errors import Refused, SettingsError
-from mutt.grant import INGEST, Signing, check_name, digest_of
+from mutt.grant import INGEST, check_name, digest_of
+from mutt.letters.desk import Desk
 from mutt.sealing import Sealer
 from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
+from mutt.streams.letters import Letter, NoLetter
 from mutt.web.admin.keyforms import (
     KEPT,
     MADE,
@@ -31,19 +32,14 @@ from mutt.web.admin.keyforms import (
     same,
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
+from mutt.web.admin.sourceform import Previewed, SourceForm, previewed
+from mutt.web.admin.trying import Tried, tried_on
 from mutt.web.published import LATER, published
 from mutt.web.roles import ADMINS_ONLY
-from mutt.web.signatures import PRESETS, BadSignature, Fault, check, checked, checked_secret
+from mutt.web.signatures import PRESETS, checked, checked_secret
 
-#: A time that a pasted signature may be off, so that the rest of it can be looked at.
-_EVER = 10**12
-
-
-class Tried(NamedTuple):
-    """What came of a signature that was tried."""
-
-    fault: Fault | None = None  #: None: it is good; stale: it is, but for its time
-    why: str = ""
+#: Refused items of a key that are offered as samples.
+SAMPLES = 5
 
 
 class Keys(Page):
@@ -128,6 +124,57 @@ class Keys(Page):
         )
         return redirect(url_for("keys.edit", key_name=key_name))
 
+    # ---- its source
+
+    @expose("/<key_name>/source", methods=("GET", "POST"))
+    def source(self, key_name: str) -> Any:
+        key, refused = self._read(key_name), self._refused_of(key_name)
+        form = SourceForm.of(key, refused)
+        if form.validate_on_submit():
+            try:
+                with transaction(self.engine) as conn:
+                    keys.describe(conn, key_name, form.source(), **said(form.why.data))
+                self._told(f"What is known of the source of {key_name} is changed.")
+                return redirect(url_for("keys.source", key_name=key_name))
+            except Refused as error:
+                form.refuse(error)
+        return self._source_page(key, form), REFUSED if request.method == "POST" else 200
+
+    @expose("/<key_name>/source/preview", methods=("POST",))
+    def preview(self, key_name: str) -> Any:
+        """What a sample becomes, by the form as it stands: a fragment for the form, a page without script."""
+        key, scripted = self._read(key_name), bool(request.headers.get("HX-Request"))
+        form, found, status = SourceForm.of(key, [] if scripted else self._refused_of(key_name)), None, 200
+        try:
+            found = previewed(form.source(), key.formats, self._sample(key_name, form))
+        except Refused as error:
+            form.refuse(error)
+            status = REFUSED
+        if scripted:
+            return self.render("key_source_preview.html", form=form, found=found)
+        return self._source_page(key, form, found), status
+
+    def _source_page(self, key: Key, form: SourceForm, found: Previewed | None = None) -> str:
+        return self.render("key_source.html", form=form, key=key, found=found)
+
+    def _refused_of(self, key_name: str) -> list[Letter]:
+        """Samples for who writes a mapping: a convenience, which waits for no outage."""
+        try:
+            return Desk(self.services).refused_of(key_name, SAMPLES)
+        except redis.RedisError:
+            return []
+
+    def _sample(self, key_name: str, form: SourceForm) -> str:
+        """What is picked, if it is still there and this key's, else what is pasted."""
+        if not form.letter.data:
+            return form.pasted()
+        try:
+            letter = Desk(self.services).show("ingest", form.letter.data)
+        except (NoLetter, redis.RedisError):
+            return ""
+        mine = letter.about == key_name and isinstance(letter.payload, dict)
+        return str(letter.payload.get("raw", "")) if mine else ""
+
     # ---- signatures
 
     @expose("/<key_name>/signing", methods=("GET", "POST"))
@@ -177,7 +224,7 @@ class Keys(Page):
         key, form = self._read(key_name), TryForm()
         if key.signing is None:
             abort(CONFLICT, f"Posts of {key_name} are not signed: there is nothing to try.")
-        tried = _tried(key.signing, self._sealer().open(key.signing.secret), form)
+        tried = tried_on(key.signing, self._sealer().open(key.signing.secret), form)
         return self._signing_page(key, SigningForm.of(key.signing, formdata=None), form, tried)
 
     def _signing_page(
@@ -247,24 +294,3 @@ def _digest(key: Key, made: str) -> str:
 def _seen(key: Key) -> str:
     """What names the signing that stands, and tells nothing of it."""
     return digest_of(key.signing.secret.encode())[:16] if key.signing else ""
-
-
-def _tried(signing: Signing, secret: bytes, form: TryForm) -> Tried:
-    headers = {
-        signing.timestamp_header.upper(): (form.timestamp.data or "").strip(),
-        signing.header.upper(): (form.signature.data or "").strip(),
-    }
-    now, tried = time.time(), Tried()
-    for body in form.bodies():
-        tried = _tried_now(msgspec.structs.replace(signing, tolerance=_EVER), secret, headers, body, now)
-        if tried.fault is None:
-            return _tried_now(signing, secret, headers, body, now)
-    return tried
-
-
-def _tried_now(signing: Signing, secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> Tried:
-    try:
-        check(signing, secret, headers, body, now)
-    except BadSignature as error:
-        return Tried(error.fault, str(error))
-    return Tried()

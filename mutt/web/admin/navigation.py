@@ -8,7 +8,7 @@ from flask_admin import BaseView
 
 #: Titles, with the endpoints of their pages. One that is not there is left out; a page that no title names comes last.
 GROUPS = (
-    ("Operate", ("pipeline", "alerts", "audit", "letters", "runbook")),
+    ("Operate", ("pipeline", "alerts", "audit", "sources", "letters", "runbook")),
     (
         "Rules",
         (

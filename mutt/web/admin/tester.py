@@ -19,10 +19,12 @@ from mutt.errors import NoRuleset, Refused, RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context
+from mutt.grant import check_name
 from mutt.rules.check import check_rule
 from mutt.rules.preview import Tested, preview
 from mutt.rules.rule import Rule
-from mutt.store import audit, lookup, rulebook, stories
+from mutt.source import UNKNOWN, Source
+from mutt.store import audit, keys, lookup, rulebook, stories
 from mutt.store.users import Role
 from mutt.web import reading
 from mutt.web.admin.forms import RuleForm, Search
@@ -40,7 +42,7 @@ OF_HOST = 20
 NOBODY = "example"
 
 #: What the page itself asks for; the rest of what is sent is the draft.
-_OWN = ("csrf_token", "events", "event_ids", "recent_host", "rule_id", "reason", "seen")
+_OWN = ("csrf_token", "events", "sent_with", "event_ids", "recent_host", "rule_id", "reason", "seen")
 
 
 class EventsForm(Search):
@@ -52,6 +54,7 @@ class EventsForm(Search):
         f" A line that names no host counts as sent by host “{NOBODY}”.",
         render_kw={"rows": 6, "spellcheck": "false"},
     )
+    sent_with = StringField("As sent with key", description="Its name: what is known of its source counts.")
     event_ids = StringField("Audited events", description="Their ids.")
     recent_host = StringField("Or the last 20 of host")
     rule_id = IntegerField(
@@ -149,9 +152,22 @@ class Tester(Page):
         said.off = not rule.is_active
         return msgspec.structs.replace(rule, is_active=True)
 
+    def _source(self, form: EventsForm, said: Said) -> Source:
+        """What is known of who sends with the key that is named."""
+        name = (form.sent_with.data or "").strip()
+        if not name:
+            return UNKNOWN
+        try:
+            check_name(name)
+            with lookup.reading(self.engine) as conn:
+                return keys.find(conn, name).source
+        except (Refused, LookupError):
+            said.notes.append(f"There is no key of the name {name[:64]}: nothing is known of the sender.")
+            return UNKNOWN
+
     def _events(self, form: EventsForm, said: Said) -> list[Event]:
         """The events that are pasted or picked; what can't be read is noted."""
-        found = _pasted(form.events.data or "", said)
+        found = _pasted(form.events.data or "", self._source(form, said), said)
         ids = (form.event_ids.data or "").replace(",", " ").split()
         host = (form.recent_host.data or "").strip()
         if not ids and not host:
@@ -171,7 +187,7 @@ class Tester(Page):
         return found + [audit.event_of(row) for row in picked + recent]
 
 
-def _pasted(text: str, said: Said) -> list[Event]:
+def _pasted(text: str, source: Source, said: Said) -> list[Event]:
     data = text.replace("\r\n", "\n").strip("\n").encode(errors="replace")
     if not data.strip():
         return []
@@ -180,9 +196,9 @@ def _pasted(text: str, said: Said) -> list[Event]:
         return []
     default = said.draft.hostname if said.draft and said.draft.hostname else ""
     host = NOBODY if not default or any(sign in default for sign in "*?[/") else default
-    context = Context(datetime.now(UTC), "test", TEXT_MAX, host)
+    context = Context(datetime.now(UTC), "test", TEXT_MAX, host, source=source)
     try:
-        parsed = registry.parse(registry.sniff(data, ""), data, context)
+        parsed = registry.parse(registry.choose("", data, "", context), data, context)
     except RejectedBody as error:
         said.notes.append(f"The events can't be read: {error}.")
         return []

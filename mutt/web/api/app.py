@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, render_template
 from flask_login import current_user
 
 from mutt.services import Services
-from mutt.web.api import keys, pulse, records, rules, ruleset, state
+from mutt.web.api import keys, pulse, records, rules, ruleset, sources, state
 from mutt.web.api.holders import Holders
 from mutt.web.api.openapi import document
 from mutt.web.api.routes import Route
@@ -23,7 +23,7 @@ DOCS_POLICY = (
 def all_routes(services: Services) -> list[Route]:
     """Every operation there is."""
     # What is fixed comes before what is any name: /rules/lint before /rules/<id> would be the same to Flask.
-    modules = (rules, ruleset, records, keys, pulse, state)
+    modules = (rules, ruleset, records, keys, sources, pulse, state)
     return [route for module in modules for route in module.routes(services)]
 
 

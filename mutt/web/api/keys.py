@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 from sqlalchemy import Connection
 
 from mutt.errors import Refused
+from mutt.formats.mapping import TEXT_MAX
 from mutt.formats.registry import FORMATS
-from mutt.grant import NOTE_MOST, QUOTA_MOST, SCOPES, check_name
+from mutt.grant import EVERY_LEAST, EVERY_MOST, NOTE_MOST, QUOTA_MOST, SCOPES, TEAM_MOST, check_name
 from mutt.services import Services
+from mutt.source import ENVIRONMENTS, UNKNOWN, Source
 from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
@@ -33,6 +35,17 @@ _RIGHTS: dict[str, Json] = {
     "quota": _QUOTA,
     "note": TEXT | {"maxLength": NOTE_MOST},
 }
+_SOURCE: dict[str, Json] = {
+    "format": {"enum": ["", *sorted(FORMATS)]},
+    "mapping": TEXT | {"maxLength": TEXT_MAX},
+    "team": TEXT | {"maxLength": TEAM_MOST},
+    "environment": {"enum": ["", *ENVIRONMENTS]},
+    "severity": or_null({"type": "integer", "minimum": 0, "maximum": 7}),
+    "every": or_null(
+        {"anyOf": [{"const": 0}, {"type": "number", "minimum": EVERY_LEAST, "maximum": EVERY_MOST}]}
+    ),
+    "in_address": FLAG,
+}
 _SECRET = obj(
     "hint created_at expires_at revoked_at last_used_at",
     hint=TEXT,
@@ -45,6 +58,7 @@ _STORED: dict[str, Json] = {
     "name": TEXT,
     **_RIGHTS,
     "signing": or_null({"type": "object"}),
+    "source": obj(" ".join(_SOURCE), **_SOURCE),
     "created_at": TIME,
     "created_by": TEXT,
     "revoked_at": or_null(TIME),
@@ -76,6 +90,9 @@ class _Keys:
             Route("GET", one, self.get, "One key", tag, _KEY, missing=True),
             Route("PATCH", one, self.change, "Give a key other rights", tag, _CHANGED,
                   body=obj("", **_RIGHTS), missing=True),
+            Route("PUT", f"{one}/source", self.describe,
+                  "Say what is known of a key's sender; what is left out is not known any more", tag, _CHANGED,
+                  body=obj("", **_SOURCE), missing=True),
             Route("POST", f"{one}/rotate", self.rotate,
                   "A new text for a key; the one in use is good for `overlap` seconds longer", tag, _MADE,
                   body=obj(overlap=_SPAN, expires_at=or_null(TIME)), missing=True),
@@ -113,6 +130,14 @@ class _Keys:
             key = _find(conn, name, lock=True)
             standing = {field: getattr(key, field) for field in _RIGHTS}
             changed = keys.change(conn, name, **{**standing, **_rights(given)}, **said())
+        return self._changed(changed)
+
+    def describe(self, name: str) -> Reply:
+        given = body()
+        known(given, tuple(_SOURCE))
+        with transaction(self._services.engine) as conn:
+            _find(conn, name, lock=True)
+            changed = keys.describe(conn, name, _source(given), **said())
         return self._changed(changed)
 
     def rotate(self, name: str) -> Reply:
@@ -159,6 +184,7 @@ def stored_key(key: Key) -> dict[str, Any]:
         "quota": key.quota,
         "note": key.note,
         "signing": signing,
+        "source": {name: getattr(key.source, name) for name in _SOURCE},
         "created_at": key.created_at,
         "created_by": key.created_by,
         "revoked_at": key.revoked_at,
@@ -203,6 +229,28 @@ def _rights(given: Mapping[str, Any]) -> dict[str, Any]:
             raise Refused("note", "is no text")
         rights["note"] = given["note"]
     return rights
+
+
+_FIELDS: dict[str, Any] = get_type_hints(Source)
+
+#: What a field of a source is, for who wrote something else.
+_KINDS: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int | None: "null or a whole number",
+    float | None: "null or a number",
+}
+
+
+def _source(given: Mapping[str, Any]) -> Source:
+    """Raises :class:`Refused`."""
+    read: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            read[name] = msgspec.convert(value, _FIELDS[name])
+        except msgspec.ValidationError:
+            raise Refused(name, f"is not {_KINDS[_FIELDS[name]]}") from None
+    return msgspec.structs.replace(UNKNOWN, **read)
 
 
 def _texts(given: Mapping[str, Any], name: str) -> list[str]:

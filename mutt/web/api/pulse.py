@@ -63,6 +63,7 @@ _SAMPLE = _all(
     postgres=or_null(_POSTGRES),
     moog=_MOOG,
     away={"type": "object", "additionalProperties": TEXT},
+    silent={"type": "object", "additionalProperties": _NUMBER},
 )
 _TROUBLE = _all(
     name={"enum": list(TROUBLES)}, title=TEXT, why=TEXT, do=TEXT, command=TEXT, urgent=FLAG, entry=TEXT

@@ -1,0 +1,73 @@
+"""Clock: how far a sender's clock is from ours, told from what only comes late. Pure.
+
+An event is on its way for some time, never for less than none: so the least that its time is behind ours, of all in a
+minute, is what the clocks are apart, and the shortest way. Minutes stand beside each other, so that neither one event
+with a time of its own nor a quarter of an hour that came late makes a clock wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+#: Minutes with events that are remembered, and that have to be there before anything is said.
+REMEMBERED, LEAST = 60, 5
+
+#: Of the minutes, so many may say something else.
+SHARE = 10
+
+#: Seconds: a clock that is so far off is wrong, and what comes so much later than the best is late.
+WRONG, LATE = 60.0, 300.0
+
+#: Zones are so far apart; a clock that is off by that, give or take, says its time without its zone.
+_ZONE, _NEAR = 900.0, 90.0
+
+
+class Minute(NamedTuple):
+    """One minute's events: how far their times are behind ours, at the least and at the most (seconds)."""
+
+    at: int  #: minutes since the epoch
+    least: float
+    most: float
+
+
+class Clock(NamedTuple):
+    """What can be told of a sender's clock."""
+
+    behind: float  #: seconds; below zero it is ahead
+    late: float  #: seconds that events were on their way, at worst
+
+    @property
+    def is_wrong(self) -> bool:
+        return abs(self.behind) >= WRONG
+
+    @property
+    def is_late(self) -> bool:
+        return self.late >= LATE
+
+    @property
+    def is_zone(self) -> bool:
+        """Is it off by as much as zones are?"""
+        return (
+            abs(self.behind) >= _ZONE
+            and abs(self.behind - round(self.behind / _ZONE) * _ZONE) <= _NEAR
+            and abs(self.behind) < 15 * 3600
+        )
+
+
+def noted(minutes: Sequence[Minute], at: float, least: float, most: float) -> tuple[Minute, ...]:
+    """``minutes`` with what was seen at ``at`` (seconds since the epoch); the newest last."""
+    number = int(at // 60)
+    found = {one.at: one for one in minutes}
+    known = found.get(number, Minute(number, least, most))
+    found[number] = Minute(number, min(known.least, least), max(known.most, most))
+    return tuple(found[one] for one in sorted(found)[-REMEMBERED:])
+
+
+def judged(minutes: Sequence[Minute]) -> Clock | None:
+    """What they say; None: they are too few."""
+    if len(minutes) < LEAST:
+        return None
+    behind = sorted(one.least for one in minutes)[len(minutes) // SHARE]
+    latest = sorted((one.most for one in minutes), reverse=True)[len(minutes) // SHARE]
+    return Clock(behind, max(0.0, latest - behind))
