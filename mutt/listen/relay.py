@@ -172,6 +172,8 @@ class Relay:
             self.books.add(no_room=1)
             return False
         with self._changed:
+            if self._closing:  # since it was asked
+                return False
             self._records.append((record, peer, at))
             self._taken_in += 1
             self._held += len(record) + OVERHEAD
@@ -209,7 +211,10 @@ class Relay:
     def _keep(self) -> None:
         while records := self._taken():
             batches = list(self._batches(records))
-            while not (kept := self._kept(batches)) and not self._stopping:
+            while not (kept := self._kept(batches)):
+                if self._stopping:
+                    log.error("%s lost, for the buffer can't be written", many(len(records), "record"))
+                    break
                 self._pause(DISK_AGAIN)
             with self._changed:
                 self._on_disk += len(records) if kept else 0
