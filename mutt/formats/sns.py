@@ -84,7 +84,8 @@ class Sns(Envelope):
             severity, said = _CHANGES[item["Type"]]
             fields: Fields = {"message": said.format(item["TopicArn"]), "severity": severity}
         elif isinstance(message, dict) and context.source.mapping:
-            fields = Mapper(nameless(context)).read(message, context)
+            context = nameless(context)
+            fields = Mapper(context).read(message, context)
         else:
             fields = {"message": _text(item)}
         fields["source"] = self.name
