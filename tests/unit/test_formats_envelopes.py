@@ -26,6 +26,7 @@ TRAP = {
     "trap_oid": "1.3.6.1.6.3.1.1.5.3",
     "varbinds": [{"oid": "1.3.6.1.2.1.2.2.1.1.12", "value": 12}],
 }
+SNS = {"Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-west-2:1:MyTopic"}
 CLOUD = {"specversion": "1.0", "id": "a-771", "source": "/noc/poller/3", "type": "net.linkdown.v1"}
 
 
@@ -178,6 +179,27 @@ def test_a_bad_event_among_several_in_an_envelope_costs_no_neighbour(listed: Jso
     parsed = parse("cloudevents", CLOUD | {"data": {"items": [*listed["items"], 5, {"said": ""}]}})
     assert len(parsed.events) == 3
     assert [(bad.index, bad.field) for bad in parsed.rejected] == [(3, "event"), (4, "message")]
+
+
+@pytest.mark.parametrize(
+    ("name", "envelope"),
+    [
+        ("splunk", lambda listed, long: {"event": listed, "source": long}),
+        ("cloudevents", lambda listed, long: CLOUD | {"data": listed, "id": long}),
+        ("sns", lambda listed, long: SNS | {"Message": json.dumps(listed), "Subject": long}),
+    ],
+    ids=["splunk", "cloudevents", "sns"],
+)
+def test_much_around_many_is_not_looked_at_for_each_of_them(
+    name: str, envelope: Any, listed: JsonObject
+) -> None:
+    parsed = parse(name, envelope(listed, "x" * 1000))
+    assert len(parsed.events) == 3
+    assert not any("x" * 1000 in event.tags.values() for event in parsed.events)
+    parsed = parse(name, envelope(listed, "x" * 9000))
+    assert not parsed.events
+    assert [bad.field for bad in parsed.rejected] == ["event"] * 3
+    assert "shorten that" in parsed.rejected[0].reason
 
 
 # ---- CloudEvents
