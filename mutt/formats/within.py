@@ -118,6 +118,9 @@ class _Inside(Collector):
             why = f"stands in a list in an envelope of {size}: shorten that"
             raise RejectedItem("event", why)
 
+    def expect(self, more: int) -> None:
+        self._outer.expect(more)
+
     def check_size(self, text: str) -> None:
         self._outer.check_size(self._written(text))
 
