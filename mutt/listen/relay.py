@@ -23,7 +23,8 @@ from uuid import uuid4
 
 import msgspec
 
-from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS, Answer, Poster
+from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS, Answer, Poster, address
+from mutt.errors import SettingsError
 from mutt.listen.buffer import Batch, Buffer
 from mutt.settings import Settings
 from mutt.words import many
@@ -129,6 +130,10 @@ class Relay:
     def of(cls, settings: Settings, format_: str) -> Relay:
         """The relay that the settings describe, not started. Raises :class:`~mutt.errors.SettingsError`."""
         settings.need("ingest_url", "ingest_key")
+        try:
+            address(settings.ingest_url)
+        except ValueError as error:
+            raise SettingsError("INGEST_URL", "…", str(error).removeprefix("url: write ")) from None
 
         def connect() -> Poster:
             return Poster(

@@ -319,6 +319,9 @@ def test_it_is_made_from_the_settings_and_its_key_may_change(ingest, tmp_path):
     relay.close()
     with pytest.raises(SettingsError, match="INGEST_URL"):
         Relay.of(Settings.from_env({"MUTT_HOME": str(tmp_path)}), "syslog")
+    with pytest.raises(SettingsError, match="INGEST_URL") as told:
+        Relay.of(Settings.from_env({**env, "INGEST_URL": ingest.url + "/ingest?key=sesame"}), "syslog")
+    assert "sesame" not in str(told.value)
 
 
 def test_trouble_is_told_once_a_minute(ingest, relay, caplog):
