@@ -188,9 +188,7 @@ class TrapListener(UdpListener):
 
     async def stop(self) -> None:
         """Take what is here, answer it, and take nothing more."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        while self._read():
-            pass
+        self._take_what_is_here()
         self._answers.put(None)
         await asyncio.to_thread(self._answering.join, _ON_DISK)
         self.look()
