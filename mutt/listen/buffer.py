@@ -7,7 +7,9 @@ nobody knows whether ingest has it is sent again, and adds nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,11 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 16777216;
 """
+
+#: Bytes that are left free on the disk beside what SQLite needs to write the same again into the file: on a disk that
+#: is quite full nothing could be taken out of the buffer any more.
+SPARE = 8 << 20
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,10 +72,18 @@ class Buffer:
             self.records, self.bytes = self._db.execute(_SUM).fetchone()
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``."""
+        """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``, ``OSError``."""
         rows = [(one.idempotency, one.records, one.at, one.body) for one in batches]
         records, size = sum(one.records for one in batches), sum(len(one.body) for one in batches)
+        self._check_room(size)
         self._transaction(lambda db: db.executemany(_ADD, rows), records, size)
+
+    def _check_room(self, size: int) -> None:
+        disk = os.statvfs(self._file.parent)
+        beside = self._file.with_name(self._file.name + "-wal")
+        journal = beside.stat().st_size if beside.exists() else 0
+        if disk.f_bavail * disk.f_frsize < journal + 2 * size + SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def first(self) -> Batch | None:
         """The oldest; None: nothing waits. Raises ``sqlite3.Error``."""
