@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+import resource
 import socket
 import ssl
 import threading
@@ -15,6 +18,7 @@ from mutt.errors import SettingsError
 from mutt.listen.syslog import listeners_of
 from mutt.listen.tcp import TcpListener
 from mutt.listen.udp import UdpListener
+from mutt.listen.wire import connections_within
 from mutt.settings import Settings
 from mutt.tls import ServerFiles, client_context
 from tests.private_ca import Registry
@@ -188,6 +192,48 @@ def test_a_handshake_that_does_not_go_on_ends(tcp, relay, papers, monkeypatch):
         assert hung_up(silent)
     say(running, client_context(str(papers.ca.pem)), b"<13>x\n")
     wait_until(lambda: relay.records == [b"<13>x"])
+
+
+def test_who_is_still_in_the_handshake_has_a_connection_like_any_other(tcp, relay, papers):
+    running = tcp(tls=ServerFiles(*map(str, papers.right)), connections=2)
+    with running.connect(), running.connect(), running.connect() as third:
+        assert hung_up(third)
+        assert running.listener.counts.turned_away == 1
+
+
+def test_where_no_file_can_be_opened_who_comes_waits_and_the_log_has_one_line(
+    tcp, relay, monkeypatch, caplog
+):
+    monkeypatch.setattr("mutt.listen.tcp.ACCEPT_AGAIN", 0.01)
+    accept, full = asyncio.SelectorEventLoop.sock_accept, [True] * 20
+
+    async def sock_accept(loop, sock):
+        if full:
+            full.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await accept(loop, sock)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", sock_accept)
+    running = tcp()
+    with running.connect() as sock:
+        sock.sendall(b"<13>one\n")
+        wait_until(lambda: relay.records == [b"<13>one"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "no connection can be accepted, so who comes waits: Too many open files"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "fit", "then"),
+    [(200, 200, 68, 200), (200, 300, 118, 300), (200, 4096, 1000, 2064), (4096, 4096, 1000, 4096)],
+    ids=["few", "some more", "raised", "enough"],
+)
+def test_there_are_no_more_connections_than_files_may_be_open(monkeypatch, soft, hard, fit, then):
+    limit = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limit[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, both: limit.append(both))
+    assert connections_within(1000, 2) == fit
+    assert limit[-1] == (then, hard)
 
 
 def test_a_renewed_certificate_is_shown_and_a_broken_one_is_not(tcp, papers, tmp_path):
