@@ -14,11 +14,9 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 from mutt.errors import SettingsError
-
-T = TypeVar("T")
 
 #: A commit is on disk before it returns (FULL): after a power cut, too. The journal is cut back to 16 MiB.
 _PRAGMAS = """
@@ -76,11 +74,9 @@ class Buffer:
     def add(self, batches: Sequence[Batch]) -> None:
         """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``, ``OSError``."""
         rows = [(one.idempotency, one.records, one.at, one.body) for one in batches]
-        size = sum(len(one.body) for one in batches)
+        records, size = sum(one.records for one in batches), sum(len(one.body) for one in batches)
         self._check_room(size)
-        self._transaction(lambda db: db.executemany(_ADD, rows))
-        self.records += sum(one.records for one in batches)
-        self.bytes += size
+        self._transaction(lambda db: db.executemany(_ADD, rows), records, size)
 
     def _check_room(self, size: int) -> None:
         if self._has_room(size):
@@ -118,9 +114,7 @@ class Buffer:
 
     def remove(self, batch: Batch) -> None:
         """It is sent, or never will be. Raises ``sqlite3.Error``."""
-        self._transaction(lambda db: db.execute(_REMOVE, (batch.id,)))
-        self.records -= batch.records
-        self.bytes -= len(batch.body)
+        self._transaction(lambda db: db.execute(_REMOVE, (batch.id,)), -batch.records, -len(batch.body))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -128,17 +122,18 @@ class Buffer:
             self._db.close()
             self._mine.close()
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(self, work: Callable[[sqlite3.Connection], object], records: int, size: int) -> None:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                done = work(self._db)
+                work(self._db)
                 self._db.execute("COMMIT")
             except sqlite3.Error:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
-            return done
+            self.records += records
+            self.bytes += size
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:

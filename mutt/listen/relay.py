@@ -180,6 +180,8 @@ class Relay:
             self.books.add(no_room=1)
             return False
         with self._changed:
+            if self._closing:  # since it was asked
+                return False
             self._records.append((record, peer, at))
             self._taken_in += 1
             self._held += len(record) + OVERHEAD
@@ -252,6 +254,8 @@ class Relay:
                 kept += sum(batch.records for batch in batches[:AT_ONCE])
                 del batches[:AT_ONCE]
             elif self._stopping:
+                lost = sum(batch.records for batch in batches)
+                log.error("%s lost, for the buffer can't be written", many(lost, "record"))
                 break
             else:
                 self._pause(DISK_AGAIN)

@@ -363,6 +363,13 @@ def test_it_is_made_from_the_settings_and_its_key_may_change(ingest, tmp_path):
     assert "sesame" not in str(told.value)
 
 
+def test_beside_a_running_stack_its_address_and_its_key_are_known(tmp_path):
+    (tmp_path / "up.json").write_text(json.dumps({"ingest": "http://127.0.0.1:8080", "api_key": "k"}))
+    settings = Settings.from_env({"MUTT_HOME": str(tmp_path)})
+    assert (settings.ingest_url, settings.ingest_key) == ("http://127.0.0.1:8080", "k")
+    assert Settings.from_env({"MUTT_HOME": str(tmp_path), "INGEST_KEY": "own"}).ingest_key == "own"
+
+
 def test_trouble_is_told_once_a_minute(ingest, relay, caplog):
     caplog.set_level(logging.INFO)
     ingest.script = [Told(503, body={"detail": "the queue is full"})] * 5
