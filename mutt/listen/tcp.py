@@ -170,7 +170,8 @@ class Connection(asyncio.Protocol):
             counts = self._listener.counts
             self._listener.open.discard(self)
             counts.connections -= 1
-            self._take(self._framer.rest())
+            waiting, self._waiting = self._waiting, []
+            self._take(waiting + self._framer.rest())
             counts.received += len(self._waiting)
             counts.no_room += len(self._waiting)
             counts.cut += self._framer.cut

@@ -11,12 +11,13 @@ import socket
 import ssl
 import threading
 import time
+import unittest.mock
 
 import pytest
 
 from mutt.errors import SettingsError
 from mutt.listen.syslog import listeners_of
-from mutt.listen.tcp import TcpListener
+from mutt.listen.tcp import Connection, TcpListener
 from mutt.listen.udp import UdpListener
 from mutt.listen.wire import connections_within
 from mutt.settings import Settings
@@ -101,6 +102,18 @@ def test_where_there_is_no_room_its_sender_waits_and_nothing_is_lost(tcp, relay)
         wait_until(lambda: len(relay.records) >= sent, 20)
     assert relay.records[:sent] == [b"<13>%d" % n for n in range(sent)]
     assert running.listener.counts.no_room == 0
+
+
+def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_begun(relay):
+    listener = TcpListener("127.0.0.1", 0, relay, name="LISTEN_SYSLOG_TCP", most=1000, connections=1)
+    connection, relay.has_room = Connection(listener), False
+    connection.connection_made(unittest.mock.MagicMock())
+    connection.data_received(b"<13>one\n<13>begun")
+    relay.has_room = True
+    connection.connection_lost(None)
+    assert relay.records == [b"<13>one", b"<13>begun"]
+    assert (listener.counts.received, listener.counts.no_room) == (2, 0)
+    listener._socket.close()
 
 
 def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay):
