@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -71,8 +72,12 @@ class TcpListener:
     async def stop(self) -> None:
         """Accept nothing more, take what is here, and hang up."""
         self._tasks[0].cancel()
-        end = time.monotonic() + GOODBYE
-        while self.open and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end:
+        self._accept_who_is_here()
+        self.last_data = time.monotonic()
+        end = self.last_data + GOODBYE
+        while (
+            (self.open or self.opening) and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end
+        ):
             await asyncio.sleep(0.02)
         for task in (*self._tasks, *self._welcoming):
             task.cancel()
@@ -102,6 +107,12 @@ class TcpListener:
             warned = False
             self._welcome(sock)
             await asyncio.sleep(0)  # who waits is accepted without a turn of the loop
+
+    def _accept_who_is_here(self) -> None:
+        """What they have sent lies in the kernel, and they believe that it has come."""
+        with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+            for _ in range(BACKLOG):
+                self._welcome(self._socket.accept()[0])
 
     def _welcome(self, sock: socket.socket) -> None:
         if len(self.open) + len(self.opening) >= self._most_connections:

@@ -116,6 +116,18 @@ def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_be
     listener._socket.close()
 
 
+def test_who_is_not_accepted_yet_at_the_end_is_heard(tcp, relay, monkeypatch):
+    async def never(_loop, _sock):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", never)
+    running = tcp()
+    with running.connect() as sock:
+        sock.sendall(b"<13>one\n")
+        running.run(running.listener.stop())
+    assert relay.records == [b"<13>one"]
+
+
 def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay):
     running = tcp(connections=2)
     with running.connect() as one, running.connect() as two:
