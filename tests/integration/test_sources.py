@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,9 @@ from sqlalchemy import Row, select, text
 from mutt import names, watching
 from mutt.cli import cli
 from mutt.cli.sources import NoSource
+from mutt.gauges import RedisGauges
 from mutt.grant import INGEST
+from mutt.pulse.collect import Collector
 from mutt.settings import Settings
 from mutt.source import Source
 from mutt.sources.clock import Minute
@@ -38,8 +41,9 @@ from mutt.web.admin.app import make_admin
 from mutt.web.intake import Intake
 from tests.admin_client import operator_of, settings_of
 from tests.bench import Bench, benches
+from tests.doors import Door, served
 from tests.integration.test_api import Api
-from tests.integration.test_ingest import Ingest
+from tests.integration.test_ingest import KEY, Ingest
 from tests.servers import Live
 from tests.waiting import wait_until
 
@@ -125,6 +129,19 @@ def test_what_two_processes_heard_is_one_picture(bench: Bench, redis_url: str) -
     assert after.formats["native"].events == 8
     assert {one.field for one in after.why} == {"hostname", "body"}
     assert [wrong.kind for wrong in shown.wrong] == ["refused"]
+
+
+def test_each_process_of_a_real_ingest_tells_of_it_also_as_it_ends(
+    bench: Bench, redis_url: str, tmp_path: Path
+) -> None:
+    told = {"REDIS_URL": redis_url, "INGEST_API_KEY": KEY}
+    body = b'{"hostname": "a", "message": "b"}'
+    head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nX-API-KEY: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with served("ingest", told, tmp_path, "-w", "2") as (port, _):
+        assert {Door(port).ask(head.encode() + body)[0] for _ in range(40)} == {202}
+    assert len(Reports(bench.redis).since("0-0")) >= 2
+    watching.work(bench.services)
+    assert probe(bench, "bootstrap").observed.events == 40
 
 
 def test_the_key_of_the_environment_is_a_source_too(bench: Bench, ingest_of: Ingest) -> None:
@@ -450,6 +467,22 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     assert "/keys/probe" in one and "/letters/ingest/" in one and "300" not in one and "5 min, set" in one
     assert browser.get("/sources/nobody").status_code == 404
     assert "/sources/probe" in browser.get("/keys/probe").text
+
+
+def test_the_pulse_and_prometheus_are_told(bench: Bench) -> None:
+    furnish(bench)
+    assert Collector(bench.services).once().silent == {"probe": pytest.approx(START, abs=0.01)}
+    told = {
+        (metric.name, one.labels["source"]): one.value
+        for metric in RedisGauges(bench.services).collect()
+        for one in metric.samples
+        if "source" in one.labels
+    }
+    assert told == {
+        ("mutt_source_silent", "probe"): 1.0,
+        ("mutt_source_silent", "quiet"): 0.0,
+        ("mutt_source_last_seen_seconds", "probe"): pytest.approx(time.time() - START, abs=5),
+    }
 
 
 def test_a_page_without_redis_shows_what_was_read(bench: Bench, database_url: str) -> None:
