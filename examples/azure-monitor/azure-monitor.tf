@@ -13,7 +13,7 @@ resource "azurerm_monitor_action_group" "mutt" {
 
   webhook_receiver {
     name                    = "mutt"
-    service_uri             = "https://mutt.example/ingest/azure-monitor?key=${var.mutt_key}"
+    service_uri             = "https://mutt.example.net/ingest/azure-monitor?key=${var.mutt_key}"
     use_common_alert_schema = true # without it MUTT refuses the alert
   }
 

@@ -1,6 +1,6 @@
 """Sends each line of standard input to MUTT as a CloudEvent, with the CloudEvents SDK (2.2) and requests.
 
-    MUTT=https://mutt.example.net MUTT_KEY=… python send.py < lines
+    MUTT=https://mutt.example.net MUTT_KEY=YOUR-API-KEY python send.py < lines
 
 A line is given up by nobody: 408, 429 and 5xx are tried again until MUTT has it, after Retry-After where it says one.
 An event keeps its id over all tries, so that MUTT knows it again.

@@ -20,7 +20,7 @@ resource "aws_cloudwatch_event_connection" "mutt" {
 resource "aws_cloudwatch_event_api_destination" "mutt" {
   name                             = "mutt"
   connection_arn                   = aws_cloudwatch_event_connection.mutt.arn
-  invocation_endpoint              = "https://mutt.example/ingest/cloudwatch"
+  invocation_endpoint              = "https://mutt.example.net/ingest/cloudwatch"
   http_method                      = "POST"
   invocation_rate_limit_per_second = 50
 }

@@ -14,7 +14,7 @@ resource "google_monitoring_notification_channel" "webhook" {
   display_name = "MUTT"
   type         = "webhook_basicauth"
   labels = {
-    url      = "https://mutt.example/ingest/google-cloud-monitoring"
+    url      = "https://mutt.example.net/ingest/google-cloud-monitoring"
     username = "mutt"
   }
   sensitive_labels {
@@ -47,7 +47,7 @@ resource "google_pubsub_subscription" "mutt" {
   message_retention_duration = "2678400s"
 
   push_config {
-    push_endpoint = "https://mutt.example/ingest/google-cloud-monitoring?key=${var.mutt_key}"
+    push_endpoint = "https://mutt.example.net/ingest/google-cloud-monitoring?key=${var.mutt_key}"
     no_wrapper {
       write_metadata = false
     }

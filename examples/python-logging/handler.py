@@ -1,6 +1,6 @@
 """A program that logs to MUTT with mutt.client: every line of standard input is something that it has to say.
 
-    MUTT=https://mutt.example.net MUTT_KEY=… python handler.py < lines
+    MUTT=https://mutt.example.net MUTT_KEY=YOUR-API-KEY python handler.py < lines
 
 A blank line asks for the books: what was put in, and what became of it.
 """

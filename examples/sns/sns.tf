@@ -15,7 +15,7 @@ resource "aws_sns_topic" "alarms" {
 resource "aws_sns_topic_subscription" "mutt" {
   topic_arn              = aws_sns_topic.alarms.arn
   protocol               = "https"
-  endpoint               = "https://mutt:${var.mutt_key}@mutt.example/ingest/sns"
+  endpoint               = "https://mutt:${var.mutt_key}@mutt.example.net/ingest/sns"
   endpoint_auto_confirms = true
 
   # By itself SNS tries three times more within a minute, then the message is gone. This is about 52 minutes of the

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import celeryconfig
+from mutt.listen.__main__ import MODULES
 from mutt.settings import Settings
 from mutt.store import privileges
 from mutt.streams import acl
@@ -25,6 +26,9 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 UNITS = {re.sub(r"^mutt-|@?\.service$", "", path.name): path for path in SYSTEMD.glob("mutt-*.service")}
 COMPOSE = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
 ROLES = ("ingest", "admin", "alerts", "moog", "housekeeping", "backtests", "beat", "flower")
+
+#: What is heard straight from the network; compose runs neither.
+LISTENERS = ("listen", "listen-snmptrap")
 
 #: Where the units say that MUTT is installed.
 BIN = "/opt/mutt/.venv/bin"
@@ -89,14 +93,25 @@ def test_systemd_finds_little_that_a_unit_exposes(installed: Path) -> None:
 
 
 def test_every_role_has_a_unit() -> None:
-    assert UNITS.keys() == {*ROLES, "migrate", "listen"}
+    assert UNITS.keys() == {*ROLES, "migrate", *LISTENERS}
 
 
-def test_who_listens_has_neither_redis_nor_postgresql_and_keeps_what_waits() -> None:
-    assert said("listen")["LoadCredential"] == ["ingest_key:/etc/mutt/secrets/ingest_key"]
-    told = environment("listen")
-    assert told["LISTEN_BUFFER"].removeprefix("%S/") in said("listen")["StateDirectory"]
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_who_listens_has_neither_redis_nor_postgresql_and_keeps_what_waits(listener: str) -> None:
+    assert said(listener)["LoadCredential"] == ["ingest_key:/etc/mutt/secrets/ingest_key"]
+    told = environment(listener)
+    assert told["LISTEN_BUFFER"].removeprefix("%S/") in said(listener)["StateDirectory"]
     assert not {"REDIS_URL_FILE", "DATABASE_URL_FILE"} & told.keys()
+
+
+def test_no_two_listeners_share_a_buffer() -> None:
+    assert len({environment(listener)["LISTEN_BUFFER"] for listener in LISTENERS}) == len(LISTENERS)
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_a_listener_is_started_by_a_command_that_exists(listener: str) -> None:
+    kind = said(listener)["ExecStart"][0].removeprefix(f"{BIN}/python -m mutt.listen ")
+    assert kind in MODULES
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -174,4 +189,4 @@ def test_prometheus_asks_each_service_at_its_port_and_gives_it_its_role() -> Non
 
 def test_no_two_services_of_a_host_want_the_same_port_of_metrics() -> None:
     ports = [environment(role)["METRICS_PORT"] for role in UNITS if "METRICS_PORT" in environment(role)]
-    assert len(set(ports)) == len(ports) == 7
+    assert len(set(ports)) == len(ports) == 8

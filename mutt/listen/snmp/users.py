@@ -82,7 +82,7 @@ def _localized(user: User, engine_id: bytes) -> Keys:
 
 
 def read(text: str) -> Mapping[bytes, User]:
-    """Users by name, of lines such as ``createUser noc SHA-256 "a password" AES "another"``; # begins a comment.
+    """Users by name, of lines such as ``createUser noc SHA-256 "a password" AES "other password"``; # is a comment.
 
     Raises :class:`SettingsError` naming the line and never what stands in it.
     """
