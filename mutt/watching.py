@@ -128,7 +128,7 @@ def _judged(one: Stored, wanted: Wanted, listening: Listening, at: float, *, lea
     if silent.begins(wanted, observed, learns=learns):
         return one._replace(observed=msgspec.structs.replace(observed, waited_from=at))
     if one.silence:
-        if silent.is_over(one.silence, wanted, observed, learns=learns):
+        if silent.is_over(one.silence, wanted, observed, at, learns=learns):
             return Stored(observed, None, silent.cleared(one.silence, wanted, observed, now))
     elif silent.has_fallen_silent(wanted, observed, listening, at, learns=learns):
         return Stored(observed, *silent.raised(wanted, observed, listening, now, learns=learns))
