@@ -171,13 +171,15 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
 
 
 def every_of(text: str | None) -> float | None:
-    """Seconds, of a span such as 5m; None: nothing is said. Raises :class:`Refused`."""
+    """Seconds, of a span such as 5m, or 0; None: nothing is said. Raises :class:`Refused`."""
     if not (text or "").strip():
         return None
     try:
-        return span()("every", text or "")
+        return span(-1)("every", text or "")
     except SettingsError:
-        raise Refused("every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h") from None
+        raise Refused(
+            "every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h, or 0"
+        ) from None
 
 
 def check_fit(source: Source, formats: Iterable[str]) -> None:

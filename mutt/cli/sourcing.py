@@ -30,7 +30,7 @@ def _word(option: str, words: tuple[str, ...], help_: str) -> Any:
 @click.option("--team", help="Of unhandled events, on hosts that have no team of their own.")
 @_word("--environment", ENVIRONMENTS, "Of its events, whatever their host is: production or development.")
 @_word("--severity", tuple("01234567"), "syslog's 0 to 7, of its events that have none.")
-@click.option("--every", help="At least once in this span it should be heard: 5m, 1h.")
+@click.option("--every", help="At least once in this span it should be heard: 5m, 1h; 0: it may be silent.")
 @click.option("--in-address/--no-in-address", default=None, help="May its key stand in the address (?key=…)?")
 @click.option(
     "--mapping-file",

@@ -41,7 +41,9 @@ _SOURCE: dict[str, Json] = {
     "team": TEXT | {"maxLength": TEAM_MOST},
     "environment": {"enum": ["", *ENVIRONMENTS]},
     "severity": or_null({"type": "integer", "minimum": 0, "maximum": 7}),
-    "every": or_null({"type": "number", "minimum": EVERY_LEAST, "maximum": EVERY_MOST}),
+    "every": or_null(
+        {"type": "number", "anyOf": [{"const": 0}, {"minimum": EVERY_LEAST}], "maximum": EVERY_MOST}
+    ),
     "in_address": FLAG,
 }
 _SECRET = obj(
