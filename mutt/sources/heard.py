@@ -66,6 +66,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 
     at: float  #: its clock, in which the times are
     heard: dict[str, Heard] = msgspec.field(default_factory=dict)
+    bootstrap: bool = True  #: is there a key of INGEST_API_KEY?
 
 
 #: A request of which events were accepted: the name of its key, what it held, and the bytes of its body. Plain, for

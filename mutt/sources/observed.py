@@ -16,6 +16,10 @@ from mutt.sources.fields import Formed, all_grown
 from mutt.sources.heard import Heard, Refusal, Report, newest
 from mutt.sources.learn import Day
 
+#: Who sends with the key of INGEST_API_KEY. It has no page on which one could say that it may be silent: where there is
+#: no such key any more, its habits are forgotten.
+BOOTSTRAP = "bootstrap"
+
 #: Minutes whose counts are remembered: an hour.
 HOUR = 60
 
@@ -113,6 +117,9 @@ def folded(
         for name, heard in report.heard.items():
             before = found.get(name) or known.get(name) or Observed()
             found[name] = grown(before, shifted(heard, at - report.at), listening)
+        gone = None if report.bootstrap else found.get(BOOTSTRAP) or known.get(BOOTSTRAP)
+        if gone and gone.pauses:
+            found[BOOTSTRAP] = msgspec.structs.replace(gone, pauses=())
     return found, listening
 
 

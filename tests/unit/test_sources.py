@@ -302,6 +302,14 @@ def test_a_pause_in_which_mutt_turned_it_away_is_no_habit() -> None:
     assert found["probe"].pauses[-1].longest < 10
 
 
+def test_the_habits_of_a_key_of_the_environment_that_is_gone_are_forgotten() -> None:
+    known = {name: Observed(event_at=NOON, pauses=pauses(*[600.0] * 9)) for name in ("bootstrap", "probe")}
+    found, _ = folded(known, Listening(), [(NOON + 60, Report(NOON + 60, {}))])
+    assert found == {}
+    found, _ = folded(known, Listening(), [(NOON + 60, Report(NOON + 60, {}, bootstrap=False))])
+    assert found == {"bootstrap": Observed(event_at=NOON)}
+
+
 # ---- silence
 
 
