@@ -148,7 +148,7 @@ def _tell(services: Services, name: str, event: Event, at: float) -> bool:
     with transaction(services.engine) as conn:
         rows.appended(conn, name, event)
     log.info(
-        "source", extra={"source": name, "did": "silent" if event.state is State.RAISE else "heard again"}
+        "source", extra={"source": name, "did": "silent" if event.state is State.RAISE else "silent no more"}
     )
     return True
 

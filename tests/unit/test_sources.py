@@ -18,7 +18,18 @@ from mutt.formats.base import Parsed, Rejected
 from mutt.sources import clock, learn, silent
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Formed, grown
-from mutt.sources.heard import FIELDS, FORMATS, REASONS, Gathering, Heard, Looked, Report, joined
+from mutt.sources.heard import (
+    FIELDS,
+    FORMATS,
+    REASONS,
+    TAGS,
+    Gathering,
+    Heard,
+    Looked,
+    Report,
+    fields_of,
+    joined,
+)
 from mutt.sources.learn import DAY
 from mutt.sources.observed import HOLE, Listening, Observed, folded
 from mutt.sources.silent import GRACE, LEARNED, LEARNING, OFF, SET, Wanted
@@ -102,6 +113,11 @@ def test_no_sender_makes_it_remember_without_end() -> None:
     assert len(found.why) == REASONS
     known = folded({}, Listening(), [(NOON, Report(NOON, {"probe": found}))])[0]["probe"]
     assert len(msgspec.msgpack.encode(known)) < 64 << 10
+
+
+def test_of_an_event_with_a_great_many_tags_the_first_are_looked_at() -> None:
+    names = list(fields_of(event(tags={f"t{i}": "1" for i in range(9_000)})))
+    assert names == [f"tags.t{i}" for i in range(TAGS)]
 
 
 def test_fields_and_times_are_looked_at_now_and_then() -> None:
