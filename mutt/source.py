@@ -26,7 +26,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def told(self) -> dict[str, str]:
         """What is known, for people; what is not is left out."""
-        every = "" if self.every is None else short_span(self.every)
+        every = "" if self.every is None else short_span(self.every) if self.every else "0, it may be silent"
         said = {
             "format": self.format,
             "mapping": f"{self.mapping.strip().count(chr(10)) + 1} lines" if self.mapping else "",

@@ -128,7 +128,7 @@ def _judged(one: Stored, wanted: Wanted, listening: Listening, at: float, *, lea
     if silent.begins(wanted, observed, learns=learns):
         return one._replace(observed=msgspec.structs.replace(observed, waited_from=at))
     if one.silence:
-        if silent.is_over(one.silence, wanted, observed, learns=learns):
+        if silent.is_over(one.silence, wanted, observed, at, learns=learns):
             return Stored(observed, None, silent.cleared(one.silence, wanted, observed, now))
     elif silent.has_fallen_silent(wanted, observed, listening, at, learns=learns):
         return Stored(observed, *silent.raised(wanted, observed, listening, now, learns=learns))
@@ -148,7 +148,7 @@ def _tell(services: Services, name: str, event: Event, at: float) -> bool:
     with transaction(services.engine) as conn:
         rows.appended(conn, name, event)
     log.info(
-        "source", extra={"source": name, "did": "silent" if event.state is State.RAISE else "heard again"}
+        "source", extra={"source": name, "did": "silent" if event.state is State.RAISE else "silent no more"}
     )
     return True
 

@@ -99,7 +99,7 @@ def _show(seen: Seen) -> None:
 def _facts(seen: Seen) -> Iterator[tuple[str, str]]:
     observed, rates = seen.observed, seen.rates
     yield "key", "good" if seen.is_live else "good no more"
-    yield "last event", f"{_time(observed.event_at)} ({_ago(seen)})"
+    yield "last event", f"{_time(observed.event_at)} ({_ago(seen)})" if observed.event_at else "never"
     yield "last seen", _time(observed.heard_at)
     yield "heard within", seen.waits
     yield (

@@ -9,6 +9,7 @@ import msgspec
 
 from mutt.cli.keys import change_of_keys, publish, said
 from mutt.cli.outages import spoken
+from mutt.errors import Refused
 from mutt.formats.registry import FORMATS
 from mutt.grant import every_of
 from mutt.source import ENVIRONMENTS, Source
@@ -34,7 +35,7 @@ def _word(option: str, words: tuple[str, ...], help_: str) -> Any:
 @click.option("--in-address/--no-in-address", default=None, help="May its key stand in the address (?key=…)?")
 @click.option(
     "--mapping-file",
-    type=click.File(),
+    type=click.File(encoding="utf-8"),
     help="How JSON of its own becomes events (docs/formats/mapped.md); - reads it from the standard input,"
     " and an empty file takes it away.",
 )
@@ -48,13 +49,20 @@ def source(name: str, mapping_file: TextIO | None, who: str | None, reason: str,
     """
     changes = {field: None if value == NONE else value for field, value in given.items() if value is not None}
     if mapping_file is not None:
-        changes["mapping"] = mapping_file.read()
+        changes["mapping"] = _text(mapping_file)
     with change_of_keys() as conn:
         standing = keys.find(conn, name, lock=True).source
         changed = keys.describe(conn, name, _changed(standing, changes), **said(who, reason))
     publish()
     told = "; ".join(f"{what}: {value}" for what, value in changed.source.told.items())
     click.echo(f"known of the source of {name}: {told or 'nothing'}", err=True)
+
+
+def _text(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError:
+        raise Refused("mapping", "is no UTF-8: give the file with its text") from None
 
 
 def _changed(standing: Source, changes: dict[str, Any]) -> Source:

@@ -50,8 +50,11 @@ def rejections(batch: Sequence[bytes], answer: Answer) -> list[Rejection]:
             for data, said in zip(batch, named, strict=True)
         ]
     one_each = answer.accepted + len(answer.refused) == len(batch)
+    known = range(len(batch) if one_each else 0)
     return [
-        Rejection(_text(batch[said.item]) if one_each else "", said.field, said.reason, answer.status)
+        Rejection(
+            _text(batch[said.item]) if said.item in known else "", said.field, said.reason, answer.status
+        )
         for said in answer.refused
     ]
 

@@ -12,8 +12,8 @@ from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
 _SCHEMA = "azureMonitorCommonAlertSchema"
 
-#: Critical, Error, Warning, Informational, Verbose, as Azure explains them.
-_SEVERITIES = {"Sev0": 2, "Sev1": 3, "Sev2": 4, "Sev3": 6, "Sev4": 7}
+#: Critical, Error, Warning, Informational, Verbose, as Azure explains them; and as other alerting systems mean those.
+_SEVERITIES = {"Sev0": 1, "Sev1": 2, "Sev2": 4, "Sev3": 6, "Sev4": 7}
 
 #: Service Health tells of an incident in several alerts, all of them ``Fired``; this is the stage of one that is over.
 _OVER = frozenset({"Resolved", "Complete", "Canceled"})

@@ -139,7 +139,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class Collector:
     """Gathers a request's events: numbers, stamps, checks and names what a format read."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, alone: bool = False) -> None:
+        self.alone = alone  #: is what is read all that the request holds?
         self._context = context
         self._defaults = context.source if context.source.tells_of_events else None
         self._index = 0
@@ -310,6 +311,8 @@ class JsonFormat:
     answers: ClassVar[Answers] = Answers()
     #: An object without one of these keys is never this format's: it spares the others the question.
     marks: ClassVar[frozenset[str]] = frozenset()
+    #: One of mine has to come alone: the whole request shows whose it is (``mutt/web/intake.py``).
+    alone: ClassVar[bool] = False
     #: The key whose array holds the events, where an object wraps several (``alerts``, ``records``).
     inside: ClassVar[str] = ""
 
@@ -367,15 +370,17 @@ Route = Callable[[JsonObject], JsonFormat]
 
 def parse_json(body: bytes, context: Context, route: Route) -> Parsed:
     """Split ``body`` and let ``route`` choose the format of each object."""
-    collector, first = Collector(context), ""
-    for piece in split(body):
+    pieces = split(body)
+    collector, first = Collector(context, alone=len(pieces) == 1), ""
+    for piece in pieces:
         if isinstance(piece, Broken):
             collector.reject(piece.raw, RejectedItem("event", piece.reason))
             continue
         try:
             item, text = load(piece)
             chosen = route(item)
-            first = first or chosen.name
+            if collector.alone or not chosen.alone:
+                first = first or chosen.name
             chosen.take(item, text, collector, context)
         except RejectedItem as refusal:
             collector.reject(piece, refusal)

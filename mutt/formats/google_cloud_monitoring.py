@@ -36,7 +36,7 @@ class GoogleCloudMonitoring(JsonFormat):
             "message": _message(incident),
             # A test of the channel has 0 for either.
             "time": incident.get("started_at" if state is State.RAISE else "ended_at") or None,
-            "severity": values.severity(incident.get("severity")),
+            "severity": values.urgency(incident.get("severity")),
             "state": state,
             "source": self.name,
             "clear_key": key,

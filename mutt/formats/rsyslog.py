@@ -29,6 +29,10 @@ _KNOWN = _OWN | {
 }  # fmt: skip
 
 
+#: Labels of streams stand beside each of their lines: so many bytes, and so many times all that was sent.
+_LABELS_ROOM, _LABELS_MOST = 64 << 10, 32
+
+
 class Rsyslog(Shipped):
     name = "rsyslog"
     answers = Answers(over_quota=503)  # omhttp takes every 4xx for final, a 429 too
@@ -68,9 +72,10 @@ class Rsyslog(Shipped):
         if not isinstance(item.get("streams"), list):
             super().take(item, text, collector, context)
             return
-        for stream in item["streams"]:
-            lines = _lines(stream)
-            collector.expect(len(lines))
+        found = [_lines(stream) for stream in item["streams"]]
+        collector.expect(sum(map(len, found)))
+        _check_labels(found, _LABELS_ROOM + _LABELS_MOST * len(text))
+        for lines in found:
             for labels, value in lines:
                 # As a push of its own, so that it can be read again.
                 alone = msgspec.json.encode({"streams": [{"stream": labels, "values": [value]}]}).decode()
@@ -81,6 +86,15 @@ class Rsyslog(Shipped):
             raise RejectedItem("values", 'holds no line: write ["<nanoseconds>", "<line>"]')
         more = value[2] if len(value) > 2 and isinstance(value[2], dict) else {}
         return self.read({**labels, **more, "timestamp": value[0], **_written(value[1])}, context)
+
+
+def _check_labels(streams: list[list[tuple[JsonObject, Any]]], most: int) -> None:
+    """May each line be kept with its stream's labels? Raises :class:`RejectedItem`: long ones above many lines would
+    make much out of little."""
+    size = sum(len(lines) * len(msgspec.json.encode(lines[0][0])) for lines in streams if lines)
+    if size > most:
+        why = f"have labels that are {size} bytes beside all of their lines; at most {most} are taken"
+        raise RejectedItem("streams", f"{why}: send shorter ones, or fewer lines at once")
 
 
 def _is_batch(found: Any, key: str) -> bool:

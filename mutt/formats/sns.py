@@ -44,12 +44,15 @@ _NOT_SNS = (
     " or comes by raw message delivery"
 )
 
+_NOT_ALONE = "is that of a message of SNS, which signs one a request: send it alone, as it does"
+
 
 class Sns(Envelope):
     name = "sns"
     answers = Answers(over_quota=503)  # by its older pages a 429 is final
     marks = frozenset({"TopicArn"})
     holds = ("Message",)
+    alone = True
 
     def claims(self, item: JsonObject) -> bool:
         return item.get("Type") in TYPES and "Message" in item and "MessageId" in item
@@ -59,6 +62,8 @@ class Sns(Envelope):
         if len(kept) < len(item):
             text = msgspec.json.encode(kept).decode()
         try:
+            if not collector.alone:
+                raise RejectedItem("Type", _NOT_ALONE)
             super().take(kept, text, collector, context)
         except RejectedItem as refusal:  # here, so that what is kept of it has no secret either
             collector.reject(text.encode(), refusal)

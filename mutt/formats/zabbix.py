@@ -47,12 +47,14 @@ class Zabbix(JsonFormat):
             raise RejectedItem("event_id", "is missing: give the media type a parameter event_id, {EVENT.ID}")
         state, updated = _state(said), _is_one(said.get("event_update_status"))
         part = "event_update" if updated else "event_recovery" if state is State.CLEAR else "event"
+        host = values.first(said, _HOSTS)
         at = " ".join(values.text(said[key]) for key in (f"{part}_date", f"{part}_time") if key in said)
         fields: Fields = {
-            "hostname": values.first(said, _HOSTS),
+            "hostname": host,
             "message": _message(said, updated),
             "time": values.first(said, ("event_datetime_timestamp",)) or at,
-            "own_id": f"zabbix:{values.text(event)}:{state}:{at if updated else ''}",
+            # With the host: another Zabbix counts its events from 1, too, and may send by the same key.
+            "own_id": f"zabbix:{values.text(event)}:{state}:{at if updated else ''}:{values.text(host)}",
             "severity": _severity(said),
             "state": state,
             "source": self.name,

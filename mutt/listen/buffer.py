@@ -25,9 +25,9 @@ PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 16777216;
 """
 
-#: Bytes that are left free on the disk beside what SQLite needs to write the same again into the file: on a disk that
-#: is quite full nothing could be taken out of the buffer any more.
-SPARE = 8 << 20
+#: Bytes that are left free on the disk when the file grows: on a disk that is quite full nothing could be taken out of
+#: the buffer any more. Half of it is enough where the file has pages to use again: so it goes on once it is emptied.
+SPARE = 16 << 20
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -79,11 +79,25 @@ class Buffer:
         self._transaction(lambda db: db.executemany(_ADD, rows), records, size)
 
     def _check_room(self, size: int) -> None:
+        if self._has_room(size):
+            return
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if not self._has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _has_room(self, size: int) -> bool:
+        """For ``size`` bytes in the journal, and for what the file grows by when they come from there into it."""
         disk = os.statvfs(self._file.parent)
         beside = self._file.with_name(self._file.name + "-wal")
         journal = beside.stat().st_size if beside.exists() else 0
-        if disk.f_bavail * disk.f_frsize < journal + 2 * size + SPARE:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._lock:
+            free, page = (
+                self._db.execute(f"PRAGMA {of}").fetchone()[0] for of in ("freelist_count", "page_size")
+            )
+        grows_by = max(0, journal + size - free * page)
+        needed = size + (grows_by + SPARE if grows_by else SPARE // 2)
+        return disk.f_bavail * disk.f_frsize >= needed
 
     def first(self) -> Batch | None:
         """The oldest; None: nothing waits. Raises ``sqlite3.Error``."""

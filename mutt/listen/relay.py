@@ -254,10 +254,8 @@ class Relay:
                 kept += sum(batch.records for batch in batches[:AT_ONCE])
                 del batches[:AT_ONCE]
             elif self._stopping:
-                log.error(
-                    "%s lost, for the buffer can't be written",
-                    many(sum(one.records for one in batches), "record"),
-                )
+                lost = sum(batch.records for batch in batches)
+                log.error("%s lost, for the buffer can't be written", many(lost, "record"))
                 break
             else:
                 self._pause(DISK_AGAIN)

@@ -7,6 +7,7 @@ from mutt.listen.relay import Relay
 from mutt.listen.serve import Listener, serve
 from mutt.listen.tcp import TcpListener
 from mutt.listen.udp import UdpListener
+from mutt.listen.wire import connections_within
 from mutt.settings import Settings
 from mutt.tls import ServerFiles, check_ca, check_pair
 
@@ -28,17 +29,22 @@ def listeners_of(settings: Settings, relay: Relay) -> dict[str, Listener]:
     tls = _tls(settings)
     if s.listen_syslog_udp:
         made["syslog-udp"] = UdpListener(s.listen_host, s.listen_syslog_udp, relay)
-    for kind, port, files in (("tcp", s.listen_syslog_tcp, None), ("tls", s.listen_syslog_tls, tls)):
-        if port and (kind == "tcp" or files):
-            made[f"syslog-{kind}"] = TcpListener(
-                s.listen_host,
-                port,
-                relay,
-                name=f"LISTEN_SYSLOG_{kind.upper()}",
-                most=s.ingest_max_event,
-                connections=s.listen_connections,
-                tls=files,
-            )
+    streams = [
+        (kind, port, files)
+        for kind, port, files in (("tcp", s.listen_syslog_tcp, None), ("tls", s.listen_syslog_tls, tls))
+        if port and (kind == "tcp" or files)
+    ]
+    connections = connections_within(s.listen_connections, len(streams)) if streams else 0
+    for kind, port, files in streams:
+        made[f"syslog-{kind}"] = TcpListener(
+            s.listen_host,
+            port,
+            relay,
+            name=f"LISTEN_SYSLOG_{kind.upper()}",
+            most=s.ingest_max_event,
+            connections=connections,
+            tls=files,
+        )
     if not made:
         raise SettingsError(
             "LISTEN_SYSLOG_UDP", "0", "a port here, or for LISTEN_SYSLOG_TCP, or _TLS with TLS_CERT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -25,6 +26,9 @@ WHOLE = 60.0
 
 #: Seconds between two looks: at the slow ones, and at those that wait for room.
 LOOK, ROOM = 1.0, 0.05
+
+#: Connections that the kernel keeps until they are accepted; seconds to the next try where no file can be opened.
+BACKLOG, ACCEPT_AGAIN = 1024, 1.0
 
 #: Seconds that open connections have at the end to be read empty.
 GOODBYE = 1.0
@@ -53,45 +57,87 @@ class TcpListener:
         self.port: int = self._socket.getsockname()[1]
         self.open = set[Connection]()
         self.last_data = 0.0
-        self._server: asyncio.Server | None = None
+        self.opening = set[Connection]()  # in their handshake
+        self._welcoming = set[asyncio.Task[None]]()
         self._tasks = list[asyncio.Task[None]]()
 
     async def start(self) -> None:
         """Begin to accept."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self),
-            sock=self._socket,
-            ssl=self._tls.context if self._tls else None,
-            ssl_handshake_timeout=HANDSHAKE if self._tls else None,
-            backlog=1024,
-        )
+        self._socket.setblocking(False)
+        self._socket.listen(BACKLOG)
+        self._tasks.append(asyncio.create_task(self._accept()))
         for work, every in ((Connection.hurry, LOOK), (Connection.go_on, ROOM)):
             self._tasks.append(asyncio.create_task(self._each(work, every)))
 
     async def stop(self) -> None:
         """Accept nothing more, take what is here, and hang up."""
-        assert self._server is not None
-        self._server.close()
-        end = time.monotonic() + GOODBYE
-        while self.open and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end:
+        self._tasks[0].cancel()
+        self._accept_who_is_here()
+        self.last_data = time.monotonic()
+        end = self.last_data + GOODBYE
+        while (
+            (self.open or self.opening) and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end
+        ):
             await asyncio.sleep(0.02)
-        for task in self._tasks:
+        for task in (*self._tasks, *self._welcoming):
             task.cancel()
         for connection in list(self.open):
             connection.close()
         await asyncio.sleep(0)
+        self._socket.close()
 
     def look(self) -> None:
         """Are there new certificates?"""
         if self._tls:
             self._tls.look()
 
-    def may_open(self) -> bool:
-        """Is there room for one more connection? Who finds none is counted."""
-        if len(self.open) < self._most_connections:
-            return True
-        self.counts.turned_away += 1
-        return False
+    async def _accept(self) -> None:
+        """Not asyncio's own server: that counts nobody before the handshake, and where no file can be opened logs a
+        thousand tracebacks a second."""
+        loop, warned = asyncio.get_running_loop(), False
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._socket)
+            except OSError as error:
+                if not warned:
+                    log.warning("no connection can be accepted, so who comes waits: %s", error.strerror)
+                warned = True
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            warned = False
+            self._welcome(sock)
+            await asyncio.sleep(0)  # who waits is accepted without a turn of the loop
+
+    def _accept_who_is_here(self) -> None:
+        """What they have sent lies in the kernel, and they believe that it has come."""
+        with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+            for _ in range(BACKLOG):
+                self._welcome(self._socket.accept()[0])
+
+    def _welcome(self, sock: socket.socket) -> None:
+        if len(self.open) + len(self.opening) >= self._most_connections:
+            self.counts.turned_away += 1
+            sock.close()
+            return
+        connection = Connection(self)
+        self.opening.add(connection)
+        welcoming = asyncio.create_task(self._open(connection, sock))
+        self._welcoming.add(welcoming)
+        welcoming.add_done_callback(self._welcoming.discard)
+
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=self._tls.context if self._tls else None,
+                ssl_handshake_timeout=HANDSHAKE if self._tls else None,
+            )
+        except OSError as error:  # who does not get through the handshake, or has gone
+            log.debug("no connection: %s", error)
+        finally:
+            self.opening.discard(connection)
 
     async def _each(self, work: Callable[[Connection], None], every: float) -> None:
         while True:
@@ -112,14 +158,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._listener.may_open():
-            self._transport.abort()
-            return
         self._peer = plain_address(str((transport.get_extra_info("peername") or ["unknown"])[0]))
         if sock := transport.get_extra_info("socket"):
             sock.setsockopt(
                 socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
             )  # a peer that is gone is noticed some day
+        self._listener.opening.discard(self)
         self._listener.open.add(self)
         self._listener.counts.connections += 1
 
@@ -137,7 +181,8 @@ class Connection(asyncio.Protocol):
             counts = self._listener.counts
             self._listener.open.discard(self)
             counts.connections -= 1
-            self._take(self._framer.rest())
+            waiting, self._waiting = self._waiting, []
+            self._take(waiting + self._framer.rest())
             counts.received += len(self._waiting)
             counts.no_room += len(self._waiting)
             counts.cut += self._framer.cut

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import resource
 import socket
 
 from mutt.errors import SettingsError
+
+log = logging.getLogger("mutt.listen")
+
+#: Files that a listener has open beside its connections: its buffer, ingest, metrics, certificates.
+OWN_FILES = 64
+
+
+def connections_within(asked: int, listeners: int) -> int:
+    """So many connections may each of ``listeners`` have, of those ``asked`` for: each is an open file, and without
+    one left nothing could be sent to ingest. The process' soft limit is raised to what is needed, if it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = asked * listeners + OWN_FILES
+    if soft in range(needed):
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    if soft not in range(needed):
+        return asked
+    fit = max(1, (soft - OWN_FILES) // max(1, listeners))
+    log.warning("LISTEN_CONNECTIONS=%s: %s fit into %s open files (ulimit -n)", asked, fit, soft)
+    return fit
 
 
 def bound(host: str, port: int, kind: socket.SocketKind, name: str) -> socket.socket:

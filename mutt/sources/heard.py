@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -20,8 +21,8 @@ LOOKS = 0.1
 #: Of one source: formats, field names of each, and different refusals that are remembered; and characters of a text.
 FORMATS, FIELDS, REASONS, LONGEST = 8, 64, 5, 200
 
-#: Characters of a field's name.
-NAME = 64
+#: Characters of a field's name; and tags of an event that are looked at, a few times more than are remembered.
+NAME, TAGS = 64, 256
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +67,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 
     at: float  #: its clock, in which the times are
     heard: dict[str, Heard] = msgspec.field(default_factory=dict)
+    bootstrap: bool = True  #: is there a key of INGEST_API_KEY?
 
 
 #: A request of which events were accepted: the name of its key, what it held, and the bytes of its body. Plain, for
@@ -186,7 +188,7 @@ def fields_of(event: Event) -> Iterator[str]:
     for name in _OPTIONAL:
         if getattr(event, name) is not None:
             yield name
-    for tag in event.tags:
+    for tag in islice(event.tags, TAGS):
         yield f"tags.{tag}"[:NAME]
 
 

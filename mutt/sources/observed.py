@@ -16,11 +16,16 @@ from mutt.sources.fields import Formed, all_grown
 from mutt.sources.heard import Heard, Refusal, Report, newest
 from mutt.sources.learn import Day
 
+#: Who sends with the key of INGEST_API_KEY. It has no page on which one could say that it may be silent: where there is
+#: no such key any more, its habits are forgotten.
+BOOTSTRAP = "bootstrap"
+
 #: Minutes whose counts are remembered: an hour.
 HOUR = 60
 
-#: Seconds without a word of any process of ingest after which nobody listened: they say one every five.
-HOLE = 60.0
+#: Seconds without a word of any process of ingest after which nobody listened: they say one every five. No longer than
+#: what a source is given beyond its time (silent.GRACE): else a shorter outage would look like its silence.
+HOLE = 15.0
 
 
 class Count(NamedTuple):
@@ -38,6 +43,7 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     heard_at: float = 0.0
     event_at: float = 0.0  #: of the last accepted event
     turned_away: float = 0.0  #: when MUTT could not take what it sent
+    paused: float = 0.0  #: the longest part of its pause that was heard, and that nobody's listening ended
     waited_from: float = 0.0  #: since when it is to be heard, of one that never was
     requests: int = 0
     events: int = 0
@@ -83,9 +89,13 @@ class Listening(NamedTuple):
 
     def heard_from(self, at: float) -> Listening:
         """With a word of a process at ``at``."""
-        if self.until and at - self.until <= HOLE:
-            return Listening(self.since, max(self.until, at))
-        return Listening(at, at)
+        if not self.until or self.is_cut(at):
+            return Listening(at, at)
+        return Listening(self.since, max(self.until, at))
+
+    def is_cut(self, at: float) -> bool:
+        """Did nobody listen before a word at ``at``?"""
+        return bool(self.until) and at - self.until > HOLE
 
     def holds(self, now: float) -> bool:
         """Does anybody listen now?"""
@@ -101,10 +111,15 @@ def folded(
     """
     found: dict[str, Observed] = {}
     for at, report in sorted(reports, key=lambda one: one[0]):
+        if listening.is_cut(at):
+            found = {name: _cut(one, listening) for name, one in {**known, **found}.items()}
         listening = listening.heard_from(at)
         for name, heard in report.heard.items():
             before = found.get(name) or known.get(name) or Observed()
             found[name] = grown(before, shifted(heard, at - report.at), listening)
+        gone = None if report.bootstrap else found.get(BOOTSTRAP) or known.get(BOOTSTRAP)
+        if gone and gone.pauses:
+            found[BOOTSTRAP] = msgspec.structs.replace(gone, pauses=())
     return found, listening
 
 
@@ -133,15 +148,27 @@ def grown(before: Observed, heard: Heard, listening: Listening) -> Observed:
         formats=all_grown(before.formats, heard.formats, at),
         times=times,
         pauses=pauses,
+        paused=0.0 if heard.last else before.paused,
     )
 
 
+def _cut(one: Observed, listening: Listening) -> Observed:
+    """Nobody listens any more: how long it was quiet until then is known, and not how long it still will be."""
+    return msgspec.structs.replace(one, paused=max(one.paused, _quiet(one, listening, listening.until)))
+
+
 def _pause(before: Observed, heard: Heard, listening: Listening) -> float:
-    """How long it was quiet before this; nothing, where it may have spoken and could not be heard."""
-    deaf = max(listening.since, before.turned_away, heard.turned_away)
-    if not before.event_at or before.event_at < deaf:
+    """How long it was quiet before this, in one piece in which it could be heard."""
+    if before.event_at < heard.turned_away:
+        return before.paused
+    return max(before.paused, _quiet(before, listening, heard.first))
+
+
+def _quiet(one: Observed, listening: Listening, until: float) -> float:
+    """How long it was quiet until then; nothing, where it was never heard, or turned away since."""
+    if not one.event_at or one.event_at < one.turned_away:
         return 0.0
-    return max(0.0, heard.first - before.event_at)
+    return max(0.0, until - max(one.event_at, listening.since))
 
 
 def _counted(minutes: tuple[Count, ...], at: int, heard: Heard) -> tuple[Count, ...]:

@@ -71,7 +71,8 @@ def has_fallen_silent(
     seconds = expected(wanted, observed, learns=learns).seconds
     if seconds is None or not wanted.is_live or not listening.holds(now):
         return False
-    return now - quiet_since(observed, listening) > seconds + GRACE
+    # Until the last word of a process: what came since then is not told yet.
+    return min(now, listening.until) - quiet_since(observed, listening) > seconds + GRACE
 
 
 def begins(wanted: Wanted, observed: Observed, *, learns: bool) -> bool:
@@ -80,10 +81,12 @@ def begins(wanted: Wanted, observed: Observed, *, learns: bool) -> bool:
     return unheard and expected(wanted, observed, learns=learns).seconds is not None
 
 
-def is_over(silence: Silence, wanted: Wanted, observed: Observed, *, learns: bool) -> bool:
-    """Was it heard since, or is it not waited for any more?"""
-    waited_for = wanted.is_live and expected(wanted, observed, learns=learns).how != OFF
-    return silence.is_broken(observed) or not waited_for
+def is_over(silence: Silence, wanted: Wanted, observed: Observed, now: float, *, learns: bool) -> bool:
+    """Was it heard since, or is it not waited for any more, or for longer than it was?"""
+    seconds = expected(wanted, observed, learns=learns).seconds
+    if silence.is_broken(observed) or seconds is None or not wanted.is_live:
+        return True
+    return 0 <= now - silence.since <= seconds
 
 
 def raised(
@@ -108,6 +111,10 @@ def cleared(silence: Silence, wanted: Wanted, observed: Observed, now: datetime)
     if silence.is_broken(observed):
         lasted = age(max(0.0, observed.event_at - silence.since))
         message = f"Source {wanted.name} is heard again, after {lasted}"
+    elif wanted.is_live and wanted.every:
+        message = (
+            f"Source {wanted.name} has longer now: it is set to be heard within {span(round(wanted.every))}"
+        )
     else:
         message = f"Source {wanted.name} is not waited for any more"
     return _event(wanted, silence, message, now, State.CLEAR)

@@ -51,11 +51,12 @@ class Reports:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def tell(self, heard: Mapping[str, Heard], at: float) -> None:
-        """Say what this process heard until ``at``, by its clock. One command."""
-        told = _encode(Report(at, dict(heard)))
+    def tell(self, heard: Mapping[str, Heard], at: float, *, bootstrap: bool = True) -> None:
+        """Say what this process heard until ``at``, by its clock; ``bootstrap``: is there a key of INGEST_API_KEY?
+        One command."""
+        told = _encode(Report(at, dict(heard), bootstrap))
         if len(told) > LARGE:
-            told = _encode(Report(at, {name: _short(one) for name, one in heard.items()}))
+            told = _encode(Report(at, {name: _short(one) for name, one in heard.items()}, bootstrap))
         self._client.xadd(names.SOURCES, {"d": told}, maxlen=KEPT, approximate=True)
 
     def since(self, last: str) -> list[Came]:

@@ -41,8 +41,8 @@ _SIGNED = {
 #: Of each SignatureVersion. SHA-1 is what topics have that nobody set otherwise.
 _HASHES: Mapping[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303  # SNS chooses
 
-#: SNS in one of Amazon's regions.
-_HOST = re.compile(r"sns\.[a-z0-9-]{3,32}\.amazonaws\.(?:com|com\.cn|eu)")
+#: SNS in one of Amazon's regions; ``sns.s3-us-west-2`` is somebody's bucket.
+_HOST = re.compile(r"sns\.[a-z]{2,8}(?:-[a-z]{2,16}){1,3}-\d{1,2}\.amazonaws\.(?:com|com\.cn|eu)")
 
 #: An address in which nothing can be understood in two ways.
 _ADDRESS = re.compile(r"https://([a-z0-9.:-]+)/([\x21-\x5b\x5d-\x7e]*)")

@@ -24,11 +24,14 @@ log = logging.getLogger("mutt.sources")
 EVERY = 5.0
 
 
-def tell(gathering: Gathering, reports: Reports) -> None:
-    """Say what was heard since the last time, also if that is nobody. ``redis.RedisError`` passes through."""
+def tell(gathering: Gathering, reports: Reports, *, bootstrap: bool = True) -> None:
+    """Say what was heard since the last time, also if that is nobody. ``redis.RedisError`` passes through.
+
+    ``bootstrap``: is there a key of INGEST_API_KEY?
+    """
     heard = gathering.take()
     try:
-        reports.tell(heard, time.time())
+        reports.tell(heard, time.time(), bootstrap=bootstrap)
     except BaseException:
         gathering.give_back(heard)
         raise
@@ -41,7 +44,9 @@ def start(settings: Settings, gathering: Gathering) -> Callable[[], None]:
         reports = Reports(redis_of(settings, timeout=1.0, max_connections=2))
     except SettingsError:
         return stopping.set  # nobody said where Redis is: there is nothing to end
-    thread = threading.Thread(target=_run, args=(gathering, reports, stopping), name="telling", daemon=True)
+    thread = threading.Thread(
+        target=_run, args=(settings, gathering, reports, stopping), name="telling", daemon=True
+    )
     thread.start()
 
     def end() -> None:
@@ -51,12 +56,12 @@ def start(settings: Settings, gathering: Gathering) -> Callable[[], None]:
     return end
 
 
-def _run(gathering: Gathering, reports: Reports, stopping: threading.Event) -> None:
+def _run(settings: Settings, gathering: Gathering, reports: Reports, stopping: threading.Event) -> None:
     away = ended = False
     while not ended:
         ended = stopping.wait(EVERY)  # what came since the last report is told before the end
         try:
-            tell(gathering, reports)
+            tell(gathering, reports, bootstrap=bool(settings.current("ingest_api_key")))
             away = False
         except (redis.RedisError, SettingsError, OSError) as error:
             if not away:

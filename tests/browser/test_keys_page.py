@@ -29,7 +29,7 @@ def test_a_key_is_made_seen_once_and_gone_after(
     page.keyboard.press("Enter")
     page.get_by_label("Name").focus()
     page.keyboard.type("collector")
-    page.get_by_label("syslog").focus()
+    page.get_by_label("syslog", exact=True).focus()
     page.keyboard.press("Space")
     page.get_by_role("button", name="Make it").focus()
     page.keyboard.press("Enter")

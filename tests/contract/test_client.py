@@ -152,6 +152,17 @@ def test_a_refused_item_costs_its_neighbours_nothing(ingest):
     assert (client.counts.rejected, client.counts.delivered) == (1, 2)
 
 
+def test_an_answer_that_names_an_item_which_is_not_there_stops_nothing(ingest):
+    odd = {"accepted": 0, "rejected": [{"index": 7, "field": "message", "reason": "is empty"}]}
+    ingest.script = [Told(202, body=odd)]
+    with Client(ingest.url, KEY, linger=0.01) as client:
+        client.send(event(1))
+        assert client.flush(5)
+        client.send(event(2))
+        assert client.flush(5)
+        assert (client.counts.rejected, client.counts.delivered) == (1, 1)
+
+
 def test_a_callback_that_fails_stops_nothing(ingest):
     ingest.script = [Told(400)]
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+import resource
 import socket
 import ssl
 import threading
 import time
+import unittest.mock
 
 import pytest
 
 from mutt.errors import SettingsError
 from mutt.listen.syslog import listeners_of
-from mutt.listen.tcp import TcpListener
+from mutt.listen.tcp import Connection, TcpListener
 from mutt.listen.udp import UdpListener
+from mutt.listen.wire import connections_within
 from mutt.settings import Settings
 from mutt.tls import ServerFiles, client_context
 from tests.private_ca import Registry
@@ -97,6 +102,30 @@ def test_where_there_is_no_room_its_sender_waits_and_nothing_is_lost(tcp, relay)
         wait_until(lambda: len(relay.records) >= sent, 20)
     assert relay.records[:sent] == [b"<13>%d" % n for n in range(sent)]
     assert running.listener.counts.no_room == 0
+
+
+def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_begun(relay):
+    listener = TcpListener("127.0.0.1", 0, relay, name="LISTEN_SYSLOG_TCP", most=1000, connections=1)
+    connection, relay.has_room = Connection(listener), False
+    connection.connection_made(unittest.mock.MagicMock())
+    connection.data_received(b"<13>one\n<13>begun")
+    relay.has_room = True
+    connection.connection_lost(None)
+    assert relay.records == [b"<13>one", b"<13>begun"]
+    assert (listener.counts.received, listener.counts.no_room) == (2, 0)
+    listener._socket.close()
+
+
+def test_who_is_not_accepted_yet_at_the_end_is_heard(tcp, relay, monkeypatch):
+    async def never(_loop, _sock):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", never)
+    running = tcp()
+    with running.connect() as sock:
+        sock.sendall(b"<13>one\n")
+        running.run(running.listener.stop())
+    assert relay.records == [b"<13>one"]
 
 
 def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay):
@@ -188,6 +217,48 @@ def test_a_handshake_that_does_not_go_on_ends(tcp, relay, papers, monkeypatch):
         assert hung_up(silent)
     say(running, client_context(str(papers.ca.pem)), b"<13>x\n")
     wait_until(lambda: relay.records == [b"<13>x"])
+
+
+def test_who_is_still_in_the_handshake_has_a_connection_like_any_other(tcp, relay, papers):
+    running = tcp(tls=ServerFiles(*map(str, papers.right)), connections=2)
+    with running.connect(), running.connect(), running.connect() as third:
+        assert hung_up(third)
+        assert running.listener.counts.turned_away == 1
+
+
+def test_where_no_file_can_be_opened_who_comes_waits_and_the_log_has_one_line(
+    tcp, relay, monkeypatch, caplog
+):
+    monkeypatch.setattr("mutt.listen.tcp.ACCEPT_AGAIN", 0.01)
+    accept, full = asyncio.SelectorEventLoop.sock_accept, [True] * 20
+
+    async def sock_accept(loop, sock):
+        if full:
+            full.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await accept(loop, sock)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", sock_accept)
+    running = tcp()
+    with running.connect() as sock:
+        sock.sendall(b"<13>one\n")
+        wait_until(lambda: relay.records == [b"<13>one"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "no connection can be accepted, so who comes waits: Too many open files"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "fit", "then"),
+    [(200, 200, 68, 200), (200, 300, 118, 300), (200, 4096, 1000, 2064), (4096, 4096, 1000, 4096)],
+    ids=["few", "some more", "raised", "enough"],
+)
+def test_there_are_no_more_connections_than_files_may_be_open(monkeypatch, soft, hard, fit, then):
+    limit = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limit[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, both: limit.append(both))
+    assert connections_within(1000, 2) == fit
+    assert limit[-1] == (then, hard)
 
 
 def test_a_renewed_certificate_is_shown_and_a_broken_one_is_not(tcp, papers, tmp_path):

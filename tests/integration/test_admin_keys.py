@@ -15,11 +15,11 @@ from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from mutt.formats.base import Rejected
-from mutt.grant import Signing
+from mutt.grant import Signing, every_of
 from mutt.sealing import Sealer, new_key
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.source import UNKNOWN
+from mutt.source import UNKNOWN, Source
 from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
@@ -380,6 +380,29 @@ def test_what_is_known_of_a_source_is_saved_shown_and_published(
     assert "4 lines" in admin.get("/keys/collector").text
     assert send(admin, "/keys/collector/source", **dict.fromkeys([*given, "mapping"], "")).status_code == 302
     assert stored(engine).source == UNKNOWN
+
+
+def test_a_source_that_may_be_silent_is_saved_as_its_page_shows_it(
+    admin: FlaskClient, engine: Engine
+) -> None:
+    make(admin)
+    for every in ("0", "0", "1h", "90s"):
+        send(admin, "/keys/collector/source", every=every)
+        assert filled_in(admin.get("/keys/collector/source").text)["every"] == every
+        assert stored(engine).source.every == every_of(every)
+
+
+def test_a_source_that_somebody_else_changed_is_not_overwritten_unseen(
+    admin: FlaskClient, engine: Engine
+) -> None:
+    make(admin)
+    opened = filled_in(admin.get("/keys/collector/source").text)
+    send(admin, "/keys/collector/source", severity="3")
+    late = admin.post("/keys/collector/source", data={**opened, "mapping": MAPPING})
+    assert late.status_code == 422
+    assert "changed since this page was opened" in late.text
+    assert "hostname: host" in late.text  # what was typed stands
+    assert stored(engine).source == Source(severity=3)
 
 
 def test_a_source_that_can_not_be_is_refused_at_its_field(admin: FlaskClient, engine: Engine) -> None:

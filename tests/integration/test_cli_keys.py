@@ -177,8 +177,12 @@ def test_what_is_known_of_a_source_is_said_and_taken_away_bit_by_bit(
     assert json.loads(run("show", "billing", "--json").stdout)["source"]["team"] == "Web"
     assert "team Web" in run("show", "billing").stdout
     mapping.write_text("message: a b")
-    for wrong in (("--every", "soon"), ("--mapping-file", mapping)):
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xfb\xff")
+    for wrong in (("--every", "soon"), ("--mapping-file", mapping), ("--mapping-file", binary)):
         assert isinstance(run("source", "billing", *wrong).exception, Refused)
+    assert run("source", "billing", "--every", "0").exit_code == 0
+    assert json.loads(run("show", "billing", "--json").stdout)["source"]["every"] == 0
     mapping.write_text("")
     gone = (
         "--format",

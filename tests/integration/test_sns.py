@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -53,6 +54,21 @@ def test_what_sns_signed_is_taken(ingest: Ingest, sns: FakeSns, version: str, pa
         assert post(ingest, sns.signed(sns.message(**more), version), path).status_code == 202
     assert [event.hostname for event in ingest.events()] == ["MyTopic", "MyTopic", "core-1"]
     assert sns.asked == ["/good.pem"]  # once
+
+
+def test_among_others_it_is_not_taken_for_its_signature_is_that_of_a_request(
+    ingest: Ingest, sns: FakeSns
+) -> None:
+    """Else anybody with a key could say what SNS says."""
+    other = {"hostname": "core-1", "message": "fan failed"}
+    forged = sns.message("SubscriptionConfirmation")
+    for body in ([other, forged], [forged, other]):
+        response = post(ingest, json.dumps(body).encode(), "/ingest")
+        assert response.status_code == 202
+        assert [item["field"] for item in response.get_json()["rejected"]] == ["Type"]
+    assert [event.hostname for event in ingest.events()] == ["core-1", "core-1"]
+    assert ingest.redis.xlen(names.DLQ_INGEST) == 2
+    assert all(TOKEN not in str(entry) for entry in ingest.redis.xrange(names.DLQ_INGEST))
 
 
 def test_its_key_may_be_the_password_of_the_subscriptions_address(ingest: Ingest, sns: FakeSns) -> None:
@@ -219,6 +235,9 @@ def test_it_keeps_nobody_of_the_lane_waiting(sns: FakeSns) -> None:
         ("https://sns.us-west-2.amazonaws.com\t.evil.example/a.pem", False),
         ("https://snsxus-west-2.amazonaws.com/a.pem", False),
         ("https://s3.us-west-2.amazonaws.com/a.pem", False),
+        ("https://sns.s3-us-west-2.amazonaws.com/a.pem", False),
+        ("https://sns.s3-accelerate.amazonaws.com/a.pem", False),
+        ("https://sns.us-gov-west-1.amazonaws.com/a.pem", True),
         ("https://bucket.sns.us-west-2.amazonaws.com/a.pem", False),
         ("https://sns.us-west-2.amazonaws.com/a.pem?b", False),
         ("https://sns.us-west-2.amazonaws.com/a.pem#b", False),

@@ -76,7 +76,7 @@ def key(bench: Bench, name: str = "probe", **source: Any) -> str:
 
 def hear(bench: Bench, *speaks: float, until: float, since: float = 0.0, **more: Any) -> None:
     """An ingest that listens from ``since`` to ``until`` (seconds of the story), where ``probe`` speaks."""
-    said = sorted({*speaks, *range(int(since), int(until) + 1, 30)})
+    said = sorted({*speaks, *range(int(since), int(until) + 1, 10)})
     with bench.redis.pipeline() as pipe:
         for second in said:
             at = START + second
@@ -340,7 +340,7 @@ def test_an_outage_gives_no_alarm_and_each_source_its_time_anew(bench: Bench, ho
     look(bench, 3001)
     look(bench, 3290)
     assert silences(bench) == []
-    hear(bench, until=3400, since=3310)
+    hear(bench, until=3400, since=3300)
     look(bench, 3400)
     assert len(silences(bench)) == 1
 
@@ -394,6 +394,23 @@ def test_a_death_after_the_append_tells_it_no_second_time(
     assert len(silences(bench)) == 1
     ends = {"accepted": 1, "settled": 1} if remembered else {"accepted": 2, "settled": 1, "duplicate": 1}
     assert balanced(bench) == ends
+
+
+def test_what_an_older_mutt_owes_is_told_and_then_owed_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key(bench, every=300.0)
+    hear(bench, 0, until=600)
+    with monkeypatch.context() as dying:
+        dying.setattr(rows, "appended", _die)
+        with pytest.raises(KeyboardInterrupt):
+            look(bench, 400)
+    fewer = msgspec.msgpack.encode(msgspec.msgpack.decode(row(bench).owed)[:-2])
+    with bench.sql() as conn:
+        conn.execute(sources.update().values(owed=fewer))
+    assert look(bench, 460)["told"] == 1
+    assert look(bench, 520)["told"] == 0
+    assert row(bench).owed is None
 
 
 def _die(*_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 from typing import Any
 
 import orjson
@@ -256,6 +257,19 @@ def test_a_question_for_acknowledgements_is_refused_in_splunks_numbers(ingest: I
     is_told(acknowledged(ingest, ["x"]), 400, 6)
     is_told(acknowledged(ingest, [1], key="wrong"), 403, 4)
     is_told(acknowledged(ingest, [1] * 600_000), 413, 27)
+    deep = b'{"acks": [1], "more": ' + b"[" * 5000
+    is_told(post(ingest, deep, f"{ROOT}/ack", X_Splunk_Request_Channel=CHANNEL), 400, 6)
+
+
+def test_a_question_that_does_not_say_its_length_is_no_longer_than_others(ingest: Ingest) -> None:
+    numbers = orjson.dumps({"acks": [1] * 600_000})
+    told = ingest.client.post(
+        f"{ROOT}/ack",
+        input_stream=io.BytesIO(numbers),
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+        headers={"Authorization": f"Splunk {KEY}", "X-Splunk-Request-Channel": CHANNEL},
+    )
+    is_told(told, 413, 27)
 
 
 def test_nothing_refused_is_acknowledged(ingest: Ingest) -> None:

@@ -214,6 +214,11 @@ def test_a_problem_its_update_and_its_recovery_are_three_events_of_one_alert() -
     assert [str(one.state) for one in three] == ["raise", "raise", "clear"]
 
 
+def test_the_events_of_two_zabbixes_with_one_key_are_not_one_event() -> None:
+    here, there = (problem(host_host=host) for host in ("core-1", "core-2"))
+    assert here.event_id != there.event_id
+
+
 def test_an_event_of_zabbix_without_its_id_is_refused_with_what_to_do() -> None:
     assert refusal({"event_value": "1", "event_name": "x", "host_host": "h"}, "zabbix").field == "event_id"
 

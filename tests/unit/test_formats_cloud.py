@@ -194,7 +194,7 @@ def test_a_resource_is_healthy_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "severity"), [("Sev0", 2), ("Sev1", 3), ("Sev2", 4), ("Sev3", 6), (None, None), ("5", None)]
+    ("word", "severity"), [("Sev0", 1), ("Sev1", 2), ("Sev2", 4), ("Sev3", 6), (None, None), ("5", None)]
 )
 def test_azures_severities(word: str | None, severity: int | None) -> None:
     assert azure("metric-fired", {"severity": word}).severity == severity
@@ -231,3 +231,12 @@ def test_googles_older_incidents_name_the_device_in_labels() -> None:
     assert one(whole).hostname == "1943820386402233898"
     del whole["incident"]["resource"]
     assert one(whole).hostname == "gke-hub-cluster-private-pool-containe-de26c8a2-0se1"
+
+
+def test_critical_means_the_same_whichever_alerting_system_says_it() -> None:
+    incident = sample("google-cloud-monitoring/open.json")
+    incident["incident"]["severity"] = "Critical"
+    alert = {"labels": {"alertname": "a", "severity": "critical"}, "startsAt": "2026-03-04T09:00:00Z"}
+    azure = sample("azure-monitor/metric-fired.json")
+    azure["data"]["essentials"]["severity"] = "Sev0"
+    assert {one(told).severity for told in (incident, alert, azure)} == {1}

@@ -182,6 +182,16 @@ def test_a_bad_event_among_several_in_an_envelope_costs_no_neighbour(listed: Jso
     assert [(bad.index, bad.field) for bad in parsed.rejected] == [(3, "event"), (4, "message")]
 
 
+@pytest.mark.parametrize("envelope", [{"event": TRAP}, CLOUD | {"data": TRAP}], ids=["splunk", "cloudevents"])
+def test_a_limited_key_brings_envelopes_by_their_own_name(envelope: JsonObject) -> None:
+    name, body = registry.route(envelope).name, json.dumps(envelope).encode()
+    allowed, refused = (msgspec.structs.replace(CONTEXT, formats=(one,)) for one in (name, "snmptrap"))
+    assert len(registry.parse(registry.MIXED, body, allowed).events) == 1
+    with pytest.raises(RejectedBody, match=f"format: is {name}") as refusal:
+        registry.parse(registry.MIXED, body, refused)
+    assert refusal.value.status == 403
+
+
 @pytest.mark.parametrize(
     ("name", "envelope"),
     [

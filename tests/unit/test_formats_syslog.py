@@ -341,3 +341,12 @@ def test_json_in_plain_lines_stays_text() -> None:
 def test_no_bytes_raise_by_surprise_as_objects(data: bytes) -> None:
     with contextlib.suppress(RejectedBody):
         registry.parse(SYSLOG, data, OBJECTS)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(700, True), (20_000, False)], ids=["labels", "too long labels"])
+def test_labels_that_stand_beside_each_line_of_a_push_make_no_gigabytes_of_it(size: int, taken: bool) -> None:
+    lines = [["1795430533000000000", f"line {number}"] for number in range(1000)]
+    body = json.dumps({"streams": [{"stream": {"host": "core-1", "job": "x" * size}, "values": lines}]})
+    parsed = registry.parse(registry.MIXED, body.encode(), CONTEXT)
+    assert len(parsed.events) == (1000 if taken else 0)
+    assert [bad.field for bad in parsed.rejected] == ([] if taken else ["streams"])

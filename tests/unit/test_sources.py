@@ -18,7 +18,18 @@ from mutt.formats.base import Parsed, Rejected
 from mutt.sources import clock, learn, silent
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Formed, grown
-from mutt.sources.heard import FIELDS, FORMATS, REASONS, Gathering, Heard, Looked, Report, joined
+from mutt.sources.heard import (
+    FIELDS,
+    FORMATS,
+    REASONS,
+    TAGS,
+    Gathering,
+    Heard,
+    Looked,
+    Report,
+    fields_of,
+    joined,
+)
 from mutt.sources.learn import DAY
 from mutt.sources.observed import HOLE, Listening, Observed, folded
 from mutt.sources.silent import GRACE, LEARNED, LEARNING, OFF, SET, Wanted
@@ -104,6 +115,11 @@ def test_no_sender_makes_it_remember_without_end() -> None:
     assert len(msgspec.msgpack.encode(known)) < 64 << 10
 
 
+def test_of_an_event_with_a_great_many_tags_the_first_are_looked_at() -> None:
+    names = list(fields_of(event(tags={f"t{i}": "1" for i in range(9_000)})))
+    assert names == [f"tags.t{i}" for i in range(TAGS)]
+
+
 def test_fields_and_times_are_looked_at_now_and_then() -> None:
     gathering = Gathering(lambda: NOON)
     for _ in range(50):
@@ -121,7 +137,7 @@ times = st.lists(st.floats(NOON, NOON + 3600), min_size=1, max_size=30)
 @settings(max_examples=15)
 @given(times, st.integers(1, 3))
 def test_it_is_the_same_picture_however_many_processes_heard_it(at: list[float], processes: int) -> None:
-    quiet = [(NOON + 30 * i, Report(NOON + 30 * i)) for i in range(122)]
+    quiet = [(NOON + 10 * i, Report(NOON + 10 * i)) for i in range(366)]
     apart = [(t + 5, Report(t + 5, {"probe": heard(t)})) for t in at]
     gathered = []
     for (tick, process), mine in itertools.groupby(
@@ -282,11 +298,32 @@ def test_a_pause_in_which_nobody_listened_is_no_habit() -> None:
     assert listening.since == NOON + 5000
 
 
+def test_a_restart_in_the_night_leaves_the_night_a_habit() -> None:
+    found, listening = folded({}, Listening(), [])
+    for day in range(9):
+        at = NOON + day * DAY
+        until_restart, after_it = spoken(at, at + 3600, until=at + 9 * 3600), spoken(at + 12 * 3600)
+        silent_until_morning = [(one.at, Report(one.at, {})) for _, one in after_it]
+        for reports in (until_restart, silent_until_morning):
+            more, listening = folded(found, listening, reports)
+            found |= more
+    assert found["probe"].pauses[-1].longest == pytest.approx(8 * 3600, abs=10)
+    assert learn.expected(found["probe"].pauses) == pytest.approx(16 * 3600, abs=20)
+
+
 def test_a_pause_in_which_mutt_turned_it_away_is_no_habit() -> None:
     reports = spoken(NOON, NOON + 600)
     away = Heard(requests=1, at=NOON + 300, turned_away=NOON + 300)
     found, _ = folded({}, Listening(), [*reports, (NOON + 301, Report(NOON + 301, {"probe": away}))])
     assert found["probe"].pauses[-1].longest < 10
+
+
+def test_the_habits_of_a_key_of_the_environment_that_is_gone_are_forgotten() -> None:
+    known = {name: Observed(event_at=NOON, pauses=pauses(*[600.0] * 9)) for name in ("bootstrap", "probe")}
+    found, _ = folded(known, Listening(), [(NOON + 60, Report(NOON + 60, {}))])
+    assert found == {}
+    found, _ = folded(known, Listening(), [(NOON + 60, Report(NOON + 60, {}, bootstrap=False))])
+    assert found == {"bootstrap": Observed(event_at=NOON)}
 
 
 # ---- silence
@@ -327,6 +364,22 @@ def test_no_alarm_where_it_need_not_or_could_not_be_heard(
     assert not silent.has_fallen_silent(wanted, known, listening, NOON + DAY, learns=learns)
 
 
+@pytest.mark.parametrize("outage", [GRACE + 1, 40.0, 59.0])
+def test_no_alarm_in_the_moment_after_a_short_outage(outage: float) -> None:
+    """Whoever tells first that it listens again does not know yet what the others heard."""
+    known, listening = standing(NOON, until=NOON)
+    back = listening.until + outage
+    wanted = Wanted("probe", every=10.0)
+    assert not silent.has_fallen_silent(wanted, known, listening, back, learns=True)
+    assert not silent.has_fallen_silent(wanted, known, listening.heard_from(back), back, learns=True)
+
+
+def test_what_came_since_the_last_report_is_not_missed() -> None:
+    known, listening = standing(NOON, until=NOON + 20)
+    now = listening.until + 14
+    assert not silent.has_fallen_silent(Wanted("probe", every=10.0), known, listening, now, learns=True)
+
+
 def test_how_often_it_should_be_heard_is_set_or_learned_or_not_known() -> None:
     habits = Observed(pauses=pauses(*[1800.0] * 9))
 
@@ -346,8 +399,8 @@ def test_a_silence_and_its_end_have_one_signature_and_a_key_that_nobody_can_gues
     observed = Observed(event_at=NOON, heard_at=NOON)
     silence, raised = silent.raised(wanted, observed, Listening(NOON - 9, NOON + 1000), now, learns=True)
     again = msgspec.structs.replace(observed, event_at=NOON + 1500)
-    assert not silent.is_over(silence, wanted, observed, learns=True)
-    assert silent.is_over(silence, wanted, again, learns=True)
+    assert not silent.is_over(silence, wanted, observed, NOON + 1600, learns=True)
+    assert silent.is_over(silence, wanted, again, NOON + 1600, learns=True)
     cleared = silent.cleared(silence, wanted, again, datetime.fromtimestamp(NOON + 1600, UTC))
     assert raised.internal and (raised.hostname, raised.template, raised.team) == (
         "probe",
@@ -371,12 +424,13 @@ def test_a_silence_and_its_end_have_one_signature_and_a_key_that_nobody_can_gues
 @pytest.mark.parametrize(
     ("wanted", "over"),
     [(Wanted("probe", 60.0), False), (Wanted("probe", 60.0, is_live=False), True), (Wanted("probe", 0.0), True),
-     (Wanted("probe"), False)],
-    ids=["waited for", "revoked", "may be silent", "learned"],
+     (Wanted("learned"), False), (Wanted("probe"), True), (Wanted("probe", 7200.0), True)],
+    ids=["waited for", "revoked", "may be silent", "learned", "nothing is learned", "has longer now"],
 )  # fmt: skip
 def test_an_alarm_ends_with_the_waiting(wanted: Wanted, over: bool) -> None:
     silence = silent.Silence(NOON, uuid4())
-    assert silent.is_over(silence, wanted, Observed(event_at=NOON), learns=True) is over
+    observed = Observed(event_at=NOON, pauses=pauses(*[600.0] * 9) if wanted.name == "learned" else ())
+    assert silent.is_over(silence, wanted, observed, NOON + 3600, learns=True) is over
 
 
 # ---- as people see it

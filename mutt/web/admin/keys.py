@@ -32,7 +32,7 @@ from mutt.web.admin.keyforms import (
     same,
 )
 from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
-from mutt.web.admin.sourceform import Previewed, SourceForm, previewed
+from mutt.web.admin.sourceform import Previewed, SourceForm, previewed, seen_of
 from mutt.web.admin.trying import Tried, tried_on
 from mutt.web.published import LATER, published
 from mutt.web.roles import ADMINS_ONLY
@@ -132,13 +132,23 @@ class Keys(Page):
         form = SourceForm.of(key, refused)
         if form.validate_on_submit():
             try:
-                with transaction(self.engine) as conn:
-                    keys.describe(conn, key_name, form.source(), **said(form.why.data))
+                self._describe(key_name, form)
                 self._told(f"What is known of the source of {key_name} is changed.")
                 return redirect(url_for("keys.source", key_name=key_name))
             except Refused as error:
                 form.refuse(error)
         return self._source_page(key, form), REFUSED if request.method == "POST" else 200
+
+    def _describe(self, key_name: str, form: SourceForm) -> None:
+        with transaction(self.engine) as conn:
+            standing = _find(conn, key_name).source
+            keys.describe(conn, key_name, form.source(), **said(form.why.data))
+            if form.seen.data != seen_of(standing):
+                raise Refused(
+                    "",
+                    f"What is known of the source of {key_name} was changed since this page was opened: nothing was"
+                    " saved. Open the page anew, and change there what you changed here.",
+                )
 
     @expose("/<key_name>/source/preview", methods=("POST",))
     def preview(self, key_name: str) -> Any:

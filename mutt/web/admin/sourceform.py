@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from wtforms import BooleanField, SelectField, StringField, TextAreaField
+import msgspec
+from wtforms import BooleanField, HiddenField, SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
 
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
-from mutt.grant import check_source, every_of
+from mutt.grant import check_source, digest_of, every_of
 from mutt.rules.trace import severity_text
 from mutt.source import ENVIRONMENTS, Source
 from mutt.store.keys import Key
@@ -80,17 +81,18 @@ class SourceForm(Refusable):
     why = StringField(
         "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
     )
+    seen = HiddenField()  #: what was known when the writer began
 
     @classmethod
     def of(cls, key: Key, refused: Sequence[Letter]) -> SourceForm:
         """The form filled in with what is known; what was sent comes first."""
         known = key.source
-        every = "" if known.every is None else short_span(known.every)
+        every = "" if known.every is None else short_span(known.every) if known.every else "0"
         severity = "" if known.severity is None else str(known.severity)
         newest = refused[0].id if refused else ""
         form = cls(
             data={name: getattr(known, name) for name in _PLAIN}
-            | {"every": every, "severity": severity, "letter": newest}
+            | {"every": every, "severity": severity, "letter": newest, "seen": seen_of(known)}
         )
         form.letter.choices = [
             *(SelectChoice(one.id, f"{one.at[11:19]} {one.reason}"[:120]) for one in refused),
@@ -116,6 +118,11 @@ class SourceForm(Refusable):
     def pasted(self) -> str:
         """The sample, as it was before a browser gave its lines other ends."""
         return (self.sample.data or "").replace("\r\n", "\n")
+
+
+def seen_of(source: Source) -> str:
+    """What names all that is known of a source."""
+    return digest_of(msgspec.json.encode(source))[:16]
 
 
 _PLAIN = ("format", "team", "environment", "in_address", "mapping")
