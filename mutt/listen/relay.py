@@ -43,8 +43,9 @@ LINGER, MEMORY = 0.1, 32 << 20
 #: Seconds to wait before the second attempt, at most, doubled with each up to the most; any part of it is waited.
 FIRST_WAIT, MOST_WAIT = 0.5, 15.0
 
-#: Refusals that somebody mends, not the records: a wrong key, a wrong address. Until then they wait.
-MENDABLE = frozenset({401, 403, 404, 405, 407})
+#: Refusals that somebody mends, not the records: a wrong key, a wrong address, a proxy that takes headers away. Until
+#: then they wait.
+MENDABLE = frozenset({401, 403, 404, 405, 407, 415})
 
 #: Seconds between two lines of the log about the same trouble.
 SELDOM = 60.0
