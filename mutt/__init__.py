@@ -23,7 +23,8 @@ Where to look:
 ``moog/``       alert -> HTTP -> outcome          ``services``  settings -> collaborators
 ``tasks/``      Celery's addresses                ``web/``      HTTP's addresses
 ``cli/``        the shell's addresses             ``embedded/`` one machine: servers and a supervisor
-``letters/``    the dead letters' ways out      ``sources/``  what is seen of who sends
+``letters/``    the dead letters' ways out        ``sources/``  what is seen of who sends
+``listen/``     off the wire, onto disk, to ingest  ``client/``   events from other programs in Python
 
 Imports point down only (setup.cfg holds the contract, ``make check`` runs it).
 """

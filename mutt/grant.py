@@ -171,11 +171,13 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
 
 
 def every_of(text: str | None) -> float | None:
-    """Seconds, of a span such as 5m, or 0; None: nothing is said. Raises :class:`Refused`."""
+    """Seconds, of a span such as 5m; 0: it may be silent; None: nothing is said. Raises :class:`Refused`."""
     if not (text or "").strip():
         return None
+    if (text or "").strip() in ("0", "0s"):
+        return 0.0
     try:
-        return span(-1)("every", text or "")
+        return span()("every", text or "")
     except SettingsError:
         raise Refused(
             "every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h, or 0"

@@ -71,7 +71,7 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
     if came:
         reports.forget(came[-1].id)
     found |= changed
-    reports.stand({name: _now_of(one) for name, one in found.items() if wanted[name].is_live})
+    reports.stand({name: _now_of(found.get(name, FRESH)) for name, one in wanted.items() if one.is_live})
     told = [_tell(services, name, one.owed, at) for name, one in found.items() if one.owed]
     return {"read": len(came), "silent": sum(1 for one in found.values() if one.silence), "told": sum(told)}
 

@@ -32,9 +32,10 @@ class Request(NamedTuple):
 
 
 class Answering:
-    """``script`` are the next answers; after them, each request is taken. Of syslog's objects it keeps the line."""
+    """``script`` are the next answers; after them, each request is taken. ``keeps``: what came is there to be seen."""
 
-    def __init__(self, script: Iterable[Told] = (), port: int = 0) -> None:
+    def __init__(self, script: Iterable[Told] = (), port: int = 0, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self.script, self.requests = list(script), list[Request]()
         self.items, self.answered = list[Any](), dict[str, int]()
         self._lock, self._connections = threading.Lock(), set[socket.socket]()
@@ -90,9 +91,10 @@ class Answering:
             body = gzip.decompress(body)
         request = Request(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body)
         with self._lock:
-            self.requests.append(request)
+            if self._keeps:
+                self.requests.append(request)
             told = self.script.pop(0) if self.script else Told(takes=True)
-            if told.takes:
+            if told.takes and self._keeps:
                 self._keep(request)
         if told.cut:
             handler.close_connection = True

@@ -26,7 +26,7 @@ class Sample:
 def samples(now: datetime, seed: int = 7) -> list[Sample]:
     """The same events each time, but for their times."""
     dice = random.Random(seed)
-    return [make(now, dice) for make in (_switches, _servers, _traps, _application, _storm)]
+    return [make(now, dice) for make in (_switches, _servers, _traps, _application, _alertmanager, _storm)]
 
 
 def _stamp(at: datetime) -> str:
@@ -123,6 +123,29 @@ def _application(now: datetime, dice: random.Random) -> Sample:
         for host, message, severity in said
     ]
     return Sample("JSON, applications", "native", "application/json", orjson.dumps(events), len(events))
+
+
+def _alertmanager(now: datetime, dice: random.Random) -> Sample:
+    """Two posts of a webhook: two alerts fire, then one of them is over."""
+
+    def alert(peer: str, *, over: bool) -> dict[str, object]:
+        labels = {"alertname": "BGPDown", "instance": "edge-1:9342", "peer": peer, "severity": "critical"}
+        began, ended = now - timedelta(seconds=90), now - timedelta(seconds=dice.randint(5, 30))
+        return {
+            "status": "resolved" if over else "firing",
+            "labels": labels,
+            "annotations": {"summary": f"CRITICAL BGP session to {peer} is down"},
+            "startsAt": began.isoformat(),
+            "endsAt": ended.isoformat() if over else "0001-01-01T00:00:00Z",
+            "generatorURL": "http://prometheus.example.net/graph",
+            "fingerprint": f"9c1f0b7a22d4{peer.rpartition('.')[2]:0>4}",
+        }
+
+    group = {"version": "4", "receiver": "mutt", "groupKey": "{}:{}", "status": "firing", "groupLabels": {}}
+    first, second = alert("192.0.2.9", over=False), alert("192.0.2.21", over=False)
+    posts = [{**group, "alerts": [first, second]}, {**group, "alerts": [alert("192.0.2.9", over=True)]}]
+    body = b"\n".join(map(orjson.dumps, posts))
+    return Sample("Alertmanager, a session down and up", "alertmanager", "application/json", body, 3)
 
 
 def _storm(now: datetime, dice: random.Random) -> Sample:

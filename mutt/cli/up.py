@@ -22,7 +22,7 @@ from mutt.cli.keys import not_published
 from mutt.cli.outages import Away, first_line
 from mutt.cli.show import GRACE, PATIENCE, settle, show
 from mutt.embedded.home import Home
-from mutt.embedded.stack import Sizes, Stack
+from mutt.embedded.stack import HOST, Sizes, Stack
 from mutt.embedded.supervisor import Supervisor
 from mutt.errors import MuttError, StoreDown
 from mutt.services import Services
@@ -45,7 +45,8 @@ FIRST_ANSWER = 3.0
     default=None,
     help="Send the sample events.  [default: only where MOOG_URL names no Moog: it would page people]",
 )
-def up(alerts: int, moog: int, once: bool, samples: bool | None) -> None:
+@click.option("--listen", is_flag=True, help="Hear syslog, too, on a UDP and TCP port of this machine.")
+def up(alerts: int, moog: int, once: bool, samples: bool | None, listen: bool) -> None:
     """Run everything here: Redis, PostgreSQL, every role of MUTT, Flower and a Moog simulator. Ctrl-C stops it."""
     home = Home(Settings.from_env().mutt_home).make()
     with home.lock() as descriptor:
@@ -58,7 +59,8 @@ def up(alerts: int, moog: int, once: bool, samples: bool | None) -> None:
         check_given(settings)
         stack = Stack.plan(home, settings, environ, Sizes(alerts, moog))
         try:
-            sys.exit(_run(stack, descriptor, once=once, send=wanted(samples, settings), first=first))
+            send = wanted(samples, settings)
+            sys.exit(_run(stack, descriptor, once=once, send=send, first=first, listen=listen))
         finally:
             # Also after a start that failed: nothing runs, and nobody was killed.
             home.clear_up()
@@ -102,7 +104,7 @@ def _unreachable(name: str, what: str, why: str) -> Away:
     )
 
 
-def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) -> int:
+def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool, listen: bool) -> int:
     redis, postgres = stack.redis(), stack.postgres()
     told = stack.up(redis, postgres)
     shutil.rmtree(stack.metrics_dir, ignore_errors=True)
@@ -132,7 +134,9 @@ def _run(stack: Stack, descriptor: int, *, once: bool, send: bool, first: bool) 
         _say("starting MUTT")
         supervisor.start(*([simulator] if simulator else []), *stack.workers(told), *stack.doors(told))
         supervisor.start(stack.ingest(told))
-        _addresses(stack, told, first=first)
+        if listen:
+            supervisor.start(stack.listener(told))
+        _addresses(stack, told, first=first, listen=listen)
         if send or once:
             # Beside the supervisor, which goes on looking after its processes from this thread.
             arguments = (stack, told, supervisor, once, send, verdict)
@@ -183,7 +187,7 @@ def tell_of_keys(settings: Settings, say: Callable[[str], None]) -> None:
         services.engine.dispose()
 
 
-def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
+def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool, listen: bool) -> None:
     login = f"{told['admin_user']} / {told['admin_password']}"
     lines = [
         ("ingest", f"{told['ingest']}/ingest", shown_key(stack, told, first=first)),
@@ -194,6 +198,9 @@ def _addresses(stack: Stack, told: Mapping[str, Any], *, first: bool) -> None:
         ("metrics", told["metrics"], ""),
         ("logs", str(stack.home.log("ingest").parent), ""),
     ]
+    if listen:
+        port = stack.ports["syslog"]
+        lines.insert(1, ("syslog", f"{HOST}:{port}", f"UDP and TCP: logger -n {HOST} -P {port} -d hello"))
     for name, address, note in lines:
         console.print(f"  {name:8} {escape(address)}  {escape(note)}".rstrip(), soft_wrap=True)
 

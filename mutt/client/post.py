@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 
@@ -136,6 +137,7 @@ class Poster:
         cert: str | tuple[str, str] = "",
     ) -> None:
         self._base, self._key = address(url), key
+        self._shown = _without_login(self._base)
         self._timeout, self._compress = timeout, compress
         self._session = session = requests.Session()
         # Proxies may come from the environment; a login of .netrc beside the key may not.
@@ -148,7 +150,7 @@ class Poster:
     ) -> Answer:
         """One attempt with ``body``, whose Content-Type is ``kind``, and which has this ``coding`` already, if any.
 
-        Never raises for what the network does.
+        Never raises for what the network does, nor for a key that can't be had.
         """
         headers = {"Content-Type": kind, "Idempotency-Key": idempotency_key}
         if not coding and self._compress and len(body) >= WORTH_IT:
@@ -158,11 +160,18 @@ class Poster:
         where = f"{self._base}/{format_}" if format_ else self._base
         try:
             headers["X-API-KEY"] = self._key() if callable(self._key) else self._key
+        except Exception as error:  # noqa: BLE001 the caller's own code: its error must not end the thread that sends
+            return Answer(0, f"the API key can't be had: {type(error).__name__}")
+        try:
             answer = self._session.post(
                 where, body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
+        except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+            return Answer(
+                0, "the API key can't stand in a header: look for line ends and odd characters in it"
+            )
         except (requests.RequestException, OSError) as error:
-            return Answer(0, f"no answer from {self._base}: {_cause(error)}")
+            return Answer(0, f"no answer from {self._shown}: {_cause(error)}")
         return judge(answer.status_code, answer.headers, answer.content, time.time())
 
     def close(self) -> None:
@@ -171,11 +180,16 @@ class Poster:
 
 
 def address(url: str) -> str:
-    """Where events are posted. Raises ``ValueError`` for what is no address."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"url={url!r}: write http://HOST:PORT or https://HOST:PORT")
+    """Where events are posted. Raises ``ValueError`` for what is no address, without the password that it may hold."""
+    if not url.lower().startswith(("http://", "https://")) or "?" in url or "#" in url:
+        raise ValueError("url: write http://HOST:PORT or https://HOST:PORT, without ? and #")
     found = url.rstrip("/")
     return found if found.count("/") > 2 else found + "/ingest"
+
+
+def _without_login(address_: str) -> str:
+    found = urlsplit(address_)
+    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}{found.path}"
 
 
 def _cause(error: BaseException) -> str:

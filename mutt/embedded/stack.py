@@ -31,12 +31,16 @@ PORTS = {
     "flower": 5555,
     "moogsim": 8888,
     "metrics": 9400,
+    "syslog": 5514,
     "redis": 16379,
     "postgres": 15432,
 }
 
 #: The private Redis' share of the machine: ingest refuses at four fifths of it, long before the system would.
 MEMORY = "2gb"
+
+#: Who needs neither Redis nor PostgreSQL.
+ALONE = ("moogsim", "listen")
 
 #: The addresses of who needs no server.
 NOTHING = {"redis_url": "", "database_url": ""}
@@ -175,7 +179,7 @@ class Stack:
         """What a process of MUTT's own is started with. Secrets travel in the environment, never in arguments."""
         s = self.settings
         # Set, though empty: else the shell's stood in for it.
-        own = NOTHING if role == "moogsim" else up["roles"].get(role, up)
+        own = NOTHING if role in ALONE else up["roles"].get(role, up)
         env = {
             **self.environ,
             "MUTT_HOME": str(self.home.path),
@@ -206,10 +210,16 @@ class Stack:
         # What listens on this machine only needs no TLS.
         for name in ("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"):
             env.pop(name, None)
-        if role == "moogsim":
+        if role in ALONE:
             for name in ELSEWHERE:
                 env.pop(name, None)
                 env.pop(f"{name}_FILE", None)
+        if role == "listen":
+            port = str(self.ports["syslog"])
+            env |= {"INGEST_URL": str(up["ingest"]), "INGEST_KEY": str(up["api_key"])}
+            env |= {"LISTEN_HOST": HOST, "LISTEN_SYSLOG_UDP": port, "LISTEN_SYSLOG_TCP": port}
+            env["LOG_LEVEL"] = "info"  # its log says when it is ready
+            env.pop("INGEST_KEY_FILE", None)
         if role == "flower":
             # It counts by the same library, and would count into our sum.
             del env["PROMETHEUS_MULTIPROC_DIR"]
@@ -257,6 +267,10 @@ class Stack:
     def ingest(self, up: Mapping[str, object]) -> Process:
         """The door for events: opened last and closed first, so that the first event finds those who work it."""
         return self._gunicorn("ingest", up)
+
+    def listener(self, up: Mapping[str, object]) -> Process:
+        """Who hears syslog on this machine; behind ingest, to which it posts."""
+        return self._python("listen", up, "-m", "mutt.listen", "syslog", ready_line="syslog-tcp listens")
 
     def _gunicorn(self, name: str, up: Mapping[str, object], *more: str) -> Process:
         bind = f"{HOST}:{self.ports[name]}"

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Raw
 
 from mutt import cut
-from mutt.errors import Kind, RejectedItem
+from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.event import Event, State, Varbind, uuid7
 from mutt.formats import times
-from mutt.formats.body import TOO_DEEP, Broken, no_json, split, without_bom
+from mutt.formats.body import MAX_ITEMS, TOO_DEEP, Broken, no_json, split, without_bom
 from mutt.formats.values import clean, clean_text
 from mutt.source import UNKNOWN, Source
 
@@ -164,6 +164,11 @@ class Collector:
         if identified:
             self.parsed.identified.append(len(self.parsed.events) - 1)
         self._step()
+
+    def expect(self, more: int) -> None:
+        """So many come that a list in an object holds. Raises :class:`RejectedBody` where those are too many."""
+        if self._index + more > MAX_ITEMS:
+            raise RejectedBody("body", f"holds too many items; send at most {MAX_ITEMS} at once", 413)
 
     def check_size(self, text: str) -> None:
         """Raises :class:`RejectedItem` for a text that is too large for an event."""
@@ -334,13 +339,15 @@ class JsonFormat:
     def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
         """Give ``collector`` the events of one object, which was written as ``text``.
 
-        Raises :class:`~mutt.errors.RejectedItem` where it is not taken as a whole.
+        Raises :class:`~mutt.errors.RejectedItem` where it is not taken as a whole, and
+        :class:`~mutt.errors.RejectedBody` for too many.
         """
         inner = item.get(self.inside) if self.inside else None
         if not isinstance(inner, list):
             collector.check_size(text)
             collector.add(self.read(item, context), text)
             return
+        collector.expect(len(inner))
         for element, its_text in zip(inner, written(text, (self.inside,), inner), strict=True):
             try:  # as Collector.attempt does, whose calls are a twentieth of what an element costs
                 collector.check_size(its_text)

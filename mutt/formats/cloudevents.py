@@ -50,6 +50,7 @@ class CloudEvents(within.Envelope):
     header = "CE-SPECVERSION"
     media = "application/cloudevents"
     marks = frozenset({"specversion"})
+    holds = ("data", "data_base64")
 
     def fits(self, keys: Collection[str]) -> bool:
         return all(key in keys for key in _REQUIRED)

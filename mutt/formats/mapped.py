@@ -51,6 +51,7 @@ class Mapper(Mapped):
         elements = self._steps.value("each", mapping.each, item)
         if not isinstance(elements, list):
             return super().take(item, text, collector, context)
+        collector.expect(len(elements))
         for element, its_text in zip(elements, written(text, mapping.each.path, elements), strict=True):
             collector.attempt(partial(self._element, element, context), its_text)
         return None

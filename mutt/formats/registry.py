@@ -23,6 +23,7 @@ from mutt.formats.base import (
     Route,
     parse_json,
 )
+from mutt.formats.remembered import remember
 
 #: Asked last: they take whatever nobody else claims.
 _LAST = (native.FORMAT.name, syslog.FORMAT.name)
@@ -99,15 +100,11 @@ def route(item: JsonObject) -> JsonFormat:
 
 #: Who is to be asked for an object, by its keys: most objects of a body have the same ones, in the same order.
 _fitting: dict[tuple[str, ...], tuple[JsonFormat, ...]] = {}
-_MOST = 1024
 
 
 def _fit(keys: tuple[str, ...]) -> tuple[JsonFormat, ...]:
     found = tuple(one for one in _JSON if not one.marks.isdisjoint(keys) and one.fits(keys))
-    if len(_fitting) >= _MOST:
-        _fitting.clear()
-    _fitting[keys] = found
-    return found
+    return remember(_fitting, keys, found)
 
 
 within.ask(route)

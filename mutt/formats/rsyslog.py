@@ -69,7 +69,9 @@ class Rsyslog(Shipped):
             super().take(item, text, collector, context)
             return
         for stream in item["streams"]:
-            for labels, value in _lines(stream):
+            lines = _lines(stream)
+            collector.expect(len(lines))
+            for labels, value in lines:
                 # As a push of its own, so that it can be read again.
                 alone = msgspec.json.encode({"streams": [{"stream": labels, "values": [value]}]}).decode()
                 collector.attempt(partial(self._line, labels, value, context), alone)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from mutt.formats import traps, values
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.remembered import remember
 
 Keys = tuple[str, ...]
 
@@ -15,9 +16,6 @@ Keys = tuple[str, ...]
 _NOWHERE = "\0"
 
 _TEXT = {str}
-
-#: Sets of keys that are remembered; after so many others it begins anew.
-_MOST = 1024
 
 
 class Places(NamedTuple):
@@ -73,11 +71,7 @@ class Shipped(JsonFormat):
     def _find(self, keys: Keys) -> Places:
         """Records of one sender have the same keys, in the same order: where each field stands is found once."""
         found = self._places.get(keys)
-        if found is None:
-            if len(self._places) >= _MOST:
-                self._places.clear()
-            found = self._places[keys] = self._look(keys)
-        return found
+        return remember(self._places, keys, self._look(keys)) if found is None else found
 
     def _look(self, keys: Keys) -> Places:
         def there(wanted: Keys) -> Keys:

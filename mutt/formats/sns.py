@@ -49,6 +49,7 @@ class Sns(Envelope):
     name = "sns"
     answers = Answers(over_quota=503)  # by its older pages a 429 is final
     marks = frozenset({"TopicArn"})
+    holds = ("Message",)
 
     def claims(self, item: JsonObject) -> bool:
         return item.get("Type") in TYPES and "Message" in item and "MessageId" in item
@@ -75,8 +76,9 @@ class Sns(Envelope):
             fields["time"] = item.get("Timestamp")
         if fields.get("own_id") in (None, "") and isinstance(item.get("MessageId"), str):
             fields["own_id"] = item["MessageId"] + ("" if nth is None else f" {nth}")
-        about = {key: value for key, value in item.items() if key not in _SAID}
-        fields["tags"] = values.leaves(about) | fields.get("tags", {})
+        if nth is None:  # the tags of one envelope are not for thousands of events
+            about = {key: value for key, value in item.items() if key not in _SAID}
+            fields["tags"] = values.leaves(about) | fields.get("tags", {})
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         message = self.held(item)
@@ -84,7 +86,8 @@ class Sns(Envelope):
             severity, said = _CHANGES[item["Type"]]
             fields: Fields = {"message": said.format(item["TopicArn"]), "severity": severity}
         elif isinstance(message, dict) and context.source.mapping:
-            fields = Mapper(nameless(context)).read(message, context)
+            context = nameless(context)
+            fields = Mapper(context).read(message, context)
         else:
             fields = {"message": _text(item)}
         fields["source"] = self.name

@@ -59,6 +59,7 @@ _RECORD = _Record()
 class Splunk(within.Envelope):
     name = "splunk"
     marks = frozenset({"event"})
+    holds = ("event",)
     answers = Answers(over_quota=503, too_large=202)
 
     def fits(self, keys: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mutt.errors import RejectedBody, RejectedItem
-from mutt.formats import values
+from mutt.formats import quirks, values
 from mutt.formats.base import (
     Answers,
     Collector,
@@ -124,7 +124,7 @@ def read(line: str, default_host: str) -> Fields:
         parsed, message = head
     mnemonic = _MNEMONIC.match(message)
     severity = None if priority is None else priority & 7
-    return {
+    fields: Fields = {
         "hostname": parsed.host or default_host,
         "message": message,
         "time": parsed.time,
@@ -134,6 +134,8 @@ def read(line: str, default_host: str) -> Fields:
         "source": "syslog",
         "tags": dict(parsed.tags),
     }
+    quirks.apply(line, fields, default_host)
+    return fields
 
 
 def _priority(line: str) -> tuple[int | None, str]:
@@ -181,6 +183,8 @@ def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     prefix = _CISCO.match(rest)
     start = prefix.end() if prefix else 0
     time = RFC3164.match(rest, start) or _ISO.match(rest)
+    if time is None and (swapped := quirks.year_behind(rest)):
+        return _rfc3164(swapped, tagged=tagged)
     if time is None:
         return _tag(Head(), rest) if tagged else (Head(), rest)
     at, host = time.end(), prefix["origin"] if prefix else None

@@ -7,7 +7,7 @@ envelopes too, so it is it that says how to ask.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -15,6 +15,9 @@ from msgspec import Raw
 from mutt.errors import RejectedItem
 from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject
 from mutt.formats.shipped import Shipped
+
+#: Bytes that an envelope around several events may have beside them: each of the events is looked at with all of it.
+AROUND_MOST = 8192
 
 _asked: list[Callable[[JsonObject], JsonFormat]] = []
 
@@ -26,6 +29,9 @@ def ask(route: Callable[[JsonObject], JsonFormat]) -> None:
 
 class Envelope(JsonFormat):
     """A format whose items hold an event of somebody else. One inside another is not opened: nobody sends that."""
+
+    #: The keys under which it stands.
+    holds: ClassVar[tuple[str, ...]]
 
     def held(self, item: JsonObject) -> Any:
         """What stands in this envelope. Raises :class:`~mutt.errors.RejectedItem`."""
@@ -85,9 +91,12 @@ class _Inside(Collector):
 
     def __init__(self, opened: _Opened, outer: Collector) -> None:
         self._opened, self._outer, self._count = opened, outer, 0
+        self._around: int | None = None  # bytes
 
     def add(self, fields: Fields, text: str) -> None:
         opened, alone = self._opened, text == self._opened.part
+        if not alone:
+            self._check_around()
         if alone and fields.get("source") == opened.format:
             fields["source"] = opened.envelope.name
         opened.envelope.complete(opened.item, fields, None if alone else self._count)
@@ -95,6 +104,22 @@ class _Inside(Collector):
             fields["hostname"] = opened.sender
         self._outer.add(fields, self._written(text))
         self._count += 1
+
+    def _check_around(self) -> None:
+        if self._around is None:
+            beside = {
+                key: self._opened.item[key]
+                for key in self._opened.item
+                if key not in self._opened.envelope.holds
+            }
+            self._around = len(msgspec.json.encode(beside))
+        if self._around > AROUND_MOST:
+            size = f"{self._around} bytes; at most {AROUND_MOST} are taken"
+            why = f"stands in a list in an envelope of {size}: shorten that"
+            raise RejectedItem("event", why)
+
+    def expect(self, more: int) -> None:
+        self._outer.expect(more)
 
     def check_size(self, text: str) -> None:
         self._outer.check_size(self._written(text))

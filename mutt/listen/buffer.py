@@ -7,16 +7,16 @@ nobody knows whether ingest has it is sent again, and adds nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 from mutt.errors import SettingsError
-
-T = TypeVar("T")
 
 #: A commit is on disk before it returns (FULL): after a power cut, too. The journal is cut back to 16 MiB.
 _PRAGMAS = """
@@ -24,6 +24,11 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 16777216;
 """
+
+#: Bytes that are left free on the disk beside what SQLite needs to write the same again into the file: on a disk that
+#: is quite full nothing could be taken out of the buffer any more.
+SPARE = 8 << 20
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,11 +72,18 @@ class Buffer:
             self.records, self.bytes = self._db.execute(_SUM).fetchone()
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``."""
+        """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``, ``OSError``."""
         rows = [(one.idempotency, one.records, one.at, one.body) for one in batches]
-        self._transaction(lambda db: db.executemany(_ADD, rows))
-        self.records += sum(one.records for one in batches)
-        self.bytes += sum(len(one.body) for one in batches)
+        records, size = sum(one.records for one in batches), sum(len(one.body) for one in batches)
+        self._check_room(size)
+        self._transaction(lambda db: db.executemany(_ADD, rows), records, size)
+
+    def _check_room(self, size: int) -> None:
+        disk = os.statvfs(self._file.parent)
+        beside = self._file.with_name(self._file.name + "-wal")
+        journal = beside.stat().st_size if beside.exists() else 0
+        if disk.f_bavail * disk.f_frsize < journal + 2 * size + SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def first(self) -> Batch | None:
         """The oldest; None: nothing waits. Raises ``sqlite3.Error``."""
@@ -88,9 +100,7 @@ class Buffer:
 
     def remove(self, batch: Batch) -> None:
         """It is sent, or never will be. Raises ``sqlite3.Error``."""
-        self._transaction(lambda db: db.execute(_REMOVE, (batch.id,)))
-        self.records -= batch.records
-        self.bytes -= len(batch.body)
+        self._transaction(lambda db: db.execute(_REMOVE, (batch.id,)), -batch.records, -len(batch.body))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -98,17 +108,18 @@ class Buffer:
             self._db.close()
             self._mine.close()
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(self, work: Callable[[sqlite3.Connection], object], records: int, size: int) -> None:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                done = work(self._db)
+                work(self._db)
                 self._db.execute("COMMIT")
             except sqlite3.Error:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
-            return done
+            self.records += records
+            self.bytes += size
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:

@@ -23,7 +23,8 @@ from uuid import uuid4
 
 import msgspec
 
-from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS, Answer, Poster
+from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS, Answer, Poster, address
+from mutt.errors import SettingsError
 from mutt.listen.buffer import Batch, Buffer
 from mutt.settings import Settings
 from mutt.words import many
@@ -32,6 +33,9 @@ log = logging.getLogger("mutt.listen")
 
 #: Records, and bytes of them, in a batch: a batch is a request.
 BATCH, BATCH_BYTES = 1000, 1 << 20
+
+#: Batches that are written at once: a transaction needs twice their room on the disk.
+AT_ONCE = 4
 
 #: Seconds that a record may wait for others on its way to the disk, and bytes that may wait in memory.
 LINGER, MEMORY = 0.1, 32 << 20
@@ -129,6 +133,10 @@ class Relay:
     def of(cls, settings: Settings, format_: str) -> Relay:
         """The relay that the settings describe, not started. Raises :class:`~mutt.errors.SettingsError`."""
         settings.need("ingest_url", "ingest_key")
+        try:
+            address(settings.ingest_url)
+        except ValueError as error:
+            raise SettingsError("INGEST_URL", "…", str(error).removeprefix("url: write ")) from None
 
         def connect() -> Poster:
             return Poster(
@@ -172,6 +180,8 @@ class Relay:
             self.books.add(no_room=1)
             return False
         with self._changed:
+            if self._closing:  # since it was asked
+                return False
             self._records.append((record, peer, at))
             self._taken_in += 1
             self._held += len(record) + OVERHEAD
@@ -208,11 +218,9 @@ class Relay:
 
     def _keep(self) -> None:
         while records := self._taken():
-            batches = list(self._batches(records))
-            while not (kept := self._kept(batches)) and not self._stopping:
-                self._pause(DISK_AGAIN)
+            kept = self._all_kept(list(self._batches(records)))
             with self._changed:
-                self._on_disk += len(records) if kept else 0
+                self._on_disk += kept
                 self._writing = 0
                 self._held -= sum(len(record) + OVERHEAD for record, _, _ in records)
                 self._changed.notify_all()
@@ -238,10 +246,27 @@ class Relay:
             size += len(line) + 1
         yield _packed(lines, began)
 
+    def _all_kept(self, batches: list[Batch]) -> int:
+        """How many records of them are on disk: all, but where the end comes before there is room."""
+        kept = 0
+        while batches:
+            if self._kept(batches[:AT_ONCE]):
+                kept += sum(batch.records for batch in batches[:AT_ONCE])
+                del batches[:AT_ONCE]
+            elif self._stopping:
+                log.error(
+                    "%s lost, for the buffer can't be written",
+                    many(sum(one.records for one in batches), "record"),
+                )
+                break
+            else:
+                self._pause(DISK_AGAIN)
+        return kept
+
     def _kept(self, batches: Sequence[Batch]) -> bool:
         try:
             self._buffer.add(batches)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._say("disk", "the buffer can't be written, so what comes waits in memory: %s", error)
             return False
         self.books.add(kept=sum(batch.records for batch in batches))
@@ -250,19 +275,26 @@ class Relay:
     # ---- disk to ingest
 
     def _send(self) -> None:
-        poster = self._connect()
+        poster, delivered = self._connect(), list[Batch]()  # one at most: what the disk does not let go of
         while not self._stopping:
             try:
-                batch = self._buffer.first()
-                if batch is None:
-                    self._rest()
-                elif self._deliver(poster, batch):
-                    self._buffer.remove(batch)
-                    self._tell()
+                self._go_on(poster, delivered)
             except sqlite3.Error as error:
-                self._say("read", "the buffer can't be read: %s", error)
+                self._say("read", "the buffer can't be read or emptied: %s", error)
                 self._pause(DISK_AGAIN)
         poster.close()
+
+    def _go_on(self, poster: Poster, delivered: list[Batch]) -> None:
+        if not delivered:
+            batch = self._buffer.first()
+            if batch is None:
+                self._rest()
+            elif self._deliver(poster, batch):
+                delivered.append(batch)
+        if delivered:
+            self._buffer.remove(delivered[0])
+            delivered.clear()
+            self._tell()
 
     def _deliver(self, poster: Poster, batch: Batch) -> bool:
         """Post it until ingest has it, or never will; in halves where it is too much at once. False: told to stop."""

@@ -41,8 +41,9 @@ VERSIONS = {"1": V1, "2c": V2C, "3": V3}
 #: What a datagram came to, beside the reasons that reading it gives.
 TAKEN, REPEATED, NO_ROOM, OTHER_VERSION = "taken", "repeated", "no room", "another version"
 
-#: Informs that are remembered in case their answer was lost.
-_MOST_INFORMS = 10_000
+#: Informs that are remembered in case their answer was lost, and for how many seconds: a device that numbers them anew
+#: after each start sends the same coldStart every time.
+_MOST_INFORMS, _SAME = 10_000, 600.0
 
 #: Datagrams read before others have their turn: each takes up to a millisecond.
 TURN = 64
@@ -84,7 +85,7 @@ class SnmpTraps:
     ) -> None:
         self._sink, self._usm, self._communities, self._versions = sink, usm, communities, versions
         self._clock = clock
-        self._answered: OrderedDict[bytes, None] = OrderedDict()
+        self._answered: OrderedDict[bytes, float] = OrderedDict()  # when: seconds of the clock
         self.counts = Counter[str]()  #: TAKEN, REPEATED, and each reason that one was not
         self.last_refused = ""  #: who sent the last that was not
 
@@ -108,13 +109,14 @@ class SnmpTraps:
             self._count(refusal.reason, peer)
             return Reply(refusal.answer, kept=False) if isinstance(refusal, Reported) else None
         known = hashlib.sha256(f"{peer} ".encode() + inform).digest() if inform else b""
-        if known in self._answered:
+        if known and self._is_repeated(known):
             self._count(REPEATED, peer)
         elif not self._put(document, peer):
             return None
+        elif known:
+            self._remember(known)
         if not inform:
             return None
-        self._remember(known)
         return Reply(answer(), kept=True)
 
     def _read(self, data: bytes) -> tuple[Json, bytes, Callable[[], bytes]]:
@@ -151,8 +153,13 @@ class SnmpTraps:
         self._count(TAKEN if room else NO_ROOM, peer)
         return room
 
+    def _is_repeated(self, inform: bytes) -> bool:
+        at = self._answered.get(inform)
+        return at is not None and 0 <= self._clock() - at < _SAME
+
     def _remember(self, inform: bytes) -> None:
-        self._answered[inform] = None
+        self._answered[inform] = self._clock()
+        self._answered.move_to_end(inform)
         if len(self._answered) > _MOST_INFORMS:
             self._answered.popitem(last=False)
 
@@ -188,9 +195,7 @@ class TrapListener(UdpListener):
 
     async def stop(self) -> None:
         """Take what is here, answer it, and take nothing more."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        while self._read():
-            pass
+        self._take_what_is_here()
         self._answers.put(None)
         await asyncio.to_thread(self._answering.join, _ON_DISK)
         self.look()

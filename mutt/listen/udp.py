@@ -24,6 +24,9 @@ BLANK = b"\r\n\0 "
 #: Datagrams read before others have their turn.
 TURN = 512
 
+#: Seconds that the end reads on: what lay in the socket by then is read, and who floods it is not waited for.
+GOODBYE = 1.0
+
 
 class UdpListener:
     """Gives each datagram to ``relay``; where that has no room, or the kernel had none, it is lost and counted."""
@@ -54,11 +57,15 @@ class UdpListener:
 
     async def stop(self) -> None:
         """Take what is here, and nothing more."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        while self._read():
-            pass
+        self._take_what_is_here()
         self.look()
         self._socket.close()
+
+    def _take_what_is_here(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        end = time.monotonic() + GOODBYE
+        while self._read() and time.monotonic() < end:
+            pass
 
     def look(self) -> None:
         """See how many datagrams the kernel has lost."""

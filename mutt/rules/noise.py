@@ -83,7 +83,7 @@ def limits(
 ) -> Limits | None:
     """What may hold back an alert of this rule; None for one without bounds, which is the usual case.
 
-    What MUTT itself raises (without a rule) is never held.
+    What MUTT itself raises (without a rule) has none.
     """
     rule = None if rule_id is None else ruleset.rules.get(rule_id)
     if rule is None or not (ruleset.storms or rule.dedup_window or rule.threshold_count or rule.flap_count):
@@ -184,7 +184,7 @@ class Replay:
             known = self._limits.get(signature)
             return self._clear(self._of(signature), at, known) if known and known.of_rule else ""
         if not verdict.forward or event.internal:
-            return ""
+            return verdict.held
         found = limits(
             self._ruleset, verdict.rule_id, event.hostname, verdict.team or "", event.source, event.tags
         )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.senders.alertmanager import SHORT, Alertmanager
 from tests.senders.base import RAISE
-from tests.senders.listen import PythonSyslog
+from tests.senders.listen import Informs, PythonSyslog
 from tests.senders.outage import Run, lead_through, missing, more_than_once, settle, started, under_way
 from tests.senders.rsyslog import Rsyslog
 from tests.senders.scripts import CloudEvents, MuttLogging
@@ -20,7 +20,7 @@ from tests.stack import QUICK, Stack, running
 #: Moog takes what is raised as fast as it comes: how the budget is kept is another test's.
 SETTINGS = {**QUICK, "MOOG_RATE_LIMIT": "1000"}
 
-SENDERS = (Alertmanager, SyslogNg, Rsyslog, Snmptrapd, CloudEvents, MuttLogging, PythonSyslog)
+SENDERS = (Alertmanager, SyslogNg, Rsyslog, Snmptrapd, CloudEvents, MuttLogging, PythonSyslog, Informs)
 
 pytestmark = pytest.mark.timeout(300)
 

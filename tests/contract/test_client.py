@@ -17,6 +17,8 @@ import pytest
 
 from mutt.client import Client, Full, MuttHandler, Rejection
 from mutt.client.client import SendingThread
+from mutt.client.post import Poster
+from mutt.embedded.ports import free_port
 from tests.answering import Answering, Told
 from tests.waiting import wait_until
 
@@ -237,10 +239,45 @@ def test_an_event_that_has_to_wait_says_when_it_was(ingest):
     assert "timestamp" not in ingest.items[1]
 
 
-@pytest.mark.parametrize("wrong", [{"url": "mutt:80"}, {"when_full": "forget"}, {"batch": 1001}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "mutt:80"},
+        {"url": "http://u:sesame@mutt?key=sesame"},
+        {"when_full": "forget"},
+        {"batch": 1001},
+    ],
+    ids=str,
+)
 def test_a_client_that_can_not_work_is_not_made(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=next(iter(wrong))) as told:
         Client(**{"url": "http://mutt", "key": KEY, **wrong})
+    assert "sesame" not in str(told.value)
+
+
+def test_a_key_that_can_not_be_had_or_sent_only_waits(ingest):
+    """The thread that sends must outlive a file of secrets that is away for a second, or holds a stray character."""
+    keys = iter(["", "stray\N{EN DASH}", "line\nend"])
+
+    def key():
+        found = next(keys, KEY)
+        if not found:
+            raise FileNotFoundError("/etc/mutt/key")
+        return found
+
+    with Client(ingest.url, key, linger=0.01) as client:
+        client.send(event(1))
+        assert client.flush(10)
+        assert client.counts.retries == 3
+    assert numbers(ingest) == [1]
+
+
+def test_a_login_in_the_address_is_not_told():
+    told = (
+        Poster(f"http://user:sesame@127.0.0.1:{free_port(18500)}", KEY).post(b"{}", "text/plain", "1").reason
+    )
+    assert "no answer from http://127.0.0.1:" in told
+    assert "sesame" not in told
 
 
 def test_threads_share_a_client(ingest):

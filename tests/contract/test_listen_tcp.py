@@ -226,6 +226,15 @@ def test_datagrams_that_find_no_room_are_lost_and_counted(relay):
     assert running.listener.counts.received == 2
 
 
+def test_who_floods_a_port_does_not_keep_it_from_ending(relay, monkeypatch):
+    monkeypatch.setattr("mutt.listen.udp.GOODBYE", 0.05)
+    listener = UdpListener("127.0.0.1", 0, relay)
+    running, turns = Running(listener), iter([True] * 100_000)  # they would take a second or so
+    monkeypatch.setattr(listener, "_read", lambda: time.sleep(0.00001) or next(turns))
+    running.stop()
+    assert next(turns)
+
+
 def test_datagrams_that_the_kernel_has_no_room_for_are_counted(relay, monkeypatch):
     monkeypatch.setattr("mutt.listen.udp.KERNEL_BUFFER", 4096)
     listener = UdpListener("127.0.0.1", 0, relay)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from mutt.client.post import Poster
 from mutt.errors import SettingsError
-from mutt.listen.buffer import Batch, Buffer
+from mutt.listen.buffer import SPARE, Batch, Buffer
 from mutt.listen.relay import BATCH, Relay, syslog_object
 from mutt.settings import Settings
 from tests.answering import Answering, Told
@@ -236,6 +237,44 @@ def test_a_disk_that_takes_nothing_for_a_while_costs_nothing(ingest, tmp_path, c
     assert len(ingest.items) == 200
 
 
+def test_of_a_disk_that_is_nearly_full_so_much_is_left_that_the_buffer_can_be_emptied(
+    ingest, tmp_path, monkeypatch, caplog
+):
+    """SQLite needs room to delete, too: with none left, the buffer would stay as it is for ever."""
+    relay = relay_of(ingest, tmp_path)
+    real, full = os.statvfs(tmp_path), [True]
+
+    def statvfs(_path):
+        values = list(real)
+        values[4] = SPARE // real.f_frsize if full[0] else values[4]  # f_bavail
+        return os.statvfs_result(values)
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    relay.put(b"one", "192.0.2.1", 1.0)
+    wait_until(lambda: "No space left on device" in caplog.text, 5)
+    assert not relay.waiting_bytes
+    full[0] = False
+    is_sent(relay)
+    relay.close()
+    assert lines(ingest) == ["one"]
+
+
+def test_a_batch_that_the_disk_does_not_let_go_of_is_not_posted_again(ingest, tmp_path, monkeypatch, caplog):
+    def stuck(_batch):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    relay = relay_of(ingest, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(relay._buffer, "remove", stuck)
+        relay.put(b"one", "192.0.2.1", 1.0)
+        wait_until(lambda: "read or emptied" in caplog.text, 5)
+    relay.put(b"two", "192.0.2.1", 1.0)
+    is_sent(relay)
+    relay.close()
+    assert [request.path for request in ingest.requests] == ["/ingest/syslog"] * 2
+    assert (relay.books.sent, lines(ingest)) == (2, ["one", "two"])
+
+
 def test_what_is_in_memory_when_it_is_closed_goes_to_disk(ingest, tmp_path):
     ingest.stop()
     relay = relay_of(ingest, tmp_path, linger=60)
@@ -319,6 +358,16 @@ def test_it_is_made_from_the_settings_and_its_key_may_change(ingest, tmp_path):
     relay.close()
     with pytest.raises(SettingsError, match="INGEST_URL"):
         Relay.of(Settings.from_env({"MUTT_HOME": str(tmp_path)}), "syslog")
+    with pytest.raises(SettingsError, match="INGEST_URL") as told:
+        Relay.of(Settings.from_env({**env, "INGEST_URL": ingest.url + "/ingest?key=sesame"}), "syslog")
+    assert "sesame" not in str(told.value)
+
+
+def test_beside_a_running_stack_its_address_and_its_key_are_known(tmp_path):
+    (tmp_path / "up.json").write_text(json.dumps({"ingest": "http://127.0.0.1:8080", "api_key": "k"}))
+    settings = Settings.from_env({"MUTT_HOME": str(tmp_path)})
+    assert (settings.ingest_url, settings.ingest_key) == ("http://127.0.0.1:8080", "k")
+    assert Settings.from_env({"MUTT_HOME": str(tmp_path), "INGEST_KEY": "own"}).ingest_key == "own"
 
 
 def test_trouble_is_told_once_a_minute(ingest, relay, caplog):

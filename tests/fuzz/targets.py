@@ -23,6 +23,8 @@ from mutt.event import Envelope, Event, Segment
 from mutt.formats import registry, sns
 from mutt.formats.base import HOSTNAME_MAX, MESSAGE_MAX, NAME_MAX, Context, Format, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, decompress, split
+from mutt.formats.syslog import OBJECTS
+from mutt.listen.framing import Framer
 from mutt.listen.snmp.engine import Engine
 from mutt.listen.snmp.users import User
 from mutt.listen.snmp.usm import Usm
@@ -48,6 +50,9 @@ RULES = Ruleset.compile(
     ("dev-*",),
     {},
 )
+
+#: What stands between messages in a stream.
+ENDS = b"\r\n\0 "
 
 #: A refusal says what to do.
 REMEDY = re.compile(r"\b(send|write|say|name|shorten|flatten|mend|give|compress|post|set|turn on|keep)\b")
@@ -212,6 +217,28 @@ def json_items(data: bytes) -> None:
 CODINGS = ("gzip", "deflate", "zstd", "gzip, zstd", "identity")
 
 
+def relayed(data: bytes) -> None:
+    """Messages of syslog in objects, as relays send them."""
+    context = msgspec.structs.replace(CONTEXT, headers={"CONTENT-TYPE": OBJECTS})
+    try:
+        check(registry.parse(registry.FORMATS["syslog"], data, context))
+    except RejectedBody as refusal:
+        check_refusal(refusal)
+
+
+def streamed(data: bytes) -> None:
+    """A connection of syslog: what is no part of a count or an end is in some message, and none is too long."""
+    framer = Framer(1000)
+    messages = [
+        one for at in range(0, len(data), 7) for one in framer.feed(data[at : at + 7])
+    ] + framer.rest()
+    assert all(0 < len(message) <= 1000 for message in messages)
+    assert framer.cut or sum(map(len, messages)) <= len(data)
+    assert not framer.is_partial
+    if not framer.cut and data[:1] == b"<":
+        assert b"".join(messages).translate(None, ENDS) == data.translate(None, ENDS)
+
+
 def decompressed(data: bytes) -> None:
     """A body as some coding; the first byte says which."""
     coding = CODINGS[data[0] % len(CODINGS)] if data else "identity"
@@ -301,6 +328,8 @@ def _named(chosen: Format) -> Target:
 
 TARGETS: dict[str, Target] = {
     **{name: _named(found) for name, found in registry.FORMATS.items()},
+    "relayed": relayed,
+    "streamed": streamed,
     "sniffed": sniffed,
     "json_items": json_items,
     "decompressed": decompressed,

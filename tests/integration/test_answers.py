@@ -44,7 +44,7 @@ LOST = {
     ("LibreNMS", OVERLOAD), ("LibreNMS", BAD_KEY), ("LibreNMS", QUOTA_USED),  # it tries once, whatever it hears
     ("SolarWinds", OVERLOAD), ("SolarWinds", BAD_KEY), ("SolarWinds", QUOTA_USED),  # likewise
     ("Zabbix", OVERLOAD), ("Zabbix", BAD_KEY), ("Zabbix", QUOTA_USED),  # after 100 minutes
-    ("Amazon SNS", OVERLOAD), ("Amazon SNS", QUOTA_USED),  # after six hours
+    ("Amazon SNS", OVERLOAD), ("Amazon SNS", QUOTA_USED),  # after an hour at most
     ("Azure Monitor", OVERLOAD), ("Azure Monitor", QUOTA_USED),  # after a minute and a quarter
     ("Amazon SNS", BAD_KEY), ("Azure Monitor", BAD_KEY),
     ("Fluent Bit", BAD_KEY), ("Vector", BAD_KEY), ("Splunk HEC clients", BAD_KEY), ("CloudEvents SDK", BAD_KEY),

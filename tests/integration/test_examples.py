@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -21,6 +22,19 @@ DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 FILES = sorted(path for path in EXAMPLES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
+#: Those of them that the page has in a table.
+MONITORING = {
+    "azure-monitor", "cloudwatch", "google-cloud-monitoring", "icinga2", "librenms", "snmptt", "sns", "solarwinds",
+    "zabbix",
+}  # fmt: skip
+
+#: A piece of a file on the page: what it is of, and its lines.
+PIECES = re.findall(
+    r"^\[examples/[^]]*\]\(\.\./examples/([^)]+)\)[^\n]*\n\n```\w*\n(.*?)```",
+    (DOCS / "senders.md").read_text(),
+    re.M | re.S,
+)
+
 READERS = {".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".json": json.loads, ".py": ast.parse}
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -30,6 +44,17 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.pare
 def test_a_folder_is_told_of_in_the_readme_and_on_the_page(folder: str) -> None:
     assert f"({folder}/)" in (EXAMPLES / "README.md").read_text()
     assert f"examples/{folder}" in (DOCS / "senders.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "piece"), PIECES, ids=[name for name, _ in PIECES])
+def test_what_the_page_shows_of_a_file_stands_in_it(name: str, piece: str) -> None:
+    lines = (EXAMPLES / name).read_text().splitlines()
+    assert not set(piece.splitlines()) - set(lines)
+
+
+def test_the_page_shows_something_of_each_sender_that_has_a_section() -> None:
+    shown = {name.partition("/")[0] for name, _ in PIECES}
+    assert shown >= set(FOLDERS) - MONITORING
 
 
 @each_file

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
+from mutt.client import Client
 from mutt.tls import client_context
 from tests.admin_client import operator_of
 from tests.doors import ROOT, Door, answer, is_closed, read_answer, send_all, served
@@ -226,3 +227,17 @@ def test_the_admin_without_tls_says_nothing_of_the_kind(engine: Engine, database
     client = operator_of(engine, database_url)
     assert "Strict-Transport-Security" not in client.get("/rules/").headers
     assert "Strict-Transport-Security" in client.get("/rules/", base_url="https://localhost").headers
+
+
+def test_the_client_for_python_sends_to_whom_its_ca_vouches_for_and_to_nobody_else(site: Site) -> None:
+    url = f"https://localhost:{site.door.port}"
+    with Client(url, KEY, ca=str(site.papers.ca.pem)) as client:
+        client.send({"hostname": "core-1", "message": "CRITICAL fan"})
+        client.send("<34>Oct 11 22:14:15 mymachine su: one\ntwo")
+        assert client.flush(20)
+    assert client.counts.delivered == 2
+    stranger = Client(url, KEY, ca=str(site.papers.other.pem))
+    stranger.send({"hostname": "core-1", "message": "CRITICAL fan"})
+    wait_until(lambda: stranger.counts.trouble, 10)
+    assert not stranger.close(0)
+    assert (stranger.counts.delivered, stranger.counts.lost) == (0, 1)

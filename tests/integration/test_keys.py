@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,17 @@ def test_a_key_is_known_rotates_and_is_gone_within_seconds(doors: Doors, house: 
     assert doors.statuses(KEY) == {202}
     for log in doors.logs:
         assert first not in log.read_text() and second not in log.read_text()
+
+
+def test_who_shows_a_password_only_when_asked_is_asked(doors: Doors, house: House) -> None:
+    """As SNS, .NET, and this client of Python's."""
+    key, address = house.make("asked"), f"http://127.0.0.1:{doors.ports[0]}/ingest/native"
+    known(doors, key)
+    words = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    words.add_password(None, address, "mutt", key)
+    shows = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(words))
+    with shows.open(urllib.request.Request(address, orjson.dumps(GOOD)), timeout=10) as answer:
+        assert answer.status == 202
 
 
 def test_a_key_expires_by_itself(doors: Doors, house: House) -> None:

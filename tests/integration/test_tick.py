@@ -151,6 +151,17 @@ def test_entries_of_a_dead_worker_are_rung_for(fleet: Fleet) -> None:
     assert fleet.rung == ["ingest_queue"]
 
 
+def test_sources_are_looked_at_once_a_minute_by_one_of_the_fleet(fleet: Fleet) -> None:
+    workers = [fleet.worker() for _ in range(3)]
+    for worker in (*workers, *workers):
+        worker.once()
+    assert fleet.sources == 1
+    assert 50_000 < fleet.bench.redis.pttl(tick.SOURCES_TICK) <= 60_000
+    fleet.bench.redis.delete(tick.SOURCES_TICK)
+    workers[1].once()
+    assert fleet.sources == 2
+
+
 def test_what_noise_control_owes_is_asked_for_when_it_is_due(fleet: Fleet) -> None:
     """Nothing due: nobody asks. Due: one of the fleet asks in a second."""
     redis_ = fleet.bench.redis

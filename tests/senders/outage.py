@@ -96,9 +96,9 @@ def more_than_once(run: Run, name: str) -> Counter[tuple[int, str]]:
 
 def under_way(run: Run, name: str) -> range:
     """Messages that may have been on their way into Redis as it stopped: it takes them when it goes on, and MUTT, who
-    could not know, has answered 503."""
+    could not know, has answered 503. Each connection that stood then may hold one request, of the first seconds."""
     before, rate = run.sent_before[name], run.senders[name].rate
-    return range(before - 3 * rate, before + 3 * rate)
+    return range(before - 3 * rate, before + 10 * rate)
 
 
 def rows(stack: Stack) -> dict[str, Counter[tuple[int, str]]]:

@@ -158,7 +158,7 @@ PROFILES = (
         "Amazon SNS", "/ingest/cloudwatch", "cloudwatch/single-metric.json",
         b'{"AlarmName":""}',
         GONE, _codes(SOME, 500, 503, 504), 1 << 20,
-        "docs.aws.amazon.com/sns, message delivery retries: 5xx for 50 tries over 6 hours, 4xx is final",
+        "docs.aws.amazon.com/sns, message delivery retries: 5xx for an hour at most, 4xx is final",
     ),
     Profile(
         "Azure Monitor", "/ingest/azure-monitor", "azure-monitor/metric-fired.json",

@@ -216,3 +216,12 @@ def test_who_needs_no_redis_is_told_of_none(tmp_path):
 )
 def test_a_redis_is_started_for_what_none_is_given_for(tmp_path, given, started):
     assert (planned(tmp_path, **given).redis() is not None) == started
+
+
+def test_who_listens_knows_ingest_and_no_server(tmp_path):
+    stack = planned(tmp_path, STREAM_URL="redis://:p@data/0", INGEST_API_KEY="k")
+    env = stack.listener(stack.up(None, None)).env
+    assert (env["INGEST_URL"], env["INGEST_KEY"]) == (stack.url("ingest"), "k")
+    assert env["LISTEN_SYSLOG_UDP"] == env["LISTEN_SYSLOG_TCP"] == str(PORTS["syslog"])
+    assert not {"STREAM_URL", "TLS_CERT"} & env.keys()
+    assert "redis://" not in str(env)

@@ -88,8 +88,10 @@ def test_json_that_nobody_knows_is_read_by_the_mapping_of_its_key() -> None:
     (event,) = parse(notification(told), context=context).events
     assert (event.hostname, event.message, event.severity) == ("core-1", "fan failed", 3)
     assert (event.source, event.tags["TopicArn"]) == ("sns", TOPIC)
-    (event,) = parse(notification({"text": "fan failed"}), context=context).events
-    assert event.hostname == "MyTopic"
+    for names_no_host in (mapping, "message: text"):
+        context = msgspec.structs.replace(CONTEXT, source=Source(mapping=names_no_host))
+        (event,) = parse(notification({"text": "fan failed"}), context=context).events
+        assert event.hostname == "MyTopic"
 
 
 def test_a_bad_message_costs_its_item_and_no_secret_is_kept_of_it() -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
-from mutt.formats import registry, within
+from mutt.formats import base, registry, within
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
+from mutt.source import Source
 from tests.fuzz.targets import check, check_refusal
 
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "key-1", 65536, "192.0.2.1")
@@ -26,6 +27,7 @@ TRAP = {
     "trap_oid": "1.3.6.1.6.3.1.1.5.3",
     "varbinds": [{"oid": "1.3.6.1.2.1.2.2.1.1.12", "value": 12}],
 }
+SNS = {"Type": "Notification", "MessageId": "1", "TopicArn": "arn:aws:sns:us-west-2:1:MyTopic"}
 CLOUD = {"specversion": "1.0", "id": "a-771", "source": "/noc/poller/3", "type": "net.linkdown.v1"}
 
 
@@ -178,6 +180,55 @@ def test_a_bad_event_among_several_in_an_envelope_costs_no_neighbour(listed: Jso
     parsed = parse("cloudevents", CLOUD | {"data": {"items": [*listed["items"], 5, {"said": ""}]}})
     assert len(parsed.events) == 3
     assert [(bad.index, bad.field) for bad in parsed.rejected] == [(3, "event"), (4, "message")]
+
+
+@pytest.mark.parametrize(
+    ("name", "envelope"),
+    [
+        ("splunk", lambda listed, long: {"event": listed, "source": long}),
+        ("cloudevents", lambda listed, long: CLOUD | {"data": listed, "id": long}),
+        ("sns", lambda listed, long: SNS | {"Message": json.dumps(listed), "Subject": long}),
+    ],
+    ids=["splunk", "cloudevents", "sns"],
+)
+def test_much_around_many_is_not_looked_at_for_each_of_them(
+    name: str, envelope: Any, listed: JsonObject
+) -> None:
+    parsed = parse(name, envelope(listed, "x" * 1000))
+    assert len(parsed.events) == 3
+    assert not any("x" * 1000 in event.tags.values() for event in parsed.events)
+    parsed = parse(name, envelope(listed, "x" * 9000))
+    assert not parsed.events
+    assert [bad.field for bad in parsed.rejected] == ["event"] * 3
+    assert "shorten that" in parsed.rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("alertmanager", lambda many: {"groupKey": "x", "alerts": many}),
+        ("splunk", lambda many: {"event": {"groupKey": "x", "alerts": many}}),
+        ("rsyslog", lambda many: {"streams": [{"stream": {}, "values": many}]}),
+        ("telegraf", lambda many: {"metrics": many}),
+        ("mapped", lambda many: {"rows": many}),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_as_many_events_may_stand_in_lists_as_in_a_body(
+    name: str, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "MAX_ITEMS", 5)
+    context = msgspec.structs.replace(CONTEXT, source=Source(mapping="each: rows\nmessage: a"))
+
+    def read(*counts: int) -> Parsed:
+        written = b"\n".join(json.dumps(body([0] * count)).encode() for count in counts)
+        return registry.parse(registry.FORMATS[name], written, context)
+
+    assert len(read(2, 3).rejected) == 5
+    for counts in ((6,), (5, 1)):
+        with pytest.raises(RejectedBody, match="too many items") as refusal:
+            read(*counts)
+        assert refusal.value.status == 413
 
 
 # ---- CloudEvents

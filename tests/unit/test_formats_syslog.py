@@ -234,6 +234,43 @@ def test_any_line_that_begins_like_syslog_is_one_item(text: str) -> None:
         assert not text.strip()
 
 
+# ---- vendors, by their rows in mutt/formats/quirks.py
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (
+            b'date=2026-03-04 time=09:00:00 devname="FW 1" devid="FG1" type="event" subtype="ha" level="warning"',
+            ("FW 1", "ha", 4),
+        ),
+        (b"<13>Mar  4 09:00:00 h date=2026-03-04 time=09:00:00 devid=FG1 level=odd", ("h", None, 5)),
+        (b"date=2026-03-04 time=09:00:00 devid=FG1 level=odd", (None, None, None)),
+        (b"1,2026/03/04 09:00:00,007,SYSTEM,ha,0,2026/03/04 09:00:00,,ev,,0,0,ha,high,\"a, b\"", (None, "system", 3)),
+        (b"1,2026/03/04 09:00:00,007,CONFIG,0", (None, "config", None)),
+        (b'<12>Mar  4 09:00:00 pa 1,2026/03/04 09:00:00,007,THREAT,url,"open', ("pa", "threat", 4)),
+        (b"interface,info ether1 link down", (None, "interface", 6)),
+        (b"system,error,critical router was rebooted without proper shutdown", (None, "system", 3)),
+        (b"<13>Mar  4 09:00:00 h app: devid=1 and 1,2026 are no vendor's,info", ("h", "app", 5)),
+    ],
+    ids=["quoted", "no name", "no name at all", "system", "another type", "an open quote", "topics", "two", "nobody's"],
+)  # fmt: skip
+def test_a_vendors_row_says_host_program_and_severity(data: bytes, fields: tuple[str | None, ...]) -> None:
+    found = line(data)
+    assert (found.hostname, found.program, found.severity) == (fields[0] or CONTEXT.default_host, *fields[1:])
+    assert found.state == "raise"
+
+
+def test_a_vendors_columns_and_pairs_are_tags_and_its_message_is_whole() -> None:
+    text = '1,2026/03/04 09:00:00,007,SYSTEM,ha,0,2026/03/04 09:00:00,vs,ev,,0,0,ha,high,"a, b",1,0,0,0,0,0,,fw-7'
+    found = line(f"<13>Mar  4 09:00:00 panorama {text}".encode())
+    assert (found.hostname, found.message) == ("fw-7", text)
+    assert found.tags == {
+        "vendor": "paloalto", "serial": "007", "type": "SYSTEM", "subtype": "ha", "vsys": "vs", "eventid": "ev",
+        "module": "ha", "severity": "high", "device_name": "fw-7",
+    }  # fmt: skip
+
+
 # ---- objects, as relays send them
 
 OBJECTS = msgspec.structs.replace(CONTEXT, headers={"CONTENT-TYPE": "application/vnd.mutt.syslog+json"})
@@ -277,7 +314,7 @@ def test_an_object_reads_as_its_message_alone() -> None:
     [
         ({}, "line"),
         ({"line": 7}, "line"),
-        ([], "event"),
+        (7, "event"),
         ({"line": " \n"}, "message"),
         ({"line": "x" * 3000}, "event"),
     ],

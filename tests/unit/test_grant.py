@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mutt.errors import Refused
 from mutt.formats import registry
-from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, check_source, digest_of, new_key
+from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, check_source, digest_of, every_of, new_key
 from mutt.rules.evaluate import DEVELOPMENT, PRODUCTION
 from mutt.source import ENVIRONMENTS, Source
 
@@ -122,6 +122,7 @@ def test_what_a_source_cannot_be_is_refused_by_field(
 
 
 def test_a_source_is_kept_as_it_was_said_but_for_blanks() -> None:
+    assert every_of(" 0 ") == every_of("0s") == check_source(Source(every=0.0)).every == 0.0
     said = Source(format="native", mapping="message: a\n", team=" Web ", severity=0, every=300.0)
     assert check_source(said, ("native", "mapped")) == msgspec.structs.replace(said, team="Web")
     assert check_source(Source(mapping=" \n", team=" ")) == Source()

@@ -82,7 +82,8 @@ class Receiver(SnmpTraps):
     def __init__(self, kept: Kept | None = None, **options: Any) -> None:
         self.now, self.kept = 100.0, kept or Kept()
         usm = Usm(USERS, ENGINE, lambda: self.now)
-        super().__init__(self.kept, usm, (b"other", b"public"), clock=AT.timestamp, **options)
+        self.at = AT.timestamp()
+        super().__init__(self.kept, usm, (b"other", b"public"), clock=lambda: self.at, **options)
 
     def hears(self, *names: str, peer: str = PEER) -> str:
         """What the last of these datagrams came to."""
@@ -177,6 +178,18 @@ def test_an_inform_is_answered_once_it_is_kept_and_again_if_its_answer_was_lost(
     assert len(receiver.kept.records) == 1
     receiver.kept.room = 2
     assert receiver.hears(name, peer="10.20.0.8") == "taken"
+
+
+def test_a_device_that_numbers_its_informs_anew_after_a_start_is_heard_again() -> None:
+    receiver = Receiver()
+    assert receiver.hears("v2c-inform") == "taken"
+    receiver.at += 599
+    assert receiver.hears("v2c-inform") == "repeated"
+    receiver.at += 1
+    assert receiver.hears("v2c-inform") == "taken"
+    receiver.at -= 3600  # somebody set the clock back
+    assert receiver.hears("v2c-inform") == "taken"
+    assert receiver.hears("v2c-inform") == "repeated"
 
 
 @pytest.mark.parametrize(("seconds", "what"), [(WINDOW, "taken"), (WINDOW + 1, "outside the time window")])

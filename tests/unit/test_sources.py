@@ -150,14 +150,14 @@ def test_it_is_the_same_picture_however_many_processes_heard_it(at: list[float],
     theirs, listening = folded({}, Listening(), [*gathered, *quiet])
     known, also = mine_["probe"], theirs["probe"]
     assert also.events == known.events == len(at)
-    assert (also.event_at, also.first_at) == (pytest.approx(max(at)), pytest.approx(min(at)))
+    assert (also.event_at, also.first_at) == (max(at), min(at))
     assert also.pauses[-1].longest == pytest.approx(known.pauses[-1].longest, abs=5.0)
     assert listening.since == NOON
 
 
 def test_a_process_whose_clock_is_wrong_heard_it_when_redis_took_the_report() -> None:
     found, _ = folded({}, Listening(), [(NOON, Report(NOON - 900, {"probe": heard(NOON - 903)}))])
-    assert found["probe"].event_at == pytest.approx(NOON - 3)
+    assert found["probe"].event_at == pytest.approx(NOON - 3, abs=0.1)
 
 
 def test_rates_and_shares_are_of_the_last_hour() -> None:

@@ -89,7 +89,14 @@ def test_systemd_finds_little_that_a_unit_exposes(installed: Path) -> None:
 
 
 def test_every_role_has_a_unit() -> None:
-    assert UNITS.keys() == {*ROLES, "migrate"}
+    assert UNITS.keys() == {*ROLES, "migrate", "listen"}
+
+
+def test_who_listens_has_neither_redis_nor_postgresql_and_keeps_what_waits() -> None:
+    assert said("listen")["LoadCredential"] == ["ingest_key:/etc/mutt/secrets/ingest_key"]
+    told = environment("listen")
+    assert told["LISTEN_BUFFER"].removeprefix("%S/") in said("listen")["StateDirectory"]
+    assert not {"REDIS_URL_FILE", "DATABASE_URL_FILE"} & told.keys()
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -167,4 +174,4 @@ def test_prometheus_asks_each_service_at_its_port_and_gives_it_its_role() -> Non
 
 def test_no_two_services_of_a_host_want_the_same_port_of_metrics() -> None:
     ports = [environment(role)["METRICS_PORT"] for role in UNITS if "METRICS_PORT" in environment(role)]
-    assert len(set(ports)) == len(ports) == 6
+    assert len(set(ports)) == len(ports) == 7

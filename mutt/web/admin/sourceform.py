@@ -62,7 +62,8 @@ class SourceForm(Refusable):
     )
     every = StringField(
         "Heard every",
-        description="At least once in this span: 5m, 1h; 0: it may be silent. Left empty: as it is learned.",
+        description="At least once in this span: 5m, 1h. Else an alert says that it is silent. 0: it may be."
+        " Left empty: as it is learned.",
         render_kw={"autocomplete": "off"},
     )
     in_address = BooleanField(

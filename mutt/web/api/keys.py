@@ -42,7 +42,7 @@ _SOURCE: dict[str, Json] = {
     "environment": {"enum": ["", *ENVIRONMENTS]},
     "severity": or_null({"type": "integer", "minimum": 0, "maximum": 7}),
     "every": or_null(
-        {"type": "number", "anyOf": [{"const": 0}, {"minimum": EVERY_LEAST}], "maximum": EVERY_MOST}
+        {"anyOf": [{"const": 0}, {"type": "number", "minimum": EVERY_LEAST, "maximum": EVERY_MOST}]}
     ),
     "in_address": FLAG,
 }
