@@ -1,5 +1,5 @@
 # Azure Monitor to MUTT. An action group sets no header, so the key stands in the address: make one for it alone, and
-# allow that (mutt keys make azure --format azure-monitor; page Keys, or mutt keys source).
+# allow that: mutt keys make azure --format azure-monitor; mutt keys source azure --in-address
 
 variable "mutt_key" {
   type      = string

@@ -23,7 +23,7 @@ resource "google_monitoring_notification_channel" "webhook" {
 }
 
 # 2. Pub/Sub, for what must not be missed: it tries again for 31 days. It sets no header of ours, so the key stands in
-# the address: allow that for it (page Keys, or mutt keys source).
+# the address: mutt keys source google --in-address
 resource "google_pubsub_topic" "incidents" {
   name = "incidents"
 }

@@ -43,12 +43,19 @@ def _ring_if_possible(queue: str, **labels: Any) -> None:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[int] = (),
+    whole: Sequence[int] = (),
 ) -> None:
-    """Print one table; ``numbers`` are the columns aligned to the right."""
+    """Print one table; ``numbers`` are the columns aligned to the right, ``whole`` those that are never folded."""
     made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+        made.add_column(
+            column, justify="right" if index in numbers else "left", overflow="fold", no_wrap=index in whole
+        )
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     console.print(made)

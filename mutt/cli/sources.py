@@ -62,13 +62,12 @@ def _list(found: Sequence[Seen]) -> None:
             f"{seen.refused:.0%}" if seen.refused else "",
             seen.told_clock,
             seen.waits,
-            ", ".join(seen.formats),
         )
         for seen in found
         if seen.is_live
     ]
-    columns = ["source", "last event", "a second", "last hour", "refused", "clock", "heard within", "formats"]
-    table("", columns, rows, numbers=[1, 2, 4])
+    columns = ["source", "last event", "a second", "last hour", "refused", "clock", "heard within"]
+    table("", columns, rows, numbers=[1, 2, 4], whole=[3])
     for seen in found:
         _wrong(seen, f"{seen.name}: ")
 

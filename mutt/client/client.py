@@ -41,7 +41,7 @@ SELDOM = 60.0
 class Client:
     """Sends events to MUTT. Threads may share one.
 
-    ``url`` is ingest's address (``https://mutt.example.net:8443``), ``key`` an API key, or a function that gives it.
+    ``url`` is ingest's address (``https://mutt.example.net``), ``key`` an API key, or a function that gives it.
     ``format`` names what the events are (``/ingest/<format>``); empty: objects are looked at, texts are syslog's.
 
     A batch has at most ``batch`` events and ``batch_bytes`` bytes, and no event waits more than ``linger`` seconds for
