@@ -22,7 +22,7 @@ from mutt.formats.base import Context
 from mutt.listen.snmp import engine, users
 from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.engine import Engine
-from mutt.listen.snmp.users import AUTH, PRIV
+from mutt.listen.snmp.users import AUTH
 from mutt.listen.snmp.usm import WINDOW, Header, Received, Usm, read_header
 from mutt.listen.snmptrap import SnmpTraps
 
@@ -235,12 +235,24 @@ def test_the_boots_and_the_time_of_a_sender_do_not_go_back() -> None:
     assert receiver.counts == {"taken": 4, "outside the time window": 3}
 
 
-def trap(boots: int, time: float) -> bytes:
-    """A trap of the user noc, by an engine that has been started so often and runs for so long."""
-    device = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time)
-    header = Header(1, AUTH | PRIV, b"", 0, 0, b"noc", b"", b"")
+def test_no_user_silences_another_and_nobody_is_silenced_for_ever() -> None:
+    """One who may sign can write any engine's id; with other users' boots his have nothing to do."""
+    receiver = Receiver()
+    receiver.handle(trap(2**31 - 2, 9, b"signs"), PEER)
+    receiver.handle(trap(5, 1000), PEER)
+    assert receiver.counts == {"taken": 2}
+    receiver.handle(trap(2**31 - 1, 9), PEER)  # RFC 3414 3.2, 7: no boots are more
+    assert receiver.counts == {"taken": 2, "outside the time window": 1}
+    receiver.handle(trap(5, 1001), PEER)
+    assert receiver.counts["taken"] == 3
+
+
+def trap(boots: int, time: float, name: bytes = b"noc") -> bytes:
+    """A trap of a user, by an engine that has been started so often and runs for so long."""
+    device, user = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time), USERS[name]
+    header = Header(1, user.level, b"", 0, 0, name, b"", b"")
     pdu, _ = pdus.message(DATAGRAMS["v2c"], pdus.V2C)
-    return device.respond(Received(header, USERS[b"noc"], (b"", b""), pdu), pdu)
+    return device.respond(Received(header, user, (b"", b""), pdu), pdu)
 
 
 def damaged() -> Iterator[bytes]:
