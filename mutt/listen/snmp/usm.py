@@ -20,7 +20,7 @@ from pysnmp.proto.mpmod.rfc3412 import HeaderData, ScopedPDU, SNMPv3Message
 from pysnmp.proto.secmod.rfc3414.service import UsmSecurityParameters
 
 from mutt.listen.snmp.engine import MOST_BOOTS, Engine
-from mutt.listen.snmp.pdu import ASKED, UNREADABLE, V3, Dropped, decode, octets, within
+from mutt.listen.snmp.pdu import ASKED, MOST_BYTES, TOO_MANY, UNREADABLE, V3, Dropped, decode, octets, within
 from mutt.listen.snmp.users import AUTH, PRIV, User
 
 #: RFC 3414 2.2.3: seconds that two clocks may be apart.
@@ -31,7 +31,6 @@ _MOST_ENGINES = 65_536
 
 _REPORTABLE = 4
 _USM = 3
-_MAX_SIZE = 65_507
 
 #: usmStats (RFC 3414 5): by the reason that a message was not taken.
 _STATS = "1.3.6.1.6.3.15.1.1."
@@ -170,7 +169,9 @@ class Usm:
         try:
             plain = user.priv.decrypt_data(key, (header.boots, header.time, header.salt), sealed)
             return decode(plain[: within(plain)[1]], _SCOPED)  # DES pads what it encrypts
-        except (Dropped, StatusInformation, ProtocolError, ValueError):
+        except (Dropped, StatusInformation, ProtocolError, ValueError) as error:
+            if isinstance(error, Dropped) and error.reason == TOO_MANY:
+                raise
             raise self._refused(DECRYPTION, header) from None
 
     def _refused(self, reason: str, header: Header, user: User | None = None, level: int = 0) -> Dropped:
@@ -194,7 +195,7 @@ class Usm:
         scoped[2].setComponentByType(pdu.tagSet, pdu, matchTags=False, matchConstraints=False)
         message = SNMPv3Message()
         message[0] = V3
-        for place, value in enumerate((asked.msg_id, _MAX_SIZE, bytes([level]), _USM)):
+        for place, value in enumerate((asked.msg_id, MOST_BYTES, bytes([level]), _USM)):
             message[1][place] = value
         salt: Any = b""
         if user and level & PRIV:
