@@ -116,6 +116,7 @@ def _read_object(line: str, item: JsonObject, context: Context) -> Fields:
 
 def read(line: str, default_host: str) -> Fields:
     """One line; ``default_host`` is the device where the line names none."""
+    line = line.removeprefix("\ufeff")  # a body's is gone, but each message of a relay may have one
     priority, rest = _priority(line)
     head, message = _rfc5424(rest) if priority is not None else None, ""
     if head is None:

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import re
 
+from mutt.formats.values import clean_text
+
+#: Bytes that ingest may make of one: of one that is no UTF-8 it writes ``\\xNN``.
+GROWS = 4
+
 _OPENS = re.compile(rb"[1-9]\d{0,9} <")
 _MAY_OPEN = re.compile(rb"(?:[1-9]\d{0,9} ?)?")
 _COUNT = re.compile(rb"([1-9]\d{0,9}) ")
@@ -24,8 +29,17 @@ _MAY_BE_NUL_END = re.compile(rb"\n(?:<\d{0,3})?\Z")
 _BETWEEN = b"\r\n\0 "
 
 
+def fitting(message: bytes, most: int) -> bytes:
+    """The message; or as much of it as ingest makes ``most`` bytes of, as it writes them."""
+    if len(message) * GROWS <= most:
+        return message
+    written = clean_text(message.decode("utf-8", "surrogateescape")).encode()
+    return message if len(written) <= most else written[:most].decode(errors="ignore").encode()
+
+
 class Framer:
-    """Bytes of one connection in, messages out; of one that is longer than ``most`` bytes the rest is left out."""
+    """Bytes of one connection in, messages out; of one of which ingest would make more than ``most`` bytes the rest is
+    left out."""
 
     def __init__(self, most: int) -> None:
         self._message = _Message(most)
@@ -76,8 +90,9 @@ class _Message:
         self.size += len(part)
 
     def end(self, found: list[bytes]) -> None:
-        self.cut += self.size > self._most
-        message = bytes(self._data).rstrip(b"\r\n")
+        came = bytes(self._data).rstrip(b"\r\n")
+        message = came if self.size * GROWS <= self._most else fitting(came, self._most)
+        self.cut += self.size > self._most or message is not came
         if message.strip(_BETWEEN):
             found.append(message)
         self._data.clear()

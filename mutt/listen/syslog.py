@@ -28,7 +28,7 @@ def listeners_of(settings: Settings, relay: Relay) -> dict[str, Listener]:
     s, made = settings, dict[str, Listener]()
     tls = _tls(settings)
     if s.listen_syslog_udp:
-        made["syslog-udp"] = UdpListener(s.listen_host, s.listen_syslog_udp, relay)
+        made["syslog-udp"] = UdpListener(s.listen_host, s.listen_syslog_udp, relay, most=s.ingest_max_event)
     streams = [
         (kind, port, files)
         for kind, port, files in (("tcp", s.listen_syslog_tcp, None), ("tls", s.listen_syslog_tls, tls))

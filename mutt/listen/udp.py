@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from mutt.listen.counts import Counts
+from mutt.listen.framing import GROWS, fitting
 from mutt.listen.relay import Relay
 from mutt.listen.wire import bound, plain_address
 
@@ -29,10 +30,21 @@ GOODBYE = 1.0
 
 
 class UdpListener:
-    """Gives each datagram to ``relay``; where that has no room, or the kernel had none, it is lost and counted."""
+    """Gives each datagram to ``relay``; where that has no room, or the kernel had none, it is lost and counted.
 
-    def __init__(self, host: str, port: int, relay: Relay, name: str = "LISTEN_SYSLOG_UDP") -> None:
-        self.counts, self._relay = Counts(), relay
+    Of one of which ingest would make more than ``most`` bytes the rest is left out.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        relay: Relay,
+        name: str = "LISTEN_SYSLOG_UDP",
+        *,
+        most: int = DATAGRAM * GROWS,
+    ) -> None:
+        self.counts, self._relay, self._most = Counts(), relay, most
         self._socket = bound(host, port, socket.SOCK_DGRAM, name)
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
@@ -79,6 +91,8 @@ class UdpListener:
             for received in range(1, TURN + 1):  # noqa: B007 read behind the loop
                 size, (peer, *_) = receive(buffer)
                 data = bytes(buffer[:size])
+                if size * GROWS > self._most:
+                    data = self._fitting(data)
                 if data.strip(BLANK) and not put(data, plain_address(peer), now):
                     no_room += 1
             return True
@@ -88,6 +102,11 @@ class UdpListener:
         finally:
             self.counts.received += received
             self.counts.no_room += no_room
+
+    def _fitting(self, data: bytes) -> bytes:
+        found = fitting(data, self._most)
+        self.counts.cut += found is not data
+        return found
 
 
 def lost(listening: socket.socket) -> int:

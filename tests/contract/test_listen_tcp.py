@@ -297,6 +297,23 @@ def test_datagrams_that_find_no_room_are_lost_and_counted(relay):
     assert running.listener.counts.received == 2
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
+def test_a_message_that_is_no_utf8_is_cut_where_ingest_would_find_it_too_large(tcp, relay, kind):
+    """There each such byte is four characters, and with one too many the whole message would be refused."""
+    udp = kind == socket.SOCK_DGRAM
+    running = Running(UdpListener("127.0.0.1", 0, relay, most=1000)) if udp else tcp()
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.connect(("127.0.0.1", running.listener.port))
+        for message in (b"<13>" + b"\xfc" * 900, b"<13>" + b"\xfc" * 200, b"<13>" + b"x" * 900):
+            sock.send(message + (b"" if udp else b"\n"))
+    wait_until(lambda: len(relay.records) == 3)
+    if udp:
+        running.stop()
+    assert relay.records[0] == b"<13>" + b"\\xfc" * 249
+    assert relay.records[1:] == [b"<13>" + b"\xfc" * 200, b"<13>" + b"x" * 900]
+    wait_until(lambda: running.listener.counts.cut == 1)
+
+
 def test_who_floods_a_port_does_not_keep_it_from_ending(relay, monkeypatch):
     monkeypatch.setattr("mutt.listen.udp.GOODBYE", 0.05)
     listener = UdpListener("127.0.0.1", 0, relay)

@@ -333,6 +333,14 @@ def test_bytes_that_are_no_utf8_are_shown_as_in_a_line() -> None:
     assert event.message == line(data).message == "gr\\xf6\\xdfer"
 
 
+def test_a_byte_order_mark_before_the_priority_hides_nothing() -> None:
+    text = "<34>Oct 11 22:14:15 core-1 su: x"
+    (event,) = objects({"line": "\ufeff" + text}).events
+    _, second = registry.parse(SYSLOG, f"first\n\ufeff{text}".encode(), CONTEXT).events
+    for found in (event, second):
+        assert (found.severity, found.hostname, found.program, found.message) == (2, "core-1", "su", "x")
+
+
 def test_json_in_plain_lines_stays_text() -> None:
     assert line(b'{"line": "x", "peer": "y"}').message == '{"line": "x", "peer": "y"}'
 

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyasn1.codec.ber import encoder
+from pysnmp.proto import api
 
 from mutt.errors import SettingsError
 from mutt.formats import registry
@@ -22,7 +24,7 @@ from mutt.formats.base import Context
 from mutt.listen.snmp import engine, users
 from mutt.listen.snmp import pdu as pdus
 from mutt.listen.snmp.engine import Engine
-from mutt.listen.snmp.users import AUTH, PRIV
+from mutt.listen.snmp.users import AUTH
 from mutt.listen.snmp.usm import WINDOW, Header, Received, Usm, read_header
 from mutt.listen.snmptrap import SnmpTraps
 
@@ -235,12 +237,67 @@ def test_the_boots_and_the_time_of_a_sender_do_not_go_back() -> None:
     assert receiver.counts == {"taken": 4, "outside the time window": 3}
 
 
-def trap(boots: int, time: float) -> bytes:
-    """A trap of the user noc, by an engine that has been started so often and runs for so long."""
-    device = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time)
-    header = Header(1, AUTH | PRIV, b"", 0, 0, b"noc", b"", b"")
+def test_no_user_silences_another_and_nobody_is_silenced_for_ever() -> None:
+    """One who may sign can write any engine's id; with other users' boots his have nothing to do."""
+    receiver = Receiver()
+    receiver.handle(trap(2**31 - 2, 9, b"signs"), PEER)
+    receiver.handle(trap(5, 1000), PEER)
+    assert receiver.counts == {"taken": 2}
+    receiver.handle(trap(2**31 - 1, 9), PEER)  # RFC 3414 3.2, 7: no boots are more
+    assert receiver.counts == {"taken": 2, "outside the time window": 1}
+    receiver.handle(trap(5, 1001), PEER)
+    assert receiver.counts["taken"] == 3
+
+
+def trap(boots: int, time: float, name: bytes = b"noc", pdu: Any = None) -> bytes:
+    """A trap of a user, by an engine that has been started so often and runs for so long."""
+    device, user = Usm(USERS, Engine(b"\x80\0\x1f\x88\x05a device", boots, 0.0), lambda: time), USERS[name]
+    header = Header(1, user.level, b"", 0, 0, name, b"", b"")
+    pdu = pdu or pdus.message(DATAGRAMS["v2c"], pdus.V2C)[0]
+    return device.respond(Received(header, user, (b"", b""), pdu), pdu)
+
+
+def written(tag: int, content: bytes) -> bytes:
+    """A value of BER."""
+    return bytes([tag, 0x84]) + len(content).to_bytes(4, "big") + content
+
+
+def crowded(*binds: bytes) -> bytes:
+    """A trap of v2c with these varbinds, behind its own."""
     pdu, _ = pdus.message(DATAGRAMS["v2c"], pdus.V2C)
-    return device.respond(Received(header, USERS[b"noc"], (b"", b""), pdu), pdu)
+    own = bytes(encoder.encode(pdu[3]))
+    content = own[slice(*pdus.within(own))] + b"".join(binds)
+    head = written(2, b"\1") + written(2, b"\0") * 2
+    message = written(2, b"\1") + written(4, b"public") + written(0xA7, head + written(0x30, content))
+    return written(0x30, message)
+
+
+@pytest.mark.parametrize(
+    ("datagram", "what"),
+    [
+        (crowded(*[b"\x30\x05\x06\x01\x2b\x05\x00"] * 150), "taken"),
+        (crowded(*[b"\x30\x05\x06\x01\x2b\x05\x00"] * 170), "too many values"),
+        (crowded(written(0x30, b"\x06\x01\x2b" + written(0x24, b"\x04\x00" * 500))), "too many values"),
+        (crowded(written(0x30, b"\x06\x01\x2b" + written(4, b"x" * 7800))), "taken"),
+        (crowded(written(0x30, b"\x06\x01\x2b" + written(4, b"x" * 8192))), "too large"),
+    ],
+    ids=["150 varbinds", "170 varbinds", "500 parts of a text", "a long text", "a longer one"],
+)
+def test_a_strangers_datagram_is_decoded_only_if_that_takes_little_time(datagram: bytes, what: str) -> None:
+    """A value takes some 10 us: 6,000 varbinds in one datagram took a third of a second."""
+    receiver = Receiver()
+    receiver.handle(datagram, PEER)
+    assert receiver.counts == {what: 1}
+
+
+def test_what_a_signed_trap_holds_is_bounded_too() -> None:
+    many = api.v2c.SNMPv2TrapPDU()
+    api.v2c.apiPDU.set_defaults(many)
+    api.v2c.apiPDU.set_varbinds(many, [(api.v2c.ObjectIdentifier("1.3"), api.v2c.Null(""))] * 200)
+    receiver = Receiver()
+    receiver.handle(trap(5, 1000, pdu=many), PEER)
+    receiver.handle(trap(5, 1000, b"signs", pdu=many), PEER)
+    assert receiver.counts == {"too many values": 2}
 
 
 def damaged() -> Iterator[bytes]:

@@ -18,8 +18,8 @@ from mutt.errors import SettingsError
 _PREFIX = bytes.fromhex("80001f8805")
 _RANDOM = 12
 
-#: RFC 3414 2.2.2: an engine that was started so often needs another id.
-_MOST_BOOTS = 2**31 - 1
+#: RFC 3414 2.2.2: an engine that was started so often needs another id, and nobody takes a message of it.
+MOST_BOOTS = 2**31 - 1
 
 _FILE = "snmp-engine.json"
 
@@ -39,7 +39,7 @@ class Engine:
 
     def time(self, now: float) -> int:
         """Whole seconds since the start."""
-        return min(int(now - self.started), _MOST_BOOTS)
+        return min(int(now - self.started), MOST_BOOTS)
 
 
 def started(directory: Path, now: float) -> Engine:
@@ -48,7 +48,7 @@ def started(directory: Path, now: float) -> Engine:
     try:
         stored = _read(path)
         stored.boots += 1
-        if stored.boots >= _MOST_BOOTS:
+        if stored.boots >= MOST_BOOTS:
             stored = _new()
         _write(path, stored)
     except OSError as error:

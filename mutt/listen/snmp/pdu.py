@@ -34,7 +34,11 @@ _TYPES = {"uptime": "Timeticks", "trap_oid": "OID", "enterprise": "OID", "agent_
 _SPEC_V1, _SPEC_V2 = api.v1.Message(), api.v2c.Message()
 _INTEGER, _OCTETS = univ.Integer(), univ.OctetString()
 
-_SEQUENCE = 0x30
+#: Bytes of a datagram, and values in what is decoded of it: anybody may send one, and each value takes some 10 us.
+#: RFC 3417 recommends datagrams of up to 1472 bytes, which hold some hundred varbinds of three values each.
+MOST_BYTES, _MOST_VALUES = 8 << 10, 512
+
+_SEQUENCE, _CONSTRUCTED = 0x30, 0x20
 _LEAST_PARTS, _MOST_PARTS = 3, 4
 
 
@@ -47,6 +51,7 @@ class Dropped(Exception):
 
 
 UNREADABLE, NO_TRAP, COMMUNITY = "unreadable", "no trap", "unknown community"
+TOO_LARGE, TOO_MANY = "too large", "too many values"
 
 #: Not refused, but asked: how each sender of informs begins.
 ASKED = "asked for the engine id"
@@ -57,6 +62,8 @@ def parts(data: bytes) -> list[bytes]:
 
     None of them is looked into. What a stranger sends is not decoded before it is known who sent it: that takes time.
     """
+    if len(data) > MOST_BYTES:
+        raise Dropped(TOO_LARGE)
     at, end = within(data)
     if data[0] != _SEQUENCE or end != len(data):
         raise Dropped(UNREADABLE)
@@ -95,6 +102,7 @@ def octets(part: bytes) -> bytes:
 
 def decode(data: bytes, spec: Any) -> Any:
     """One BER value, and nothing behind it. Raises :class:`Dropped`, whatever the sender wrote."""
+    _check_count(data)
     try:
         found, rest = decoder.decode(data, asn1Spec=spec)
     # pyasn1 raises what it stumbles over, and these are a stranger's bytes.
@@ -104,6 +112,17 @@ def decode(data: bytes, spec: Any) -> Any:
     if rest:
         raise Dropped(UNREADABLE)
     return found
+
+
+def _check_count(data: bytes) -> None:
+    """Raises :class:`Dropped` where too many values stand in ``data``, inside one another or not."""
+    at = count = 0
+    while at < len(data):
+        begin, end = within(data, at)
+        at = begin if data[at] & _CONSTRUCTED else end
+        count += 1
+        if count > _MOST_VALUES:
+            raise Dropped(TOO_MANY)
 
 
 def message(data: bytes, number: int) -> tuple[Any, Any]:

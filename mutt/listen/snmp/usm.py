@@ -1,7 +1,7 @@
 """SNMPv3 with users (RFC 3414, 3412): what makes a message authentic, and the answers that this receiver gives.
 
 For an inform the receiver is the authority: its engine id, boots and time are asked for and kept to. For a trap its
-sender is: any engine id is good with the right keys, and each engine's time may not go back.
+sender is: any engine id is good with the right keys, and each engine's time may not go back, user by user.
 pysnmp gives messages, keys and ciphers; docs/decisions/0054 says why not its engine, too.
 """
 
@@ -19,19 +19,18 @@ from pysnmp.proto.error import ProtocolError, StatusInformation
 from pysnmp.proto.mpmod.rfc3412 import HeaderData, ScopedPDU, SNMPv3Message
 from pysnmp.proto.secmod.rfc3414.service import UsmSecurityParameters
 
-from mutt.listen.snmp.engine import Engine
-from mutt.listen.snmp.pdu import ASKED, UNREADABLE, V3, Dropped, decode, octets, within
+from mutt.listen.snmp.engine import MOST_BOOTS, Engine
+from mutt.listen.snmp.pdu import ASKED, MOST_BYTES, TOO_MANY, UNREADABLE, V3, Dropped, decode, octets, within
 from mutt.listen.snmp.users import AUTH, PRIV, User
 
 #: RFC 3414 2.2.3: seconds that two clocks may be apart.
 WINDOW = 150
 
-#: Engines whose time is remembered.
+#: Engines whose time is remembered, each for each of its users.
 _MOST_ENGINES = 65_536
 
 _REPORTABLE = 4
 _USM = 3
-_MAX_SIZE = 65_507
 
 #: usmStats (RFC 3414 5): by the reason that a message was not taken.
 _STATS = "1.3.6.1.6.3.15.1.1."
@@ -89,7 +88,7 @@ class Usm:
 
     def __init__(self, users: Mapping[bytes, User], engine: Engine, clock: Callable[[], float]) -> None:
         self._users, self._engine, self._clock = users, engine, clock
-        self._times: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._times: OrderedDict[tuple[bytes, bytes], tuple[int, int]] = OrderedDict()
         self._reports = Counter[str]()
 
     @property
@@ -148,15 +147,18 @@ class Usm:
         """A trap that was recorded, and is sent again by somebody else, is too late (RFC 3414 3.2.7 b).
 
         Held against the latest that came, and not against how long ago that was: a device's clock may be slow, and
-        a trap's sender would never learn that it is not heard.
+        a trap's sender would never learn that it is not heard. Each user's own: who has a password may write any
+        engine's id and any boots, and would silence others with them.
         """
-        latest = self._times.get(header.engine_id, (0, 0))
+        sender = (header.engine_id, header.user)
+        latest = self._times.get(sender, (0, 0))
         this = (header.boots, header.time)
-        if header.boots < latest[0] or (header.boots == latest[0] and header.time < latest[1] - WINDOW):
+        earlier = header.boots < latest[0] or (header.boots == latest[0] and header.time < latest[1] - WINDOW)
+        if earlier or header.boots >= MOST_BOOTS:
             raise Dropped(LATE)
         if this >= latest:
-            self._times[header.engine_id] = this
-            self._times.move_to_end(header.engine_id)
+            self._times[sender] = this
+            self._times.move_to_end(sender)
             if len(self._times) > _MOST_ENGINES:
                 self._times.popitem(last=False)
 
@@ -167,7 +169,9 @@ class Usm:
         try:
             plain = user.priv.decrypt_data(key, (header.boots, header.time, header.salt), sealed)
             return decode(plain[: within(plain)[1]], _SCOPED)  # DES pads what it encrypts
-        except (Dropped, StatusInformation, ProtocolError, ValueError):
+        except (Dropped, StatusInformation, ProtocolError, ValueError) as error:
+            if isinstance(error, Dropped) and error.reason == TOO_MANY:
+                raise
             raise self._refused(DECRYPTION, header) from None
 
     def _refused(self, reason: str, header: Header, user: User | None = None, level: int = 0) -> Dropped:
@@ -191,7 +195,7 @@ class Usm:
         scoped[2].setComponentByType(pdu.tagSet, pdu, matchTags=False, matchConstraints=False)
         message = SNMPv3Message()
         message[0] = V3
-        for place, value in enumerate((asked.msg_id, _MAX_SIZE, bytes([level]), _USM)):
+        for place, value in enumerate((asked.msg_id, MOST_BYTES, bytes([level]), _USM)):
             message[1][place] = value
         salt: Any = b""
         if user and level & PRIV:
