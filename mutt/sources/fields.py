@@ -25,7 +25,7 @@ FORGOTTEN = 7 * 86_400.0
 ONCE = 3_600.0
 
 
-class Field(msgspec.Struct, frozen=True):
+class Field(msgspec.Struct, frozen=True, gc=False):
     """One field's events: counted in those that were looked at."""
 
     n: int  #: that had it
@@ -70,10 +70,11 @@ def grown(before: Formed, more: Looked, at: float) -> Formed:
         one = kept[name]
         lacked = max(one.lacked, before.looked - one.last)
         kept[name] = Field(one.n + more.fields[name], one.first, looked, at, lacked)
-    new = sorted(more.fields.keys() - kept.keys(), key=lambda name: (-more.fields[name], name))
-    _make_room(kept, len(new), at)
-    for name in new[: FIELDS - len(kept)]:
-        kept[name] = Field(more.fields[name], before.looked + 1, looked, at)
+    if new := more.fields.keys() - kept.keys():
+        _make_room(kept, len(new), at)
+        often = sorted(new, key=lambda name: (-more.fields[name], name))
+        for name in often[: FIELDS - len(kept)]:
+            kept[name] = Field(more.fields[name], before.looked + 1, looked, at)
     return Formed(before.events + more.events, looked, max(before.at, at), kept)
 
 
