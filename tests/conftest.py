@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import argon2
 import hypothesis
+import jinja2
 import psycopg2
 import pytest
 import redis
@@ -20,6 +22,7 @@ from mutt.settings import Settings
 from tests.servers import Live, live_pgbouncer, live_postgres, live_redis, memory, scratch
 
 if TYPE_CHECKING:
+    from jinja2.bccache import Bucket
     from sqlalchemy import Engine
 
 # No deadline an example on a busy machine; ``quick`` (``make check``) tries fewer examples, ``fuzz`` (``make fuzz``)
@@ -37,6 +40,8 @@ TEMPLATE = "mutt_template"
 POOLED = bool(os.environ.get("MUTT_TEST_POOLER"))
 
 _numbers = itertools.count(1)
+
+_SCRYPT = hashlib.scrypt
 
 _SETTINGS = frozenset(field.metadata["env"] or field.name.upper() for field in dataclasses.fields(Settings))
 
@@ -56,6 +61,44 @@ def cheap_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if "unit" not in request.path.parts:
         hasher = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
         monkeypatch.setattr("mutt.passwords._hasher", hasher)
+
+
+@pytest.fixture(autouse=True)
+def cheap_session_keys(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it take long to derive what signs an admin's sessions.
+
+    It is not what other processes derive: where a session goes from one to another, a module has this do nothing.
+    """
+    if {"integration", "browser"} & {*request.path.parts}:
+        monkeypatch.setattr(hashlib, "scrypt", _cheap_scrypt)
+
+
+def _cheap_scrypt(password: bytes, **given: Any) -> bytes:
+    return _SCRYPT(password, **{**given, "n": 2})
+
+
+@pytest.fixture(autouse=True)
+def templates_compiled_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by each application that a test makes."""
+    if "unit" not in request.path.parts:
+        monkeypatch.setattr("flask.Flask.jinja_options", {"bytecode_cache": _templates})
+
+
+class _Templates(jinja2.BytecodeCache):
+    """What templates were compiled to, of the text that they have."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if known := self._known.get((bucket.key, bucket.checksum)):
+            bucket.bytecode_from_string(known)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._known[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
+
+
+_templates = _Templates()
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,11 @@ class Admin(Door):
         return [note.reason for note in notes_of(self.engine)]
 
 
+@pytest.fixture(autouse=True)
+def cheap_session_keys() -> None:
+    """Not here, where a session goes from this process to gunicorn's."""
+
+
 @pytest.fixture
 def admin(engine: Engine, database_url: str, tmp_path: Path) -> Iterator[Admin]:
     with transaction(engine) as conn:

@@ -93,6 +93,11 @@ def _cookie(client: FlaskClient) -> str:
     return f"Cookie: {cookie.key}={cookie.value}\r\n"
 
 
+@pytest.fixture(autouse=True)
+def cheap_session_keys() -> None:
+    """Not here, where a session goes from this process to gunicorn's."""
+
+
 @pytest.fixture
 def kept(redis_url: str) -> Iterator[redis.Redis]:
     """The Redis of the admin, in which a reading is kept."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
 
 from mutt import passwords
 from mutt.errors import Refused
+from mutt.settings import Settings
+from mutt.web.session import session_key
 
 GOOD = "correct horse battery staple"
 
@@ -52,3 +56,11 @@ def test_only_the_same_password_is_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_hash_of_other_parameters_is_dated() -> None:
     assert passwords.is_dated(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(GOOD))
     assert not passwords.is_dated(passwords.hashed(GOOD))
+
+
+def test_the_key_of_sessions_is_slow_to_derive_of_the_administrators_password() -> None:
+    """16 MiB and some hundredths of a second for each guess, and the database's address with it."""
+    settings = Settings.from_env({}, admin_password=GOOD, database_url="postgresql://of/one")
+    salt = hashlib.sha256(b"mutt admin session\0postgresql://of/one").digest()
+    key = hashlib.scrypt(GOOD.encode(), salt=salt, n=1 << 14, r=8, p=1, dklen=32)
+    assert session_key(settings)() == key
