@@ -15,7 +15,8 @@ from pathlib import Path
 from mutt.logs import configure
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
+from mutt.web.post import Post
 from tests.servers import live_redis, scratch
 
 KEY = "a key of this benchmark alone"

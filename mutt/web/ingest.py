@@ -19,9 +19,10 @@ from mutt.web.addressed import key_in_address, take_keys
 from mutt.web.handshake import agreed
 from mutt.web.headers import DATA
 from mutt.web.health import ingest_needs
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
+from mutt.web.post import Post
 from mutt.web.problem import problem
 from mutt.web.replies import flask_response
 from mutt.web.splunk import collector

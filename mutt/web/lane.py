@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mutt.web.intake import Post
+from mutt.web.post import Post
 from mutt.web.refused import HEADERS_MAX
 
 #: Bytes of a head, and of a body, that is small: also one made of the smallest events is read within a few ms, and

@@ -18,7 +18,8 @@ from mutt.formats.body import MAX_ITEMS, without_bom
 from mutt.grant import Grant
 from mutt.web.addressed import key_in_address
 from mutt.web.answer import Answer
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
+from mutt.web.post import Post
 from mutt.web.replies import flask_response
 
 ROOT = "/services/collector"

@@ -44,9 +44,9 @@ from mutt.web.audience import Audience
 from mutt.web.client import Client
 from mutt.web.framing import Framing
 from mutt.web.https import IN_THE_CLEAR, Certificates, SecureClient
-from mutt.web.intake import Post
 from mutt.web.lane import recognised
 from mutt.web.live import STAY, Viewer
+from mutt.web.post import Post
 from mutt.web.problem import last_words
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX, refusal
 

@@ -17,7 +17,8 @@ from mutt.services import Services
 from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.web.admin.app import make_admin
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
+from mutt.web.post import Post
 from tests.admin_client import log_in, send, settings_of
 from tests.integration.test_admin_keys import shown
 from tests.integration.test_api import Api

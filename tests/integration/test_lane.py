@@ -25,8 +25,9 @@ from mutt.services import Services
 from mutt.settings import Settings
 from mutt.source import Source
 from mutt.streams.keys import KeysCopy
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
 from mutt.web.lane import recognised
+from mutt.web.post import Post
 from tests.doors import Door, answer, is_closed, read_answer, served
 from tests.integration.test_ingest import GOOD, Ingest
 from tests.servers import Live, live_redis, scratch

@@ -19,7 +19,7 @@ from mutt.quota import WINDOW, Ask, Window
 from mutt.streams.connect import Client, connect
 from mutt.streams.keys import KeysCopy
 from mutt.streams.quota import Quotas
-from mutt.web.intake import Post
+from mutt.web.post import Post
 from tests.integration import test_spill
 from tests.integration.test_ingest import GOOD, KEY, Ingest, is_problem
 from tests.servers import Live
@@ -225,7 +225,7 @@ def test_while_redis_hangs_a_quota_makes_nobody_wait_for_it_twice(
     assert spilling.post(GOOD, "few").status_code == 202
     intake = spilling.app.extensions["ingest"]
     monkeypatch.setattr(intake.keys._known, "_read_at", float("-inf"))
-    monkeypatch.setattr(intake._quotas, "take", pytest.fail)
+    monkeypatch.setattr(intake._counting.quotas, "take", pytest.fail)
     with test_spill.stopped(own_redis):
         assert spilling.post(GOOD, "few").get_json()["spilled"]
 

@@ -22,8 +22,9 @@ from mutt.settings import Settings
 from mutt.store import keys
 from mutt.store.engine import transaction
 from mutt.streams.keys import KeysCopy
-from mutt.web.intake import Intake, Post
+from mutt.web.intake import Intake
 from mutt.web.lane import recognised
+from mutt.web.post import Post
 from mutt.web.signatures import PRESETS
 from tests.doors import Door, served
 from tests.integration.test_ingest import GOOD

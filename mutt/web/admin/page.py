@@ -16,7 +16,7 @@ from mutt.event import uuid7
 from mutt.services import Services
 from mutt.store.history import Said
 from mutt.web import roles
-from mutt.web.intake import CORRELATION
+from mutt.web.post import CORRELATION
 from mutt.web.roles import USUAL
 
 #: Rows of a list that a page shows; a search finds the others.
