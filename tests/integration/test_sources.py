@@ -54,6 +54,10 @@ MINUTE = 60.0
 START = int(time.time()) - 7200 + 0.1234564  # of a second: more than PostgreSQL keeps of one
 
 
+#: Names of no source.
+NOBODY = ("nobody", "%ff", "x" * 300)
+
+
 @pytest.fixture
 def pair(redis_url: str, database_url: str) -> Iterator[list[Bench]]:
     """Two workers of housekeeping."""
@@ -498,7 +502,8 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     one = browser.get("/sources/probe").text
     assert "&lt;b&gt;&amp;" in one and "\x1b" not in one and "<i>" not in one
     assert "/keys/probe" in one and "/letters/ingest/" in one and "300" not in one and "5 min, set" in one
-    assert browser.get("/sources/nobody").status_code == 404
+    assert [browser.get(f"/sources/{name}").status_code for name in NOBODY] == [404] * len(NOBODY)
+    assert browser.get("/sources/a%00b").status_code == 400
     assert "/sources/probe" in browser.get("/keys/probe").text
 
 
@@ -542,7 +547,7 @@ def test_programs_are_told_the_same(bench: Bench, database_url: str, redis_url: 
     assert probe_["clock"] == {"behind_s": 3600.0, "late_s": 1.5}
     assert quiet["last_event"] is None
     assert api("GET", "/sources/probe").get_json()["formats"] == probe_["formats"]
-    assert api("GET", "/sources/nobody").status_code == 404
+    assert [api("GET", f"/sources/{name}").status_code for name in NOBODY] == [404] * len(NOBODY)
 
 
 def test_a_shell_is_told_the_same(
