@@ -23,7 +23,8 @@ from mutt.event import Envelope, Event, Segment, State
 from mutt.grant import BOOTSTRAP, INGEST
 from mutt.services import Services
 from mutt.sources import silent
-from mutt.sources.observed import Listening, Observed, folded
+from mutt.sources.heard import Report
+from mutt.sources.observed import Listening, Observed, folded, gathered
 from mutt.sources.silent import Wanted
 from mutt.sources.view import Seen, ordered
 from mutt.store import keys
@@ -76,19 +77,37 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
     return {"read": len(came), "silent": sum(1 for one in found.values() if one.silence), "told": sum(told)}
 
 
-def look(conn: Connection, services: Services) -> Shown:
-    """Every source as it is by now: what was read, and what was heard since. Raises StoreDown."""
-    place, found = rows.place(conn), rows.stored(conn)
+def look(conn: Connection, services: Services, name: str | None = None) -> Shown:
+    """Every source as it is by now: what was read, and what was heard since; or the one of this ``name``.
+
+    Raises StoreDown.
+    """
+    place, found = rows.place(conn), rows.stored(conn, name)
     at, outage = time.time(), ""
     try:
         reports = Reports(services.redis)
-        found |= read_on(found, place, reports.since(place.last))[0]
+        found |= _since(found, place, reports.since(place.last), name)
         at = reports.clock()
     except (redis.RedisError, SettingsError):
         outage = "Redis does not answer: this is what was read before."
-    wanted, learns = _wanted(conn, found), services.settings.silence_learned
-    shown = [_seen(one, found.get(name, FRESH), at, learns=learns) for name, one in wanted.items()]
+    learns = services.settings.silence_learned
+    wanted = [one for one in _wanted(conn, found).values() if name in (None, one.name)]
+    shown = [_seen(one, found.get(one.name, FRESH), at, learns=learns) for one in wanted]
     return Shown(ordered(shown), outage)
+
+
+def _since(
+    known: Mapping[str, Stored], place: Place, came: Sequence[Came], name: str | None
+) -> dict[str, Stored]:
+    before = {one: stored.observed for one, stored in known.items()}
+    reports = [(one.at, one.report if name is None else _only(one.report, name)) for one in came]
+    found, _ = folded(before, place.listening, gathered(reports))
+    return {one: known.get(one, FRESH)._replace(observed=observed) for one, observed in found.items()}
+
+
+def _only(report: Report, name: str) -> Report:
+    heard = report.heard.get(name)
+    return msgspec.structs.replace(report, heard={name: heard} if heard else {})
 
 
 def read_on(

@@ -32,24 +32,18 @@ class NoSource(MuttError):
 def sources(name: str | None, as_json: bool) -> None:
     """Who sends, by the name of its key, what is wrong first; with NAME all that is seen of one. Times are in UTC."""
     with transaction(services().engine) as conn:
-        shown = watching.look(conn, services())
+        shown = watching.look(conn, services(), name)
     if shown.outage:
         click.echo(shown.outage, err=True)
-    found = shown.sources if name is None else [_named(shown.sources, name)]
+    if name is not None and not shown.sources:
+        raise NoSource(f"there is no source of the name {name[:64]!r}: `mutt sources` lists them")
     if as_json:
-        listed = [told(seen) for seen in found]
+        listed = [told(seen) for seen in shown.sources]
         click.echo(orjson.dumps(listed if name is None else listed[0], option=orjson.OPT_INDENT_2))
     elif name is None:
-        _list(found)
+        _list(shown.sources)
     else:
-        _show(found[0])
-
-
-def _named(found: Sequence[Seen], name: str) -> Seen:
-    seen = next((one for one in found if one.name == name), None)
-    if seen is None:
-        raise NoSource(f"there is no source of the name {name[:64]!r}: `mutt sources` lists them")
-    return seen
+        _show(shown.sources[0])
 
 
 def _list(found: Sequence[Seen]) -> None:

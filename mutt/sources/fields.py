@@ -35,7 +35,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
     lacked: int = 0  #: the most events in a row without it, so far
 
 
-class Formed(msgspec.Struct, frozen=True):
+class Formed(msgspec.Struct, frozen=True, gc=False):
     """What is known of a source's events of one format."""
 
     events: int = 0

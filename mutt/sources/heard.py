@@ -1,6 +1,9 @@
 """Heard: what one process of ingest saw of its senders since it last said so. A few additions a request, in memory.
 
 Names of fields and times are looked at now and then: of one event of a request, and of ten requests a second at most.
+
+A page reads ten thousands of these at once, and none of them is ever part of a cycle: the collector need not look at
+them (gc=False), which halves the time of reading them.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ FORMATS, FIELDS, REASONS, LONGEST = 8, 64, 5, 200
 NAME, TAGS = 64, 256
 
 
-class Refusal(msgspec.Struct, frozen=True, array_like=True):
+class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Why something was not taken, and how often."""
 
     field: str
@@ -34,7 +37,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
     n: int = 1
 
 
-class Looked(msgspec.Struct, array_like=True):
+class Looked(msgspec.Struct, array_like=True, gc=False):
     """Events of one format: how many there were, how many were looked at, and which fields those had."""
 
     events: int = 0
@@ -42,7 +45,7 @@ class Looked(msgspec.Struct, array_like=True):
     fields: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Heard(msgspec.Struct, array_like=True):
+class Heard(msgspec.Struct, array_like=True, gc=False):
     """What was seen of one source. Times are seconds since the epoch; 0: never."""
 
     requests: int = 0
@@ -62,7 +65,7 @@ class Heard(msgspec.Struct, array_like=True):
     looks_at: float = 0.0
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True):
+class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a process says every few seconds, also where it heard nobody: that it listens."""
 
     at: float  #: its clock, in which the times are

@@ -14,7 +14,7 @@ import msgspec
 from mutt.sources import clock, learn
 from mutt.sources.clock import Minute, parted
 from mutt.sources.fields import Formed, all_grown
-from mutt.sources.heard import Heard, Refusal, Report, newest
+from mutt.sources.heard import Heard, Refusal, Report, joined, newest
 from mutt.sources.learn import Day
 
 #: Who sends with the key of INGEST_API_KEY. It has no page on which one could say that it may be silent: where there is
@@ -37,7 +37,7 @@ class Count(msgspec.Struct, frozen=True, array_like=True, gc=False):
     refused: int
 
 
-class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of one source. Times are seconds since the epoch; 0: never."""
 
     first_at: float = 0.0  #: heard, whatever came of it
@@ -122,6 +122,24 @@ def folded(
         if gone and gone.pauses:
             found[BOOTSTRAP] = msgspec.structs.replace(gone, pauses=())
     return found, listening
+
+
+def gathered(reports: Iterable[tuple[float, Report]]) -> list[tuple[float, Report]]:
+    """The same, where all that was heard of a source in a minute is in one report: for who looks, and writes nothing.
+
+    It is folded in less time, and what it comes to is the same but for pauses within a minute.
+    """
+    found: list[tuple[float, Report]] = []
+    whole: dict[tuple[str, int], tuple[int, Heard]] = {}
+    for i, (at, report) in enumerate(sorted(reports, key=lambda one: one[0])):
+        found.append((at, Report(at, {}, report.bootstrap)))
+        for name, heard in report.heard.items():
+            one = shifted(heard, at - report.at)
+            minute = name, int((one.last or one.at) // 60)
+            whole[minute] = i, joined(whole[minute][1], one) if minute in whole else one
+    for (name, _), (i, heard) in whole.items():
+        found[i][1].heard[name] = heard
+    return found
 
 
 def grown(before: Observed, heard: Heard, listening: Listening) -> Observed:

@@ -57,9 +57,11 @@ def note(conn: Connection, read: Place) -> None:
     conn.execute(update(source_reports).values(last=read.last, since=since, until=until))
 
 
-def stored(conn: Connection) -> dict[str, Stored]:
-    """Every source by name."""
-    return {row.name: _stored(row) for row in conn.execute(select(sources).order_by(_row.name))}
+def stored(conn: Connection, name: str | None = None) -> dict[str, Stored]:
+    """Every source by name; or the one of this ``name``."""
+    asked = select(sources).order_by(_row.name)
+    found = conn.execute(asked if name is None else asked.where(_row.name == name))
+    return {row.name: _stored(row) for row in found}
 
 
 def keep(conn: Connection, changed: Mapping[str, Stored]) -> None:

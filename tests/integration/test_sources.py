@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from mutt.sources.view import Seen
 from mutt.store import keys, windows
 from mutt.store import sources as rows
 from mutt.store.tables import sources
+from mutt.store.users import Role
 from mutt.streams import books
 from mutt.streams.connect import connect
 from mutt.streams.sources import KEPT, Reports
@@ -45,6 +48,7 @@ from tests.bench import Bench, benches
 from tests.doors import Door, served
 from tests.integration.test_api import Api
 from tests.integration.test_ingest import KEY, Ingest
+from tests.people import browser, person
 from tests.servers import Live
 from tests.waiting import wait_until
 
@@ -52,6 +56,10 @@ MINUTE = 60.0
 
 #: When the stories of these tests begin: all of them are over by now.
 START = int(time.time()) - 7200 + 0.1234564  # of a second: more than PostgreSQL keeps of one
+
+
+#: Names of no source.
+NOBODY = ("nobody", "%ff", "x" * 300)
 
 
 @pytest.fixture
@@ -484,8 +492,8 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     bench: Bench, database_url: str, redis_url: str
 ) -> None:
     furnish(bench)
-    browser = operator_of(bench.services.engine, database_url, redis_url=redis_url)
-    page = browser.get("/sources/").text
+    operator = operator_of(bench.services.engine, database_url, redis_url=redis_url)
+    page = operator.get("/sources/").text
     assert (
         page.index("Something is wrong") < page.index(">probe<") < page.index("Well") < page.index(">quiet<")
     )
@@ -495,11 +503,29 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
         "tags.&lt;i&gt; vanished: 100%",
     ):
         assert says in page
-    one = browser.get("/sources/probe").text
+    one = operator.get("/sources/probe").text
     assert "&lt;b&gt;&amp;" in one and "\x1b" not in one and "<i>" not in one
     assert "/keys/probe" in one and "/letters/ingest/" in one and "300" not in one and "5 min, set" in one
-    assert browser.get("/sources/nobody").status_code == 404
-    assert "/sources/probe" in browser.get("/keys/probe").text
+    assert [operator.get(f"/sources/{name}").status_code for name in NOBODY] == [404] * len(NOBODY)
+    assert operator.get("/sources/a%00b").status_code == 400
+    assert "/sources/probe" in operator.get("/keys/probe").text
+
+
+def test_a_viewer_sees_both_pages_and_is_offered_nothing_that_is_not_theirs(
+    bench: Bench, database_url: str, redis_url: str
+) -> None:
+    furnish(bench)
+    engine = bench.services.engine
+    person(engine, "vera", Role.VIEWER)
+    vera = browser(make_admin(settings_of(database_url, redis_url=redis_url), engine), "vera")
+    for page in ("/sources/", "/sources/probe"):
+        shown = vera.get(page)
+        assert shown.status_code == 200 and "no event of it was accepted for" in shown.text
+        main = re.search(r"<main.*</main>", shown.text, re.S)
+        assert main and 'method="post"' not in main[0]
+        links = set(re.findall(r'href="(/[^"]*)"', main[0]))
+        assert {link: vera.get(unescape(link)).status_code for link in links} == dict.fromkeys(links, 200)
+        assert links
 
 
 def test_the_pulse_and_prometheus_are_told(bench: Bench) -> None:
@@ -520,8 +546,8 @@ def test_the_pulse_and_prometheus_are_told(bench: Bench) -> None:
 
 def test_a_page_without_redis_shows_what_was_read(bench: Bench, database_url: str) -> None:
     furnish(bench)
-    browser = operator_of(bench.services.engine, database_url, redis_url="redis://127.0.0.1:1/0")
-    page = browser.get("/sources/")
+    operator = operator_of(bench.services.engine, database_url, redis_url="redis://127.0.0.1:1/0")
+    page = operator.get("/sources/")
     assert page.status_code == 200 and "Redis does not answer" in page.text and ">probe<" in page.text
 
 
@@ -542,7 +568,7 @@ def test_programs_are_told_the_same(bench: Bench, database_url: str, redis_url: 
     assert probe_["clock"] == {"behind_s": 3600.0, "late_s": 1.5}
     assert quiet["last_event"] is None
     assert api("GET", "/sources/probe").get_json()["formats"] == probe_["formats"]
-    assert api("GET", "/sources/nobody").status_code == 404
+    assert [api("GET", f"/sources/{name}").status_code for name in NOBODY] == [404] * len(NOBODY)
 
 
 def test_a_shell_is_told_the_same(

@@ -26,12 +26,13 @@ from mutt.sources.heard import (
     Gathering,
     Heard,
     Looked,
+    Refusal,
     Report,
     fields_of,
     joined,
 )
 from mutt.sources.learn import DAY
-from mutt.sources.observed import HOLE, Listening, Observed, folded
+from mutt.sources.observed import HOLE, Listening, Observed, folded, gathered
 from mutt.sources.silent import GRACE, LEARNED, LEARNING, OFF, SET, Wanted
 from mutt.sources.view import Seen, ordered, told
 
@@ -139,20 +140,45 @@ times = st.lists(st.floats(NOON, NOON + 3600), min_size=1, max_size=30)
 def test_it_is_the_same_picture_however_many_processes_heard_it(at: list[float], processes: int) -> None:
     quiet = [(NOON + 10 * i, Report(NOON + 10 * i)) for i in range(366)]
     apart = [(t + 5, Report(t + 5, {"probe": heard(t)})) for t in at]
-    gathered = []
+    theirs = []
     for (tick, process), mine in itertools.groupby(
         sorted((int(t // 5), i % processes, t) for i, t in enumerate(at)), key=lambda one: one[:2]
     ):
         whole = functools.reduce(joined, [heard(t) for *_, t in mine])
-        gathered.append((tick * 5 + 5, Report(tick * 5 + 5, {"probe": whole})))
+        theirs.append((tick * 5 + 5, Report(tick * 5 + 5, {"probe": whole})))
         assert process < processes
     mine_, _ = folded({}, Listening(), [*apart, *quiet])
-    theirs, listening = folded({}, Listening(), [*gathered, *quiet])
-    known, also = mine_["probe"], theirs["probe"]
+    together, listening = folded({}, Listening(), [*theirs, *quiet])
+    known, also = mine_["probe"], together["probe"]
     assert also.events == known.events == len(at)
     assert (also.event_at, also.first_at) == (max(at), min(at))
     assert also.pauses[-1].longest == pytest.approx(known.pauses[-1].longest, abs=5.0)
     assert listening.since == NOON
+
+
+@settings(max_examples=15)
+@given(times, st.floats(-900, 900))
+def test_who_only_looks_sees_the_same_picture(at: list[float], off: float) -> None:
+    """However a minute's reports are gathered, whatever the clock of one of the processes says."""
+    looked = {"native": Looked(1, 1, {"severity": 1})}
+    reports = [(NOON + 10 * i, Report(NOON + 10 * i)) for i in range(370)]
+    for t in at:
+        theirs = heard(
+            t + off, formats=looked, least=1.0, most=2.0, why=[Refusal("body", "no JSON", t + off)]
+        )
+        reports.append((t + 5, Report(t + 5 + off, {"probe": theirs})))
+    whole, listening = folded({}, Listening(), reports)
+    seen, listens = folded({}, Listening(), gathered(reports))
+    assert listens == listening
+    assert sum(1 for _, one in gathered(reports) if one.heard) <= 62
+    known, also = whole["probe"], seen["probe"]
+    assert also.pauses[-1].longest == pytest.approx(known.pauses[-1].longest, abs=60.0)
+    assert also.formats["native"].share("severity") == 1.0
+    counts = ("requests", "events", "minutes", "times")
+    assert [getattr(also, name) for name in counts] == [getattr(known, name) for name in counts]
+    moments = ("first_at", "heard_at", "event_at")
+    assert [getattr(also, name) for name in moments] == [getattr(known, name) for name in moments]
+    assert [(one.reason, one.n) for one in also.why] == [(one.reason, one.n) for one in known.why]
 
 
 def test_a_process_whose_clock_is_wrong_heard_it_when_redis_took_the_report() -> None:

@@ -40,15 +40,15 @@ class Sources(Page):
 
     @expose("/<source_name>")
     def one(self, source_name: str) -> str:
-        shown = self._look()
-        seen = next((one for one in shown.sources if one.name == source_name), None)
+        shown = self._look(source_name)
+        seen = next(iter(shown.sources), None)
         if seen is None:
             abort(404, "There is no source of this name.")
         return self.render("source.html", seen=seen, outage=shown.outage, line=line, at=at, a_second=rate)
 
-    def _look(self) -> Shown:
+    def _look(self, name: str | None = None) -> Shown:
         with lookup.reading(self.engine) as conn:
-            return watching.look(conn, self.services)
+            return watching.look(conn, self.services, name)
 
 
 def at(seconds: float) -> datetime | None:

@@ -53,7 +53,7 @@ def routes(services: Services) -> list[Route]:
         return Reply({"sources": [told(seen) for seen in _look(services).sources]})
 
     def get(name: str) -> Reply:
-        found = next((seen for seen in _look(services).sources if seen.name == name), None)
+        found = next(iter(_look(services, name).sources), None)
         if found is None:
             raise LookupError(f"there is no source of the name {name[:64]!r}")
         return Reply(told(found))
@@ -65,8 +65,8 @@ def routes(services: Services) -> list[Route]:
     ]
 
 
-def _look(services: Services) -> Shown:
+def _look(services: Services, name: str | None = None) -> Shown:
     with lookup.reading(services.engine) as conn:
-        shown = watching.look(conn, services)
+        shown = watching.look(conn, services, name)
     reading.note(shown.outage)
     return shown
