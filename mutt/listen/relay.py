@@ -43,6 +43,13 @@ LINGER, MEMORY = 0.1, 32 << 20
 #: Seconds to wait before the second attempt, at most, doubled with each up to the most; any part of it is waited.
 FIRST_WAIT, MOST_WAIT = 0.5, 15.0
 
+#: Tries of a batch to which something on the way to ingest answers that it can't be taken: some two minutes. Then it
+#: is set aside, for it may be its content that a proxy does not like.
+TRIES = 20
+
+#: Seconds between two looks for what somebody has put back.
+LOOK = 5.0
+
 #: Refusals that somebody mends, not the records: a wrong key, a wrong address. Until then they wait.
 MENDABLE = frozenset({401, 403, 404, 405, 407})
 
@@ -123,6 +130,7 @@ class Relay:
         self._taken_in, self._on_disk = 0, 0
         self._changed = threading.Condition()
         self._closing = self._stopping = False
+        self._look_at = 0.0
         self._quiet_until = dict[str, float]()
         self._threads = [
             threading.Thread(target=work, name=f"relay-{name}", daemon=True)
@@ -155,7 +163,8 @@ class Relay:
     @property
     def has_room(self) -> bool:
         """Would a record be taken now?"""
-        return self._held < MEMORY and self._buffer.bytes < self._most and not self._closing
+        on_disk = self._buffer.bytes + self._buffer.aside_bytes
+        return self._held < MEMORY and on_disk < self._most and not self._closing
 
     @property
     def waiting(self) -> int:
@@ -166,6 +175,11 @@ class Relay:
     def waiting_bytes(self) -> int:
         """Bytes on disk, as they stand there."""
         return self._buffer.bytes
+
+    @property
+    def aside(self) -> int:
+        """Records that stand aside: see :mod:`mutt.listen.aside`."""
+        return self._buffer.aside
 
     def age(self, now: float) -> float:
         """Seconds since the oldest record on disk came; 0: none is there."""
@@ -295,8 +309,9 @@ class Relay:
             self._tell()
 
     def _deliver(self, poster: Poster, batch: Batch) -> bool:
-        """Post it until ingest has it, or never will; in halves where it is too much at once. False: told to stop."""
-        wait = FIRST_WAIT
+        """Post it until ingest has it, or never will; in halves where it is too much at once; or set it aside. False:
+        told to stop."""
+        wait, tries = FIRST_WAIT, 0
         while not self._stopping:
             answer = poster.post(batch.body, self._kind, batch.idempotency, self._format, coding="gzip")
             if answer.too_large and batch.records > 1:
@@ -304,19 +319,40 @@ class Relay:
             if answer.taken or _is_hopeless(answer):
                 self._settle(batch, answer)
                 return True
+            if answer.final and not answer.is_ours:
+                if not tries:
+                    self._name(batch, answer)
+                tries += 1
+            if answer.too_large or (tries >= TRIES and _may_be_its_own(answer)):
+                self._set_aside(batch, answer)
+                return True
             self._wait_for_ingest(answer, wait)
             wait = min(wait * 2, MOST_WAIT)
         return False
 
     def _settle(self, batch: Batch, answer: Answer) -> None:
-        if self.books.trouble:
-            log.info("ingest takes records again; %s in the buffer", many(self.waiting, "record"))
-            self.books.trouble = ""
+        self._go_well()
         refused = len(answer.refused) if answer.taken else batch.records
         self.books.add(sent=batch.records - refused, refused=refused)
         if refused:
             why = answer.refused[0].reason if answer.refused else answer.reason
             self._say("refused", "ingest refuses %s of %s: %s", refused, many(batch.records, "record"), why)
+
+    def _go_well(self) -> None:
+        if self.books.trouble:
+            log.info("ingest takes records again; %s in the buffer", many(self.waiting, "record"))
+            self.books.trouble = ""
+
+    def _set_aside(self, batch: Batch, answer: Answer) -> None:
+        self._buffer.set_aside(batch, answer.reason)
+        self.books.trouble = ""
+        told = "batch %s (%s) is set aside, for the answer to it is %s: see `mutt listen aside`"
+        log.warning(told, batch.idempotency, many(batch.records, "record"), answer.reason)
+
+    def _name(self, batch: Batch, answer: Answer) -> None:
+        """Say which one it is: somebody may have to look into it."""
+        told = "something before ingest answers %s to batch %s (%s, %s bytes), so it is tried again"
+        log.warning(told, answer.status, batch.idempotency, many(batch.records, "record"), len(batch.body))
 
     def _wait_for_ingest(self, answer: Answer, wait: float) -> None:
         self.books.trouble = answer.reason
@@ -327,8 +363,11 @@ class Relay:
         self.books.add(retries=1)
 
     def _rest(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self._buffer.recount()
+            self._look_at = time.monotonic() + LOOK
         with self._changed:
-            self._changed.wait_for(lambda: self._buffer.records or self._stopping)
+            self._changed.wait_for(lambda: self._buffer.records or self._stopping, LOOK)
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
@@ -346,9 +385,14 @@ class Relay:
 
 
 def _is_hopeless(answer: Answer) -> bool:
-    """Would this batch be refused for ever, though nothing else is wrong? A proxy's word for it is none."""
-    ours = answer.is_ours or answer.too_large
-    return answer.final and ours and answer.status not in MENDABLE
+    """Would this batch be refused for ever, though nothing else is wrong, and does ingest keep what it refused? A
+    proxy's word for it is none."""
+    return answer.is_ours and _may_be_its_own(answer) and not answer.too_large
+
+
+def _may_be_its_own(answer: Answer) -> bool:
+    """Is it about this batch, and not about all?"""
+    return answer.final and answer.status not in MENDABLE
 
 
 def _packed(lines: Sequence[bytes], at: float) -> Batch:
