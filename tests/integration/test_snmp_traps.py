@@ -167,6 +167,24 @@ def test_a_batch_that_got_a_503_comes_again_as_it_was_and_later_traps_behind_it(
     assert not spool.waiting()
 
 
+@pytest.mark.parametrize("status", [400, 413])
+def test_one_trap_that_is_not_let_through_is_set_aside_and_its_neighbours_go_on(
+    tmp_path: Path, status: int
+) -> None:
+    spool = Spool(tmp_path)
+    (spool.place / "waiting").mkdir(parents=True)
+    for name in ("1.1", "2.1", "3.1", "4.1"):
+        (spool.place / "waiting" / name).write_text(f"{name}\n")
+    no, yes = Told(status, body={}), Told(202)
+    with Answering([no, yes, no, no, yes]) as answering:
+        spool.send_to(answering.url)
+        assert flushed(spool)
+        bodies = [request.body.replace(b"\n\0", b" ").decode().split() for request in answering.requests]
+    assert bodies == [["1.1", "2.1", "3.1", "4.1"], ["1.1", "2.1"], ["3.1", "4.1"], ["3.1"], ["4.1"]]
+    assert [path.read_text() for path in spool.place.glob("aside/*")] == ["3.1\n"]
+    assert not spool.waiting()
+
+
 def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(
     ingest: Ingest, tmp_path: Path
 ) -> None:
