@@ -21,8 +21,10 @@ from mutt.cli.listen import listen
 from mutt.client.post import Poster
 from mutt.errors import SettingsError
 from mutt.listen.aside import put_back, standing
+from mutt.listen.batches import BATCH, syslog_object
 from mutt.listen.buffer import SPARE, Batch, Buffer
-from mutt.listen.relay import BATCH, TRIES, Relay, syslog_object
+from mutt.listen.relay import Relay
+from mutt.listen.sender import TRIES
 from mutt.settings import Settings
 from tests.answering import Answering, Told
 from tests.waiting import wait_until
@@ -40,10 +42,11 @@ def ingest():
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch):
-    monkeypatch.setattr("mutt.listen.relay.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("mutt.listen.relay.MOST_WAIT", 0.02)
+    monkeypatch.setattr("mutt.listen.sender.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("mutt.listen.sender.MOST_WAIT", 0.02)
     monkeypatch.setattr("mutt.listen.relay.DISK_AGAIN", 0.01)
-    monkeypatch.setattr("mutt.listen.relay.LOOK", 0.05)
+    monkeypatch.setattr("mutt.listen.sender.DISK_AGAIN", 0.01)
+    monkeypatch.setattr("mutt.listen.sender.LOOK", 0.05)
 
 
 def relay_of(ingest, tmp_path, **more):
@@ -135,9 +138,10 @@ def test_what_a_proxy_will_not_let_through_is_set_aside_and_can_be_put_back(inge
     assert (relay.books.sent, relay.books.refused, relay.books.trouble) == (1, 0, "")
     key = ingest.requests[0].headers["idempotency-key"]
     named = [record.getMessage() for record in caplog.records if key in record.getMessage()]
-    assert [told.split(" answers ")[-1].split(" (")[0] for told in named] == [
-        f"{status} to batch {key}", f"batch {key}",
-    ]  # fmt: skip
+    assert [told.partition(" (1 record")[0] for told in named] == [
+        *([f"something before ingest answers {status} to batch {key}"] if status != 413 else []),
+        f"batch {key}",
+    ]
     file = relay._buffer._file
     (one,) = standing(file)
     assert (one.idempotency, one.records, one.why) == (key, 1, str(status))
