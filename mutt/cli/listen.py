@@ -61,4 +61,4 @@ def aside(what: str, again: bool) -> None:
         )
         for one in asides.standing(file)
     ]
-    table("", ("batch", "records", "bytes", "since (UTC)", "answer"), rows, numbers=(1, 2))
+    table("", ("batch", "records", "bytes", "since (UTC)", "answer"), rows, numbers=(1, 2), whole=(0,))

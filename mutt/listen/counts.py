@@ -40,7 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "mutt_listen_kept": Kind("Records written to disk", counts=True),
     "mutt_listen_sent": Kind("Records that ingest took", counts=True),
     "mutt_listen_refused": Kind("Records that ingest will never take", counts=True),
-    "mutt_listen_aside": Kind("Records that stand aside, for something refuses them and is not ingest"),
+    "mutt_listen_aside": Kind("Records that stand aside, for they are not let through to ingest"),
     "mutt_listen_retries": Kind("Requests to ingest that were sent again", counts=True),
     "mutt_listen_waiting": Kind("Records that wait for ingest"),
     "mutt_listen_waiting_bytes": Kind("Bytes of them on disk"),
