@@ -8,12 +8,18 @@ AUDIT := $(VENV)/audit
 ARGS ?=
 JOBS ?= 3
 STACK_JOBS ?= 2
-STACKS := $(wildcard tests/acceptance/test_on_*.py) tests/acceptance/test_backup.py tests/acceptance/test_upgrade.py \
-  tests/acceptance/test_watch.py tests/acceptance/test_backtests.py tests/acceptance/test_secrets.py \
-  tests/acceptance/test_noise.py tests/acceptance/test_shadow.py tests/acceptance/test_spill.py \
-  tests/acceptance/test_least_power.py tests/acceptance/test_senders.py
+# In this order, the long ones first: else one of the two ends alone.
+STACKS := tests/acceptance/test_upgrade.py tests/acceptance/test_backup.py tests/chaos/test_kills.py \
+  $(wildcard tests/acceptance/test_on_*.py) tests/acceptance/test_secrets.py tests/acceptance/test_senders.py \
+  tests/acceptance/test_noise.py tests/acceptance/test_watch.py tests/acceptance/test_least_power.py \
+  tests/acceptance/test_shadow.py tests/acceptance/test_spill.py tests/acceptance/test_backtests.py
 ALONE := tests/acceptance tests/chaos
+# Whole files, in the order in which they are found (else those with the most tests would go first).
+FILES := --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 60
+
+# Compiled once, not by each process that a test starts: images of containers often turn this off.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Mine first, then what a machine may have; the first that is new enough makes .venv.
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
@@ -24,19 +30,20 @@ help: ## Say what there is
 run: $(VENV)/.installed ## Run all of MUTT on this machine, with sample events; Ctrl-C stops it (ARGS=--once: end by itself)
 	@exec $(BIN)/mutt up $(ARGS)
 
-# Files go to JOBS processes, each with servers of its own; then what needs whole stacks to STACK_JOBS. What measures time
-# and what breaks things has the machine to itself.
+# Files go to JOBS processes, each with servers of its own, those that take long before the unit tests; then what needs
+# whole stacks to STACK_JOBS. What measures time, and what breaks things and says how soon, has the machine to itself.
 test: static ## Everything that is tested: the checks, then every test (ARGS: as pytest takes them, in one process)
 ifneq ($(strip $(ARGS)),)
 	@exec $(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%) \
-	&& $(BIN)/python -m pytest -q -n $(STACK_JOBS) --dist loadfile $(STACKS) \
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(FILES) $(ALONE:%=--ignore=%) \
+	&& $(BIN)/python -m pytest -q -n $(STACK_JOBS) $(FILES) $(STACKS) \
 	&& exec $(BIN)/python -m pytest -q $(ALONE) $(STACKS:%=--ignore=%)
 endif
 
-check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests
-	@exec $(BIN)/python -m pytest -q tests/unit --hypothesis-profile=quick $(ARGS)
+check: static ## The quick part of it, in seconds: format, lint, types, imports, unit tests (ARGS: in one process)
+	@exec $(BIN)/python -m pytest -q tests/unit --hypothesis-profile=quick -p no:schemathesis \
+	  $(or $(strip $(ARGS)),-n 2 --dist loadfile)
 
 static: $(VENV)/.installed
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

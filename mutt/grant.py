@@ -37,6 +37,9 @@ NOTE_MOST = 500
 #: Characters of a team's name.
 TEAM_MOST = 255
 
+#: syslog's severities, as they are written.
+SEVERITIES = tuple("01234567")
+
 #: Seconds between which a source can be expected to be heard.
 EVERY_LEAST, EVERY_MOST = 10, 366 * 86400
 
@@ -158,9 +161,9 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
     if source.environment and source.environment not in ENVIRONMENTS:
         raise Refused("environment", f"{source.environment!r} is none of {', '.join(ENVIRONMENTS)}")
     if source.severity is not None and not 0 <= source.severity <= 7:
-        raise Refused("severity", f"is {source.severity}: write 0 (emergency) to 7 (debug), or none")
+        raise _no_severity(str(source.severity))
     if source.every and not EVERY_LEAST <= source.every <= EVERY_MOST:
-        raise Refused("every", f"is {source.every:g} s: write a span from 10s to 366d, such as 5m, 0 or none")
+        raise _no_span(f"{source.every:g}")
     if source.mapping.strip():
         mapping.compiled(source.mapping)
     checked = msgspec.structs.replace(
@@ -172,16 +175,36 @@ def check_source(source: Source, formats: Iterable[str] = ()) -> Source:
 
 def every_of(text: str | None) -> float | None:
     """Seconds, of a span such as 5m; 0: it may be silent; None: nothing is said. Raises :class:`Refused`."""
-    if not (text or "").strip():
+    given = (text or "").strip()
+    if not given:
         return None
-    if (text or "").strip() in ("0", "0s"):
+    if given in ("0", "0s"):
         return 0.0
     try:
-        return span()("every", text or "")
+        return span()("every", given)
     except SettingsError:
-        raise Refused(
-            "every", f"{(text or '')[:40]!r} is no span: write one such as 90s, 5m or 1h, or 0"
-        ) from None
+        raise _no_span(given) from None
+
+
+def severity_of(text: str | None) -> int | None:
+    """syslog's 0 to 7; None: nothing is said. Raises :class:`Refused`."""
+    given = (text or "").strip()
+    if not given:
+        return None
+    if given not in SEVERITIES:
+        raise _no_severity(given)
+    return int(given)
+
+
+def _no_span(given: str) -> Refused:
+    return Refused(
+        "every",
+        f"{given[:40]!r} is no span from 10s to 366d: write one such as 5m, or 0 where it may be silent",
+    )
+
+
+def _no_severity(given: str) -> Refused:
+    return Refused("severity", f"{given[:40]!r} is no severity: write 0 (emergency) to 7 (debug), or none")
 
 
 def check_fit(source: Source, formats: Iterable[str]) -> None:

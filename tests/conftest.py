@@ -38,13 +38,14 @@ POOLED = bool(os.environ.get("MUTT_TEST_POOLER"))
 
 _numbers = itertools.count(1)
 
+_SETTINGS = frozenset(field.metadata["env"] or field.name.upper() for field in dataclasses.fields(Settings))
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting leaks in from the shell, and nothing reaches the real MUTT_HOME."""
-    settings = {field.metadata["env"] or field.name.upper() for field in dataclasses.fields(Settings)}
     for name in list(os.environ):
-        if name.startswith(("MUTT_", "CELERY_", "PG")) or name.removesuffix("_FILE") in settings:
+        if name.startswith(("MUTT_", "CELERY_", "PG")) or name.removesuffix("_FILE") in _SETTINGS:
             monkeypatch.delenv(name)
     monkeypatch.setenv("MUTT_HOME", str(tmp_path_factory.getbasetemp() / f"home-{next(_numbers)}"))
 

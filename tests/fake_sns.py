@@ -24,7 +24,7 @@ _DRIP = 0.05
 
 
 class FakeSns:
-    """As a context manager; ``asked`` holds the paths that were asked for."""
+    """As a context manager; ``asked`` holds the paths that were asked for, ``logins`` who asked said to be."""
 
     def __init__(self, directory: Path) -> None:
         ca = Authority(directory, "aws")
@@ -32,6 +32,7 @@ class FakeSns:
         self._signers = {name: ca.signer(name) for name in ("good", "another")}
         self._signers["expired"] = ca.signer("expired", -DAY)
         self.asked: list[str] = []
+        self.logins: list[str] = []
         self.confirms = 200  #: the status of the answer to who confirms
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.socket = _secured(self._server, ca.server("sns", "localhost"))
@@ -73,6 +74,8 @@ class FakeSns:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 sns.asked.append(self.path)
+                if login := self.headers["Authorization"]:
+                    sns.logins.append(login)
                 name = self.path.partition("?")[0].removeprefix("/").removesuffix(".pem")
                 if self.path.startswith("/?Action=ConfirmSubscription&"):
                     self._say(sns.confirms, b"<ConfirmSubscriptionResponse/>")

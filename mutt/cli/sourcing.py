@@ -11,7 +11,7 @@ from mutt.cli.keys import change_of_keys, publish, said
 from mutt.cli.outages import spoken
 from mutt.errors import Refused
 from mutt.formats.registry import FORMATS
-from mutt.grant import every_of
+from mutt.grant import SEVERITIES, every_of, severity_of
 from mutt.source import ENVIRONMENTS, Source
 from mutt.store import keys
 
@@ -21,8 +21,15 @@ NONE = "none"
 _TEXTS = ("format", "team", "environment", "mapping")
 
 
+class _Word(click.Choice[str]):
+    """One of these, which a shell completes. What is none of them is refused as everywhere, in MUTT's words."""
+
+    def convert(self, value: str, *_: Any, **__: Any) -> str:
+        return value
+
+
 def _word(option: str, words: tuple[str, ...], help_: str) -> Any:
-    return click.option(option, type=click.Choice((*words, NONE)), metavar="WORD", help=help_)
+    return click.option(option, type=_Word((*words, NONE)), metavar="WORD", help=help_)
 
 
 @click.command()
@@ -30,7 +37,7 @@ def _word(option: str, words: tuple[str, ...], help_: str) -> Any:
 @_word("--format", tuple(sorted(FORMATS)), "What its posts to /ingest are: they are not looked at.")
 @click.option("--team", help="Of unhandled events, on hosts that have no team of their own.")
 @_word("--environment", ENVIRONMENTS, "Of its events, whatever their host is: production or development.")
-@_word("--severity", tuple("01234567"), "syslog's 0 to 7, of its events that have none.")
+@_word("--severity", SEVERITIES, "syslog's 0 to 7, of its events that have none.")
 @click.option("--every", help="At least once in this span it should be heard: 5m, 1h; 0: it may be silent.")
 @click.option("--in-address/--no-in-address", default=None, help="May its key stand in the address (?key=…)?")
 @click.option(
@@ -68,7 +75,7 @@ def _text(file: TextIO) -> str:
 def _changed(standing: Source, changes: dict[str, Any]) -> Source:
     read: dict[str, Any] = {field: value or "" for field, value in changes.items() if field in _TEXTS}
     if "severity" in changes:
-        read["severity"] = None if changes["severity"] is None else int(changes["severity"])
+        read["severity"] = severity_of(changes["severity"])
     if "every" in changes:
         read["every"] = every_of(changes["every"])
     if "in_address" in changes:

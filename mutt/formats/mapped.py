@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from mutt.errors import Refused, RejectedBody, RejectedItem
@@ -86,6 +86,13 @@ def _mapping(text: str) -> tuple[Mapping | None, str]:
         return compiled(text), ""
     except Refused as error:
         return None, error.reason
+
+
+@lru_cache(maxsize=1024)
+def takes_long(text: str) -> bool:
+    """May the mapping ``text`` cost more than the other formats do? Remembered, also of one that can't be used."""
+    found, _ = _mapping(text)
+    return found is None or not found.plain
 
 
 def _read_words(mapping: Mapping, found: dict[str, Any], fields: Fields) -> None:

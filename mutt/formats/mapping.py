@@ -95,6 +95,11 @@ class Mapping(msgspec.Struct, frozen=True):
     severities: dict[str, int] = {}  #: by word, in small letters
     states: dict[str, State] = {}
 
+    @property
+    def plain(self) -> bool:
+        """Does it follow paths alone? Then it costs no more than any other format."""
+        return all(one.path is not None for one in (self.each, *self.fields.values()) if one)
+
 
 class Steps(TreeInterpreter):
     """Evaluates the expressions of one request, and counts what that costs."""

@@ -58,7 +58,7 @@ def _read(line: str) -> Fields:
         "hostname": found["host"],
         "message": message or traps.describe(trap_oid, ()),
         "time": found["time"],
-        "severity": values.severity(found["severity"]),
+        "severity": values.urgency(found["severity"]),
         "source": SnmpTt.name,
         "tags": {"severity": found["severity"], "category": found["category"]},
     }

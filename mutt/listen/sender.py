@@ -27,8 +27,9 @@ TRIES = 20
 #: Seconds between two looks for what somebody has put back.
 LOOK = 5.0
 
-#: Refusals that somebody mends, not the records: a wrong key, a wrong address. Until then they wait.
-MENDABLE = frozenset({401, 403, 404, 405, 407})
+#: Refusals that somebody mends, not the records: a wrong key, a wrong address, a proxy that takes headers away. Until
+#: then they wait.
+MENDABLE = frozenset({401, 403, 404, 405, 407, 415})
 
 #: Seconds between two tries to write to a disk that takes nothing.
 DISK_AGAIN = 1.0

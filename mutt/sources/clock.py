@@ -7,8 +7,14 @@ with a time of its own nor a quarter of an hour that came late makes a clock wro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import operator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 #: Minutes with events that are remembered, and that have to be there before anything is said.
 REMEMBERED, LEAST = 60, 5
@@ -23,7 +29,7 @@ WRONG, LATE = 60.0, 300.0
 _ZONE, _NEAR = 900.0, 90.0
 
 
-class Minute(NamedTuple):
+class Minute(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One minute's events: how far their times are behind ours, at the least and at the most (seconds)."""
 
     at: int  #: minutes since the epoch
@@ -58,10 +64,25 @@ class Clock(NamedTuple):
 def noted(minutes: Sequence[Minute], at: float, least: float, most: float) -> tuple[Minute, ...]:
     """``minutes`` with what was seen at ``at`` (seconds since the epoch); the newest last."""
     number = int(at // 60)
-    found = {one.at: one for one in minutes}
-    known = found.get(number, Minute(number, least, most))
-    found[number] = Minute(number, min(known.least, least), max(known.most, most))
-    return tuple(found[one] for one in sorted(found)[-REMEMBERED:])
+    before, known, after = parted(minutes, number, _number)
+    for one in known:
+        least, most = min(one.least, least), max(one.most, most)
+    return (*before, Minute(number, least, most), *after)[-REMEMBERED:]
+
+
+def parted(
+    found: Sequence[T], number: int, key: Callable[[T], int]
+) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+    """Those of ``found`` before a number, the one of this number where it is there, and those after it.
+
+    Whatever is noted of a source is kept in order, and nearly always the newest is asked for.
+    """
+    place = bisect_left(found, number, key=key)
+    rest = bisect_right(found, number, lo=place, key=key)
+    return found[:place], found[place:rest], found[rest:]
+
+
+_number = operator.attrgetter("at")
 
 
 def judged(minutes: Sequence[Minute]) -> Clock | None:

@@ -21,8 +21,11 @@ GONE_EVENTS, GONE_AFTER, GONE_TIMES = 50, 600.0, 3
 #: Seconds after which a field that is not seen is forgotten: the format is another one then.
 FORGOTTEN = 7 * 86_400.0
 
+#: Seconds after which one that was seen once makes room for another: names that are made up fill no slots for a week.
+ONCE = 3_600.0
 
-class Field(msgspec.Struct, frozen=True):
+
+class Field(msgspec.Struct, frozen=True, gc=False):
     """One field's events: counted in those that were looked at."""
 
     n: int  #: that had it
@@ -63,14 +66,24 @@ def grown(before: Formed, more: Looked, at: float) -> Formed:
     """``before`` and what was looked at until ``at``."""
     looked = before.looked + more.looked
     kept = {name: one for name, one in before.fields.items() if at - one.at < FORGOTTEN}
-    for name, n in more.fields.items():
-        if name in kept:
-            one = kept[name]
-            lacked = max(one.lacked, before.looked - one.last)
-            kept[name] = Field(one.n + n, one.first, looked, at, lacked)
-        elif len(kept) < FIELDS:
-            kept[name] = Field(n, before.looked + 1, looked, at)
+    for name in kept.keys() & more.fields.keys():
+        one = kept[name]
+        lacked = max(one.lacked, before.looked - one.last)
+        kept[name] = Field(one.n + more.fields[name], one.first, looked, at, lacked)
+    if new := more.fields.keys() - kept.keys():
+        _make_room(kept, len(new), at)
+        often = sorted(new, key=lambda name: (-more.fields[name], name))
+        for name in often[: FIELDS - len(kept)]:
+            kept[name] = Field(more.fields[name], before.looked + 1, looked, at)
     return Formed(before.events + more.events, looked, max(before.at, at), kept)
+
+
+def _make_room(kept: dict[str, Field], wanted: int, at: float) -> None:
+    """Of those that were seen once, and not of late, so many go as others are ``wanted``; the oldest first."""
+    once = [name for name, one in kept.items() if one.n == 1 and at - one.at >= ONCE]
+    once.sort(key=lambda name: kept[name].at)
+    for name in once[: max(0, len(kept) + wanted - FIELDS)]:
+        del kept[name]
 
 
 def all_grown(before: Mapping[str, Formed], more: Mapping[str, Looked], at: float) -> dict[str, Formed]:

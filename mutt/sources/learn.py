@@ -6,8 +6,12 @@ one does not count, for it may have been a fault; twice the longest that is left
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
+
+from mutt.sources.clock import parted
 
 DAY = 86_400.0
 
@@ -22,20 +26,23 @@ FAULT_IN = 14
 TIMES, FLOOR = 2.0, 600.0
 
 
-class Day(NamedTuple):
+class Day(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The longest pause that ended on a day."""
 
     day: int  #: days since the epoch, UTC
     longest: float  #: seconds
 
 
+_number = operator.attrgetter("day")
+
+
 def noted(days: Sequence[Day], at: float, pause: float) -> tuple[Day, ...]:
     """``days`` with a pause that ended at ``at`` (seconds since the epoch); the newest last."""
     number = int(at // DAY)
-    found = {one.day: one.longest for one in days}
-    found[number] = max(found.get(number, 0.0), pause)
-    kept = [one for one in sorted(found) if one > max(found) - REMEMBERED]
-    return tuple(Day(one, found[one]) for one in kept)
+    before, known, after = parted(days, number, _number)
+    longest = max([pause, *(one.longest for one in known)])
+    found = (*before, Day(number, longest), *after)
+    return tuple(parted(found, found[-1].day - REMEMBERED, _number)[2])
 
 
 def expected(days: Sequence[Day]) -> float | None:

@@ -5,13 +5,14 @@ Pure. What processes say comes in the order in which they said it; who heard a s
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from mutt.sources import clock, learn
-from mutt.sources.clock import Minute
+from mutt.sources.clock import Minute, parted
 from mutt.sources.fields import Formed, all_grown
 from mutt.sources.heard import Heard, Refusal, Report, newest
 from mutt.sources.learn import Day
@@ -28,7 +29,7 @@ HOUR = 60
 HOLE = 15.0
 
 
-class Count(NamedTuple):
+class Count(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One minute's events and refused items."""
 
     at: int  #: minutes since the epoch
@@ -172,11 +173,14 @@ def _quiet(one: Observed, listening: Listening, until: float) -> float:
 
 
 def _counted(minutes: tuple[Count, ...], at: int, heard: Heard) -> tuple[Count, ...]:
-    counts = {one.at: one for one in minutes}
-    known = counts.get(at, Count(at, 0, 0))
-    counts[at] = Count(at, known.events + heard.events, known.refused + heard.refused)
-    newest_at = max(counts)
-    return tuple(counts[one] for one in sorted(counts) if one > newest_at - HOUR)
+    before, known, after = parted(minutes, at, _number)
+    events = heard.events + sum(one.events for one in known)
+    refused = heard.refused + sum(one.refused for one in known)
+    found = (*before, Count(at, events, refused), *after)
+    return tuple(parted(found, found[-1].at - HOUR, _number)[2])
+
+
+_number = operator.attrgetter("at")
 
 
 def shifted(heard: Heard, by: float) -> Heard:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from mutt import names
-from mutt.sources.heard import Heard, Looked, Report
+from mutt.sources.heard import REASONS, Heard, Looked, Report
 from mutt.streams.connect import Client
 
 T = TypeVar("T")
@@ -20,7 +20,8 @@ T = TypeVar("T")
 #: Reports that are kept, about: where nobody reads them, those of a quarter of an hour of six processes.
 KEPT = 1_000
 
-#: Bytes of a report, from which on it goes without the fields that events had: they are looked at again.
+#: Bytes of a report, above which it goes without the fields that events had, then with one reason of a source, then
+#: with none: they come again. What is left of a source that fails is below 200 bytes.
 LARGE = 64 << 10
 
 #: Reports that are read at a time.
@@ -55,8 +56,10 @@ class Reports:
         """Say what this process heard until ``at``, by its clock; ``bootstrap``: is there a key of INGEST_API_KEY?
         One command."""
         told = _encode(Report(at, dict(heard), bootstrap))
-        if len(told) > LARGE:
-            told = _encode(Report(at, {name: _short(one) for name, one in heard.items()}, bootstrap))
+        for reasons in (REASONS, 1, 0):
+            if len(told) > LARGE:
+                short = {name: _short(one, reasons) for name, one in heard.items()}
+                told = _encode(Report(at, short, bootstrap))
         self._client.xadd(names.SOURCES, {"d": told}, maxlen=KEPT, approximate=True)
 
     def since(self, last: str) -> list[Came]:
@@ -112,9 +115,9 @@ _report = msgspec.msgpack.Decoder(Report).decode
 _now = msgspec.msgpack.Decoder(Now).decode
 
 
-def _short(heard: Heard) -> Heard:
+def _short(heard: Heard, reasons: int) -> Heard:
     formats = {name: Looked(one.events) for name, one in heard.formats.items()}
-    return msgspec.structs.replace(heard, formats=formats)
+    return msgspec.structs.replace(heard, formats=formats, why=heard.why[:reasons])
 
 
 def _read(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Came]:

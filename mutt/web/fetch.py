@@ -39,6 +39,8 @@ class Fetch:
 
     def __init__(self, ca: str = "", deadline: float = DEADLINE) -> None:
         self._session = requests.Session()
+        # Proxies may come from the environment; a login of .netrc goes nowhere that a sender's message names.
+        self._session.trust_env = False
         self._verify, self._deadline = ca or True, deadline
         self._worker = ThreadPoolExecutor(1, "fetch")
         self._places = threading.BoundedSemaphore(WAITING)
@@ -69,7 +71,12 @@ class Fetch:
             raise TimeoutError  # it waited for another, and nobody waits for it
         # A redirect would lead to where nobody looked.
         with self._session.get(
-            url, timeout=self._deadline, verify=self._verify, allow_redirects=False, stream=True
+            url,
+            timeout=self._deadline,
+            verify=self._verify,
+            proxies=requests.utils.get_environ_proxies(url),
+            allow_redirects=False,
+            stream=True,
         ) as answer:
             if answer.status_code != requests.codes.ok:
                 raise requests.HTTPError(f"status {answer.status_code}")

@@ -20,7 +20,7 @@ from werkzeug.exceptions import InternalServerError
 from mutt.errors import Kind, OverQuota, RejectedBody, StreamAway, Unavailable
 from mutt.event import uuid7
 from mutt.formats import body as bodies
-from mutt.formats import registry
+from mutt.formats import mapped, registry
 from mutt.formats.base import Context, Headers, Parsed, Rejected, fit
 from mutt.formats.sns import FORMAT as SNS
 from mutt.grant import BOOTSTRAP, INGEST, Grant
@@ -92,8 +92,9 @@ class Post(NamedTuple):
 class _Group:
     """Posts that are there together, one or many, and what they have in common."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, *, shared: bool = False) -> None:
         self.began, self.counts = began, Ingested()
+        self.shared = shared  #: does each of them wait for all?
         self.taken: list[Taken] = []  # those of which events were accepted
         # One random draw for all, counted up: RFC 9562's monotonic UUIDv7. The cleared bit leaves room to count.
         self._next_id = uuid7().int & ~(1 << 61)
@@ -160,6 +161,7 @@ class Intake:
         group = _Group(time.monotonic())
         post = group.named(self._from_its_sender(post))
         found = self._open(group, post, read)
+        assert found is not None  # nobody waits for it
         if isinstance(found, _Joining):
             found = self._close(group, found, self._submit(group, [found])[0])
         group.count(post, found)
@@ -182,16 +184,17 @@ class Intake:
             self._count_all(group)
         return found
 
-    def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
+    def answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer | None]:
         """The answers to posts that are there together: they share a round, and what one fails on is its own.
 
-        ``since`` is when the first of them was whole (monotonic): their second counts from there.
+        ``since`` is when the first of them was whole (monotonic): their second counts from there. None: nothing was
+        done for this one, whose reading may take long. It has to be answered by itself.
         """
         with self._meter.busy:
             return self._answer_all(posts, since)
 
-    def _answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer]:
-        group = _Group(since)
+    def _answer_all(self, posts: Sequence[tuple[Post, bytes]], since: float) -> list[Answer | None]:
+        group = _Group(since, shared=True)
         named = [(group.named(self._from_its_sender(post)), body) for post, body in posts]
         opened = [
             self._guarded(group, post, self._open, post, lambda body=body: body) for post, body in named
@@ -205,7 +208,8 @@ class Intake:
             for one in opened
         ]
         for (post, _), answer in zip(named, answers, strict=True):
-            group.count(post, answer)
+            if answer:
+                group.count(post, answer)
         self._count_all(group)
         return answers
 
@@ -217,8 +221,8 @@ class Intake:
         self._meter.did(counts.accepted, counts.seconds)
         self._meter.refused += counts.refused["unavailable"]
 
-    def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer:
-        """What ``post`` brings to a round, or its refusal."""
+    def _open(self, group: _Group, post: Post, read: Callable[[], bytes]) -> _Joining | Answer | None:
+        """What ``post`` brings to a round, or its refusal; None: others would have to wait for it."""
         known = ""  # whose it surely is
         try:
             grant = self._grant(group, post)
@@ -227,6 +231,8 @@ class Intake:
             # A name alone learns nothing of what its source may do.
             if not post.source and (refusal := self._refusal(group, post, grant)):
                 return refusal
+            if group.shared and grant.source.mapping and mapped.takes_long(grant.source.mapping):
+                return None
             before = time.monotonic()
             coding = post.headers.get("CONTENT-ENCODING", "")
             sent = read()

@@ -88,6 +88,7 @@ _BY_KIND = {Kind.NOTHING: NO_DATA, Kind.MISSING: NO_EVENT, Kind.BLANK: BLANK_EVE
 def collector(intake: Intake, ready: Callable[[], bool], count: Callable[[int], None]) -> Blueprint:
     """The collector. ``ready``: may events come? ``count`` counts what no view answered, by its status."""
     blueprint = Blueprint("splunk", __name__)
+    most, longest = intake.settings.ingest_max_body, intake.settings.ingest_max_event
 
     def add(path: str, tell: Callable[[], Answer], *methods: str) -> None:
         name = f"{methods[0]} {path}".replace(".", "_")
@@ -96,7 +97,7 @@ def collector(intake: Intake, ready: Callable[[], bool], count: Callable[[int], 
         )
 
     def raw() -> Answer:
-        return _take(intake, partial(enveloped, request.args, intake.settings.ingest_max_body))
+        return _take(intake, partial(enveloped, request.args, most, longest))
 
     posts = ((EVENTS, lambda: _take(intake)), (RAW, raw), ((ACK,), lambda: _acknowledge(intake)))
     for paths, tell in posts:
@@ -162,22 +163,28 @@ def _channel() -> str:
     return request.headers.get("X-Splunk-Request-Channel", "") or request.args.get("channel", "")
 
 
-def enveloped(origin: Mapping[str, str], most: int, body: bytes) -> bytes:
+def enveloped(origin: Mapping[str, str], most: int, longest: int, body: bytes) -> bytes:
     """The lines of a raw post as events, each in an envelope that says where it is from.
 
-    Raises :class:`RejectedBody` where that would be more than ``most`` bytes.
+    Of a line only so much is put in as shows that it is longer than an event may be (``longest`` bytes): it is refused
+    all the same, and what is kept of it is cut anyhow. Raises :class:`RejectedBody` where all of them would be more
+    than ``most`` bytes: a long query above many short lines, or what JSON writes with six characters for one.
     """
     if body.count(b"\n") > MAX_ITEMS:
-        raise _too_many(f"more than {MAX_ITEMS}")
+        raise _too_many(f"holds more than {MAX_ITEMS} lines")
     lines = [line for line in without_bom(body).split(b"\n") if line.strip(b"\r\0 \t")]
     about = {key: value for key in _ORIGIN if (value := origin.get(key, "").strip())}
-    if len(body) + len(lines) * len(orjson.dumps(about)) > most:  # a long query above many short lines
-        raise _too_many(str(len(lines)))
-    return b"\n".join(orjson.dumps(about | {"event": fit(line.rstrip(b"\r\0"))}) for line in lines)
+    made, size = [], 0
+    for line in lines:
+        made.append(orjson.dumps(about | {"event": fit(line.rstrip(b"\r\0")[: longest + 1])}))
+        size += len(made[-1])
+        if size > most:
+            raise _too_many(f"is more than {most} bytes when its {len(lines)} lines are events")
+    return b"\n".join(made)
 
 
-def _too_many(lines: str) -> RejectedBody:
-    return RejectedBody("body", f"holds {lines} lines, which are too many at once: send it in parts", 413)
+def _too_many(why: str) -> RejectedBody:
+    return RejectedBody("body", f"{why}: send it in parts", 413)
 
 
 def _health(intake: Intake, ready: Callable[[], bool]) -> Answer:

@@ -84,8 +84,9 @@ _OURS = "an error of MUTT's own: its log has it; send it again later"
 _FULL = (errno.EMFILE, errno.ENFILE)
 
 
-#: What answers posts that are there together, the first of them since then (monotonic).
-AnswerAll = Callable[[Sequence[tuple[Post, bytes]], float], list[Answer]]
+#: What answers posts that are there together, the first of them since then (monotonic). None: this one goes to a
+#: thread of its own.
+AnswerAll = Callable[[Sequence[tuple[Post, bytes]], float], list[Answer | None]]
 
 
 def _uncounted(_status: int) -> None:
@@ -203,6 +204,7 @@ class Waiting(NamedTuple):
 
     conn: Connection
     post: tuple[Post, bytes]
+    request: bytes  #: all of it, for a thread
     since: float  #: when it was whole (monotonic)
 
 
@@ -366,11 +368,14 @@ class Worker(ThreadWorker):
         request = conn.take()
         post = None if alone else recognised(request, conn.address)
         if post:
-            self._gathered.append(Waiting(conn, post, time.monotonic()))
+            self._gathered.append(Waiting(conn, post, request, time.monotonic()))
         else:
-            self._stop_listening(conn)
-            conn.hand_over(request)
-            self.enqueue_req(conn)
+            self._to_a_thread(conn, request)
+
+    def _to_a_thread(self, conn: Connection, request: bytes) -> None:
+        self._stop_listening(conn)
+        conn.hand_over(request)
+        self.enqueue_req(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """Called in the thread when the parser has taken the head. No application may take a part for the whole."""
@@ -495,7 +500,7 @@ class Worker(ThreadWorker):
             self.alive = False
         return group
 
-    def _finish_group(self, group: list[Waiting], work: Future[list[Answer]]) -> None:
+    def _finish_group(self, group: list[Waiting], work: Future[list[Answer | None]]) -> None:
         self._carried = False
         try:
             answers = work.result()
@@ -506,8 +511,11 @@ class Worker(ThreadWorker):
             return
         kept, now = self.alive and self.cfg.keepalive > 0, time.time()
         for one, answer in zip(group, answers, strict=True):
-            self._tell(one.conn, written(answer, SERVER, now, kept=kept), kept)
-        if behind := [answer.after for answer in answers if answer.after]:
+            if answer is None:
+                self._to_a_thread(one.conn, one.request)
+            else:
+                self._tell(one.conn, written(answer, SERVER, now, kept=kept), kept)
+        if behind := [answer.after for answer in answers if answer and answer.after]:
             self.tpool.submit(lambda: [after() for after in behind])
 
     def _tell(self, conn: Connection, data: bytes, kept: bool) -> None:

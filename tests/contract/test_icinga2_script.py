@@ -21,7 +21,7 @@ class Mutt:
     """Answers as it is told, and keeps what it was sent."""
 
     def __init__(self) -> None:
-        self.status = 202
+        self.status, self.kind = 202, "application/problem+json"
         self.posts: list[list[dict[str, Any]]] = []
         self.keys: set[str] = set()
         mutt = self
@@ -31,7 +31,15 @@ class Mutt:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 mutt.posts.append([json.loads(line) for line in body.splitlines()])
                 mutt.keys.add(self.headers["Authorization"])
-                self.send_response(mutt.status)
+                self.answer(mutt.status)
+
+            def do_GET(self) -> None:  # as of who follows a redirect
+                self.answer(200)
+
+            def answer(self, status: int) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", mutt.kind)
+                self.send_header("Location", "/ingest/icinga2")
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
@@ -94,3 +102,11 @@ def test_what_mutt_can_t_read_it_keeps_itself_so_it_is_not_sent_for_ever(mutt: M
     mutt.status = 400
     notify(mutt, tmp_path, "odd", "5")
     assert (len(mutt.posts), waiting(tmp_path)) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [400, 302])
+def test_what_a_proxy_says_is_not_mutts_word(mutt: Mutt, tmp_path: Path, status: int) -> None:
+    """It refuses http: where it wants https:, or sends elsewhere: the notification waits for who mends the address."""
+    mutt.status, mutt.kind = status, "text/html"
+    notify(mutt, tmp_path, "kept")
+    assert (len(mutt.posts), waiting(tmp_path)) == (1, 1)

@@ -110,7 +110,7 @@ def test_records_of_other_formats_go_as_they_are(ingest, tmp_path):
     assert ingest.requests[0].path == "/ingest/snmptrap"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
+@pytest.mark.parametrize("status", [401, 403, 404, 415, 429, 503])
 def test_what_may_become_better_keeps_the_records_waiting(ingest, relay, status):
     ingest.script = [Told(status, body=REFUSED)] * 3
     relay.put(b"one", "192.0.2.1", 1.0)

@@ -184,6 +184,26 @@ def test_what_is_known_of_a_source_is_said_whole_and_refused_at_its_field(api: A
     is_problem(api("PUT", "/keys/nobody/source", {}), 404)
 
 
+def test_who_changes_a_key_that_changed_since_is_told_so(app: Flask, api: Api, engine: Engine) -> None:
+    """Two scripts read a key and change it: the second is refused, and told what stands. Use is no change."""
+    key, one = made(engine, "deployer", MANAGEMENT), "/keys/deployer"
+    read = api("GET", one)
+    assert Api(app, key=key)("GET", "/version").status_code == 200
+    etag = api("GET", one).headers["ETag"]
+    assert etag == read.headers["ETag"]
+    for method, path, given in (("PATCH", one, {"note": "a"}), ("PUT", f"{one}/source", {"team": "Web"})):
+        good = api(method, path, given, If_Match=etag)
+        assert (good.status_code, good.headers["ETag"]) == (200, api("GET", one).headers["ETag"])
+        late = api(method, path, dict.fromkeys(given, "late"), If_Match=etag)
+        stands = is_problem(late, 412)["stands"]
+        assert (stands, late.headers["ETag"]) == (api("GET", one).get_json(), good.headers["ETag"])
+        etag = good.headers["ETag"]
+    for path in (f"{one}/rotate", f"{one}/revoke"):
+        changed = api("POST", path, {})
+        assert changed.headers["ETag"] == api("GET", one).headers["ETag"] != etag
+        etag = changed.headers["ETag"]
+
+
 def test_a_key_made_by_a_key_is_its_making(app: Flask, engine: Engine) -> None:
     api = Api(app, key=made(engine, "deployer", MANAGEMENT))
     told = api("POST", "/keys", {"name": "collector", "scopes": ["ingest"]}).get_json()

@@ -179,8 +179,11 @@ def test_what_is_known_of_a_source_is_said_and_taken_away_bit_by_bit(
     mapping.write_text("message: a b")
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xfb\xff")
-    for wrong in (("--every", "soon"), ("--mapping-file", mapping), ("--mapping-file", binary)):
-        assert isinstance(run("source", "billing", *wrong).exception, Refused)
+    words = (("--format", "pigeon"), ("--severity", "high"), ("--environment", "x"), ("--every", "-3"))
+    for wrong in (*words, ("--mapping-file", mapping), ("--mapping-file", binary)):
+        refused = run("source", "billing", *wrong).exception
+        assert isinstance(refused, Refused), wrong
+        assert refused.field == wrong[0].removeprefix("--").removesuffix("-file")
     assert run("source", "billing", "--every", "0").exit_code == 0
     assert json.loads(run("show", "billing", "--json").stdout)["source"]["every"] == 0
     mapping.write_text("")

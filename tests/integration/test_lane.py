@@ -20,8 +20,10 @@ import redis
 
 from mutt import names
 from mutt.formats import registry
+from mutt.grant import INGEST, Grant, digest_of
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.source import Source
 from mutt.streams.keys import KeysCopy
 from mutt.web.intake import Intake, Post
 from mutt.web.lane import recognised
@@ -32,6 +34,15 @@ from tests.waiting import wait_until
 
 KEY = "the-key-of-the-tests"
 EVENT = orjson.dumps(GOOD)
+
+#: What a mapping may cost: 2000 empty objects would hold the lane up for a second and more.
+COSTLY = "message: title || to_string(sort(map(&to_string(@), `[3, 1, 2, 5, 4, 9, 7, 8]`)))\nhostname: host.name || 'h'"
+PATHS = "message: title\nhostname: host.name"
+MAPPED = {
+    digest_of(name.encode()): Grant(name, (INGEST,), source=Source(mapping=text))
+    for name, text in {"costly": COSTLY, "paths": PATHS, "broken": "message: ["}.items()
+}
+ITS_OWN = b'{"title": "fan failed", "host": {"name": "core-1"}}'
 
 
 def post(body: bytes = EVENT, *more: str, key: str | None = KEY) -> bytes:
@@ -72,7 +83,7 @@ class Lane(Door):
 def door() -> Iterator[Lane]:
     with scratch() as directory, live_redis(directory) as server:
         env = {"REDIS_URL": server.url, "INGEST_API_KEY": KEY}
-        KeysCopy(redis.Redis.from_url(server.url)).publish({})
+        KeysCopy(redis.Redis.from_url(server.url)).publish(MAPPED)
         with served("ingest", env, directory, "--threads", "1") as (port, log):
             yield Lane(port, server)
             assert KEY not in log.read_text(), log.read_text()
@@ -111,6 +122,10 @@ def test_posts_that_are_there_together_share_an_append_though_there_is_one_threa
         (b"\x1f\x8b", (), KEY, 415),
         (EVENT, (), "wrong", 401),
         (EVENT, (), None, 401),
+        (ITS_OWN, (), "paths", 202),
+        (ITS_OWN, (), "costly", 202),
+        (b"{}" * 2000, (), "costly", 202),
+        (ITS_OWN, (), "broken", 400),
     ],
 )
 def test_both_ways_give_the_same_answer(
@@ -241,6 +256,28 @@ def test_a_post_that_mutt_itself_fails_on_costs_no_other_one(
     assert ingest.accepted == 2
 
 
+def test_a_post_whose_mapping_may_take_long_is_left_to_a_thread_and_holds_up_no_other_one(
+    redis_url: str,
+) -> None:
+    ingest = Ingest(redis_url)
+    KeysCopy(ingest.redis).publish(MAPPED)
+    shown = ["costly", "paths", "broken", KEY]
+    answers = ingest.app.extensions["lane"](
+        [(Post({"X-API-KEY": key}, "192.0.2.7"), EVENT) for key in shown], time.monotonic()
+    )
+    assert [answer and answer.status for answer in answers] == [None, 202, None, 202]
+    assert ingest.accepted == 2
+
+
+def test_one_that_is_left_to_a_thread_keeps_its_turn_on_its_connection(door: Lane) -> None:
+    before = door.accepted
+    costly = post(b"{}" * 2000, key="costly")
+    sent = post() + costly + post() + costly + post(b"{}")
+    with contextlib.closing(door.connect(sent)) as sock, sock.makefile("rb") as file:
+        assert [read_answer(file)[0] for _ in range(5)] == [202, 202, 202, 202, 400]
+    assert door.accepted == before + 2 + 2 * 2000
+
+
 def worker_of(port: int) -> psutil.Process:
     """gunicorn's worker behind this port: the youngest of those who listen."""
     listening = [
@@ -290,7 +327,7 @@ def test_an_error_of_a_round_is_logged_once_and_answers_each(
     answers = Intake(services).answer_all(
         [(Post({"X-API-KEY": KEY}, "192.0.2.7"), EVENT)] * 100, time.monotonic()
     )
-    assert [answer.status for answer in answers] == [500] * 100
+    assert [answer and answer.status for answer in answers] == [500] * 100
     assert len(caplog.records) == 1
 
 

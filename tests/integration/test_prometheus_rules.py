@@ -51,6 +51,8 @@ WELL: dict[str, str] = {
     'mutt_queue_oldest_seconds{queue="delivery_queue"}': "0.3x60",
     'mutt_dlq_depth{queue="ingest"}': "0x60",
     'mutt_dlq_depth{queue="moog"}': "0x60",
+    'mutt_listen_lost_total{instance="l", listener="syslog-udp", reason="kernel"}': "7x60",
+    'mutt_listen_waiting_seconds{instance="l"}': "0.2x60",
     'mutt_ledger_off{of="events"}': "0x60",
     'mutt_ledger_off{of="alerts"}': "0x60",
     "mutt_breaker_state": "0x60",
@@ -80,6 +82,8 @@ _MINOR = 'mutt_queue_oldest_seconds{queue="alert_queue:minor"}'
 _DELIVERY = 'mutt_queue_oldest_seconds{queue="delivery_queue"}'
 _SENT = 'mutt_moog_requests_total{status="200", reason="ok"}'
 _HOUSEKEEPING = 'up{job="mutt", role="housekeeping", instance="h"}'
+_LOST = 'mutt_listen_lost_total{instance="l", listener="syslog-udp", reason="kernel"}'
+_HEARD = 'mutt_listen_waiting_seconds{instance="l"}'
 
 
 class Case(NamedTuple):
@@ -212,6 +216,18 @@ CASES = {
     "a source is silent": Case(
         "MuttSourceSilent", {'mutt_source_silent{source="probe"}': "1x60"}, {"source": "probe"}
     ),
+    "a listener that loses datagrams": Case(
+        "MuttListenerLoses",
+        {_LOST: "0x9 5x50"},
+        {"instance": "l", "listener": "syslog-udp", "reason": "kernel"},
+    ),
+    "a listener that lost some a quarter of an hour ago": Case(
+        "MuttListenerLoses", {_LOST: "0x9 5x50"}, at="20m"
+    ),
+    "a listener that ingest does not hear": Case(
+        "MuttListenerBehind", {_HEARD: "0x4 0+30x55"}, {"instance": "l"}, "9m 30s"
+    ),
+    "a listener whose ingest was away for a minute": Case("MuttListenerBehind", {_HEARD: "0x9 0 30 60 0x48"}),
     "dead letters": Case("MuttDeadLetters", {'mutt_dlq_depth{queue="moog"}': "3x60"}, {"queue": "moog"}, "3"),
     "too many events are done": Case(
         "MuttLedgerOff", {'mutt_ledger_off{of="events"}': "-2x60"}, {"of": "events"}, "2"

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +196,26 @@ def test_only_few_wait_for_a_certificate_at_once(sns: FakeSns) -> None:
     with ThreadPoolExecutor(WAITING + more) as pool:
         said = list(pool.map(ask, range(WAITING + more)))
     assert sum("is being asked for others" in one for one in said) == more
+
+
+def test_no_login_of_this_machine_goes_to_where_a_message_points(
+    sns: FakeSns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert Fetch(str(sns.ca)).get(f"https://{sns.host}/good.pem")
+    assert sns.logins == []
+
+
+def test_it_goes_by_the_proxy_of_the_environment(sns: FakeSns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which NO_PROXY excepts hosts."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    fetch = Fetch(str(sns.ca))
+    with pytest.raises(Unavailable, match="ProxyError"):
+        fetch.get(f"https://{sns.host}/good.pem")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert fetch.get(f"https://{sns.host}/good.pem?again")
 
 
 def test_a_server_that_no_ca_vouches_for_hears_nothing(redis_url: str, sns: FakeSns) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mutt.settings import Settings
 from mutt.source import Source
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Field, Formed
-from mutt.sources.heard import Heard, Refusal, Report
+from mutt.sources.heard import LONGEST, REASONS, Gathering, Heard, Refusal, Report
 from mutt.sources.learn import Day
 from mutt.sources.observed import Count, Observed
 from mutt.sources.view import Seen
@@ -203,6 +204,21 @@ def test_reports_that_nobody_reads_are_forgotten(redis_url: str) -> None:
     for _ in range(KEPT + 300):
         Reports(client).tell({}, time.time())
     assert client.xlen(names.SOURCES) < KEPT + 200
+
+
+@pytest.mark.parametrize(("sources", "kept", "most"), [(50, 5, 64), (150, 1, 64), (1_000, 0, 200)])
+def test_what_is_said_of_many_who_fail_is_small(redis_url: str, sources: int, kept: int, most: int) -> None:
+    """Whatever they send: what is too much goes without fields, then without reasons, and the counts stay."""
+    now, gathering = time.time(), Gathering()
+    for i, n in product(range(sources), range(REASONS)):
+        gathering.failed(f"{'n' * 60}{i:04}", "body", f"{n}{'w' * (LONGEST if kept == 0 else 180)}")
+    heard = gathering.take()
+    reports = Reports(connect(redis_url))
+    reports.tell(heard, now)
+    ((_, fields),) = reports._client.xrange(names.SOURCES)
+    assert len(fields[b"d"]) <= most << 10
+    (came,) = reports.since("0-0")
+    assert {(one.failed, len(one.why)) for one in came.report.heard.values()} == {(REASONS, kept)}
 
 
 def test_an_emptied_redis_costs_what_was_not_read_and_no_more(bench: Bench) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
+import tracemalloc
 from typing import Any
 
 import orjson
 import pytest
 
+from mutt.errors import RejectedBody
 from mutt.formats.base import Headers
 from mutt.grant import INGEST, Grant, digest_of
 from mutt.source import Source
@@ -87,8 +90,29 @@ def test_a_raw_line_names_its_own_host_where_the_query_names_none(ingest: Ingest
 def test_a_long_query_makes_no_flood_of_many_short_lines(ingest: Ingest) -> None:
     assert is_told(post(ingest, b"x\n" * 100_000, f"{RAW[0]}?source={'x' * 2000}"), 413, 27)
     assert is_told(post(ingest, b"x\n" * 200_002, RAW[0]), 413, 27)
-    assert enveloped({"host": "h"}, 100, b"x") == b'{"host":"h","event":"x"}'
+    assert enveloped({"host": "h"}, 100, 100, b"x") == b'{"host":"h","event":"x"}'
     assert ingest.accepted == 0
+
+
+@pytest.mark.parametrize("lines", [b"\x01" * (8 << 20), (b"\x01" * 1000 + b"\n") * 8000], ids=["one", "many"])
+def test_lines_that_json_writes_longer_than_they_are_make_no_more_than_a_body_may_be(lines: bytes) -> None:
+    """Six characters for one: what is made is counted, and of a line that is too long little is."""
+    most = 1 << 20
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RejectedBody):
+            assert len(enveloped({}, most, 1 << 18, lines)) <= most + (6 << 18)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(lines) + (16 << 20)
+
+
+def test_a_raw_line_longer_than_an_event_may_be_is_refused_alone_and_kept(ingest: Ingest) -> None:
+    most = ingest.services.settings.ingest_max_event
+    told = is_told(post(ingest, b"x" * 2 * most + b"\nfan failed\n", RAW[0] + "?host=h"), 200, 0)
+    assert [bad["index"] for bad in told["rejected"]] == [0]
+    assert [event.message for event in ingest.events()] == ["fan failed"]
 
 
 # ---- bad items

@@ -121,7 +121,7 @@ PROFILES = (
     Profile(
         "mutt listen", "/ingest/syslog", "syslog/mixed.log",
         b"\n",
-        AGAIN, _codes(GONE, 400, 413, 415), 1 << 20,
+        AGAIN, _codes(GONE, 400, 413), 1 << 20,
         "run here; what is too large by itself, or refused by a proxy, stands aside in its buffer",
     ),
     Profile(

@@ -62,7 +62,7 @@ def patient_starts(draw):
     return limit, period, sorted(began)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(patient_starts())
 def test_nor_does_it_where_permits_live_longer(case):
     limit, period, began = case
@@ -96,7 +96,7 @@ def test_patience_grows_where_nothing_is_sent_and_not_for_some_that_run_out_amon
         assert patience.seconds == life
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(starts())
 def test_no_window_of_a_period_holds_more_starts_than_the_limit(case):
     limit, period, began = case

@@ -214,6 +214,13 @@ def test_a_problem_its_update_and_its_recovery_are_three_events_of_one_alert() -
     assert [str(one.state) for one in three] == ["raise", "raise", "clear"]
 
 
+def test_problems_of_a_trigger_that_has_several_at_once_are_told_apart_where_no_trigger_is_named() -> None:
+    first, second = (problem(event_id=id_) for id_ in ("1", "2"))
+    over = problem(event_id="1", event_value="0")
+    assert first.instance == over.instance != second.instance
+    assert first.clear_key == over.clear_key != second.clear_key
+
+
 def test_the_events_of_two_zabbixes_with_one_key_are_not_one_event() -> None:
     here, there = (problem(host_host=host) for host in ("core-1", "core-2"))
     assert here.event_id != there.event_id
@@ -313,6 +320,19 @@ def test_what_orion_did_not_escape_is_read_at_its_own_address(end: bytes) -> Non
     )
     assert (found.hostname, found.state, found.clear_key) == ("br-rtr-31", "clear", "solarwinds:58213")
     assert found.raw == body.decode()
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("3/4/2026 9:15:02 AM", NOW),
+        ("2026-03-04T09:15:02", datetime(2026, 3, 4, 9, 15, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_time_of_orion_has_no_zone(written: str, time: datetime) -> None:
+    """It is arrival's, or taken for UTC: as its page says."""
+    said = {"AlertName": "x", "NodeName": "h", "AlertObjectID": "1", "TimeOfAlert": written}
+    assert event(said).occurred_at == time
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"AlertName": "x', b"[1", b'"a": 1,', b'{"AlertName": "x" "y"}'])

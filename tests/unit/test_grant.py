@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,7 +15,18 @@ from hypothesis import strategies as st
 
 from mutt.errors import Refused
 from mutt.formats import registry
-from mutt.grant import BOOTSTRAP, INGEST, SCOPES, Grant, Signing, check_source, digest_of, every_of, new_key
+from mutt.grant import (
+    BOOTSTRAP,
+    INGEST,
+    SCOPES,
+    Grant,
+    Signing,
+    check_source,
+    digest_of,
+    every_of,
+    new_key,
+    severity_of,
+)
 from mutt.rules.evaluate import DEVELOPMENT, PRODUCTION
 from mutt.source import ENVIRONMENTS, Source
 
@@ -119,6 +131,22 @@ def test_what_a_source_cannot_be_is_refused_by_field(
     with pytest.raises(Refused) as caught:
         check_source(Source(**given), formats)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("read", "field", "number"),
+    [(every_of, "every", -3), (severity_of, "severity", -3), (severity_of, "severity", 8)],
+    ids=["every", "below", "above"],
+)
+def test_what_is_refused_is_refused_in_the_same_words_as_text_and_as_a_number(
+    read: Callable[[str], Any], field: str, number: int
+) -> None:
+    """The page and the shell write text, the API a number."""
+    with pytest.raises(Refused) as typed:
+        read(str(number))
+    with pytest.raises(Refused) as sent:
+        check_source(msgspec.structs.replace(Source(), **{field: number}))
+    assert (typed.value.field, typed.value.reason) == (sent.value.field, sent.value.reason)
 
 
 def test_a_source_is_kept_as_it_was_said_but_for_blanks() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutt.event import Event, State
-from mutt.rules.evaluate import HOSTS_REMEMBERED, Ruleset, evaluate
+from mutt.rules.evaluate import Ruleset, evaluate
 from mutt.rules.rule import Handling, MatchType, Rule
 
 NOW = datetime(2026, 3, 4, 9, 15, tzinfo=UTC)
@@ -209,11 +209,12 @@ def test_a_ruleset_knows_its_version_and_the_names_of_its_rules() -> None:
     assert [rules.rule_name(id) for id in (1, 2, 3, None)] == ["R1", "R2", "rule 3", "Unhandled"]
 
 
-def test_what_is_remembered_of_hosts_is_bounded() -> None:
+def test_what_is_remembered_of_hosts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mutt.rules.evaluate.HOSTS_REMEMBERED", 1_000)
     rules = ruleset(development=("h7",))
-    for number in range(HOSTS_REMEMBERED + 2):
+    for number in range(1_002):
         rules.host(f"h{number}")
-    assert len(rules._hosts) <= HOSTS_REMEMBERED
+    assert len(rules._hosts) <= 1_000
     assert rules.host("h7").environment == "development"
 
 

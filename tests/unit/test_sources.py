@@ -17,7 +17,7 @@ from mutt.event import Event, State
 from mutt.formats.base import Parsed, Rejected
 from mutt.sources import clock, learn, silent
 from mutt.sources.clock import Minute
-from mutt.sources.fields import Formed, grown
+from mutt.sources.fields import ONCE, Formed, grown
 from mutt.sources.heard import (
     FIELDS,
     FORMATS,
@@ -241,6 +241,18 @@ def test_a_field_that_most_had_and_none_has_now_has_gone() -> None:
 )
 def test_a_field_that_may_well_be_missing_has_not_gone(rows: list[list[str]]) -> None:
     assert fed(rows).gone() == []
+
+
+def test_names_that_came_once_keep_no_field_out_for_longer_than_an_hour() -> None:
+    """Nor does one that came twice go, or one that is among more new ones than there is room for."""
+    formed = grown(Formed(), Looked(FIELDS, FIELDS, {f"tags.{i}": 1 for i in range(FIELDS)}), NOON)
+    formed = grown(formed, Looked(1, 1, {"tags.0": 1, "severity": 1}), NOON + 60)
+    assert "severity" not in formed.fields
+    fresh = {f"tags.new{i}": 1 for i in range(FIELDS)}
+    formed = grown(formed, Looked(9, 9, {**fresh, "severity": 9}), NOON + ONCE)
+    assert len(formed.fields) == FIELDS
+    assert formed.fields["tags.0"].n == 2
+    assert formed.fields["severity"].n == 9
 
 
 def test_a_field_that_went_a_week_ago_is_forgotten() -> None:

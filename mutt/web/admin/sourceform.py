@@ -14,7 +14,7 @@ from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
 from mutt.formats.base import Context, Parsed
-from mutt.grant import check_source, digest_of, every_of
+from mutt.grant import check_source, digest_of, every_of, severity_of
 from mutt.rules.trace import severity_text
 from mutt.source import ENVIRONMENTS, Source
 from mutt.store.keys import Key
@@ -102,15 +102,12 @@ class SourceForm(Refusable):
 
     def source(self) -> Source:
         """What is filled in. Raises :class:`Refused`."""
-        severity = self.severity.data or ""
         return Source(
             format=self.format.data or "",
             mapping=(self.mapping.data or "").replace("\r\n", "\n"),
             team=self.team.data or "",
             environment=self.environment.data or "",
-            severity=(int(severity) if severity.isdecimal() and len(severity) == 1 else 9)
-            if severity
-            else None,
+            severity=severity_of(self.severity.data),
             every=every_of(self.every.data),
             in_address=bool(self.in_address.data),
         )

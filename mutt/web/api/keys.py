@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
@@ -20,7 +21,7 @@ from mutt.store import keys, lookup
 from mutt.store.engine import transaction
 from mutt.store.keys import Key
 from mutt.web.api.routes import FLAG, TEXT, TIME, Json, Reply, Route, listing, obj, or_null
-from mutt.web.api.wire import body, known, said
+from mutt.web.api.wire import Stale, body, known, match, said
 from mutt.web.published import published
 from mutt.web.roles import ADMINS_ONLY
 
@@ -89,10 +90,10 @@ class _Keys:
                   status=201, body=obj("name scopes", name=TEXT, **_RIGHTS, expires_at=or_null(TIME))),
             Route("GET", one, self.get, "One key", tag, _KEY, missing=True),
             Route("PATCH", one, self.change, "Give a key other rights", tag, _CHANGED,
-                  body=obj("", **_RIGHTS), missing=True),
+                  body=obj("", **_RIGHTS), kept=True, missing=True),
             Route("PUT", f"{one}/source", self.describe,
                   "Say what is known of a key's sender; what is left out is not known any more", tag, _CHANGED,
-                  body=obj("", **_SOURCE), missing=True),
+                  body=obj("", **_SOURCE), kept=True, missing=True),
             Route("POST", f"{one}/rotate", self.rotate,
                   "A new text for a key; the one in use is good for `overlap` seconds longer", tag, _MADE,
                   body=obj(overlap=_SPAN, expires_at=or_null(TIME)), missing=True),
@@ -109,7 +110,8 @@ class _Keys:
 
     def get(self, name: str) -> Reply:
         with lookup.reading(self._services.engine) as conn:
-            return Reply(stored_key(_find(conn, name)))
+            key = _find(conn, name)
+        return Reply(stored_key(key), etag=_etag(key))
 
     def make(self) -> Reply:
         given = body()
@@ -121,13 +123,13 @@ class _Keys:
             rights = {"scopes": (), **_rights(given)}
             key, text = keys.make(conn, name, expires_at=_time(given, "expires_at"), **rights, **said())
         told = {**stored_key(key), "key": text, "published": published(self._services)}
-        return Reply(told, 201, location=key.name)
+        return Reply(told, 201, _etag(key), key.name)
 
     def change(self, name: str) -> Reply:
         given = body()
         known(given, tuple(_RIGHTS))
         with transaction(self._services.engine) as conn:
-            key = _find(conn, name, lock=True)
+            key = _seen(conn, name)
             standing = {field: getattr(key, field) for field in _RIGHTS}
             changed = keys.change(conn, name, **{**standing, **_rights(given)}, **said())
         return self._changed(changed)
@@ -136,7 +138,7 @@ class _Keys:
         given = body()
         known(given, tuple(_SOURCE))
         with transaction(self._services.engine) as conn:
-            _find(conn, name, lock=True)
+            _seen(conn, name)
             changed = keys.describe(conn, name, _source(given), **said())
         return self._changed(changed)
 
@@ -153,7 +155,8 @@ class _Keys:
                 expires_at = datetime.now(UTC) + key.lifetime
             text = keys.rotate(conn, name, timedelta(seconds=overlap), expires_at, **said())
             rotated = keys.find(conn, name)
-        return Reply({**stored_key(rotated), "key": text, "published": published(self._services)})
+        told = {**stored_key(rotated), "key": text, "published": published(self._services)}
+        return Reply(told, etag=_etag(rotated))
 
     def revoke(self, name: str) -> Reply:
         given = body()
@@ -169,7 +172,7 @@ class _Keys:
         return self._changed(revoked)
 
     def _changed(self, key: Key) -> Reply:
-        return Reply({**stored_key(key), "published": published(self._services)})
+        return Reply({**stored_key(key), "published": published(self._services)}, etag=_etag(key))
 
 
 def stored_key(key: Key) -> dict[str, Any]:
@@ -199,6 +202,21 @@ def _find(conn: Connection, name: str, *, lock: bool = False) -> Key:
     except Refused:
         raise LookupError("there is no key of this name") from None
     return keys.find(conn, name, lock=lock)
+
+
+def _seen(conn: Connection, name: str) -> Key:
+    """The key, held, where it is what the writer has seen. Raises ``LookupError``, :class:`Stale`."""
+    seen, key = match(), _find(conn, name, lock=True)
+    if seen is not None and _etag(key) not in seen:
+        raise Stale(stored_key(key), _etag(key))
+    return key
+
+
+def _etag(key: Key) -> str:
+    """Of what people say of a key: that it was used since changes nothing."""
+    told = stored_key(key)
+    secrets = [{**one, "last_used_at": None} for one in told["secrets"]]
+    return hashlib.sha256(msgspec.json.encode({**told, "last_used_at": None, "secrets": secrets})).hexdigest()
 
 
 def _ending(key: Key, hint: Any) -> str:
