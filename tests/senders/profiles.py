@@ -128,7 +128,7 @@ PROFILES = (
         "snmptrapd handler", "/ingest/snmptrapd", "snmptrapd/link-down-on.txt",
         b"one line\n",
         AGAIN, _codes(GONE, 400, 413), 1 << 20,
-        "run here (5.9.3) with examples/snmptrapd/mutt-traphandle: a trap leaves the spool on a 2xx alone; one that is"
+        "run here (5.9.3) with examples/snmptrapd/mutt-traphandle: a trap leaves the spool on a 202 alone; one that is"
         " refused by itself stays in it, aside",
     ),
     Profile(
