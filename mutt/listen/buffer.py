@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mutt.errors import SettingsError
+from mutt.listen import aside
 
 #: A commit is on disk before it returns (FULL): after a power cut, too. The journal is cut back to 16 MiB.
 _PRAGMAS = """
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS batches (
     records INTEGER NOT NULL,
     at REAL NOT NULL,
     body BLOB NOT NULL
-)
+);
 """
 _ADD = "INSERT INTO batches (idempotency, records, at, body) VALUES (?, ?, ?, ?)"
 _FIRST = "SELECT idempotency, records, at, body, id FROM batches ORDER BY id LIMIT 1"
@@ -68,8 +69,14 @@ class Buffer:
             self._mine = _claimed(file)
             self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=10)
             file.chmod(0o600)
-            self._db.executescript(_PRAGMAS + _TABLE)
+            self._db.executescript(_PRAGMAS + _TABLE + aside.TABLE)
+            self.recount()
+
+    def recount(self) -> None:
+        """See what is there: another process may have put back what stood aside. Raises ``sqlite3.Error``."""
+        with self._lock:
             self.records, self.bytes = self._db.execute(_SUM).fetchone()
+            self.aside, self.aside_bytes = self._db.execute(aside.SUM).fetchone()
 
     def add(self, batches: Sequence[Batch]) -> None:
         """All of them, or none. They are on disk when it returns. Raises ``sqlite3.Error``, ``OSError``."""
@@ -116,6 +123,13 @@ class Buffer:
         """It is sent, or never will be. Raises ``sqlite3.Error``."""
         self._transaction(lambda db: db.execute(_REMOVE, (batch.id,)), -batch.records, -len(batch.body))
 
+    def set_aside(self, batch: Batch, why: str) -> None:
+        """Keep it, or a part of one, where it holds up nobody: it is on disk when it returns, and its batch is to be
+        removed. Raises ``sqlite3.Error``."""
+        row = (batch.idempotency, batch.records, batch.at, batch.body, why)
+        self._transaction(lambda db: db.execute(aside.ADD, row), 0, 0)
+        self.recount()
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
@@ -132,8 +146,8 @@ class Buffer:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise
-            self.records += records
-            self.bytes += size
+            # Not below nothing: what another process has put back was never counted.
+            self.records, self.bytes = max(0, self.records + records), max(0, self.bytes + size)
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:

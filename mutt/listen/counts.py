@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "mutt_listen_kept": Kind("Records written to disk", counts=True),
     "mutt_listen_sent": Kind("Records that ingest took", counts=True),
     "mutt_listen_refused": Kind("Records that ingest will never take", counts=True),
+    "mutt_listen_aside": Kind("Records that stand aside, for they are not let through to ingest"),
     "mutt_listen_retries": Kind("Requests to ingest that were sent again", counts=True),
     "mutt_listen_waiting": Kind("Records that wait for ingest"),
     "mutt_listen_waiting_bytes": Kind("Bytes of them on disk"),
@@ -67,6 +68,7 @@ def line(counts: Mapping[str, Counts], relay: Relay) -> dict[str, Any]:
         "refused": books.refused,
         "waiting": relay.waiting,
         "waiting_bytes": relay.waiting_bytes,
+        **({"aside": relay.aside} if relay.aside else {}),
         **({"trouble": books.trouble} if books.trouble else {}),
     }
 
@@ -99,6 +101,7 @@ def _of_relay(relay: Relay) -> dict[str, Values]:
         "kept": books.kept,
         "sent": books.sent,
         "refused": books.refused,
+        "aside": relay.aside,
         "retries": books.retries,
         "waiting": relay.waiting,
         "waiting_bytes": relay.waiting_bytes,

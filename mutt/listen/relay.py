@@ -10,29 +10,21 @@ Nothing is doubled: see :mod:`mutt.listen.buffer`.
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
-import random
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from uuid import uuid4
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS, Answer, Poster, address
+from mutt.client.post import Poster, address
 from mutt.errors import SettingsError
+from mutt.listen.batches import BATCH, Record, batches, written_as
+from mutt.listen.books import Books, Trouble
 from mutt.listen.buffer import Batch, Buffer
+from mutt.listen.sender import DISK_AGAIN, Sender
 from mutt.settings import Settings
 from mutt.words import many
 
 log = logging.getLogger("mutt.listen")
-
-#: Records, and bytes of them, in a batch: a batch is a request.
-BATCH, BATCH_BYTES = 1000, 1 << 20
 
 #: Batches that are written at once: a transaction needs twice their room on the disk.
 AT_ONCE = 4
@@ -40,65 +32,8 @@ AT_ONCE = 4
 #: Seconds that a record may wait for others on its way to the disk, and bytes that may wait in memory.
 LINGER, MEMORY = 0.1, 32 << 20
 
-#: Seconds to wait before the second attempt, at most, doubled with each up to the most; any part of it is waited.
-FIRST_WAIT, MOST_WAIT = 0.5, 15.0
-
-#: Refusals that somebody mends, not the records: a wrong key, a wrong address, a proxy that takes headers away. Until
-#: then they wait.
-MENDABLE = frozenset({401, 403, 404, 405, 407, 415})
-
-#: Seconds between two lines of the log about the same trouble.
-SELDOM = 60.0
-
-#: Seconds between two tries to write to a disk that takes nothing.
-DISK_AGAIN = 1.0
-
-#: Writes (record, peer, epoch seconds) as one line of a body.
-Write = Callable[[bytes, str, float], bytes]
-
-
-#: (record, peer, at): a tuple, since one is made for each.
-Record = tuple[bytes, str, float]
-
 #: Bytes that a record takes in memory beside its own.
 OVERHEAD = 250
-
-
-def plain(record: bytes, _peer: str, _at: float) -> bytes:
-    """A record that is a JSON object already, in one line."""
-    return record
-
-
-def syslog_object(record: bytes, peer: str, at: float) -> bytes:
-    """A message of syslog, whatever stands in it, with who sent it and when it came."""
-    record = record.rstrip(b"\r\n\0")  # some senders end a message with them
-    try:
-        return msgspec.json.encode({"line": record.decode(), "peer": peer, "at": at})
-    except UnicodeDecodeError:
-        # JSON's halves of characters stand for the bytes that are no UTF-8; ingest writes them as \xNN.
-        return json.dumps({"line": record.decode(errors="surrogateescape"), "peer": peer, "at": at}).encode()
-
-
-#: How records of a format are written, and as which Content-Type; other formats' as they are.
-WRITTEN: dict[str, tuple[Write, str]] = {"syslog": (syslog_object, SYSLOG_OBJECTS)}
-
-
-@dataclass
-class Books:
-    """What became of the records since the start."""
-
-    kept: int = 0  #: written to disk
-    sent: int = 0  #: taken by ingest
-    refused: int = 0  #: never taken by ingest; it keeps them for `mutt dlq`
-    no_room: int = 0  #: not taken: the buffer was full
-    retries: int = 0  #: requests that were sent again
-    trouble: str = ""  #: what stands against the request that is tried now; empty: nothing
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, **more: int) -> None:
-        with self.lock:
-            for name, n in more.items():
-                setattr(self, name, getattr(self, name) + n)
 
 
 class Relay:
@@ -116,18 +51,20 @@ class Relay:
         most: int = 1 << 30,
         linger: float = LINGER,
     ) -> None:
-        self._buffer, self._connect, self._format, self._most = buffer, connect, format_, most
-        self._linger = linger
-        self._write, self._kind = WRITTEN.get(format_, (plain, JSON_LINES))
-        self.books = Books()
+        self._buffer, self._most, self._linger = buffer, most, linger
+        self._write, kind = written_as(format_)
+        self.books, self._trouble = Books(), Trouble()
         self._records, self._held, self._writing = list[Record](), 0, 0
         self._taken_in, self._on_disk = 0, 0
         self._changed = threading.Condition()
-        self._closing = self._stopping = False
-        self._quiet_until = dict[str, float]()
+        self._closing = False
+        self._sender = Sender(
+            buffer, connect, format_, kind,
+            books=self.books, trouble=self._trouble, changed=self._changed, waiting=lambda: self.waiting,
+        )  # fmt: skip
         self._threads = [
             threading.Thread(target=work, name=f"relay-{name}", daemon=True)
-            for name, work in (("writer", self._keep), ("sender", self._send))
+            for name, work in (("writer", self._keep), ("sender", self._sender.run))
         ]
 
     @classmethod
@@ -156,7 +93,8 @@ class Relay:
     @property
     def has_room(self) -> bool:
         """Would a record be taken now?"""
-        return self._held < MEMORY and self._buffer.bytes < self._most and not self._closing
+        on_disk = self._buffer.bytes + self._buffer.aside_bytes
+        return self._held < MEMORY and on_disk < self._most and not self._closing
 
     @property
     def waiting(self) -> int:
@@ -167,6 +105,11 @@ class Relay:
     def waiting_bytes(self) -> int:
         """Bytes on disk, as they stand there."""
         return self._buffer.bytes
+
+    @property
+    def aside(self) -> int:
+        """Records that stand aside: see :mod:`mutt.listen.aside`."""
+        return self._buffer.aside
 
     def age(self, now: float) -> float:
         """Seconds since the oldest record on disk came; 0: none is there."""
@@ -210,16 +153,13 @@ class Relay:
         self._threads[0].join(timeout)
         with self._changed:
             self._changed.wait_for(lambda: not self._buffer.records or self.books.trouble, timeout)
-            self._stopping = True
-            self._changed.notify_all()
+        self._sender.stop()
         self._threads[1].join(timeout)
         self._buffer.close()
 
-    # ---- memory to disk
-
     def _keep(self) -> None:
         while records := self._taken():
-            kept = self._all_kept(list(self._batches(records)))
+            kept = self._all_kept(list(batches(records, self._write)))
             with self._changed:
                 self._on_disk += kept
                 self._writing = 0
@@ -235,130 +175,26 @@ class Relay:
             self._writing = len(records)
             return records
 
-    def _batches(self, records: Sequence[Record]) -> Iterator[Batch]:
-        lines, size, began = list[bytes](), 0, 0.0
-        for record in records:
-            line = self._write(*record)
-            if lines and (len(lines) == BATCH or size + len(line) >= BATCH_BYTES):
-                yield _packed(lines, began)
-                lines, size = [], 0
-            began = began if lines else record[2]
-            lines.append(line)
-            size += len(line) + 1
-        yield _packed(lines, began)
-
-    def _all_kept(self, batches: list[Batch]) -> int:
+    def _all_kept(self, left: list[Batch]) -> int:
         """How many records of them are on disk: all, but where the end comes before there is room."""
         kept = 0
-        while batches:
-            if self._kept(batches[:AT_ONCE]):
-                kept += sum(batch.records for batch in batches[:AT_ONCE])
-                del batches[:AT_ONCE]
-            elif self._stopping:
-                lost = sum(batch.records for batch in batches)
+        while left:
+            if self._kept(left[:AT_ONCE]):
+                kept += sum(batch.records for batch in left[:AT_ONCE])
+                del left[:AT_ONCE]
+            elif self._sender.stopping:
+                lost = sum(batch.records for batch in left)
                 log.error("%s lost, for the buffer can't be written", many(lost, "record"))
                 break
             else:
-                self._pause(DISK_AGAIN)
+                self._sender.pause(DISK_AGAIN)
         return kept
 
-    def _kept(self, batches: Sequence[Batch]) -> bool:
+    def _kept(self, made: Sequence[Batch]) -> bool:
         try:
-            self._buffer.add(batches)
+            self._buffer.add(made)
         except (sqlite3.Error, OSError) as error:
-            self._say("disk", "the buffer can't be written, so what comes waits in memory: %s", error)
+            self._trouble.say("disk", "the buffer can't be written, so what comes waits in memory: %s", error)
             return False
-        self.books.add(kept=sum(batch.records for batch in batches))
+        self.books.add(kept=sum(batch.records for batch in made))
         return True
-
-    # ---- disk to ingest
-
-    def _send(self) -> None:
-        poster, delivered = self._connect(), list[Batch]()  # one at most: what the disk does not let go of
-        while not self._stopping:
-            try:
-                self._go_on(poster, delivered)
-            except sqlite3.Error as error:
-                self._say("read", "the buffer can't be read or emptied: %s", error)
-                self._pause(DISK_AGAIN)
-        poster.close()
-
-    def _go_on(self, poster: Poster, delivered: list[Batch]) -> None:
-        if not delivered:
-            batch = self._buffer.first()
-            if batch is None:
-                self._rest()
-            elif self._deliver(poster, batch):
-                delivered.append(batch)
-        if delivered:
-            self._buffer.remove(delivered[0])
-            delivered.clear()
-            self._tell()
-
-    def _deliver(self, poster: Poster, batch: Batch) -> bool:
-        """Post it until ingest has it, or never will; in halves where it is too much at once. False: told to stop."""
-        wait = FIRST_WAIT
-        while not self._stopping:
-            answer = poster.post(batch.body, self._kind, batch.idempotency, self._format, coding="gzip")
-            if answer.too_large and batch.records > 1:
-                return all(self._deliver(poster, half) for half in _halves(batch))
-            if answer.taken or _is_hopeless(answer):
-                self._settle(batch, answer)
-                return True
-            self._wait_for_ingest(answer, wait)
-            wait = min(wait * 2, MOST_WAIT)
-        return False
-
-    def _settle(self, batch: Batch, answer: Answer) -> None:
-        if self.books.trouble:
-            log.info("ingest takes records again; %s in the buffer", many(self.waiting, "record"))
-            self.books.trouble = ""
-        refused = len(answer.refused) if answer.taken else batch.records
-        self.books.add(sent=batch.records - refused, refused=refused)
-        if refused:
-            why = answer.refused[0].reason if answer.refused else answer.reason
-            self._say("refused", "ingest refuses %s of %s: %s", refused, many(batch.records, "record"), why)
-
-    def _wait_for_ingest(self, answer: Answer, wait: float) -> None:
-        self.books.trouble = answer.reason
-        self._tell()  # who closes it need not wait
-        waiting = many(self.waiting, "record")
-        self._say("ingest", "%s in the buffer, for ingest does not take them: %s", waiting, answer.reason)
-        self._pause(answer.after + random.uniform(0, wait))
-        self.books.add(retries=1)
-
-    def _rest(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._buffer.records or self._stopping)
-
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping, seconds)
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def _say(self, about: str, sentence: str, *values: object) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until.get(about, 0.0):
-            self._quiet_until[about] = now + SELDOM
-            log.warning(sentence, *values)
-
-
-def _is_hopeless(answer: Answer) -> bool:
-    """Would this batch be refused for ever, though nothing else is wrong? A proxy's word for it is none."""
-    ours = answer.is_ours or answer.too_large
-    return answer.final and ours and answer.status not in MENDABLE
-
-
-def _packed(lines: Sequence[bytes], at: float) -> Batch:
-    return Batch(uuid4().hex, len(lines), at, gzip.compress(b"\n".join(lines), 1, mtime=0))
-
-
-def _halves(batch: Batch) -> Iterator[Batch]:
-    """Their keys follow from the batch's: halved again after a restart, they are known."""
-    lines = gzip.decompress(batch.body).split(b"\n")
-    middle = len(lines) // 2
-    for name, half in (("a", lines[:middle]), ("b", lines[middle:])):
-        yield _packed(half, batch.at)._replace(idempotency=batch.idempotency + name)

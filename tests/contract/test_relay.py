@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,11 +15,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mutt.cli.listen import listen
 from mutt.client.post import Poster
 from mutt.errors import SettingsError
+from mutt.listen.aside import put_back, standing
+from mutt.listen.batches import BATCH, syslog_object
 from mutt.listen.buffer import SPARE, Batch, Buffer
-from mutt.listen.relay import BATCH, Relay, syslog_object
+from mutt.listen.relay import Relay
+from mutt.listen.sender import TRIES
 from mutt.settings import Settings
 from tests.answering import Answering, Told
 from tests.waiting import wait_until
@@ -36,9 +42,11 @@ def ingest():
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch):
-    monkeypatch.setattr("mutt.listen.relay.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("mutt.listen.relay.MOST_WAIT", 0.02)
+    monkeypatch.setattr("mutt.listen.sender.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("mutt.listen.sender.MOST_WAIT", 0.02)
     monkeypatch.setattr("mutt.listen.relay.DISK_AGAIN", 0.01)
+    monkeypatch.setattr("mutt.listen.sender.DISK_AGAIN", 0.01)
+    monkeypatch.setattr("mutt.listen.sender.LOOK", 0.05)
 
 
 def relay_of(ingest, tmp_path, **more):
@@ -117,6 +125,77 @@ def test_a_proxys_word_is_not_ingests(ingest, relay):
     relay.put(b"one", "192.0.2.1", 1.0)
     is_sent(relay)
     assert lines(ingest) == ["one"]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_a_proxy_will_not_let_through_is_set_aside_and_can_be_put_back(ingest, relay, caplog, status):
+    ingest.script = [Told(status, body={})] * (1 if status == 413 else TRIES)
+    relay.put(b"odd", "192.0.2.1", 1.0)
+    wait_until(lambda: relay.aside == 1, 10)
+    relay.put(b"plain", "192.0.2.1", 1.0)
+    is_sent(relay)
+    assert lines(ingest) == ["plain"]
+    assert (relay.books.sent, relay.books.refused, relay.books.trouble) == (1, 0, "")
+    key = ingest.requests[0].headers["idempotency-key"]
+    named = [record.getMessage() for record in caplog.records if key in record.getMessage()]
+    assert [told.partition(" (1 record")[0] for told in named] == [
+        *([f"something before ingest answers {status} to batch {key}"] if status != 413 else []),
+        f"batch {key}",
+    ]
+    file = relay._buffer._file
+    (one,) = standing(file)
+    assert (one.idempotency, one.records, one.why) == (key, 1, str(status))
+    assert put_back(file) == 1
+    wait_until(lambda: lines(ingest) == ["plain", "odd"], 10)
+    wait_until(lambda: not relay.aside, 10)
+    assert (relay.waiting, standing(file), put_back(file)) == (0, [], 0)
+
+
+def test_of_a_batch_only_the_part_that_is_too_large_by_itself_is_set_aside(ingest, tmp_path):
+    ingest.stop()
+    relay = relay_of(ingest, tmp_path, linger=0.2)
+    for n in range(4):
+        relay.put(b"%d" % n, "192.0.2.1", 1.0)
+    assert relay.flush(5)
+    ingest.script = [Told(413, body=REFUSED)] * 3
+    ingest.start()
+    is_sent(relay)
+    relay.close()
+    assert lines(ingest) == ["1", "2", "3"]
+    assert [one.records for one in standing(tmp_path / "syslog.db")] == [1]
+
+
+def test_what_stands_aside_takes_room_and_is_there_after_a_restart(ingest, tmp_path):
+    ingest.script = [Told(413, body={})]
+    relay = relay_of(ingest, tmp_path)
+    relay.put(os.urandom(500), "192.0.2.1", 1.0)
+    wait_until(lambda: relay.aside, 10)
+    relay.close()
+    again = relay_of(ingest, tmp_path, most=500)
+    assert (again.aside, again.has_room) == (1, False)
+    put_back(tmp_path / "syslog.db")
+    wait_until(lambda: again.has_room, 10)
+    again.close()
+
+
+def test_a_command_shows_what_stands_aside_and_puts_it_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("LISTEN_BUFFER", str(tmp_path))
+    buffer = Buffer(tmp_path / "syslog.db")
+    buffer.set_aside(Batch("a-key", 7, 1795430533.0, b"body"), "400")
+    shell = CliRunner()
+    assert re.search(
+        r"a-key +7 +4 +2026-11-23 10:42:13 +400", shell.invoke(listen, ["aside", "syslog"]).output
+    )
+    assert shell.invoke(listen, ["aside", "syslog", "--again"]).output == "7 records put back\n"
+    first = buffer.first()
+    buffer.close()
+    assert first is not None
+    assert first[:4] == ("a-key", 7, 1795430533.0, b"body")
+
+
+def test_where_no_listener_was_nothing_stands_aside(tmp_path):
+    with pytest.raises(SettingsError, match="LISTEN_BUFFER"):
+        standing(tmp_path / "syslog.db")
 
 
 def test_what_ingest_refuses_for_good_holds_up_nobody(ingest, relay, caplog):

@@ -146,10 +146,12 @@ def test_traps_that_came_while_mutt_was_away_are_events_once_it_is_back_in_their
     wait_until(lambda: not spool.waiting(), 20, "the spool is empty")
 
 
-def test_a_batch_that_got_a_503_comes_again_as_it_was_and_later_traps_behind_it(tmp_path: Path) -> None:
+def test_a_batch_that_got_a_503_or_a_proxys_400_comes_again_as_it_was_and_later_traps_behind_it(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path)
     (spool.place / "waiting").mkdir(parents=True)
-    with Answering([Told(503), Told(503), Told(202), Told(202)]) as answering:
+    with Answering([Told(503), Told(400, body={}), Told(202), Told(202)]) as answering:
         spool.send_to(answering.url)
         for name in ("1.1", "2.1", "3.1"):
             (spool.place / "waiting" / name).write_text(f"{name}\n")
@@ -164,6 +166,28 @@ def test_a_batch_that_got_a_503_comes_again_as_it_was_and_later_traps_behind_it(
     assert (last.body, last.path) == (b"4.1\n\0", "/ingest/snmptrapd")
     assert last.headers["idempotency-key"] != first.headers["idempotency-key"]
     assert first.headers["x-api-key"] == KEY
+    assert not spool.waiting()
+
+
+@pytest.mark.parametrize(
+    "no",
+    [Told(413, body={}), Told(400, {"Content-Type": "application/problem+json; charset=utf-8"}, {})],
+    ids=["too large", "refused"],
+)
+def test_one_trap_that_is_not_let_through_is_set_aside_and_its_neighbours_go_on(
+    tmp_path: Path, no: Told
+) -> None:
+    spool = Spool(tmp_path)
+    (spool.place / "waiting").mkdir(parents=True)
+    for name in ("1.1", "2.1", "3.1", "4.1"):
+        (spool.place / "waiting" / name).write_text(f"{name}\n")
+    yes = Told(202)
+    with Answering([no, yes, no, no, yes]) as answering:
+        spool.send_to(answering.url)
+        assert flushed(spool)
+        bodies = [request.body.replace(b"\n\0", b" ").decode().split() for request in answering.requests]
+    assert bodies == [["1.1", "2.1", "3.1", "4.1"], ["1.1", "2.1"], ["3.1", "4.1"], ["3.1"], ["4.1"]]
+    assert [path.read_text() for path in spool.place.glob("aside/*")] == ["3.1\n"]
     assert not spool.waiting()
 
 
@@ -186,7 +210,7 @@ def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(
     subprocess.run([SNMPTT, *words], env=spool.env(), check=True, timeout=30)
     wait_until(lambda: len(ingest.events()) == 1, 20, "it is here")
     (found,) = ingest.events()
-    assert (found.hostname, found.message, found.severity) == ("core-1", text, 3)
+    assert (found.hostname, found.message, found.severity) == ("core-1", text, 2)
     assert not (tmp_path / "run").exists()
 
 

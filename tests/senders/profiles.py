@@ -122,13 +122,14 @@ PROFILES = (
         "mutt listen", "/ingest/syslog", "syslog/mixed.log",
         b"\n",
         AGAIN, _codes(GONE, 400, 413), 1 << 20,
-        "run here",
+        "run here; what is too large by itself, or refused by a proxy, stands aside in its buffer",
     ),
     Profile(
         "snmptrapd handler", "/ingest/snmptrapd", "snmptrapd/link-down-on.txt",
         b"one line\n",
-        AGAIN, {}, 1 << 20,
-        "run here (5.9.3) with examples/snmptrapd/mutt-traphandle: a trap leaves the spool on a 2xx alone",
+        AGAIN, _codes(GONE, 400, 413), 1 << 20,
+        "run here (5.9.3) with examples/snmptrapd/mutt-traphandle: a trap leaves the spool on a 202 alone; one that is"
+        " refused by itself stays in it, aside",
     ),
     Profile(
         "Zabbix", "/ingest/zabbix", "zabbix/mutt.ndjson",
