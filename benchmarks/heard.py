@@ -1,6 +1,7 @@
-"""What it costs ingest to note whom it hears: processor time a post, with it and without, alternating.
+"""What it costs ingest to note whom it hears: processor time a post, with it and without, alternating; and by itself.
 
-``python -m benchmarks.heard``; posts that are there together share an answer, as in the lane.
+``python -m benchmarks.heard``; posts that are there together share an answer, as in the lane. With it and without are
+nearer to each other than two runs are: the noting alone, of the same posts, is what can be compared.
 """
 
 from __future__ import annotations
@@ -9,22 +10,34 @@ import logging
 import os
 import statistics
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.logline import KEY, ROUNDS, SHAPES, cost
 from mutt.logs import configure
 from mutt.services import Services
 from mutt.settings import Settings
-from mutt.sources.heard import Gathering
+from mutt.sources.heard import Gathering, Taken
 from mutt.web.intake import Intake
 from tests.servers import live_redis, scratch
 
 
 class Deaf(Gathering):
-    """It notes nothing."""
+    """It notes nothing, and keeps what there was to be noted last."""
 
-    def took(self, taken: object) -> None:
-        pass
+    taken: Sequence[Taken] = ()
+
+    def took(self, taken: Sequence[Taken]) -> None:
+        self.taken = taken
+
+
+def alone(taken: Sequence[Taken], times: int) -> float:
+    """Microseconds of processor time a post for noting it, and for nothing else."""
+    heard, began = Gathering(), time.process_time()
+    for _ in range(times):
+        heard.took(taken)
+    return (time.process_time() - began) / times / len(taken) * 1e6
 
 
 def main() -> None:
@@ -33,7 +46,8 @@ def main() -> None:
         configure(settings, "ingest")
         logging.getLogger("mutt.ingest").setLevel(logging.WARNING)
         intake = Intake(Services(settings, lambda *_, **__: None, role="ingest", web=True))
-        ways = {"with": Gathering(), "without": Deaf()}
+        deaf = Deaf()
+        ways = {"with": Gathering(), "without": deaf}
         cost(intake, 1, 200)
         for together, times in SHAPES:
             found: dict[str, list[float]] = {way: [] for way in ways}
@@ -44,7 +58,8 @@ def main() -> None:
             with_it, without = (statistics.median(found[way]) for way in ("with", "without"))
             print(
                 f"{together} together: {with_it:.1f} us a post with it, {without:.1f} without:"
-                f" {with_it / without - 1:+.1%}"
+                f" {with_it / without - 1:+.1%}; noting alone:"
+                f" {min(alone(deaf.taken, 10 * times) for _ in range(ROUNDS)):.2f} us"
             )
 
 
