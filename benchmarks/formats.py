@@ -70,6 +70,8 @@ def cost(work: Callable[[], object]) -> float:
 def compare(path: Path, found: JsonFormat) -> str:
     body = body_of(path.read_bytes(), found)
     events = read(body)
+    if not events:
+        return f"{found.name:24} is not known by the looks of {path.name}"
     plain = orjson.dumps([native(event) for event in events])
     seconds: list[tuple[float, float]] = []
     for turn in range(ROUNDS):
