@@ -354,7 +354,7 @@ def test_the_samples_come_to_rest_and_each_group_is_accounted_for(shell, ingest,
     with working(shell.evaluate, shell.forward):
         table = shown(shell, ingest, capsys, to_rest=True)
     assert table["a storm without a rule"] == [240, 240, 0, 0, 0, 0]
-    assert table["all"][0] == table["all"][1] == 376
+    assert table["all"][0] == table["all"][1] == 379
     assert settle(shell.services, lambda: False).good
 
 
@@ -367,7 +367,7 @@ def test_an_open_breaker_keeps_no_table_back_and_is_named(shell, ingest, capsys)
     with working(shell.evaluate):
         table = shown(shell, ingest, capsys, to_rest=False)
         verdict = settle(shell.services, lambda: False, patience=0)
-    assert table["all"][:2] == [376, 376], "the samples alone, and not what waited before them"
+    assert table["all"][:2] == [379, 379], "the samples alone, and not what waited before them"
     assert table["all"][2] > table["all"][3] == 0
     assert not verdict.good
     assert "alerts wait: the breaker is open (connection), asks again in 5 min" in verdict.says
