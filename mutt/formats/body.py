@@ -74,8 +74,9 @@ def decompress(data: bytes, encoding: str, limit: int) -> bytes:
     for coding in reversed(named):
         if coding not in _CODINGS:
             known = ", ".join(sorted(_CODINGS))
+            # Not quoted: the reason is kept for the page Sources, and it may be a key in the wrong header.
             raise RejectedBody(
-                "Content-Encoding", f"unknown coding {coding[:40]!r}; send one of {known}", 415
+                "Content-Encoding", f"names a coding that is not known; send one of {known}", 415
             )
         try:
             data = _CODINGS[coding](data, limit)

@@ -287,6 +287,12 @@ def test_damaged_compression_is_a_problem_and_an_unknown_one_is_named(ingest: In
     is_problem(ingest.post(gzip.compress(orjson.dumps(GOOD))), 415)
 
 
+def test_a_refusal_that_is_kept_does_not_quote_a_header_for_it_may_hold_a_key(ingest: Ingest) -> None:
+    response = ingest.post(GOOD, Content_Encoding=KEY)
+    is_problem(response, 415)
+    assert KEY not in response.get_data(as_text=True)
+
+
 # ---- who may
 
 
