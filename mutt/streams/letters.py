@@ -185,12 +185,20 @@ class Letters:
         move = Move(letter, total, [*dropped.follow, *follow])
         return bool(self._moved(queue, [letter], lambda _entry: move))
 
-    def keep_rejected(self, key_id: str, rejected: Sequence[msgspec.Struct], *, most_bytes: int) -> None:
-        """Keep the first items that ingest refused, up to ``most_bytes`` a key; the others are only counted.
+    def keep_rejected(
+        self,
+        key_id: str,
+        rejected: Sequence[msgspec.Struct],
+        *,
+        most_bytes: int,
+        at_once: int | None = KEPT_AT_ONCE,
+    ) -> None:
+        """Keep the first ``at_once`` items that ingest refused (None: all), up to ``most_bytes`` a key; the others are
+        only counted.
 
         Two round trips, however many there are: the sender waits for it.
         """
-        data = [msgspec.json.encode(item) for item in rejected[:KEPT_AT_ONCE]]
+        data = [msgspec.json.encode(item) for item in rejected[:at_once]]
         held = int(self._client.hget(REJECTED_BYTES, key_id) or 0)
         room = list(itertools.accumulate(map(len, data), initial=held))[1:]
         kept = sum(1 for total in room if total <= most_bytes)

@@ -12,6 +12,7 @@ from mutt.formats import registry
 from mutt.formats.base import Parsed
 from mutt.pipeline.accept import AWAY, listed
 from mutt.services import Services
+from mutt.streams.letters import KEPT_AT_ONCE
 from mutt.web.answer import Answer
 from mutt.web.outage import Outage
 from mutt.web.post import Group, Post, correlated
@@ -38,8 +39,8 @@ class Rejects:
         return answer._replace(after=lambda: self.keep(parsed, key_id), kind=kind)
 
     def _all_kept(self, group: Group, post: Post, parsed: Parsed, key_id: str) -> Answer:
-        """For who would send the same again for ever: nothing of it is taken, all of it is kept."""
-        if not self.keep(parsed, key_id):
+        """For who would send the same again for ever: nothing of it is taken, all that there is room for is kept."""
+        if not self.keep(parsed, key_id, at_once=None):
             why = f"the items are refused, and can't be kept while Redis is away; send them again in {AWAY:.0f} s"
             return group.refused("unavailable", post, 503, why, retry_after=round(AWAY))
         body = {
@@ -53,14 +54,14 @@ class Rejects:
         }
         return Answer(202, orjson.dumps(body), headers=correlated(post))
 
-    def keep(self, parsed: Parsed, key_id: str) -> bool:
-        """Are they kept? Where their sender was told which they are, that is a convenience: it waits for no outage."""
+    def keep(self, parsed: Parsed, key_id: str, at_once: int | None = KEPT_AT_ONCE) -> bool:
+        """Are they kept? The first ``at_once`` of a request show what is wrong: a convenience, which waits for no outage.
+        All of them (None), where nobody else has them any more."""
         if self._outage.lasts:
             return False
         try:
-            self._services.letters.keep_rejected(
-                key_id, parsed.rejected, most_bytes=self._services.settings.ingest_dlq_bytes
-            )
+            most = self._services.settings.ingest_dlq_bytes
+            self._services.letters.keep_rejected(key_id, parsed.rejected, most_bytes=most, at_once=at_once)
         except redis.RedisError as error:
             self._outage.note()
             log.warning("rejected items not kept: %s", error)

@@ -199,6 +199,16 @@ def test_bad_items_are_listed_and_kept_and_the_good_ones_taken(ingest: Ingest) -
     assert books.read(ingest.redis).off_events == 0
 
 
+def test_what_a_sender_is_told_to_forget_though_nothing_of_it_is_taken_is_kept_to_the_last_item(
+    ingest: Ingest,
+) -> None:
+    lines = b"\n".join(b'{"PROGRAM": "x", "MESSAGE": 7}' for _ in range(150))
+    response = ingest.post(lines, path="/ingest/syslog-ng")
+    assert (response.status_code, response.get_json()["status"]) == (202, "rejected")
+    kept = [letter.payload["index"] for letter in ingest.services.letters.listed("ingest", payload=True)]
+    assert kept == list(range(150))
+
+
 def test_what_is_kept_of_bad_items_has_a_cap_and_the_rest_is_counted(redis_url: str) -> None:
     ingest = Ingest(redis_url, ingest_dlq_bytes=1000)
     for _ in range(20):
