@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.event import Varbind
 from mutt.formats import traps
-from mutt.formats.base import Answers, Collector, Context, Fields, Parsed, fit
+from mutt.formats.base import Answers, Context, Fields, Parsed, fit
 from mutt.formats.body import MAX_ITEMS, without_bom
+from mutt.formats.pieces import gather
 
 #: Stands between traps that are posted together: snmptrapd writes a text that holds one in hexadecimal.
 _BETWEEN = b"\0"
@@ -41,16 +42,8 @@ class SnmpTrapd:
     def parse(self, body: bytes, context: Context) -> Parsed:
         if body.count(_BETWEEN) > MAX_ITEMS:
             raise RejectedBody("body", f"holds too many traps; send at most {MAX_ITEMS} at once", 413)
-        collector = Collector(context)
-        for piece in without_bom(body).split(_BETWEEN):
-            if data := piece.strip():
-                text = fit(data)
-                try:
-                    collector.check_size(text)
-                    collector.add(_read(text), text)
-                except RejectedItem as refusal:
-                    collector.reject(data, refusal)
-        return collector.parsed
+        stripped = (piece.strip() for piece in without_bom(body).split(_BETWEEN))
+        return gather(filter(None, stripped), _read, context)
 
 
 def _read(text: str) -> Fields:

@@ -6,8 +6,9 @@ import re
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import traps, values
-from mutt.formats.base import Answers, Collector, Context, Fields, Parsed, fit
+from mutt.formats.base import Answers, Context, Fields, Parsed, fit
 from mutt.formats.body import MAX_ITEMS, without_bom
+from mutt.formats.pieces import gather
 
 #: Before it, a log has the date, and EXEC may have ``$@``, seconds since 1970.
 _LINE = re.compile(
@@ -33,16 +34,8 @@ class SnmpTt:
     def parse(self, body: bytes, context: Context) -> Parsed:
         if body.count(b"\n") > MAX_ITEMS:
             raise RejectedBody("body", f"holds too many lines; send at most {MAX_ITEMS} at once", 413)
-        collector = Collector(context)
-        for line in without_bom(body).split(b"\n"):
-            if data := line.strip():
-                text = fit(data)
-                try:
-                    collector.check_size(text)
-                    collector.add(_read(text), text)
-                except RejectedItem as refusal:
-                    collector.reject(data, refusal)
-        return collector.parsed
+        stripped = (line.strip() for line in without_bom(body).split(b"\n"))
+        return gather(filter(None, stripped), _read, context)
 
 
 def _read(line: str) -> Fields:

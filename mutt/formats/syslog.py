@@ -16,11 +16,11 @@ from mutt.formats.base import (
     Fields,
     JsonObject,
     Parsed,
-    fit,
     load,
     looks_like_json,
 )
 from mutt.formats.body import MAX_ITEMS, Broken, split, without_bom
+from mutt.formats.pieces import gather
 from mutt.formats.times import RFC3164
 
 #: The Content-Type of what relays send. Nobody sends it by chance: text that looks like JSON stays text.
@@ -73,17 +73,9 @@ class Syslog:
             return _parse_objects(body, context)
         if body.count(b"\n") > MAX_ITEMS:
             raise RejectedBody("body", f"holds too many lines; send at most {MAX_ITEMS} at once", 413)
-        collector = Collector(context)
-        for line in without_bom(body).split(b"\n"):
-            if line.strip(b"\r\0 \t"):
-                data = line.rstrip(b"\r\0")  # some senders end a line with NUL
-                text = fit(data)
-                try:
-                    collector.check_size(text)
-                    collector.add(read(text, context.default_host), text)
-                except RejectedItem as refusal:
-                    collector.reject(data, refusal)
-        return collector.parsed
+        # Some senders end a line with NUL.
+        lines = (line.rstrip(b"\r\0") for line in without_bom(body).split(b"\n") if line.strip(b"\r\0 \t"))
+        return gather(lines, partial(read, default_host=context.default_host), context)
 
 
 def _parse_objects(body: bytes, context: Context) -> Parsed:
