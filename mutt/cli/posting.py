@@ -15,6 +15,7 @@ from typing import NamedTuple
 import requests
 
 from mutt.cli.traffic import Batch
+from mutt.client.post import cause
 
 #: What says "not now" (RFC 9110, RFC 6585); anything else but a 202 will not become better.
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -200,7 +201,7 @@ class Sender:
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
         ) as error:
-            return f"no answer from {self._target.url}: {_cause(error)}", 0.0
+            return f"no answer from {self._target.url}: {cause(error)}", 0.0
         except requests.RequestException as error:
             return f"{type(error).__name__}: {error}", None
         if answer.status_code == 202:
@@ -220,16 +221,6 @@ class Sender:
             self.tally.duplicates += int(str(body.get("duplicates", 0)))
             self.tally.rejected += len(listed)
             self.tally.reasons.update(f"{item['field']}: {item['reason']}" for item in listed)
-
-
-def _cause(error: BaseException) -> str:
-    """What the system said (refused, unknown name), or what kind of error it is."""
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, OSError) and at.strerror:
-            return at.strerror
-        at = at.__cause__ or at.__context__
-    return "none in time" if isinstance(error, requests.Timeout) else type(error).__name__
 
 
 def _seconds(retry_after: str) -> float:

@@ -171,7 +171,7 @@ class Poster:
                 0, "the API key can't stand in a header: look for line ends and odd characters in it"
             )
         except (requests.RequestException, OSError) as error:
-            return Answer(0, f"no answer from {self._shown}: {_cause(error)}")
+            return Answer(0, f"no answer from {self._shown}: {cause(error)}")
         return judge(answer.status_code, answer.headers, answer.content, time.time())
 
     def close(self) -> None:
@@ -192,7 +192,7 @@ def _without_login(address_: str) -> str:
     return f"{found.scheme}://{found.netloc.rpartition('@')[2]}{found.path}"
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """What the system said (refused, unknown name), or what kind of error it is. Never the request: it has the key."""
     at: BaseException | None = error
     while at is not None:
