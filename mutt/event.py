@@ -72,9 +72,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False
     instance: str | None = None  #: the object that a trap speaks of (an ifIndex)
     template: str | None = None  #: set on MUTT's own events only; no sender's field reaches it
     team: str | None = None  #: likewise
-    default_team: str | None = (
-        None  #: whose it is where nobody else says so; from its API key's source, as the next
-    )
+    default_team: str | None = None  #: where nobody else names one; from its API key's source, as the next
     environment: str | None = None  #: production or development, whatever its host is
 
     @property

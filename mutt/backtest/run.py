@@ -129,8 +129,7 @@ def run(
             conn, team, lambda rules: question.draft.among(rules, last)
         )
         judges = past.judges(conn, question.since)
-    if draft.refused:
-        error = next(iter(draft.refused.values()))
+    for error in draft.refused.values():
         raise Refused(error.field, error.reason)
     duck = Duck.of(settings)
     estimate = _estimate(read_engine, duck, question)
