@@ -55,8 +55,8 @@ class Rejects:
         return Answer(202, orjson.dumps(body), headers=correlated(post))
 
     def keep(self, parsed: Parsed, key_id: str, at_once: int | None = KEPT_AT_ONCE) -> bool:
-        """Are they kept? The first ``at_once`` of a request show what is wrong: a convenience, which waits for no outage.
-        All of them (None), where nobody else has them any more."""
+        """Are they kept? The first ``at_once`` of a request show what is wrong: a convenience, it waits for no
+        outage. All of them (None), where nobody else has them any more."""
         if self._outage.lasts:
             return False
         try:
