@@ -139,7 +139,7 @@ class Client:
     def close(self, timeout: float | None = GOODBYE) -> bool:
         """Send what waits, for up to ``timeout`` seconds, and take nothing more. Was everything sent?
 
-        What was not is counted as ``lost``.
+        What was not is counted as ``lost``; a request whose answer is still awaited then may be taken all the same.
         """
         if self._closed:
             return not self.counts.lost
@@ -185,11 +185,11 @@ class Client:
         body = b"\n".join(item.data for item in batch)
         idempotency, wait = uuid4().hex, FIRST_WAIT
         while True:
+            if self._waiting.ended:  # they are counted as lost: nothing is to bring them in behind that
+                return
             answer = poster.post(body, batch[0].kind, idempotency, batch[0].format)
             if answer.taken or answer.final:
                 break
-            if self._waiting.ended:
-                return
             self._tell(answer.reason)
             self._waiting.pause(answer.after + random.uniform(0, wait))
             self._count(retries=1)

@@ -232,6 +232,16 @@ def test_what_is_unsent_at_the_end_is_counted_as_lost(ingest):
         client.send(event(2))
 
 
+def test_what_is_counted_as_lost_is_not_sent_behind_that(ingest):
+    ingest.script = [Told(503, {"Retry-After": "60"})]
+    client = Client(ingest.url, KEY, linger=0.01)
+    client.send(event(1))
+    wait_until(lambda: client.counts.trouble)
+    assert not client.close(0)
+    client._thread.join(10)
+    assert len(ingest.requests) == client.counts.lost == 1
+
+
 def test_texts_are_messages_of_syslog_whatever_is_in_them(ingest):
     with Client(ingest.url, KEY) as client:
         client.send("<34>Oct 11 22:14:15 mymachine su: first\nsecond")
