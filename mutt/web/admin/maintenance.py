@@ -6,22 +6,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
-from flask import abort, flash, redirect, request, url_for
+from flask import abort, redirect, request, url_for
 from flask_admin import expose
 from flask_login import current_user
 from sqlalchemy import Connection
-from wtforms import BooleanField, HiddenField, SelectField, SelectMultipleField, StringField, widgets
+from wtforms import BooleanField, SelectField, SelectMultipleField, StringField, widgets
 from wtforms.fields.choices import SelectChoice
 
-from mutt.errors import Overwrites, Refused
 from mutt.rules.check import WINDOW_SCOPES
 from mutt.rules.windows import DAYS, Occurrence, Window, check_timezone, in_zone, read_time
 from mutt.store import devices, lookup, receipts, windows
-from mutt.store.engine import transaction
 from mutt.store.users import Role
 from mutt.web.admin import repeats
-from mutt.web.admin.forms import Refusable
-from mutt.web.admin.page import CONFLICT, REFUSED, Page, said, search
+from mutt.web.admin.named import NamedForm, NamedPage
+from mutt.web.admin.page import said, search
 from mutt.web.roles import BY_OPERATORS, requires
 
 #: How long a new window is, if nobody says otherwise.
@@ -38,7 +36,7 @@ def _time(label: str, widget: widgets.Input, description: str = "") -> StringFie
     return StringField(label, widget=widget, description=description)
 
 
-class WindowForm(Refusable):
+class WindowForm(NamedForm):
     """The fields of :class:`Window`, as text; times are on the clock of its time zone."""
 
     name = StringField("Name", description="What is done, such as “core upgrade”.")
@@ -74,12 +72,6 @@ class WindowForm(Refusable):
     )
     release = BooleanField("Send what still burns at the end", description="Else the receipt only names it.")
     is_active = BooleanField("Active")
-    why = StringField(
-        "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
-    )
-    seen = HiddenField()
-
-    status = REFUSED  #: what a refusal is answered with
 
     @classmethod
     def of(cls, window: Window, seen: datetime | None = None) -> WindowForm:
@@ -123,7 +115,7 @@ class Shown(NamedTuple):
     held: int  #: alerts that the one that is on has held
 
 
-class Maintenance(Page):
+class Maintenance(NamedPage):
     needs = BY_OPERATORS
 
     @expose("/")
@@ -155,7 +147,7 @@ class Maintenance(Page):
 
     @expose("/<int:window_id>", methods=("GET", "POST"))
     def edit(self, window_id: int) -> Any:
-        window, changed_at = self._read(window_id)
+        window, changed_at = self._get(window_id)
         form = WindowForm.of(window, changed_at)
         if form.validate_on_submit() and self._save(form, window_id):
             return redirect(url_for("maintenance.index"))
@@ -163,30 +155,19 @@ class Maintenance(Page):
 
     @expose("/<int:window_id>/end", methods=("POST",))
     def end(self, window_id: int) -> Any:
-        try:
-            with transaction(self.engine) as conn:
-                window = windows.end_now(
-                    conn, window_id, datetime.now(UTC), **said(request.form.get("reason"))
-                )
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            abort(CONFLICT, f"{error.reason}.")
-        flash(f"“{window.name}” has ended. Its receipt is made within half a minute.")
-        return redirect(url_for("maintenance.index"))
+        why = request.form.get("reason")
+        return self.change(
+            lambda conn: windows.end_now(conn, window_id, datetime.now(UTC), **said(why)),
+            "has ended. Its receipt is made within half a minute",
+        )
 
     @expose("/<int:window_id>/delete", methods=("POST",))
     def delete(self, window_id: int) -> Any:
-        try:
-            with transaction(self.engine) as conn:
-                seen, why = request.form.get("seen", ""), request.form.get("reason")
-                window = windows.remove(conn, window_id, seen=seen, **said(why))
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            abort(CONFLICT, error.reason)
-        flash(f"“{window.name}” is deleted; its receipts stay.")
-        return redirect(url_for("maintenance.index"))
+        seen, why = request.form.get("seen", ""), request.form.get("reason")
+        return self.change(
+            lambda conn: windows.remove(conn, window_id, seen=seen, **said(why)),
+            "is deleted; its receipts stay",
+        )
 
     @expose("/receipts")
     def receipts(self) -> Any:
@@ -211,7 +192,7 @@ class Maintenance(Page):
     def _like(self, window_id: int | None) -> Window:
         start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         if window_id is not None:
-            like, _ = self._read(window_id)
+            like, _ = self._get(window_id)
             return like
         return Window(
             id=0,
@@ -224,28 +205,17 @@ class Maintenance(Page):
             ends_at=start + USUAL,
         )
 
-    def _read(self, window_id: int) -> tuple[Window, datetime]:
-        with lookup.reading(self.engine) as conn:
-            try:
-                return windows.get(conn, window_id)
-            except LookupError as error:
-                abort(404, f"{error}.")
+    def _get(self, window_id: int) -> tuple[Window, datetime]:
+        return self.read(lambda conn: windows.get(conn, window_id))
 
     def _save(self, form: WindowForm, window_id: int | None = None) -> bool:
-        try:
-            with transaction(self.engine) as conn:
-                seen = None if window_id is None else form.seen.data or ""
-                window = windows.save(
-                    conn, form.window(), window_id=window_id, seen=seen, **said(form.why.data)
-                )
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            form.refuse(error)
-            form.status = CONFLICT if isinstance(error, Overwrites) else REFUSED
-            return False
-        flash(f"“{window.name}” is saved. Workers follow it within 5 seconds.")
-        return True
+        seen = None if window_id is None else form.seen.data or ""
+        return self.save(
+            form,
+            lambda conn: windows.save(
+                conn, form.window(), window_id=window_id, seen=seen, **said(form.why.data)
+            ),
+        )
 
     def _form_page(self, form: WindowForm, window: Window | None = None) -> Any:
         now = datetime.now(UTC)

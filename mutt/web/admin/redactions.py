@@ -7,27 +7,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from flask import abort, flash, redirect, request, url_for
+from flask import abort, redirect, request, url_for
 from flask_admin import expose
-from wtforms import BooleanField, HiddenField, StringField, TextAreaField
+from wtforms import BooleanField, StringField, TextAreaField
 
-from mutt.errors import NoRuleset, Overwrites, Refused, RuleError
+from mutt.errors import NoRuleset, RuleError
 from mutt.event import Event
 from mutt.rules.check import check_redaction
 from mutt.rules.redaction import COMMON, Redaction, Redactions, Taken, common
 from mutt.store import lookup, redactions, usage
-from mutt.store.engine import transaction
 from mutt.store.users import Role
 from mutt.web import reading
-from mutt.web.admin.forms import Refusable, lines
-from mutt.web.admin.page import CONFLICT, REFUSED, Page, said
+from mutt.web.admin.forms import lines
+from mutt.web.admin.named import NamedForm, NamedPage
+from mutt.web.admin.page import said
 from mutt.web.roles import requires
 
 #: Stored events that are tried, those that are shown, and characters of a text.
 SAMPLE, SHOWN, TEXT_MAX = 1_000, 5, 64 << 10
 
 
-class RedactionForm(Refusable):
+class RedactionForm(NamedForm):
     """The fields of :class:`Redaction`, as text, and a text to try them on."""
 
     name = StringField("Name", description="What is taken out.")
@@ -47,18 +47,12 @@ class RedactionForm(Refusable):
         render_kw={"inputmode": "numeric"},
     )
     is_active = BooleanField("Active")
-    why = StringField(
-        "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
-    )
     text = TextAreaField(
         "Text to try",
         filters=[lines],
         description="A line, or an event as JSON. It is not kept.",
         render_kw={"rows": 4, "spellcheck": "false"},
     )
-    seen = HiddenField()
-
-    status = REFUSED  #: what a refusal is answered with
 
     @classmethod
     def of(cls, redaction: Redaction, seen: datetime | None = None) -> RedactionForm:
@@ -86,7 +80,7 @@ class Trial(msgspec.Struct, kw_only=True):
     too_long: bool = False
 
 
-class RedactionPages(Page):
+class RedactionPages(NamedPage):
     @expose("/")
     def index(self) -> str:
         return self._list_page()
@@ -109,12 +103,12 @@ class RedactionPages(Page):
         """A new one; ``?like=ID`` begins with the values of another."""
         like = request.args.get("like", type=int)
         usual = Redaction(id=0, name="", pattern="")
-        form = RedactionForm.of(usual if like is None else self._read(like)[0])
+        form = RedactionForm.of(usual if like is None else self._get(like)[0])
         return self._saved_or_tried(form, None)
 
     @expose("/<int:redaction_id>", methods=("GET", "POST"))
     def edit(self, redaction_id: int) -> Any:
-        redaction, changed_at = self._read(redaction_id)
+        redaction, changed_at = self._get(redaction_id)
         return self._saved_or_tried(RedactionForm.of(redaction, changed_at), redaction)
 
     @expose("/common/<int:number>", methods=("POST",))
@@ -123,13 +117,13 @@ class RedactionPages(Page):
         if number >= len(COMMON):
             abort(404, "There is no such redaction to add.")
         wanted = msgspec.structs.asdict(common()[number])
-        return self._changed(lambda conn: redactions.save(conn, wanted, **said()), "is added, and off")
+        return self.change(lambda conn: redactions.save(conn, wanted, **said()), "is added, and off")
 
     @expose("/<int:redaction_id>/switch", methods=("POST",))
     def switch(self, redaction_id: int) -> Any:
         """On or off, as the button said."""
         on = request.form.get("is_active") == "1"
-        return self._changed(
+        return self.change(
             lambda conn: redactions.save(conn, {"is_active": on}, redaction_id=redaction_id, **said()),
             "is on. Workers follow it within 5 seconds" if on else "is off",
         )
@@ -137,27 +131,12 @@ class RedactionPages(Page):
     @expose("/<int:redaction_id>/delete", methods=("POST",))
     def delete(self, redaction_id: int) -> Any:
         seen, why = request.form.get("seen", ""), request.form.get("reason")
-        return self._changed(
+        return self.change(
             lambda conn: redactions.remove(conn, redaction_id, seen=seen, **said(why)), "is deleted"
         )
 
-    def _changed(self, change: Any, done: str) -> Any:
-        try:
-            with transaction(self.engine) as conn:
-                redaction: Redaction = change(conn)
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            abort(CONFLICT, f"{error.field} {error.reason}".strip())
-        flash(f"“{redaction.name}” {done}.")
-        return redirect(url_for("redactions.index"))
-
-    def _read(self, redaction_id: int) -> tuple[Redaction, datetime]:
-        with lookup.reading(self.engine) as conn:
-            try:
-                return redactions.get(conn, redaction_id)
-            except LookupError as error:
-                abort(404, f"{error}.")
+    def _get(self, redaction_id: int) -> tuple[Redaction, datetime]:
+        return self.read(lambda conn: redactions.get(conn, redaction_id))
 
     def _saved_or_tried(self, form: RedactionForm, redaction: Redaction | None) -> Any:
         trial = None
@@ -190,20 +169,13 @@ class RedactionPages(Page):
         return trial
 
     def _save(self, form: RedactionForm, redaction_id: int | None) -> bool:
-        try:
-            with transaction(self.engine) as conn:
-                seen = None if redaction_id is None else form.seen.data or ""
-                redaction = redactions.save(
-                    conn, form.redaction(), redaction_id=redaction_id, seen=seen, **said(form.why.data)
-                )
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            form.refuse(error)
-            form.status = CONFLICT if isinstance(error, Overwrites) else REFUSED
-            return False
-        flash(f"“{redaction.name}” is saved. Workers follow it within 5 seconds.")
-        return True
+        seen = None if redaction_id is None else form.seen.data or ""
+        return self.save(
+            form,
+            lambda conn: redactions.save(
+                conn, form.redaction(), redaction_id=redaction_id, seen=seen, **said(form.why.data)
+            ),
+        )
 
     def _list_page(self, trial: Trial | None = None) -> str:
         with lookup.reading(self.engine) as conn:

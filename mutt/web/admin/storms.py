@@ -7,22 +7,21 @@ from typing import Any
 
 import msgspec
 import redis
-from flask import abort, flash, redirect, request, url_for
+from flask import redirect, request, url_for
 from flask_admin import expose
-from wtforms import BooleanField, HiddenField, StringField
+from wtforms import BooleanField, StringField
 
-from mutt.errors import Overwrites, Refused, SettingsError
+from mutt.errors import SettingsError
 from mutt.rules.check import STORM_KEYS
 from mutt.rules.rule import StormPolicy
 from mutt.store import lookup, storms
-from mutt.store.engine import transaction
 from mutt.store.users import Role
-from mutt.web.admin.forms import Refusable
-from mutt.web.admin.page import CONFLICT, REFUSED, Page, said
+from mutt.web.admin.named import NamedForm, NamedPage
+from mutt.web.admin.page import said
 from mutt.web.roles import requires
 
 
-class StormForm(Refusable):
+class StormForm(NamedForm):
     """The fields of :class:`StormPolicy`, as text."""
 
     name = StringField("Name", description="Stands in the summary.")
@@ -40,13 +39,8 @@ class StormForm(Refusable):
         description="Left empty: all. Else a name, a glob such as core-*, or a network such as 10.0.0.0/8.",
     )
     is_active = BooleanField("Active")
-    why = StringField(
-        "Why", description="Kept in the history with this change.", render_kw={"maxlength": 500}
-    )
-    seen = HiddenField()
 
     keys = STORM_KEYS
-    status = REFUSED  #: what a refusal is answered with
 
     @classmethod
     def of(cls, policy: StormPolicy, seen: datetime | None = None) -> StormForm:
@@ -61,7 +55,7 @@ class StormForm(Refusable):
         return {**texts, "hostname": self.hostname.data or None, "is_active": bool(self.is_active.data)}
 
 
-class Storms(Page):
+class Storms(NamedPage):
     @expose("/")
     def index(self) -> str:
         with lookup.reading(self.engine) as conn:
@@ -78,14 +72,14 @@ class Storms(Page):
         """A new policy; ``?like=ID`` begins with the values of another."""
         like = request.args.get("like", type=int)
         usual = StormPolicy(id=0, name="", group_by="host", alert_count=50, alert_window=60)
-        form = StormForm.of(usual if like is None else self._read(like)[0])
+        form = StormForm.of(usual if like is None else self._get(like)[0])
         if form.validate_on_submit() and self._save(form):
             return redirect(url_for("storms.index"))
         return self._form_page(form)
 
     @expose("/<int:policy_id>", methods=("GET", "POST"))
     def edit(self, policy_id: int) -> Any:
-        policy, changed_at = self._read(policy_id)
+        policy, changed_at = self._get(policy_id)
         form = StormForm.of(policy, changed_at)
         if form.validate_on_submit() and self._save(form, policy_id):
             return redirect(url_for("storms.index"))
@@ -93,39 +87,20 @@ class Storms(Page):
 
     @expose("/<int:policy_id>/delete", methods=("POST",))
     def delete(self, policy_id: int) -> Any:
-        try:
-            with transaction(self.engine) as conn:
-                seen, why = request.form.get("seen", ""), request.form.get("reason")
-                policy = storms.remove(conn, policy_id, seen=seen, **said(why))
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            abort(CONFLICT, error.reason)
-        flash(f"“{policy.name}” is deleted.")
-        return redirect(url_for("storms.index"))
+        seen, why = request.form.get("seen", ""), request.form.get("reason")
+        return self.change(lambda conn: storms.remove(conn, policy_id, seen=seen, **said(why)), "is deleted")
 
-    def _read(self, policy_id: int) -> tuple[StormPolicy, datetime]:
-        with lookup.reading(self.engine) as conn:
-            try:
-                return storms.get(conn, policy_id)
-            except LookupError as error:
-                abort(404, f"{error}.")
+    def _get(self, policy_id: int) -> tuple[StormPolicy, datetime]:
+        return self.read(lambda conn: storms.get(conn, policy_id))
 
     def _save(self, form: StormForm, policy_id: int | None = None) -> bool:
-        try:
-            with transaction(self.engine) as conn:
-                seen = None if policy_id is None else form.seen.data or ""
-                policy = storms.save(
-                    conn, form.policy(), policy_id=policy_id, seen=seen, **said(form.why.data)
-                )
-        except LookupError as error:
-            abort(404, f"{error}.")
-        except Refused as error:
-            form.refuse(error)
-            form.status = CONFLICT if isinstance(error, Overwrites) else REFUSED
-            return False
-        flash(f"“{policy.name}” is saved. Workers follow it within 5 seconds.")
-        return True
+        seen = None if policy_id is None else form.seen.data or ""
+        return self.save(
+            form,
+            lambda conn: storms.save(
+                conn, form.policy(), policy_id=policy_id, seen=seen, **said(form.why.data)
+            ),
+        )
 
     def _form_page(self, form: StormForm, policy: StormPolicy | None = None) -> Any:
         page = self.render("storm.html", form=form, policy=policy)
