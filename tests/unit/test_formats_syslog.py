@@ -68,6 +68,18 @@ def line(data: bytes, context: Context = CONTEXT) -> Event:
         (b"<189>1: *Mar  4 09:00:00.123 XYZ: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>1: r1: Mar  4 09:00:00 CST: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>1: Mar  4 09:00:00 CST: ifmgr[2]: x", (None, "ifmgr", "x", 5, "local7")),
+        # Cisco's other heads: two running numbers, a card, an uptime, a colon alone.
+        (b"<189>1: r1: 2: Mar  4 09:00:00: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<189>1: r1 RP/0/0/CPU0:Mar  4 09:00:00 : a[7]: %L-3-U : x", ("r1", "a", "%L-3-U : x", 5, "local7")),
+        (b"<189>1: RP/0/0/CPU0:Mar  4 09:00:00 UTC: a[7]: x", (None, "a", "x", 5, "local7")),
+        (b"<189>1: 00:01:40: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<189>:Mar  4 09:00:00: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<166>2026-03-04T09:00:00Z : %A-1-B: x", (None, "%A-1-B", "%A-1-B: x", 6, "local4")),
+        (b"<13>Mar  4 09:00:00 ::1 su: x", ("::1", "su", "x", 5, "user")),
+        (b"<13>Mar  4 09:00:00 2003:db8::1 su: x", ("2003:db8::1", "su", "x", 5, "user")),
+        (b"<13>1: no syslog", (None, None, "1: no syslog", 5, "user")),
+        # An application's line names no host, however much its level looks like one.
+        (b"<14>2026-03-04 09:00:00,123 ERROR x", (None, None, "2026-03-04 09:00:00,123 ERROR x", 6, "user")),
         (b"<13>Mar  4 09:00:00 CET r1 su: x", ("r1", "su", "x", 5, "user")),
         (b"<13>Mar  4 09:00:00 EST-r1 su: x", ("EST-r1", "su", "x", 5, "user")),
         (b"<166>Mar  4 2026 09:00:00 fw-9 : %A-1-B: x", ("fw-9", "%A-1-B", "%A-1-B: x", 6, "local4")),
@@ -94,6 +106,8 @@ def test_lines(data: bytes, fields: tuple[str | None, str | None, str, int | Non
         ("Mar  4 09:00:00 EST", NOW.replace(hour=14, minute=0), None),
         ("Mar  4 09:00:00 CEST", NOW.replace(hour=7, minute=0), None),
         ("Mar  4 09:00:00 2025", NOW.replace(year=2025, minute=0), None),
+        ("2025 Mar  4 09:00:00 CET", NOW.replace(year=2025, hour=8, minute=0), None),
+        ("3w2d", NOW, "3w2d"),
         ("Mar  4 09:00:00 CET 2025", NOW.replace(year=2025, hour=8, minute=0), None),
         # UTC is a guess then, so the text is kept.
         ("*Mar  4 09:00:00.123 XYZ", NOW.replace(minute=0, microsecond=123000), "*Mar  4 09:00:00.123 XYZ"),
@@ -259,6 +273,20 @@ def test_a_vendors_row_says_host_program_and_severity(data: bytes, fields: tuple
     found = line(data)
     assert (found.hostname, found.program, found.severity) == (fields[0] or CONTEXT.default_host, *fields[1:])
     assert found.state == "raise"
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        (b'date=2026-03-04 time=09:00:00 devid=FG1 tz="-0730"', NOW.replace(hour=16)),
+        (b"<13>Mar  4 09:00:00 fw date=2026-03-04 time=08:00:00 devid=FG1 tz=+0100", NOW.replace(minute=0)),
+        (b"date=2026-03-04 time=09:00:00 devid=FG1", NOW),
+        (b"date=2026-03-04 time=09:00:00 devid=FG1 tz={x}", NOW),
+    ],
+    ids=["its zone", "the head's", "no zone: when it came", "no zone that can be read"],
+)
+def test_when_a_fortigate_says_that_it_happened(written: bytes, time: datetime) -> None:
+    assert line(written).occurred_at == time
 
 
 def test_a_vendors_columns_and_pairs_are_tags_and_its_message_is_whole() -> None:
