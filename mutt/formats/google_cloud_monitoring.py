@@ -64,10 +64,12 @@ def _message(incident: JsonObject) -> Any:
 
 
 def _instance(incident: JsonObject) -> str:
-    """The condition, and of which of its series this is: the next incident of it folds into the same alert at Moog."""
-    labels = values.inner(values.inner(incident, "metric"), "labels")
-    series = (f"{name}={values.text(value)}" for name, value in sorted(labels.items()))
-    return " ".join((values.text(incident.get("condition_name")), *series))
+    """Policy and condition, and of which of its series this is: the next incident of it folds into the same alert at
+    Moog."""
+    labels = (values.inner(values.inner(incident, name), "labels") for name in ("metric", "resource"))
+    series = (f"{name}={values.text(value)}" for each in labels for name, value in sorted(each.items()))
+    named = (values.text(incident.get(name)) for name in ("policy_name", "condition_name"))
+    return " ".join((*named, *series))
 
 
 FORMAT = GoogleCloudMonitoring()
