@@ -56,7 +56,7 @@ _STATES = dict.fromkeys(
 _URGENCIES = {
     "disaster": 1, "emergency": 1, "fatal": 1, "critical": 1, "crit": 1, "page": 1, "down": 1, "p1": 1,
     "major": 2, "high": 2, "serious": 2, "error": 2, "err": 2, "p2": 2,
-    "minor": 3, "average": 3, "medium": 3, "unknown": 3, "p3": 3,
+    "minor": 3, "average": 3, "medium": 3, "unknown": 3, "unreachable": 3, "p3": 3,
     "warning": 4, "warn": 4, "p4": 4,
     "low": 5, "notice": 5, "p5": 5,
     "info": 6, "information": 6, "informational": 6, "none": 6, "ok": 6, "up": 6, "not classified": 6,
