@@ -21,6 +21,9 @@ _OWN = frozenset(
     {"fromhost", "fromhost-ip", "rawmsg", "syslogtag", "programname", "timereported", "syslogseverity"}
 )
 
+#: Names that another shipper gives to what rsyslog had before: it knows what became of the rest.
+_OTHERS = frozenset({"source_type", "date", "log", "MESSAGE"})
+
 #: And beside them what else its templates hold. A record of nothing but these is taken for one.
 _KNOWN = _OWN | {
     "app-name", "facility", "facility-text", "host", "message", "msg", "msgid", "pri", "priority", "procid", "program",
@@ -55,6 +58,8 @@ class Rsyslog(Shipped):
         """A record with names that rsyslog's pages use, or what may be a batch."""
         if "records" in keys or "streams" in keys:
             return True
+        if not _OTHERS.isdisjoint(keys):
+            return False
         return are_of_a_record(keys) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
 
     def claims(self, item: JsonObject) -> bool:

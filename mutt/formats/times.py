@@ -42,6 +42,7 @@ RFC3164 = re.compile(
 _NEAR = timedelta(days=180)
 
 _DOUBTFUL = re.compile(rf"(?P<time>{RFC3164.pattern}) [A-Z]{{2,5}}", re.ASCII)
+_NAMED_UTC = re.compile(r" ?(?:UTC|GMT)$")
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,9})?", re.ASCII)
 
 
@@ -99,7 +100,7 @@ def _read(value: Any, received_at: datetime) -> datetime | None:
 
 
 def _iso(word: str) -> datetime:
-    found = datetime.fromisoformat(word.upper())
+    found = datetime.fromisoformat(_NAMED_UTC.sub("+00:00", word.upper()))
     if found.tzinfo is UTC:
         return found
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -131,6 +131,8 @@ def test_severities(fields: dict[str, Any], severity: int | None, kept: dict[str
         ("2026-01-02t03:04:05z", NOW),
         ("2026-01-02T05:04:05+02:00", NOW),
         ("2026-01-02 03:04:05", NOW),  # no zone: UTC
+        ("2026-01-02 03:04:05 UTC", NOW),
+        ("2026-01-02 05:04:05 +0200", NOW),
         ("2026-01-02T03:04:05.123456789Z", NOW.replace(microsecond=123456)),
         (1767323045, NOW),
         (1767323045.25, NOW.replace(microsecond=250000)),
