@@ -8,6 +8,7 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
+from mutt.formats.alertmanager import fingerprint
 from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
 
 _SCHEMA = "azureMonitorCommonAlertSchema"
@@ -63,10 +64,13 @@ def _device(essentials: JsonObject) -> Any:
     return essentials.get("alertRule")
 
 
-def _target(essentials: JsonObject) -> str:
-    """The resource, by all of its id: others of its name are in other groups. Azure writes it in different cases."""
+def _target(essentials: JsonObject, about: JsonObject) -> str:
+    """The resource, or the budget, by all of its id: others of its name are in other groups. Azure writes it in
+    different cases."""
     found = essentials.get("alertTargetIDs")
-    return values.text(found[0] if isinstance(found, list) and found else _device(essentials)).lower()
+    if not isinstance(found, list) or not found:
+        found = [values.inner(about, "AlertData").get("BudgetId") or _device(essentials)]
+    return values.text(found[0]).lower()
 
 
 def _state(essentials: JsonObject, about: JsonObject) -> tuple[State, str | None]:
@@ -80,7 +84,7 @@ def _state(essentials: JsonObject, about: JsonObject) -> tuple[State, str | None
     if tracked := properties.get("trackingId"):
         key, over = tracked, over or values.text(properties.get("stage")).lower() in _OVER
     elif "currentHealthStatus" in properties:
-        key, over = f"health:{_target(essentials)}", over or about.get("status") == "Resolved"
+        key, over = f"health:{_target(essentials, about)}", over or about.get("status") == "Resolved"
     return State.CLEAR if over else State.RAISE, None if key is None else values.text(key)
 
 
@@ -123,8 +127,10 @@ def _instance(essentials: JsonObject, about: JsonObject) -> str:
         for one in found if isinstance(found, list) else ():
             if isinstance(one, dict):
                 parts.append(f"{values.text(one.get('name'))}={values.text(one.get('value'))}")
+    if labels := values.inner(about, "labels"):  # of managed Prometheus: too many to be written out
+        parts.append(fingerprint(labels))
     tracked = values.inner(about, "properties").get("trackingId")
-    return " ".join((*parts, values.text(tracked) if tracked else _target(essentials)))
+    return " ".join((*parts, values.text(tracked) if tracked else _target(essentials, about)))
 
 
 FORMAT = AzureMonitor()

@@ -245,6 +245,22 @@ def test_a_budget_that_names_nobody_is_taken_too() -> None:
     assert event.message.startswith("CostAlerts is fired: ")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        [{"labels": {"alertname": "KubePodCrashLooping", "pod": pod}, "expression": "up"} for pod in ("a", "b")],
+        [{"AlertCategory": "budgets", "AlertData": {"BudgetId": f"/budgets/{name}"}} for name in ("a", "b")],
+    ],
+    ids=["series of Prometheus", "budgets"],
+)  # fmt: skip
+def test_what_azure_tells_apart_by_its_context_alone_stays_apart(told: list[dict[str, Any]]) -> None:
+    whole = sample("azure-monitor/metric-fired.json")
+    whole["data"]["essentials"] |= {"alertTargetIDs": None, "configurationItems": ["aks-prod"]}
+    here, there = (one({**whole, "data": {**whole["data"], "alertContext": about}}) for about in told)
+    assert here.hostname == there.hostname
+    assert here.instance != there.instance
+
+
 def test_without_the_common_schema_the_refusal_says_what_to_turn_on() -> None:
     (item,) = parse({"schemaId": "AzureMonitorMetricAlert", "data": {}}, "azure-monitor").rejected
     assert "turn on the common alert schema" in item.reason
