@@ -31,7 +31,18 @@ _LINE = re.compile(
 )
 
 _STATES = ("state", "status")
-_SEVERITIES = ("severity", "level", "severity_text", "log.level", "priority", "loglevel")
+_SEVERITIES = (
+    "severity",
+    "level",
+    "severity_text",
+    "otel.log.severity.text",
+    "log.level",
+    "priority",
+    "loglevel",
+)
+
+#: What OpenTelemetry's Collector writes beside its text, or where that is missing.
+_NUMBER = "otel.log.severity.number"
 
 
 class _Record(Shipped):
@@ -133,7 +144,8 @@ def _add_tags(fields: Fields, item: JsonObject) -> None:
     """What else the envelope says. What the event itself calls so keeps its name."""
     named = values.inner(item, "fields")
     if fields.get("severity") is None:
-        fields["severity"] = values.pop_read(dict(named), _SEVERITIES, values.severity)
+        found = values.pop_read(dict(named), _SEVERITIES, values.severity)
+        fields["severity"] = values.telemetry(named.get(_NUMBER)) if found is None else found
     kept = {key: value for key, value in item.items() if key not in _READ}
     if not named:
         kept["fields"] = item.get("fields") or None

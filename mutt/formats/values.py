@@ -63,6 +63,9 @@ _URGENCIES = {
     "debug": 7,
 }  # fmt: skip
 
+#: OpenTelemetry's numbers, in fours: trace, debug, info, warn, error, fatal.
+_TELEMETRY = (7, 7, 6, 4, 3, 2)
+
 #: Objects nested deeper than this are kept as one tag of compact JSON.
 _FLATTEN_DEPTH = 4
 
@@ -127,6 +130,15 @@ def urgency(value: Any) -> int | None:
         return None
     found = _URGENCIES.get(value)
     return _URGENCIES.get(value.strip().lower()) if found is None else found
+
+
+def telemetry(number: Any) -> int | None:
+    """syslog's 0 to 7 from OpenTelemetry's severity number, 1 to 24, also as text."""
+    if isinstance(number, str) and number.isdecimal() and len(number) < 3:
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 24:
+        return None
+    return _TELEMETRY[(number - 1) // 4]
 
 
 def device(value: Any) -> Any:
