@@ -82,6 +82,9 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
          {"hostname": "inner", "message": "disk full", "severity": 2, "state": State.CLEAR}),
         ({"event": "x", "host": "h", "fields": {"severity": "warn", "site": {"id": "dc2"}}, "index": "net"},
          {"severity": 4, "tags": {"severity": "warn", "site.id": "dc2", "index": "net"}}),
+        ({"event": "x", "host": "h", "fields": {"otel.log.severity.text": "Warning", "otel.log.severity.number": 17}},
+         {"severity": 4}),
+        ({"event": "x", "host": "h", "fields": {"otel.log.severity.number": 17}}, {"severity": 3}),
         ({"event": "x", "host": "h", "fields": ["a"]}, {"tags": {"fields": '["a"]'}}),
         ({"event": TRAP, "host": "collector"},
          {"hostname": "10.20.0.7", "trap_oid": TRAP["trap_oid"], "clear_key": "link:12"}),
@@ -93,7 +96,7 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "object with words", "fields", "OpenTelemetry's", "OpenTelemetry's number", "fields that are none", "trap", "native", "a shipper's record",
          "syslog-ng's", "no message",
          "one without a host"],
 )  # fmt: skip
