@@ -96,7 +96,8 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "OpenTelemetry's", "OpenTelemetry's number", "fields that are none", "trap", "native", "a shipper's record",
+         "object with words", "fields", "OpenTelemetry's", "OpenTelemetry's number",
+         "fields that are none", "trap", "native", "a shipper's record",
          "syslog-ng's", "no message",
          "one without a host"],
 )  # fmt: skip
