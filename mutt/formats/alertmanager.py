@@ -11,7 +11,9 @@ import msgspec
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import times, values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.collector import Collector
+from mutt.formats.objects import JsonFormat
 
 #: Labels that name the device, the first that does. ``exported_instance`` is the device's own where ``instance`` is
 #: a gateway's.

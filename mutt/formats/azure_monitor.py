@@ -9,7 +9,8 @@ from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
 from mutt.formats.alertmanager import fingerprint
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 _SCHEMA = "azureMonitorCommonAlertSchema"
 

@@ -8,7 +8,8 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 #: Dimensions that name what the alarm is about, the first that does; without any it is the first dimension.
 _DEVICES = (

@@ -7,7 +7,8 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 #: Labels that name the device, of the resource first and then of the metric, where the incident itself does not.
 _DEVICES = (

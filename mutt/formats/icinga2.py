@@ -7,8 +7,9 @@ from typing import Any
 
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
 from mutt.formats.native import is_native
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("host", "hostname", "host_name", "hostdisplay", "address")
 _SERVICES = ("service", "service_desc", "service_name", "servicedisplay")

@@ -13,7 +13,9 @@ import msgspec
 
 from mutt.errors import RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, as_object
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.collector import Collector
+from mutt.formats.objects import as_object
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: Names of rsyslog's properties that nobody else's records have.

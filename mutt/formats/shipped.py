@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
 from mutt.formats import traps, values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 from mutt.formats.remembered import remember
 
 Keys = tuple[str, ...]

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.formats import syslog, values, within
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject, Parsed
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
+from mutt.formats.objects import JsonFormat
 from mutt.formats.shipped import Shipped
 
 #: All that an envelope may hold.

@@ -9,17 +9,10 @@ from typing import NamedTuple
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import quirks, values
-from mutt.formats.base import (
-    Answers,
-    Collector,
-    Context,
-    Fields,
-    JsonObject,
-    Parsed,
-    load,
-    looks_like_json,
-)
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, split, without_bom
+from mutt.formats.collector import Collector
+from mutt.formats.objects import load, looks_like_json
 from mutt.formats.pieces import gather
 from mutt.formats.times import RFC3164
 

@@ -8,7 +8,9 @@ from typing import ClassVar
 import msgspec
 
 from mutt.errors import RejectedBody
-from mutt.formats.base import Answers, Collector, Context, Parsed, fit, looks_like_json
+from mutt.formats.base import Answers, Context, Parsed, fit
+from mutt.formats.collector import Collector
+from mutt.formats.objects import looks_like_json
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: What syslog-ng says in headers of a message that it sends alone, by the macro's name.

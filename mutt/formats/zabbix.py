@@ -10,8 +10,9 @@ import msgspec
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
 from mutt.formats.native import is_native
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("host_host", "host", "service", "host_name", "hostname", "host_dns", "host_ip")
 _NAMES = ("event_name", "name", "trigger_name", "subject", "alert_subject", "message", "alert_message")

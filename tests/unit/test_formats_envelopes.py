@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
-from mutt.formats import base, registry, within
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
+from mutt.formats import collector, registry, within
+from mutt.formats.base import Context, Fields, JsonObject, Parsed
+from mutt.formats.objects import JsonFormat
 from mutt.source import Source
 from tests.fuzz.targets import check, check_refusal
 
@@ -231,7 +232,7 @@ def test_much_around_many_is_not_looked_at_for_each_of_them(
 def test_as_many_events_may_stand_in_lists_as_in_a_body(
     name: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "MAX_ITEMS", 5)
+    monkeypatch.setattr(collector, "MAX_ITEMS", 5)
     context = msgspec.structs.replace(CONTEXT, source=Source(mapping="each: rows\nmessage: a"))
 
     def read(*counts: int) -> Parsed:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mutt.errors import RejectedBody
 from mutt.event import Event, State, Varbind
 from mutt.formats import registry, times
-from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonFormat, JsonObject, Rejected
+from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonObject, Rejected
+from mutt.formats.objects import JsonFormat
 from mutt.formats.values import FACILITIES
 from mutt.source import Source
 

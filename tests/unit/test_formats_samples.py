@@ -20,8 +20,9 @@ from msgspec import Raw
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
+from mutt.formats.base import Context, Parsed
 from mutt.formats.body import split
+from mutt.formats.objects import JsonFormat, load, looks_like_json
 from mutt.source import Source
 from tests.sampled import EVERY, SAMPLES, damaged, headers_of, mapping_of
 
