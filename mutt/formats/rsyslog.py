@@ -15,7 +15,7 @@ from mutt.errors import RejectedItem
 from mutt.formats import values
 from mutt.formats.base import Answers, Context, Fields, JsonObject
 from mutt.formats.collector import Collector
-from mutt.formats.objects import as_object
+from mutt.formats.objects import load
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: Names of rsyslog's properties that nobody else's records have.
@@ -119,8 +119,8 @@ def _written(line: Any) -> JsonObject:
     """A line as a record: what rsyslog's template made of it, where that is JSON with a message of its own."""
     if isinstance(line, str) and line.startswith("{"):
         try:
-            found = as_object(msgspec.json.decode(line))
-        except (msgspec.DecodeError, RejectedItem, RecursionError):
+            found, _ = load(msgspec.Raw(line.encode()))
+        except (RejectedItem, RecursionError):
             return {"message": line}
         if "msg" in found or "message" in found:
             return found

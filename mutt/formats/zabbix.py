@@ -115,8 +115,8 @@ def _event_tags(given: Any) -> dict[str, str]:
     """Zabbix' tags of an event: ``[{"tag", "value"}]``, that as text ({EVENT.TAGSJSON}), or ``{tag: [value]}``."""
     if isinstance(given, str):
         try:
-            given = msgspec.json.decode(given)
-        except (msgspec.DecodeError, UnicodeError):
+            given = values.clean(msgspec.json.decode(given))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return {}
     if isinstance(given, dict):
         given = [{"tag": name, "value": each} for name, each in given.items()]

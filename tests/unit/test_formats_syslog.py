@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator
@@ -377,6 +378,34 @@ def test_json_in_plain_lines_stays_text() -> None:
 def test_no_bytes_raise_by_surprise_as_objects(data: bytes) -> None:
     with contextlib.suppress(RejectedBody):
         registry.parse(SYSLOG, data, OBJECTS)
+
+
+INNER = json.dumps({"hostname": "h", "message": "a\0b", "k\0": "v"})
+ZABBIX = {"event_id": "1", "event_value": "1", "host_host": "h", "event_name": "n"}
+ENVELOPE = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "s",
+    "type": "t",
+    "datacontenttype": "application/json",
+}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"streams": [{"stream": {"host": "h"}, "values": [["1", INNER]]}]},
+        ZABBIX | {"event_tags": json.dumps([{"tag": "k\0", "value": "v"}])},
+        {"Type": "Notification", "MessageId": "m", "TopicArn": "t", "Message": INNER},
+        ENVELOPE | {"data_base64": base64.b64encode(INNER.encode()).decode()},
+    ],
+    ids=["a line of Loki's", "Zabbix' tags", "SNS", "CloudEvents"],
+)
+def test_json_inside_a_text_brings_nothing_in_that_can_t_be_stored(item: dict[str, Any]) -> None:
+    """Its escapes stand one deeper than the body's, which are undone first."""
+    found = registry.parse(registry.MIXED, json.dumps(item).encode(), CONTEXT)
+    assert any("k\ufffd" in key for key in found.events[0].tags)
+    check(found, 1)
 
 
 @pytest.mark.parametrize(("size", "taken"), [(700, True), (20_000, False)], ids=["labels", "too long labels"])
