@@ -42,7 +42,6 @@ RFC3164 = re.compile(
 _NEAR = timedelta(days=180)
 
 _DOUBTFUL = re.compile(rf"(?P<time>{RFC3164.pattern}) [A-Z]{{2,5}}", re.ASCII)
-_NAMED_UTC = re.compile(r" ?(?:UTC|GMT)$")
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,9})?", re.ASCII)
 
 
@@ -100,7 +99,13 @@ def _read(value: Any, received_at: datetime) -> datetime | None:
 
 
 def _iso(word: str) -> datetime:
-    found = datetime.fromisoformat(_NAMED_UTC.sub("+00:00", word.upper()))
+    word = word.upper()
+    at, _, zone = word.rpartition(" ")
+    if zone in ("UTC", "GMT"):
+        word = f"{at}Z"
+    elif zone[0] in "+-":
+        word = f"{at}{zone}"
+    found = datetime.fromisoformat(word)
     if found.tzinfo is UTC:
         return found
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
