@@ -41,7 +41,7 @@ class FluentBit(Shipped):
     )  # fmt: skip
 
     def fits(self, keys: Collection[str]) -> bool:
-        return "source_type" not in keys and are_of_a_record(keys)
+        return "source_type" not in keys and are_of_a_record(keys, self.messages)
 
     def claims(self, item: JsonObject) -> bool:
         """Fluent Bit puts a date into each record; where that has another name, there is the text of its inputs."""

@@ -62,7 +62,7 @@ class Rsyslog(Shipped):
             return True
         if not _OTHERS.isdisjoint(keys):
             return False
-        return are_of_a_record(keys) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
+        return are_of_a_record(keys, self.messages) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
 
     def claims(self, item: JsonObject) -> bool:
         """A batch for Kafka's REST proxy or for Loki is one if its first element looks so."""

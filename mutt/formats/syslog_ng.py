@@ -36,7 +36,12 @@ class SyslogNg(Shipped):
 
     def fits(self, keys: Collection[str]) -> bool:
         """Its macros are in capitals; journald's are as well, and have an underscore before the host."""
-        return are_of_a_record(keys) and not {"_HOSTNAME", "date", "log", "source_type"}.intersection(keys)
+        return are_of_a_record(keys, self.messages) and not {
+            "_HOSTNAME",
+            "date",
+            "log",
+            "source_type",
+        }.intersection(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         if looks_like_json(body, "") or not context.headers.get(self.header, ""):

@@ -23,7 +23,8 @@ class Vector(Shipped):
 
     def fits(self, keys: Collection[str]) -> bool:
         """Every source of Vector's names itself, and nearly every one a host. Native events may do the first, too."""
-        return traps.MARKS.isdisjoint(keys) and ("host" in keys or are_of_a_record(keys))
+        by_host = "host" in keys and "message" in keys and traps.MARKS.isdisjoint(keys)
+        return by_host or are_of_a_record(keys, self.messages)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         if not any(map(item.get, self.hosts)):
