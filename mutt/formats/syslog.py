@@ -186,7 +186,8 @@ def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     time = RFC3164.match(rest, start) or _OTHER_TIME.match(rest, start)
     if time is None:
         return _tag(Head(), rest) if tagged else (Head(), rest)
-    at, host, card = time.end(), *((prefix["origin"], prefix["card"]) if prefix else (None, None))
+    at = time.end()
+    host, card = (prefix["origin"], prefix["card"]) if prefix else (None, None)
     if zone := _ZONE.match(rest, at):
         at = zone.end()
     head = Head(rest[time.start() : at].rstrip(":"), host, tags={"card": card} if card else {})
