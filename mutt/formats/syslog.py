@@ -46,7 +46,7 @@ _OTHER_TIME = re.compile(
 )
 
 #: What ends a head in which no host follows the time.
-_END = re.compile(r":| :(?= )")
+_ENDS = (":", " : ")
 
 #: A zone of which nobody knows which it is. Without a mnemonic behind it, it is one only if zones are known by that
 #: name: ``ERROR:`` and ``CRIT:`` are none.
@@ -58,13 +58,16 @@ _TAG = re.compile(r"(?!\d+:)(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,
 _MNEMONIC = re.compile(r"%[A-Z][\w-]*?-(?P<severity>[0-7])-\w+", re.ASCII)
 
 
+_NO_TAGS: dict[str, str] = {}  # never written to
+
+
 class Head(NamedTuple):
     """What stands before a line's message."""
 
     time: str | None = None
     host: str | None = None
     program: str | None = None
-    tags: dict[str, str] = {}  # never written to
+    tags: dict[str, str] = _NO_TAGS
 
 
 class Syslog:
@@ -190,14 +193,14 @@ def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     host, card = (prefix["origin"], prefix["card"]) if prefix else (None, None)
     if zone := _ZONE.match(rest, at):
         at = zone.end()
-    head = Head(rest[time.start() : at].rstrip(":"), host, tags={"card": card} if card else {})
-    if end := _END.match(rest, at):
-        return _tag(head, rest[end.end() :].lstrip(" "))
+    written = rest[time.start() : at].rstrip(":")
+    ended = rest.startswith(_ENDS, at)
     rest = rest[at:].lstrip(" ")
-    named = _HOST.match(rest)
-    if named and host is None:
-        head, rest = head._replace(host=named["host"]), rest[named.end() :]
-    return _tag(head, rest)
+    if ended:
+        rest = rest[1:].lstrip(" ")
+    elif (named := _HOST.match(rest)) and host is None:
+        host, rest = named["host"], rest[named.end() :]
+    return _tag(Head(written, host, tags={"card": card} if card else _NO_TAGS), rest)
 
 
 def _tag(head: Head, rest: str) -> tuple[Head, str]:
