@@ -184,13 +184,15 @@ def _structured(rest: str, at: int, tags: dict[str, str]) -> int:
 
 def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     """``tagged``: a line with neither priority nor time is prose, and has no program at its head."""
-    prefix = _CISCO.match(rest)
-    start = prefix.end() if prefix else 0
-    time = RFC3164.match(rest, start) or _OTHER_TIME.match(rest, start)
+    host = card = None
+    if (time := RFC3164.match(rest)) is None:  # most lines begin with it
+        start = 0
+        if prefix := _CISCO.match(rest):
+            start, host, card = prefix.end(), prefix["origin"], prefix["card"]
+        time = RFC3164.match(rest, start) or _OTHER_TIME.match(rest, start)
     if time is None:
         return _tag(Head(), rest) if tagged else (Head(), rest)
     at = time.end()
-    host, card = (prefix["origin"], prefix["card"]) if prefix else (None, None)
     if zone := _ZONE.match(rest, at):
         at = zone.end()
     written = rest[time.start() : at].rstrip(":")
