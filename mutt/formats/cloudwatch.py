@@ -21,6 +21,9 @@ _DEVICES = (
 #: What EventBridge calls it: of an alarm, and of one of the series of an alarm that watches several.
 _CHANGES = ("CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change")
 
+#: Where SNS writes the id of its message, also where it delivers that raw: the same when it comes again.
+_ID = "X-AMZ-SNS-MESSAGE-ID"
+
 #: An alarm has no severity; not to know is a warning.
 _SEVERITIES = {"INSUFFICIENT_DATA": 4}
 
@@ -33,7 +36,7 @@ class CloudWatch(JsonFormat):
     def claims(self, item: JsonObject) -> bool:
         return ("AlarmName" in item and "NewStateValue" in item) or item.get("detail-type") in _CHANGES
 
-    def read(self, item: JsonObject, _context: Context) -> Fields:
+    def read(self, item: JsonObject, context: Context) -> Fields:
         if "detail-type" in item:
             return self._event(item)
         trigger = values.inner(item, "Trigger")
@@ -46,6 +49,7 @@ class CloudWatch(JsonFormat):
         key = item.get("AlarmArn") or ":".join(
             values.text(item.get(name)) for name in ("AWSAccountId", "Region", "AlarmName")
         )
+        fields["own_id"] = context.headers.get(_ID, "")
         fields["time"] = item.pop("StateChangeTime", None)
         return _identified(fields, key, item.get("AlarmContributorId"), item)
 

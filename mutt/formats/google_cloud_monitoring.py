@@ -17,6 +17,10 @@ _DEVICES = (
 )  # fmt: skip
 
 
+#: Where Pub/Sub writes the id of its message, which is the same when it delivers that again.
+_ID = "X-GOOG-PUBSUB-MESSAGE-ID"
+
+
 class GoogleCloudMonitoring(JsonFormat):
     name = "google-cloud-monitoring"
     answers = Answers(over_quota=503, none_taken=202)  # Pub/Sub repeats whatever is refused, for a month
@@ -26,7 +30,7 @@ class GoogleCloudMonitoring(JsonFormat):
         incident = values.inner(item, "incident")
         return "incident_id" in incident and "policy_name" in incident
 
-    def read(self, item: JsonObject, _context: Context) -> Fields:
+    def read(self, item: JsonObject, context: Context) -> Fields:
         incident = values.inner(item, "incident")
         key = incident.get("incident_id")
         if not key or not isinstance(key, str):
@@ -37,6 +41,7 @@ class GoogleCloudMonitoring(JsonFormat):
             "message": _message(incident),
             # A test of the channel has 0 for either.
             "time": incident.get("started_at" if state is State.RAISE else "ended_at") or None,
+            "own_id": context.headers.get(_ID, ""),
             "severity": values.urgency(incident.get("severity")),
             "state": state,
             "source": self.name,

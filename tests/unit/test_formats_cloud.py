@@ -285,6 +285,24 @@ def test_googles_incidents_of_resources_or_conditions_of_one_name_are_two_alerts
     assert len({one(each).instance for each in (here, there, {"incident": other})}) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("google-cloud-monitoring/open.json", "X-GOOG-PUBSUB-MESSAGE-ID"),
+        ("cloudwatch/single-metric.json", "X-AMZ-SNS-MESSAGE-ID"),
+    ],
+    ids=["Pub/Sub", "SNS, raw"],
+)
+def test_a_message_without_an_envelope_that_comes_again_is_the_same_event(name: str, header: str) -> None:
+    first, again, other = (
+        parse(sample(name), context=msgspec.structs.replace(CONTEXT, headers={header: id_}))
+        for id_ in ("14150481888479752", "14150481888479752", "14150481888479753")
+    )
+    assert first.identified == [0]
+    assert first.events[0].event_id == again.events[0].event_id != other.events[0].event_id
+    assert not parse(sample(name)).identified
+
+
 def test_googles_older_incidents_name_the_device_in_labels() -> None:
     whole = sample("google-cloud-monitoring/open.json")
     del whole["incident"]["resource_display_name"]
