@@ -19,8 +19,9 @@ import orjson
 
 from mutt.event import Event, State
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat
+from mutt.formats.base import Context
 from mutt.formats.body import split
+from mutt.formats.objects import JsonFormat
 
 SAMPLES = Path(__file__).parent.parent / "tests" / "samples"
 CONTEXT = Context(datetime(2026, 3, 4, 9, 30, tzinfo=UTC), "benchmark", 1 << 18, "192.0.2.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
+from hashlib import blake2b
 from uuid import UUID, uuid5
 
 import msgspec
@@ -106,9 +107,14 @@ def alert_id(event: Event) -> UUID:
 
 
 def signature(*parts: str | None) -> str:
-    """Join ``parts`` as Moogsoft does, cut to its documented length (in bytes) without breaking a character."""
+    """Join ``parts`` as Moogsoft does. Where that is longer than it documents, its end is a hash: two that differ only
+    there stay apart."""
     joined = "::".join(part for part in parts if part)
-    return joined.encode()[:SIGNATURE_MAX].decode(errors="ignore")
+    written = joined.encode()
+    if len(written) <= SIGNATURE_MAX:
+        return joined
+    end = f"~{blake2b(written, digest_size=8).hexdigest()}"
+    return written[: SIGNATURE_MAX - len(end)].decode(errors="ignore") + end
 
 
 def from_verdict(

@@ -29,7 +29,7 @@ resource "aws_cloudwatch_event_rule" "alarms" {
   name = "alarms-to-mutt"
   event_pattern = jsonencode({
     source      = ["aws.cloudwatch"]
-    detail-type = ["CloudWatch Alarm State Change"]
+    detail-type = ["CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change"]
   })
 }
 

@@ -49,7 +49,7 @@ resource "google_pubsub_subscription" "mutt" {
   push_config {
     push_endpoint = "https://mutt.example.net/ingest/google-cloud-monitoring?key=${var.mutt_key}"
     no_wrapper {
-      write_metadata = false
+      write_metadata = true # the message's id, by which MUTT knows what is delivered again
     }
   }
   retry_policy {

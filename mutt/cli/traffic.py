@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple
 import orjson
 
 from mutt.errors import MuttError, RejectedBody
-from mutt.formats.base import looks_like_json
 from mutt.formats.body import Broken, split
+from mutt.formats.objects import looks_like_json
 
 JSON, NDJSON, TEXT = "application/json", "application/x-ndjson", "text/plain"
 

@@ -9,6 +9,7 @@ How do I add a format?
 2. Put a sample of what the sender really posts into ``tests/samples/<name>/`` and what must come of it beside it
    (``first.json`` and ``first.expected.json``). A test fails for a format without a sample.
 
-Ids, stamps, limits, the checks every event needs, and the reading of times are done around ``read``, in ``base``.
+Ids, stamps, limits, the checks every event needs, and the reading of times are done around ``read``, in ``collector``;
+what JSON needs besides is in ``objects``, what text needs in ``pieces``, and what goes in and comes out in ``base``.
 Words for values (severities, facilities, states) are in ``values``, times in ``times``, OIDs in ``traps``.
 """

@@ -11,7 +11,9 @@ import msgspec
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import times, values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.collector import Collector
+from mutt.formats.objects import JsonFormat
 
 #: Labels that name the device, the first that does. ``exported_instance`` is the device's own where ``instance`` is
 #: a gateway's.
@@ -62,7 +64,7 @@ class Alertmanager(JsonFormat):
         fields: Fields = {
             "hostname": device(labels) or self.name,
             "message": _message(labels, notes),
-            "time": take("startsAt" if state is State.RAISE else "endsAt", None),
+            "time": _time(take("startsAt" if state is State.RAISE else "endsAt", None)),
             "severity": values.urgency(labels.get("severity") or values.first(labels, _SEVERITIES)),
             "state": state,
             "source": self.name,
@@ -119,12 +121,15 @@ def _message(labels: JsonObject, notes: JsonObject) -> Any:
     return alert
 
 
+def _time(said: Any) -> Any:
+    return None if type(said) is str and said[:5] == _NEVER else said
+
+
 def _state(item: JsonObject, context: Context) -> State:
     """Does it stand or is it over? What Prometheus itself posts has no status: it is over from ``endsAt`` on, which
     lies ahead of an alert that stands."""
-    said, ends = item.pop("status", None), item.get("endsAt")
-    if type(ends) is str and ends[:5] == _NEVER:
-        ends = item["endsAt"] = None
+    said = item.pop("status", None)
+    ends = item["endsAt"] = _time(item.get("endsAt"))
     if type(said) is str and (state := _STATES.get(said)):
         return state
     if ends is None:

@@ -8,7 +8,9 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.alertmanager import fingerprint
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 _SCHEMA = "azureMonitorCommonAlertSchema"
 
@@ -16,7 +18,8 @@ _SCHEMA = "azureMonitorCommonAlertSchema"
 _SEVERITIES = {"Sev0": 1, "Sev1": 2, "Sev2": 4, "Sev3": 6, "Sev4": 7}
 
 #: Service Health tells of an incident in several alerts, all of them ``Fired``; this is the stage of one that is over.
-_OVER = frozenset({"Resolved", "Complete", "Canceled"})
+#: RCA explains one that was.
+_OVER = frozenset({"resolved", "complete", "canceled", "rca"})
 
 #: Where, by the kind of alert, what happened is said.
 _TITLES = ("title", "defaultLanguageTitle", "description", "message")
@@ -62,6 +65,15 @@ def _device(essentials: JsonObject) -> Any:
     return essentials.get("alertRule")
 
 
+def _target(essentials: JsonObject, about: JsonObject) -> str:
+    """The resource, or the budget, by all of its id: others of its name are in other groups. Azure writes it in
+    different cases."""
+    found = essentials.get("alertTargetIDs")
+    if not isinstance(found, list) or not found:
+        found = [values.inner(about, "AlertData").get("BudgetId") or _device(essentials)]
+    return values.text(found[0]).lower()
+
+
 def _state(essentials: JsonObject, about: JsonObject) -> tuple[State, str | None]:
     """Does it stand or is it over; and what all that is told of it has in common."""
     properties = values.inner(about, "properties")
@@ -71,9 +83,9 @@ def _state(essentials: JsonObject, about: JsonObject) -> tuple[State, str | None
     )
     over = condition == "Resolved"
     if tracked := properties.get("trackingId"):
-        key, over = tracked, over or values.text(properties.get("stage")) in _OVER
+        key, over = tracked, over or values.text(properties.get("stage")).lower() in _OVER
     elif "currentHealthStatus" in properties:
-        key, over = f"health:{_device(essentials)}", over or about.get("status") == "Resolved"
+        key, over = f"health:{_target(essentials, about)}", over or about.get("status") == "Resolved"
     return State.CLEAR if over else State.RAISE, None if key is None else values.text(key)
 
 
@@ -108,14 +120,18 @@ def _conditions(about: JsonObject) -> Iterator[JsonObject]:
 
 
 def _instance(essentials: JsonObject, about: JsonObject) -> str:
-    """The rule, and of which of its series this is: the next alert of it folds into the same one at Moog."""
+    """The rule, and which of its series and resources, or which incident: the next alert of it folds into the same one
+    at Moog."""
     parts = [values.text(essentials.get("alertRule"))]
     for condition in _conditions(about):
         found = condition.get("dimensions")
         for one in found if isinstance(found, list) else ():
             if isinstance(one, dict):
                 parts.append(f"{values.text(one.get('name'))}={values.text(one.get('value'))}")
-    return " ".join(parts)
+    if labels := values.inner(about, "labels"):  # of managed Prometheus: too many to be written out
+        parts.append(fingerprint(labels))
+    tracked = values.inner(about, "properties").get("trackingId")
+    return " ".join((*parts, values.text(tracked) if tracked else _target(essentials, about)))
 
 
 FORMAT = AzureMonitor()

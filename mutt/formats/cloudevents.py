@@ -32,9 +32,6 @@ _SEVERITIES = ("severity", "syslog_severity", "level", "priority")
 _STATES = ("state", "status")
 _CLEAR_KEYS = ("clear_key", "fingerprint", "dedup_key", "incident_id", "problem_id", "alert_id")
 
-#: OpenTelemetry's numbers, in fours (the extension severitynumber): trace, debug, info, warn, error, fatal.
-_OTEL = (7, 7, 6, 4, 3, 2)
-
 #: A subject's first segment is a host unless it is a number or a UUID: those are somebody's running numbers.
 _SUBJECT = re.compile(
     r"(?!\d+(?:/|$)|[\da-fA-F]{8}-(?:[\da-fA-F]{4}-){3})"
@@ -183,12 +180,7 @@ def _of_source(source: str) -> str:
 def _severity(item: JsonObject) -> int | None:
     """Of the extension severity: its text, else its number."""
     found = values.severity(item.get("severitytext"))
-    number = item.get("severitynumber")
-    if isinstance(number, str) and number.isdecimal() and len(number) < 3:
-        number = int(number)
-    if found is not None or isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 24:
-        return found
-    return _OTEL[(number - 1) // 4]
+    return values.telemetry(item.get("severitynumber")) if found is None else found
 
 
 FORMAT = CloudEvents()

@@ -8,7 +8,8 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 #: Dimensions that name what the alarm is about, the first that does; without any it is the first dimension.
 _DEVICES = (
@@ -17,8 +18,11 @@ _DEVICES = (
     "AutoScalingGroupName", "FunctionName", "QueueName", "TableName", "BucketName",
 )  # fmt: skip
 
-#: What EventBridge calls it.
-_CHANGE = "CloudWatch Alarm State Change"
+#: What EventBridge calls it: of an alarm, and of one of the series of an alarm that watches several.
+_CHANGES = ("CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change")
+
+#: Where SNS writes the id of its message, also where it delivers that raw: the same when it comes again.
+_ID = "X-AMZ-SNS-MESSAGE-ID"
 
 #: An alarm has no severity; not to know is a warning.
 _SEVERITIES = {"INSUFFICIENT_DATA": 4}
@@ -30,9 +34,9 @@ class CloudWatch(JsonFormat):
     marks = frozenset({"AlarmName", "detail-type"})
 
     def claims(self, item: JsonObject) -> bool:
-        return ("AlarmName" in item and "NewStateValue" in item) or item.get("detail-type") == _CHANGE
+        return ("AlarmName" in item and "NewStateValue" in item) or item.get("detail-type") in _CHANGES
 
-    def read(self, item: JsonObject, _context: Context) -> Fields:
+    def read(self, item: JsonObject, context: Context) -> Fields:
         if "detail-type" in item:
             return self._event(item)
         trigger = values.inner(item, "Trigger")
@@ -40,28 +44,29 @@ class CloudWatch(JsonFormat):
             item.get("AlarmName"),
             item.get("NewStateValue"),
             item.pop("NewStateReason", None),
-            dict(_dimensions(trigger)),
+            values.inner(item, "AlarmContributorAttributes") or dict(_dimensions(trigger)),
         )
         key = item.get("AlarmArn") or ":".join(
             values.text(item.get(name)) for name in ("AWSAccountId", "Region", "AlarmName")
         )
+        fields["own_id"] = context.headers.get(_ID, "")
         fields["time"] = item.pop("StateChangeTime", None)
-        return _identified(fields, key, item)
+        return _identified(fields, key, item.get("AlarmContributorId"), item)
 
     def _event(self, item: JsonObject) -> Fields:
         """As EventBridge has it: the alarm stands in ``detail``."""
         detail, resources = values.inner(item, "detail"), item.get("resources")
-        state = values.inner(detail, "state")
+        state, series = values.inner(detail, "state"), values.inner(detail, "alarmContributor")
         fields = self._alarm(
             detail.get("alarmName"),
             state.get("value"),
             state.pop("reason", None),
-            dict(_dimensions(values.inner(detail, "configuration"))),
+            values.inner(series, "attributes") or dict(_dimensions(values.inner(detail, "configuration"))),
         )
         fields["own_id"] = item.pop("id", None)
         fields["time"] = state.get("timestamp") or item.get("time")
         arn = resources[0] if isinstance(resources, list) and resources else None
-        return _identified(fields, arn or detail.get("alarmName"), item)
+        return _identified(fields, arn or detail.get("alarmName"), series.get("id"), item)
 
     def _alarm(self, alarm: Any, value: Any, reason: Any, dimensions: JsonObject) -> Fields:
         if not alarm or not isinstance(alarm, str) or not isinstance(value, str):
@@ -95,9 +100,10 @@ def _stats(metrics: Any) -> Iterator[JsonObject]:
             yield values.inner(stat, "Metric") or values.inner(stat, "metric")
 
 
-def _identified(fields: Fields, key: Any, item: JsonObject) -> Fields:
-    """With what the alarm's end has in common with it, and all else as tags."""
-    fields["clear_key"] = fields["instance"] = values.text(key)
+def _identified(fields: Fields, alarm: Any, series: Any, item: JsonObject) -> Fields:
+    """With what the alarm's end has in common with it, and all else as tags. Each of its ``series`` ends by itself."""
+    key = values.text(alarm) if series is None else f"{values.text(alarm)} {values.text(series)}"
+    fields["clear_key"] = fields["instance"] = key
     fields["tags"] = values.leaves(item) | fields["tags"]
     return fields
 

@@ -7,13 +7,18 @@ from typing import Any
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 #: Labels that name the device, of the resource first and then of the metric, where the incident itself does not.
 _DEVICES = (
     "instance_name", "node_name", "pod_name", "host", "instance_id", "database_id", "service_name", "function_name",
     "job_name", "cluster_name", "bucket_name", "subscription_id", "topic_id", "queue_id", "url_map_name",
 )  # fmt: skip
+
+
+#: Where Pub/Sub writes the id of its message, which is the same when it delivers that again.
+_ID = "X-GOOG-PUBSUB-MESSAGE-ID"
 
 
 class GoogleCloudMonitoring(JsonFormat):
@@ -25,7 +30,7 @@ class GoogleCloudMonitoring(JsonFormat):
         incident = values.inner(item, "incident")
         return "incident_id" in incident and "policy_name" in incident
 
-    def read(self, item: JsonObject, _context: Context) -> Fields:
+    def read(self, item: JsonObject, context: Context) -> Fields:
         incident = values.inner(item, "incident")
         key = incident.get("incident_id")
         if not key or not isinstance(key, str):
@@ -36,6 +41,7 @@ class GoogleCloudMonitoring(JsonFormat):
             "message": _message(incident),
             # A test of the channel has 0 for either.
             "time": incident.get("started_at" if state is State.RAISE else "ended_at") or None,
+            "own_id": context.headers.get(_ID, ""),
             "severity": values.urgency(incident.get("severity")),
             "state": state,
             "source": self.name,
@@ -64,10 +70,12 @@ def _message(incident: JsonObject) -> Any:
 
 
 def _instance(incident: JsonObject) -> str:
-    """The condition, and of which of its series this is: the next incident of it folds into the same alert at Moog."""
-    labels = values.inner(values.inner(incident, "metric"), "labels")
-    series = (f"{name}={values.text(value)}" for name, value in sorted(labels.items()))
-    return " ".join((values.text(incident.get("condition_name")), *series))
+    """Policy and condition, and of which of its series this is: the next incident of it folds into the same alert at
+    Moog."""
+    labels = (values.inner(values.inner(incident, name), "labels") for name in ("metric", "resource"))
+    series = (f"{name}={values.text(value)}" for each in labels for name, value in sorted(each.items()))
+    named = (values.text(incident.get(name)) for name in ("policy_name", "condition_name"))
+    return " ".join((*named, *series))
 
 
 FORMAT = GoogleCloudMonitoring()

@@ -37,7 +37,8 @@ class Grafana(Alertmanager):
 def _of_rule(item: JsonObject) -> Fields:
     """One rule's change of state. Its end names no series, so the host is never looked for in those of its begin."""
     tags = values.inner(item, "tags")
-    key = f"grafana:{values.text(item.get('orgId', 1))}:{values.text(item['ruleId'])}"
+    which = values.text(item.get("ruleUrl")).partition("/d/")[0]  # of several Grafanas
+    key = f"{which} {values.text(item.get('orgId', 1))}:{values.text(item['ruleId'])}"
     rule, said = item.get("ruleName"), item.get("message")
     return {
         "hostname": device(tags) or Grafana.name,

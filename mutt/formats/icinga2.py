@@ -7,8 +7,9 @@ from typing import Any
 
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
 from mutt.formats.native import is_native
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("host", "hostname", "host_name", "hostdisplay", "address")
 _SERVICES = ("service", "service_desc", "service_name", "servicedisplay")
@@ -44,9 +45,8 @@ class Icinga2(JsonFormat):
         service, result = _name(values.first(item, _SERVICES)), values.inner(item, "check_result")
         status = _status(item, result, service)
         output = values.first(item, _OUTPUTS) or values.first(result, ("output",))
-        key = f"{self.name}:{service or 'host'}"
-        if kind.startswith(_FLAPPING):
-            key += ":flapping"
+        what = f"{self.name} flapping" if kind.startswith(_FLAPPING) else self.name
+        key = f"{what}:{service}" if service else what  # a service may be called anything, host too
         return {
             "hostname": _name(values.first(item, _HOSTS)),
             "message": _message(item, kind, f"{service or 'Host'} is {status}", output),

@@ -7,7 +7,8 @@ from typing import Any
 
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("hostname", "sysName", "ip")
 _DEVICES = frozenset({"device_id", "sysName"})

@@ -7,17 +7,10 @@ from typing import Any
 
 from mutt.errors import Refused, RejectedBody, RejectedItem
 from mutt.formats import values
-from mutt.formats.base import (
-    Collector,
-    Context,
-    Fields,
-    JsonFormat,
-    JsonObject,
-    Parsed,
-    parse_json,
-    written,
-)
+from mutt.formats.base import Context, Fields, JsonObject, Parsed
+from mutt.formats.collector import Collector
 from mutt.formats.mapping import EACH_STEPS, ITEM_STEPS, Mapping, Steps, compiled
+from mutt.formats.objects import JsonFormat, as_object, parse_json, written
 
 
 class Mapped(JsonFormat):
@@ -55,6 +48,9 @@ class Mapper(Mapped):
         for element, its_text in zip(elements, written(text, mapping.each.path, elements), strict=True):
             collector.attempt(partial(self._element, element, context), its_text)
         return None
+
+    def _element(self, element: Any, context: Context) -> Fields:
+        return self.read(as_object(element), context)
 
     def read(self, item: JsonObject, context: Context) -> Fields:
         mapping, value = self._whole(), self._steps.value

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mutt.formats import traps, values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 #: Objects whose keys are tags.
 _NESTED = ("tags", "metadata")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mutt.errors import RejectedItem
-from mutt.formats.base import Collector, Context, Fields, Parsed, fit
+from mutt.formats.base import Context, Fields, Parsed, fit
+from mutt.formats.collector import Collector
 
 
 def gather(pieces: Iterable[bytes], read: Callable[[str], Fields], context: Context) -> Parsed:

@@ -1,7 +1,6 @@
 """What network gear writes into its messages, in a table: a row a vendor, and what comes of its fields.
 
-Cisco (IOS, ASA), Juniper and Arista need no row: their heads and mnemonics are read as anybody's. NX-OS writes the year
-first: see :func:`year_behind`.
+Cisco, Juniper, Huawei and Arista need no row: their heads and mnemonics are read as anybody's.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class Quirk(NamedTuple):
     program: str = ""  #: the tag that says which part of it speaks; empty: the group ``type``
     level: str = ""  #: the tag that says how bad it is; empty: the group ``level``
     levels: Mapping[str, int] = {}  #: its words, as syslog's severities
+    time: str = ""  #: when it happened, by its tags; not without ``tz``: it may be hours off then
 
 
 #: What may stand before a message: a priority, a time, a name.
@@ -97,6 +97,7 @@ QUIRKS = (
             "emergency": 0, "alert": 1, "critical": 2, "error": 3, "warning": 4, "notice": 5, "information": 6,
             "debug": 7,
         },
+        time="{date}T{time}{tz}",
     ),
     Quirk(
         vendor="paloalto",
@@ -123,17 +124,6 @@ QUIRKS = (
 )  # fmt: skip
 _BY_MARK = tuple((mark, quirk) for quirk in QUIRKS for mark in quirk.marks)
 
-_YEAR_FIRST = re.compile(
-    r":? ?(?P<year>\d{4}) (?P<day>[A-Z][a-z]{2} [ \d]\d) (?P<behind>\d\d:\d\d:\d\d(?:\.\d+)?(?: [A-Z]{2,5})?: %)",
-    re.ASCII,
-)
-
-
-def year_behind(rest: str) -> str:
-    """What NX-OS writes behind a priority (``: 2010 Sep  4 15:50:25 UTC: %…``) as IOS does; empty: it is not that."""
-    found = _YEAR_FIRST.match(rest)
-    return f"{found['day']} {found['year']} {found['behind']}{rest[found.end() :]}" if found else ""
-
 
 def apply(line: str, fields: Fields, default_host: str) -> None:
     """Add to ``fields``, which were read from ``line``, what its vendor's row says; most lines have none."""
@@ -153,4 +143,6 @@ def _fill(quirk: Quirk, found: re.Match[str], fields: Fields, default_host: str)
     fields["program"] = tags.get(quirk.program) or type_.lower() or fields["program"]
     if fields["severity"] is None:
         fields["severity"] = quirk.levels.get(tags.get(quirk.level) or found["level"])
+    if quirk.time and not fields["time"] and "tz" in tags:
+        fields["time"] = quirk.time.format_map(tags)
     fields["tags"] = {**fields["tags"], "vendor": quirk.vendor, **tags}

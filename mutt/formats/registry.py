@@ -11,18 +11,8 @@ import msgspec
 from mutt import formats
 from mutt.errors import Kind, RejectedBody
 from mutt.formats import mapped, native, syslog, within
-from mutt.formats.base import (
-    NO_HEADERS,
-    Answers,
-    Context,
-    Format,
-    Headers,
-    JsonFormat,
-    JsonObject,
-    Parsed,
-    Route,
-    parse_json,
-)
+from mutt.formats.base import NO_HEADERS, Answers, Context, Format, Headers, JsonObject, Parsed
+from mutt.formats.objects import JsonFormat, Route, parse_json
 from mutt.formats.remembered import remember
 
 #: Asked last: they take whatever nobody else claims.

@@ -13,13 +13,18 @@ import msgspec
 
 from mutt.errors import RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, as_object
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.collector import Collector
+from mutt.formats.objects import load
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: Names of rsyslog's properties that nobody else's records have.
 _OWN = frozenset(
     {"fromhost", "fromhost-ip", "rawmsg", "syslogtag", "programname", "timereported", "syslogseverity"}
 )
+
+#: Names that another shipper gives to what rsyslog had before: it knows what became of the rest.
+_OTHERS = frozenset({"source_type", "date", "log", "MESSAGE"})
 
 #: And beside them what else its templates hold. A record of nothing but these is taken for one.
 _KNOWN = _OWN | {
@@ -55,7 +60,9 @@ class Rsyslog(Shipped):
         """A record with names that rsyslog's pages use, or what may be a batch."""
         if "records" in keys or "streams" in keys:
             return True
-        return are_of_a_record(keys) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
+        if not _OTHERS.isdisjoint(keys):
+            return False
+        return are_of_a_record(keys, self.messages) and (not _OWN.isdisjoint(keys) or _KNOWN.issuperset(keys))
 
     def claims(self, item: JsonObject) -> bool:
         """A batch for Kafka's REST proxy or for Loki is one if its first element looks so."""
@@ -112,8 +119,8 @@ def _written(line: Any) -> JsonObject:
     """A line as a record: what rsyslog's template made of it, where that is JSON with a message of its own."""
     if isinstance(line, str) and line.startswith("{"):
         try:
-            found = as_object(msgspec.json.decode(line))
-        except (msgspec.DecodeError, RejectedItem, RecursionError):
+            found, _ = load(msgspec.Raw(line.encode()))
+        except (RejectedItem, RecursionError):
             return {"message": line}
         if "msg" in found or "message" in found:
             return found

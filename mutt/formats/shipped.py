@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
 from mutt.formats import traps, values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 from mutt.formats.remembered import remember
 
 Keys = tuple[str, ...]
@@ -113,6 +114,8 @@ def _with_mnemonic(program: Any, message: Any) -> Any:
 _TRAPS = traps.MARKS
 
 
-def are_of_a_record(keys: Collection[str]) -> bool:
-    """May they be those of a record of a log? They are none where they are a native event's, or a trap's."""
-    return not ("hostname" in keys and "message" in keys) and _TRAPS.isdisjoint(keys)
+def are_of_a_record(keys: Collection[str], messages: Keys) -> bool:
+    """May they be those of a record of a log, whose text stands under one of ``messages``? They are none where they are
+    a native event's, or a trap's; and without a text they may be anybody's."""
+    native = "hostname" in keys and "message" in keys
+    return not native and _TRAPS.isdisjoint(keys) and any(key in keys for key in messages)

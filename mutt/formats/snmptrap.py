@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mutt.errors import RejectedItem
 from mutt.formats import traps, values
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
 from mutt.formats.native import is_native, take_severity
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("hostname", "host", "agent_address", "agent_addr", "source_ip", "source_address")
 _MESSAGES = ("message", "msg", "description")

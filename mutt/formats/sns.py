@@ -12,8 +12,10 @@ import msgspec
 
 from mutt.errors import RejectedItem
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonObject, load
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.collector import Collector
 from mutt.formats.mapped import Mapper
+from mutt.formats.objects import load
 from mutt.formats.within import Envelope, nameless
 
 NOTIFICATION, SUBSCRIBED, UNSUBSCRIBED = (

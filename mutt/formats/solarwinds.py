@@ -9,8 +9,10 @@ from typing import Any
 from mutt.errors import RejectedBody
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Collector, Context, Fields, JsonFormat, JsonObject, Parsed, fit
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed, fit
+from mutt.formats.collector import Collector
 from mutt.formats.native import is_native
+from mutt.formats.objects import JsonFormat
 
 # Names without their case and underscores: AlertName and alert_name are one.
 _HOSTS = ("nodename", "nodecaption", "node", "hostname", "host", "caption", "ipaddress", "ip")

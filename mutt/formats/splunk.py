@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from mutt.errors import Kind, RejectedBody, RejectedItem
 from mutt.formats import syslog, values, within
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject, Parsed
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
+from mutt.formats.objects import JsonFormat
 from mutt.formats.shipped import Shipped
 
 #: All that an envelope may hold.
@@ -31,7 +32,18 @@ _LINE = re.compile(
 )
 
 _STATES = ("state", "status")
-_SEVERITIES = ("severity", "level", "severity_text", "log.level", "priority", "loglevel")
+_SEVERITIES = (
+    "severity",
+    "level",
+    "severity_text",
+    "otel.log.severity.text",
+    "log.level",
+    "priority",
+    "loglevel",
+)
+
+#: What OpenTelemetry's Collector writes beside its text, or where that is missing.
+_NUMBER = "otel.log.severity.number"
 
 
 class _Record(Shipped):
@@ -133,7 +145,8 @@ def _add_tags(fields: Fields, item: JsonObject) -> None:
     """What else the envelope says. What the event itself calls so keeps its name."""
     named = values.inner(item, "fields")
     if fields.get("severity") is None:
-        fields["severity"] = values.pop_read(dict(named), _SEVERITIES, values.severity)
+        found = values.pop_read(dict(named), _SEVERITIES, values.severity)
+        fields["severity"] = values.telemetry(named.get(_NUMBER)) if found is None else found
     kept = {key: value for key, value in item.items() if key not in _READ}
     if not named:
         kept["fields"] = item.get("fields") or None

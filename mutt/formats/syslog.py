@@ -9,17 +9,10 @@ from typing import NamedTuple
 
 from mutt.errors import RejectedBody, RejectedItem
 from mutt.formats import quirks, values
-from mutt.formats.base import (
-    Answers,
-    Collector,
-    Context,
-    Fields,
-    JsonObject,
-    Parsed,
-    load,
-    looks_like_json,
-)
+from mutt.formats.base import Answers, Context, Fields, JsonObject, Parsed
 from mutt.formats.body import MAX_ITEMS, Broken, split, without_bom
+from mutt.formats.collector import Collector
+from mutt.formats.objects import load, looks_like_json
 from mutt.formats.pieces import gather
 from mutt.formats.times import RFC3164
 
@@ -36,9 +29,24 @@ _ELEMENT = re.compile(r'\[(?P<id>[^ =\]"]+)(?P<params>(?: [^ =\]"]+="(?:[^"\\]|\
 _PARAM = re.compile(r' ([^ =\]"]+)="((?:[^"\\]|\\.)*)"', re.S)
 _ESCAPED = re.compile(r'\\(["\\\]])')
 
-#: Cisco puts a running number, and its own name if told to, before the time.
-_CISCO = re.compile(r"(?:\d+: )?(?:(?P<origin>[A-Za-z][\w.-]*): )?(?=[*.]?[A-Za-z]{3} )", re.ASCII)
-_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\S+", re.ASCII)
+#: What Cisco puts before the time: running numbers, its own name if told to, the card that speaks (IOS XR), or a colon
+#: alone (NX-OS, ASA's EMBLEM).
+_CISCO = re.compile(
+    r":? ?(?:\d+: ){0,2}(?:(?P<origin>[A-Za-z][\w.-]*)(?:: (?:\d+: )?| (?=[A-Z\d]+/\w)))?"
+    r"(?:(?P<card>[A-Z\d]+(?:/\w+){2,3}):)?"
+    r"(?=[*.]?(?:\d{4} )?[A-Za-z]{3} |[\dywdh:]{4,12}: %)",
+    re.ASCII,
+)
+
+#: RFC 3339; Huawei's date; how long an IOS without a clock has run.
+_OTHER_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\S+|\d{4}-\d\d?-\d\d? \d\d:\d\d:\d\d\S*(?= \S+ %%)"
+    r"|(?:(?:\d+[ywdh]){2}|\d\d:\d\d:\d\d)(?=: %)",
+    re.ASCII,
+)
+
+#: What ends a head in which no host follows the time.
+_ENDS = (":", " : ")
 
 #: A zone of which nobody knows which it is. Without a mnemonic behind it, it is one only if zones are known by that
 #: name: ``ERROR:`` and ``CRIT:`` are none.
@@ -46,8 +54,11 @@ _ZONE = re.compile(r" (?:[A-Z]{2,5}(?=: %)|(?:AST|ADT|BST|CDT|CST|IST)(?=:))")
 
 #: A colon behind the first word makes it a program, unless a mnemonic follows.
 _HOST = re.compile(r"(?P<host>[^\s\[\]]*[^\s\[\]:]|\S+(?=: %))(?: :(?= )|:(?= %))? +")
-_TAG = re.compile(r"(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,64})\]:|:(?=\s)) ?")
+_TAG = re.compile(r"(?!\d+:)(?P<program>[^\s:\[\]]{1,64})(?:\[(?P<pid>[^\]\s]{0,64})\]:|:(?=\s)) ?")
 _MNEMONIC = re.compile(r"%[A-Z][\w-]*?-(?P<severity>[0-7])-\w+", re.ASCII)
+
+
+_NO_TAGS: dict[str, str] = {}  # never written to
 
 
 class Head(NamedTuple):
@@ -56,7 +67,7 @@ class Head(NamedTuple):
     time: str | None = None
     host: str | None = None
     program: str | None = None
-    tags: dict[str, str] = {}  # never written to
+    tags: dict[str, str] = _NO_TAGS
 
 
 class Syslog:
@@ -173,24 +184,25 @@ def _structured(rest: str, at: int, tags: dict[str, str]) -> int:
 
 def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
     """``tagged``: a line with neither priority nor time is prose, and has no program at its head."""
-    prefix = _CISCO.match(rest)
-    start = prefix.end() if prefix else 0
-    time = RFC3164.match(rest, start) or _ISO.match(rest)
-    if time is None and (swapped := quirks.year_behind(rest)):
-        return _rfc3164(swapped, tagged=tagged)
+    host = card = None
+    if (time := RFC3164.match(rest)) is None:  # most lines begin with it
+        start = 0
+        if prefix := _CISCO.match(rest):
+            start, host, card = prefix.end(), prefix["origin"], prefix["card"]
+        time = RFC3164.match(rest, start) or _OTHER_TIME.match(rest, start)
     if time is None:
         return _tag(Head(), rest) if tagged else (Head(), rest)
-    at, host = time.end(), prefix["origin"] if prefix else None
+    at = time.end()
     if zone := _ZONE.match(rest, at):
         at = zone.end()
     written = rest[time.start() : at].rstrip(":")
-    if rest.startswith(":", at):  # Cisco: the time ends the header, no host follows
-        return _tag(Head(written, host), rest[at + 1 :].lstrip(" "))
+    ended = rest.startswith(_ENDS, at)
     rest = rest[at:].lstrip(" ")
-    named = _HOST.match(rest)
-    if named and host is None:
+    if ended:
+        rest = rest[1:].lstrip(" ")
+    elif (named := _HOST.match(rest)) and host is None:
         host, rest = named["host"], rest[named.end() :]
-    return _tag(Head(written, host), rest)
+    return _tag(Head(written, host, tags={"card": card} if card else _NO_TAGS), rest)
 
 
 def _tag(head: Head, rest: str) -> tuple[Head, str]:
@@ -201,7 +213,7 @@ def _tag(head: Head, rest: str) -> tuple[Head, str]:
         return head, rest
     if found["pid"] is None and found["program"].isupper():
         return head, rest
-    tags = {"procid": found["pid"]} if found["pid"] else {}
+    tags = head.tags | {"procid": found["pid"]} if found["pid"] else head.tags
     return head._replace(program=found["program"], tags=tags), rest[found.end() :]
 
 

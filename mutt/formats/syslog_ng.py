@@ -8,7 +8,9 @@ from typing import ClassVar
 import msgspec
 
 from mutt.errors import RejectedBody
-from mutt.formats.base import Answers, Collector, Context, Parsed, fit, looks_like_json
+from mutt.formats.base import Answers, Context, Parsed, fit
+from mutt.formats.collector import Collector
+from mutt.formats.objects import looks_like_json
 from mutt.formats.shipped import Shipped, are_of_a_record
 
 #: What syslog-ng says in headers of a message that it sends alone, by the macro's name.
@@ -34,7 +36,12 @@ class SyslogNg(Shipped):
 
     def fits(self, keys: Collection[str]) -> bool:
         """Its macros are in capitals; journald's are as well, and have an underscore before the host."""
-        return are_of_a_record(keys) and not {"_HOSTNAME", "date", "log", "source_type"}.intersection(keys)
+        return are_of_a_record(keys, self.messages) and not {
+            "_HOSTNAME",
+            "date",
+            "log",
+            "source_type",
+        }.intersection(keys)
 
     def parse(self, body: bytes, context: Context) -> Parsed:
         if looks_like_json(body, "") or not context.headers.get(self.header, ""):

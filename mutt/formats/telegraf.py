@@ -6,7 +6,8 @@ from typing import Any
 
 from mutt.errors import RejectedItem
 from mutt.formats import traps, values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
+from mutt.formats.objects import JsonFormat
 
 _METRIC = frozenset({"name", "tags", "fields", "timestamp"})
 

@@ -24,17 +24,18 @@ _MONTHS = {
 #: Names of zones, with their hours from UTC. One that means several is not here (CST: America, China, Cuba; IST:
 #: India, Ireland, Israel; BST: Britain, Bangladesh): a wrong time is worse than one that shows its doubt.
 _ZONES = {
-    "UTC": 0, "GMT": 0, "Z": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3,
-    "EST": -5, "EDT": -4, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "AKST": -9, "AKDT": -8, "HST": -10,
+    "UTC": 0, "GMT": 0, "Z": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MET": 1, "MEST": 2, "EET": 2, "EEST": 3,
+    "MSK": 3, "EST": -5, "EDT": -4, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "AKST": -9, "AKDT": -8, "HST": -10,
     "SGT": 8, "HKT": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
 }  # fmt: skip
 
-#: RFC 3164 as it is met: a year after the day or the time, a fraction, a zone, and Cisco's mark for an unset clock.
+#: RFC 3164 as it is met: a year before the month, after the day or after the time, a fraction, a zone, and Cisco's
+#: mark for an unset clock. A year is no beginning of an address (2001:db8::1).
 RFC3164 = re.compile(
-    r"[*.]?(?P<month>[A-Za-z]{3}) {1,2}(?P<day>\d{1,2}) (?:(?P<year>\d{4}) )?"
+    r"[*.]?(?:(?P<year_before>(?:19|20)\d\d) )?(?P<month>[A-Za-z]{3}) {1,2}(?P<day>\d{1,2}) (?:(?P<year>\d{4}) )?"
     r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?"
     rf"(?: ?(?P<zone>[+-]\d\d:?\d\d|(?:{'|'.join(_ZONES)})(?![\w.-])))?"
-    r"(?: (?P<year_behind>(?:19|20)\d\d)(?=[ :]|$))?(?![\w.])",
+    r"(?: (?P<year_behind>(?:19|20)\d\d)(?=:?(?: |$)))?(?![\w.])",
     re.ASCII,
 )
 #: No other year's day of the same name is as near.
@@ -98,7 +99,13 @@ def _read(value: Any, received_at: datetime) -> datetime | None:
 
 
 def _iso(word: str) -> datetime:
-    found = datetime.fromisoformat(word.upper())
+    word = word.upper()
+    at, _, zone = word.rpartition(" ")
+    if zone in ("UTC", "GMT"):
+        word = f"{at}Z"
+    elif zone[0] in "+-":
+        word = f"{at}{zone}"
+    found = datetime.fromisoformat(word)
     if found.tzinfo is UTC:
         return found
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
@@ -124,7 +131,7 @@ def rfc3164(found: re.Match[str], received_at: datetime) -> datetime | None:
     month = _MONTHS.get(found["month"].lower())
     if month is None:
         return None
-    year = found["year"] or found["year_behind"]
+    year = found["year"] or found["year_behind"] or found["year_before"]
     if year:
         return _in_year(found, int(year), month)
     here = _in_year(found, received_at.year, month)

@@ -56,12 +56,15 @@ _STATES = dict.fromkeys(
 _URGENCIES = {
     "disaster": 1, "emergency": 1, "fatal": 1, "critical": 1, "crit": 1, "page": 1, "down": 1, "p1": 1,
     "major": 2, "high": 2, "serious": 2, "error": 2, "err": 2, "p2": 2,
-    "minor": 3, "average": 3, "medium": 3, "unknown": 3, "p3": 3,
+    "minor": 3, "average": 3, "medium": 3, "unknown": 3, "unreachable": 3, "p3": 3,
     "warning": 4, "warn": 4, "p4": 4,
     "low": 5, "notice": 5, "p5": 5,
     "info": 6, "information": 6, "informational": 6, "none": 6, "ok": 6, "up": 6, "not classified": 6,
     "debug": 7,
 }  # fmt: skip
+
+#: OpenTelemetry's numbers, in fours: trace, debug, info, warn, error, fatal.
+_TELEMETRY = (7, 7, 6, 4, 3, 2)
 
 #: Objects nested deeper than this are kept as one tag of compact JSON.
 _FLATTEN_DEPTH = 4
@@ -127,6 +130,15 @@ def urgency(value: Any) -> int | None:
         return None
     found = _URGENCIES.get(value)
     return _URGENCIES.get(value.strip().lower()) if found is None else found
+
+
+def telemetry(number: Any) -> int | None:
+    """syslog's 0 to 7 from OpenTelemetry's severity number, 1 to 24, also as text."""
+    if isinstance(number, str) and number.isdecimal() and len(number) < 3:
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 24:
+        return None
+    return _TELEMETRY[(number - 1) // 4]
 
 
 def device(value: Any) -> Any:

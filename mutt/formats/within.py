@@ -13,7 +13,9 @@ import msgspec
 from msgspec import Raw
 
 from mutt.errors import RejectedItem
-from mutt.formats.base import Collector, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Context, Fields, JsonObject
+from mutt.formats.collector import Collector
+from mutt.formats.objects import JsonFormat
 from mutt.formats.shipped import Shipped
 
 #: Bytes that an envelope around several events may have beside them: each of the events is looked at with all of it.

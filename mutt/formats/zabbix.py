@@ -10,8 +10,9 @@ import msgspec
 from mutt.errors import RejectedItem
 from mutt.event import State
 from mutt.formats import values
-from mutt.formats.base import Answers, Context, Fields, JsonFormat, JsonObject
+from mutt.formats.base import Answers, Context, Fields, JsonObject
 from mutt.formats.native import is_native
+from mutt.formats.objects import JsonFormat
 
 _HOSTS = ("host_host", "host", "service", "host_name", "hostname", "host_dns", "host_ip")
 _NAMES = ("event_name", "name", "trigger_name", "subject", "alert_subject", "message", "alert_message")
@@ -114,8 +115,8 @@ def _event_tags(given: Any) -> dict[str, str]:
     """Zabbix' tags of an event: ``[{"tag", "value"}]``, that as text ({EVENT.TAGSJSON}), or ``{tag: [value]}``."""
     if isinstance(given, str):
         try:
-            given = msgspec.json.decode(given)
-        except (msgspec.DecodeError, UnicodeError):
+            given = values.clean(msgspec.json.decode(given))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return {}
     if isinstance(given, dict):
         given = [{"tag": name, "value": each} for name, each in given.items()]

@@ -115,11 +115,13 @@ def test_alerts_of_one_host_stay_apart_and_each_ends_under_its_own_fingerprint()
         ({"startsAt": "2026-03-04T09:00:00Z"}, "raise", "09:00"),
         ({"startsAt": "2026-03-04T09:00:00Z", "endsAt": "soon"}, "raise", "09:00"),
         ({"generatorURL": "http://p"}, "raise", "09:30"),
+        ({"startsAt": "0001-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z"}, "raise", "09:30"),
     ],
 )
 def test_an_alert_without_status_is_over_once_its_end_has_passed(times: Any, state: str, at: str) -> None:
     found = event({"labels": {"alertname": "A", "instance": "e"}, **times})
     assert (found.state, f"{found.occurred_at:%H:%M}", found.source) == (state, at, "alertmanager")
+    assert found.occurred_text is None
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,17 @@ def test_an_alert_without_labels_is_refused_and_its_neighbours_are_taken(labels:
 @pytest.mark.parametrize("more", [{"silenceURL": "https://g"}, {"valueString": ""}, {"orgId": 1}])
 def test_an_alert_with_what_only_grafana_writes_is_grafana_s(more: Any) -> None:
     assert event(alert({"alertname": "A"}, **more)).source == "grafana"
+
+
+def test_rules_of_two_grafanas_of_old_are_not_one() -> None:
+    keys = {
+        event(
+            {"ruleId": 1, "ruleUrl": f"{root}/d/{board}", "orgId": 1, "state": "ok", "title": "T"}
+        ).clear_key
+        for root in ("http://g1:3000", "http://g1:3001", "https://g.lab/a")
+        for board in ("x?tab=alert", "x?tab=alert&panelId=2")
+    }
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize("item", [{"labels": {"a": "b"}}, {"alerts": []}, {"alerts": 3, "receiver": "x"}])
@@ -242,7 +255,7 @@ def test_an_event_of_zabbix_without_its_id_is_refused_with_what_to_do() -> None:
         ),
         (
             {"notification_type": "PROBLEM", "hostname": "h", "host_state": "DOWN", "output": "lost"},
-            "Host is DOWN: lost", 1, "raise", "icinga2:host",
+            "Host is DOWN: lost", 1, "raise", "icinga2",
         ),
         (
             {"type": "Notification", "timestamp": 1772615702.5, "host": "h", "service": "http", "users": ["u"],
@@ -250,20 +263,20 @@ def test_an_event_of_zabbix_without_its_id_is_refused_with_what_to_do() -> None:
              "check_result": {"state": 2.0, "output": "out"}},
             "ACKNOWLEDGEMENT by bob (mine); http is CRITICAL: out", 1, "raise", "icinga2:http",
         ),
-        ({"host": "h", "check_result": {"state": 1.0}}, "Host is UP", 6, "clear", "icinga2:host"),
-        ({"host": "h", "check_result": {"state": 2.0}}, "Host is DOWN", 1, "raise", "icinga2:host"),
-        ({"host": "h", "state": 1, "check_result": {"state": 2}}, "Host is DOWN", 1, "raise", "icinga2:host"),
+        ({"host": "h", "check_result": {"state": 1.0}}, "Host is UP", 6, "clear", "icinga2"),
+        ({"host": "h", "check_result": {"state": 2.0}}, "Host is DOWN", 1, "raise", "icinga2"),
+        ({"host": "h", "state": 1, "check_result": {"state": 2}}, "Host is DOWN", 1, "raise", "icinga2"),
         (
             {"host": {"name": "h"}, "service": {"name": "s"}, "check_result": {"state": "OK", "output": "fine"}},
             "s is OK: fine", 6, "clear", "icinga2:s",
         ),
         (
             {"notification_type": "FLAPPINGSTART", "host": "h", "service": "s", "state": "OK"},
-            "FLAPPINGSTART; s is OK", 6, "raise", "icinga2:s:flapping",
+            "FLAPPINGSTART; s is OK", 6, "raise", "icinga2 flapping:s",
         ),
         (
             {"notification_type": "FLAPPINGEND", "host": "h", "service": "s", "state": "CRITICAL"},
-            "FLAPPINGEND; s is CRITICAL", 1, "clear", "icinga2:s:flapping",
+            "FLAPPINGEND; s is CRITICAL", 1, "clear", "icinga2 flapping:s",
         ),
         (
             {"notification_type": "DOWNTIMESTART", "host": "h", "service": "s", "state": "UNKNOWN"},
@@ -271,7 +284,7 @@ def test_an_event_of_zabbix_without_its_id_is_refused_with_what_to_do() -> None:
         ),
         (
             {"notification_type": "CUSTOM", "host": "h", "state": True},
-            "CUSTOM; Host is UNKNOWN", 3, "raise", "icinga2:host",
+            "CUSTOM; Host is UNKNOWN", 3, "raise", "icinga2",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -280,6 +293,14 @@ def test_icinga_s_shapes(item: Any, message: str, severity: int, state: str, key
     found = event(item)
     assert (found.hostname, found.source, found.instance) == ("h", "icinga2", found.clear_key)
     assert (found.message, found.severity, found.state, found.clear_key) == (message, severity, state, key)
+
+
+def test_a_service_may_be_called_anything_and_stays_another_than_its_host() -> None:
+    told = {"notification_type": "PROBLEM", "host": "h", "state": "DOWN", "output": "x"}
+    flapping = told | {"notification_type": "FLAPPINGSTART"}
+    services = ("host", "flapping", "s:flapping", "s")
+    found = [event(one | {"service": service}) for one in (told, flapping) for service in services]
+    assert len({one.clear_key for one in (event(told), event(flapping), *found)}) == 10
 
 
 # ---- LibreNMS

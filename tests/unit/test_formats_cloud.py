@@ -132,6 +132,21 @@ def test_an_alarm_and_its_end_have_their_key_in_common_by_whichever_way_they_com
     assert raised.clear_key == ended.clear_key == raised.instance == arn
 
 
+def test_a_series_of_an_alarm_ends_itself_and_no_other_by_whichever_way_it_comes() -> None:
+    event, alarm = sample("cloudwatch/contributor.json"), sample("cloudwatch/single-metric.json")
+    alarm["AlarmArn"] = event["resources"][0]
+    whole = one(alarm | {"AlarmContributorId": None})
+    ok = alarm | {"NewStateValue": "OK"}
+    other, ended = (
+        one(ok | {"AlarmContributorId": id_, "AlarmContributorAttributes": {"TableName": name}})
+        for id_, name in (("1" * 16, "another"), ("6d442278dba546f6", "example-dynamodb-table-name"))
+    )
+    raised = one(event)
+    assert (raised.hostname, raised.clear_key) == (ended.hostname, ended.clear_key)
+    assert len({whole.clear_key, other.clear_key, ended.clear_key}) == 3
+    assert other.hostname == "another"
+
+
 def test_an_alarm_without_an_arn_is_known_by_account_region_and_name() -> None:
     alarm = sample("cloudwatch/single-metric.json")
     del alarm["AlarmArn"]
@@ -185,12 +200,33 @@ def test_an_incident_of_service_health_is_one_over_all_its_alerts() -> None:
     assert one(begun).state is State.RAISE
     assert ended.state is State.CLEAR
     assert one(begun).clear_key == ended.clear_key == "TEST-TTT"
+    begun["data"]["alertContext"]["properties"]["stage"] = "RCA"
+    assert one(begun).state is State.CLEAR
+
+
+def test_two_incidents_of_service_health_are_two_alerts() -> None:
+    here, there = (
+        azure("service-health-resolved", {}, properties={"trackingId": id_, "stage": "Active"})
+        for id_ in ("1", "2")
+    )
+    assert here.clear_key != there.clear_key
+    assert here.instance != there.instance
 
 
 def test_a_resource_is_healthy_again() -> None:
     ended = azure("resource-health", {"alertId": "another"}, status="Resolved")
     assert ended.state is State.CLEAR
-    assert ended.clear_key == azure("resource-health", {}).clear_key == "health:test-VM"
+    assert ended.clear_key == azure("resource-health", {}).clear_key
+
+
+def test_a_resource_of_the_same_name_in_another_group_is_another() -> None:
+    for name in ("resource-health", "metric-fired"):
+        here, there, shouted = (
+            azure(name, {"alertTargetIDs": [f"/subscriptions/1/resourceGroups/{group}/vm/vm-1"], "alertId": group})
+            for group in ("here", "there", "HERE")
+        )  # fmt: skip
+        assert here.instance == shouted.instance != there.instance
+        assert here.clear_key != there.clear_key
 
 
 @pytest.mark.parametrize(
@@ -209,6 +245,22 @@ def test_a_budget_that_names_nobody_is_taken_too() -> None:
     assert event.message.startswith("CostAlerts is fired: ")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        [{"labels": {"alertname": "KubePodCrashLooping", "pod": pod}, "expression": "up"} for pod in ("a", "b")],
+        [{"AlertCategory": "budgets", "AlertData": {"BudgetId": f"/budgets/{name}"}} for name in ("a", "b")],
+    ],
+    ids=["series of Prometheus", "budgets"],
+)  # fmt: skip
+def test_what_azure_tells_apart_by_its_context_alone_stays_apart(told: list[dict[str, Any]]) -> None:
+    whole = sample("azure-monitor/metric-fired.json")
+    whole["data"]["essentials"] |= {"alertTargetIDs": None, "configurationItems": ["aks-prod"]}
+    here, there = (one({**whole, "data": {**whole["data"], "alertContext": about}}) for about in told)
+    assert here.hostname == there.hostname
+    assert here.instance != there.instance
+
+
 def test_without_the_common_schema_the_refusal_says_what_to_turn_on() -> None:
     (item,) = parse({"schemaId": "AzureMonitorMetricAlert", "data": {}}, "azure-monitor").rejected
     assert "turn on the common alert schema" in item.reason
@@ -223,6 +275,32 @@ def test_googles_incident_keeps_its_id(state: str) -> None:
     assert (raised.state, ended.state) == (State.RAISE, State.CLEAR)
     assert (raised.clear_key, raised.instance) == (ended.clear_key, ended.instance)
     assert ended.occurred_at == datetime.fromtimestamp(1746178999, UTC)
+
+
+def test_googles_incidents_of_resources_or_conditions_of_one_name_are_two_alerts() -> None:
+    here, there = sample("google-cloud-monitoring/open.json"), sample("google-cloud-monitoring/open.json")
+    there["incident"]["resource"]["labels"]["zone"] = "elsewhere"
+    other = here["incident"] | {"policy_name": "another, with a condition of the same name"}
+    assert one(here).hostname == one(there).hostname == one({"incident": other}).hostname
+    assert len({one(each).instance for each in (here, there, {"incident": other})}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("google-cloud-monitoring/open.json", "X-GOOG-PUBSUB-MESSAGE-ID"),
+        ("cloudwatch/single-metric.json", "X-AMZ-SNS-MESSAGE-ID"),
+    ],
+    ids=["Pub/Sub", "SNS, raw"],
+)
+def test_a_message_without_an_envelope_that_comes_again_is_the_same_event(name: str, header: str) -> None:
+    first, again, other = (
+        parse(sample(name), context=msgspec.structs.replace(CONTEXT, headers={header: id_}))
+        for id_ in ("14150481888479752", "14150481888479752", "14150481888479753")
+    )
+    assert first.identified == [0]
+    assert first.events[0].event_id == again.events[0].event_id != other.events[0].event_id
+    assert not parse(sample(name)).identified
 
 
 def test_googles_older_incidents_name_the_device_in_labels() -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mutt.errors import Kind, RejectedBody
 from mutt.event import Event, State
-from mutt.formats import base, registry, within
-from mutt.formats.base import Context, Fields, JsonFormat, JsonObject, Parsed
+from mutt.formats import collector, registry, within
+from mutt.formats.base import Context, Fields, JsonObject, Parsed
+from mutt.formats.objects import JsonFormat
 from mutt.source import Source
 from tests.fuzz.targets import check, check_refusal
 
@@ -82,6 +83,9 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
          {"hostname": "inner", "message": "disk full", "severity": 2, "state": State.CLEAR}),
         ({"event": "x", "host": "h", "fields": {"severity": "warn", "site": {"id": "dc2"}}, "index": "net"},
          {"severity": 4, "tags": {"severity": "warn", "site.id": "dc2", "index": "net"}}),
+        ({"event": "x", "host": "h", "fields": {"otel.log.severity.text": "Warning", "otel.log.severity.number": 17}},
+         {"severity": 4}),
+        ({"event": "x", "host": "h", "fields": {"otel.log.severity.number": 17}}, {"severity": 3}),
         ({"event": "x", "host": "h", "fields": ["a"]}, {"tags": {"fields": '["a"]'}}),
         ({"event": TRAP, "host": "collector"},
          {"hostname": "10.20.0.7", "trap_oid": TRAP["trap_oid"], "clear_key": "link:12"}),
@@ -93,7 +97,8 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
         ({"event": {"log": "m", "date": 1772614800}}, {"hostname": "192.0.2.1", "message": "m"}),
     ],
     ids=["mnemonic", "pri", "rfc3164", "an application's line", "told by the sourcetype", "number", "false", "object",
-         "object with words", "fields", "fields that are none", "trap", "native", "a shipper's record",
+         "object with words", "fields", "OpenTelemetry's", "OpenTelemetry's number",
+         "fields that are none", "trap", "native", "a shipper's record",
          "syslog-ng's", "no message",
          "one without a host"],
 )  # fmt: skip
@@ -227,7 +232,7 @@ def test_much_around_many_is_not_looked_at_for_each_of_them(
 def test_as_many_events_may_stand_in_lists_as_in_a_body(
     name: str, body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "MAX_ITEMS", 5)
+    monkeypatch.setattr(collector, "MAX_ITEMS", 5)
     context = msgspec.structs.replace(CONTEXT, source=Source(mapping="each: rows\nmessage: a"))
 
     def read(*counts: int) -> Parsed:

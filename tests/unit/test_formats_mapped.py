@@ -215,3 +215,13 @@ def test_a_mapping_of_another_version_costs_items_only(monkeypatch: pytest.Monke
     parsed = read("message: gone(a)", [{"a": "x"}, {"hostname": "h", "message": "m"}])
     assert ([event.message for event in parsed.events], parsed.rejected[0].field) == (["m"], "mapping")
     assert mapped.FORMAT.name == "mapped"
+
+
+@pytest.mark.parametrize(
+    "common",
+    [{"date": "2026-03-04"}, {"source_type": "monitor", "host": "x"}, {"host": "x", "severity": "high"}],
+    ids=["as Fluent Bit's", "as Vector's", "as rsyslog's"],
+)
+def test_what_has_names_of_a_shippers_record_and_no_message_is_the_mapping_s(common: dict[str, str]) -> None:
+    (event,) = read("message: text", {"text": "disk full", **common}).events
+    assert (event.source, event.message) == ("mapped", "disk full")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mutt.errors import RejectedBody
 from mutt.event import Event, State, Varbind
 from mutt.formats import registry, times
-from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonFormat, JsonObject, Rejected
+from mutt.formats.base import MESSAGE_MAX, NAME_MAX, Context, Fields, JsonObject, Rejected
+from mutt.formats.objects import JsonFormat
 from mutt.formats.values import FACILITIES
 from mutt.source import Source
 
@@ -131,6 +132,8 @@ def test_severities(fields: dict[str, Any], severity: int | None, kept: dict[str
         ("2026-01-02t03:04:05z", NOW),
         ("2026-01-02T05:04:05+02:00", NOW),
         ("2026-01-02 03:04:05", NOW),  # no zone: UTC
+        ("2026-01-02 03:04:05 UTC", NOW),
+        ("2026-01-02 05:04:05 +0200", NOW),
         ("2026-01-02T03:04:05.123456789Z", NOW.replace(microsecond=123456)),
         (1767323045, NOW),
         (1767323045.25, NOW.replace(microsecond=250000)),

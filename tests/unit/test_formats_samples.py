@@ -20,8 +20,9 @@ from msgspec import Raw
 from mutt.errors import RejectedBody
 from mutt.event import Event
 from mutt.formats import registry
-from mutt.formats.base import Context, JsonFormat, Parsed, load, looks_like_json
+from mutt.formats.base import Context, Parsed
 from mutt.formats.body import split
+from mutt.formats.objects import JsonFormat, load, looks_like_json
 from mutt.source import Source
 from tests.sampled import EVERY, SAMPLES, damaged, headers_of, mapping_of
 
@@ -137,6 +138,24 @@ def test_no_two_formats_claim_the_same_object(path: Path) -> None:
             one.name for one in JSON if not one.marks.isdisjoint(item) and one.fits(item) and one.claims(item)
         ]
         assert claiming in ([path.parent.name], []), path
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [({"source_type": "socket"}, "vector"), ({"date": 1772616600.5}, "fluent-bit"), ({"MESSAGE": "x"}, "syslog-ng")],
+)  # fmt: skip
+def test_what_a_second_shipper_forwards_is_the_second_one_s(mark: dict[str, object], name: str) -> None:
+    of_rsyslog = {
+        "msg": "x",
+        "host": "h",
+        "programname": "su",
+        "syslogseverity": "3",
+        "fromhost-ip": "192.0.2.7",
+    }
+    item = of_rsyslog | mark
+    assert [
+        one.name for one in JSON if not one.marks.isdisjoint(item) and one.fits(item) and one.claims(item)
+    ] == [name]
 
 
 def test_each_json_format_says_by_which_keys_it_is_known() -> None:

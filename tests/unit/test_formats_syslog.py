@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator
@@ -68,6 +69,18 @@ def line(data: bytes, context: Context = CONTEXT) -> Event:
         (b"<189>1: *Mar  4 09:00:00.123 XYZ: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>1: r1: Mar  4 09:00:00 CST: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>1: Mar  4 09:00:00 CST: ifmgr[2]: x", (None, "ifmgr", "x", 5, "local7")),
+        # Cisco's other heads: two running numbers, a card, an uptime, a colon alone.
+        (b"<189>1: r1: 2: Mar  4 09:00:00: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<189>1: r1 RP/0/0/CPU0:Mar  4 09:00:00 : a[7]: %L-3-U : x", ("r1", "a", "%L-3-U : x", 5, "local7")),
+        (b"<189>1: RP/0/0/CPU0:Mar  4 09:00:00 UTC: a[7]: x", (None, "a", "x", 5, "local7")),
+        (b"<189>1: 00:01:40: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<189>:Mar  4 09:00:00: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<166>2026-03-04T09:00:00Z : %A-1-B: x", (None, "%A-1-B", "%A-1-B: x", 6, "local4")),
+        (b"<13>Mar  4 09:00:00 ::1 su: x", ("::1", "su", "x", 5, "user")),
+        (b"<13>Mar  4 09:00:00 2003:db8::1 su: x", ("2003:db8::1", "su", "x", 5, "user")),
+        (b"<13>1: no syslog", (None, None, "1: no syslog", 5, "user")),
+        # An application's line names no host, however much its level looks like one.
+        (b"<14>2026-03-04 09:00:00,123 ERROR x", (None, None, "2026-03-04 09:00:00,123 ERROR x", 6, "user")),
         (b"<13>Mar  4 09:00:00 CET r1 su: x", ("r1", "su", "x", 5, "user")),
         (b"<13>Mar  4 09:00:00 EST-r1 su: x", ("EST-r1", "su", "x", 5, "user")),
         (b"<166>Mar  4 2026 09:00:00 fw-9 : %A-1-B: x", ("fw-9", "%A-1-B", "%A-1-B: x", 6, "local4")),
@@ -94,6 +107,8 @@ def test_lines(data: bytes, fields: tuple[str | None, str | None, str, int | Non
         ("Mar  4 09:00:00 EST", NOW.replace(hour=14, minute=0), None),
         ("Mar  4 09:00:00 CEST", NOW.replace(hour=7, minute=0), None),
         ("Mar  4 09:00:00 2025", NOW.replace(year=2025, minute=0), None),
+        ("2025 Mar  4 09:00:00 CET", NOW.replace(year=2025, hour=8, minute=0), None),
+        ("3w2d", NOW, "3w2d"),
         ("Mar  4 09:00:00 CET 2025", NOW.replace(year=2025, hour=8, minute=0), None),
         # UTC is a guess then, so the text is kept.
         ("*Mar  4 09:00:00.123 XYZ", NOW.replace(minute=0, microsecond=123000), "*Mar  4 09:00:00.123 XYZ"),
@@ -261,6 +276,20 @@ def test_a_vendors_row_says_host_program_and_severity(data: bytes, fields: tuple
     assert found.state == "raise"
 
 
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        (b'date=2026-03-04 time=09:00:00 devid=FG1 tz="-0730"', NOW.replace(hour=16)),
+        (b"<13>Mar  4 09:00:00 fw date=2026-03-04 time=08:00:00 devid=FG1 tz=+0100", NOW.replace(minute=0)),
+        (b"date=2026-03-04 time=09:00:00 devid=FG1", NOW),
+        (b"date=2026-03-04 time=09:00:00 devid=FG1 tz={x}", NOW),
+    ],
+    ids=["its zone", "the head's", "no zone: when it came", "no zone that can be read"],
+)
+def test_when_a_fortigate_says_that_it_happened(written: bytes, time: datetime) -> None:
+    assert line(written).occurred_at == time
+
+
 def test_a_vendors_columns_and_pairs_are_tags_and_its_message_is_whole() -> None:
     text = '1,2026/03/04 09:00:00,007,SYSTEM,ha,0,2026/03/04 09:00:00,vs,ev,,0,0,ha,high,"a, b",1,0,0,0,0,0,,fw-7'
     found = line(f"<13>Mar  4 09:00:00 panorama {text}".encode())
@@ -349,6 +378,34 @@ def test_json_in_plain_lines_stays_text() -> None:
 def test_no_bytes_raise_by_surprise_as_objects(data: bytes) -> None:
     with contextlib.suppress(RejectedBody):
         registry.parse(SYSLOG, data, OBJECTS)
+
+
+INNER = json.dumps({"hostname": "h", "message": "a\0b", "k\0": "v"})
+ZABBIX = {"event_id": "1", "event_value": "1", "host_host": "h", "event_name": "n"}
+ENVELOPE = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "s",
+    "type": "t",
+    "datacontenttype": "application/json",
+}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"streams": [{"stream": {"host": "h"}, "values": [["1", INNER]]}]},
+        ZABBIX | {"event_tags": json.dumps([{"tag": "k\0", "value": "v"}])},
+        {"Type": "Notification", "MessageId": "m", "TopicArn": "t", "Message": INNER},
+        ENVELOPE | {"data_base64": base64.b64encode(INNER.encode()).decode()},
+    ],
+    ids=["a line of Loki's", "Zabbix' tags", "SNS", "CloudEvents"],
+)
+def test_json_inside_a_text_brings_nothing_in_that_can_t_be_stored(item: dict[str, Any]) -> None:
+    """Its escapes stand one deeper than the body's, which are undone first."""
+    found = registry.parse(registry.MIXED, json.dumps(item).encode(), CONTEXT)
+    assert any("k\ufffd" in key for key in found.events[0].tags)
+    check(found, 1)
 
 
 @pytest.mark.parametrize(("size", "taken"), [(700, True), (20_000, False)], ids=["labels", "too long labels"])
