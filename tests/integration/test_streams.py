@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from mutt.event import Envelope, Event, Segment
 from mutt.settings import Settings
 from mutt.streams import books
 from mutt.streams.connect import connect
-from mutt.streams.stream import Stream
+from mutt.streams.stream import MissingReplicas, Stream
 from tests.servers import live_redis
 from tests.waiting import wait_until
 
@@ -106,12 +107,21 @@ def test_a_repeated_round_adds_nothing_and_rings_once(stream, client, bell):
 def test_a_repeated_round_waits_for_its_replicas_as_the_first_one_did(own_redis, server_directory):
     """The answer was lost on its way; what the replica has not got is not accepted when it is asked again."""
     port = own_redis.url.rsplit(":", 1)[1].split("/")[0]
-    follows = {"replicaof": f"127.0.0.1 {port}"}
-    with live_redis(server_directory / "replica", extra=follows) as replica, connect(own_redis.url) as client:
-        wait_until(lambda: client.info("replication")["connected_slaves"] and client.wait(1, 100), 20)
+    lines = {"replicaof": f"127.0.0.1 {port}"}
+    with connect(own_redis.url) as client:
+        client.config_set("repl-diskless-sync-delay", 0)
+    with connect(own_redis.url) as client, live_redis(server_directory / "replica", extra=lines) as replica:
         queue = names.queues(Settings.from_env({}))["ingest_queue"]
         one = Stream(client, queue, lambda *_, **__: None, replicas=1)
-        append(one, part(1), round_id="r1")
+
+        def accepted(round_id: str) -> bool:
+            # As ingest, which asks again: a replica that only begins, or has no processor, is too late at first.
+            with contextlib.suppress(MissingReplicas):
+                append(one, part(1), round_id=round_id)
+                return True
+            return False
+
+        wait_until(lambda: accepted("r1"), 20, "the replica to follow")
         os.kill(replica.pid, signal.SIGSTOP)
         try:
             for _ in range(2):
@@ -119,8 +129,7 @@ def test_a_repeated_round_waits_for_its_replicas_as_the_first_one_did(own_redis,
                     append(Stream(other, queue, lambda *_, **__: None, replicas=1), part(1), round_id="r2")
         finally:
             os.kill(replica.pid, signal.SIGCONT)
-        wait_until(lambda: client.wait(1, 100), 20)
-        append(one, part(1), round_id="r2")
+        wait_until(lambda: accepted("r2"), 20, "the replica to follow again")
         assert books.read(client).events["accepted"] == 2
 
 
