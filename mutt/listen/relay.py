@@ -171,8 +171,8 @@ class Relay:
         with self._changed:
             self._changed.wait_for(lambda: self._records or self._closing)
             self._changed.wait_for(lambda: len(self._records) >= BATCH or self._closing, self._linger)
+            self._writing = len(self._records)  # first: who asks what waits must not find them nowhere
             records, self._records = self._records, []
-            self._writing = len(records)
             return records
 
     def _all_kept(self, left: list[Batch]) -> int:

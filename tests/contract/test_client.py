@@ -73,7 +73,7 @@ def test_flush_says_whether_all_that_was_in_is_gone(ingest):
         ingest.stop()
         client.send(event(2))
         assert not client.flush(0.1)
-        assert client.counts.trouble
+        wait_until(lambda: client.counts.trouble)
         ingest.start()
         assert client.flush(10)
     assert numbers(ingest) == [1, 2]
@@ -240,6 +240,17 @@ def test_what_is_counted_as_lost_is_not_sent_behind_that(ingest):
     assert not client.close(0)
     client._thread.join(10)
     assert len(ingest.requests) == client.counts.lost == 1
+
+
+def test_of_a_batch_that_went_in_parts_only_what_is_unsent_is_lost(ingest):
+    ingest.script = [Told(413), Told(takes=True), Told(503, {"Retry-After": "60"})]
+    client = Client(ingest.url, KEY, batch=2, linger=60)
+    for n in range(2):
+        client.send(event(n))
+    wait_until(lambda: client.counts.trouble)
+    assert not client.close(0)
+    counts = client.counts
+    assert (counts.put, counts.delivered, counts.lost, counts.waiting) == (2, 1, 1, 0)
 
 
 def test_texts_are_messages_of_syslog_whatever_is_in_them(ingest):

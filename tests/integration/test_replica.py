@@ -126,6 +126,7 @@ def test_a_page_and_a_reply_for_programs_say_it(pair: Pair, monkeypatch: pytest.
     monkeypatch.setattr("mutt.store.replica.UNSAID", timedelta(0))
     read_url = {"database_read_url": as_reader(pair.replica)}
     client: FlaskClient = operator_of(pair.services.engine, pair.primary.url, **read_url)
+    pair.arrived("replay")  # what the login wrote
     assert "read replica" not in client.get("/audit/").text
     pair.pause()
     try:

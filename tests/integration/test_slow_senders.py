@@ -122,7 +122,7 @@ def test_who_paused_on_an_open_connection_has_all_the_time_for_the_next_request(
         time.sleep(PATIENCE + 0.5)
         for piece in (POST, b"Content-Length: %d\r\n\r\n" % len(EVENT), EVENT):
             sock.sendall(piece)
-            time.sleep(0.3 * PATIENCE)
+            time.sleep(0.1 * PATIENCE)
         assert answer(sock)[0] == 202
 
 

@@ -84,9 +84,11 @@ class Spool:
         }
 
     def waiting(self) -> list[str]:
-        """The traps in it."""
-        found = [*self.place.glob("waiting/*"), *self.place.glob("sending/*")]
-        return [path.read_text() for path in found]
+        """The traps in it. The handler moves them all the while: what is gone when it is read is looked for anew."""
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                found = [*self.place.glob("waiting/*"), *self.place.glob("sending/*")]
+                return [path.read_text() for path in found]
 
 
 @contextlib.contextmanager

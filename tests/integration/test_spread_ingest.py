@@ -80,11 +80,11 @@ def test_requests_go_round_and_the_depth_is_that_of_all(house: House) -> None:
 
 
 def test_a_repeat_of_a_request_with_a_key_is_known_wherever_it_is_kept(house: House) -> None:
-    for n in range(6):
-        replies = [house.ingest.post(one(), Idempotency_Key=f"k{n}").get_json() for _ in range(3)]
+    for server in house.names:
+        key = house.key_of(server)
+        replies = [house.ingest.post(one(), Idempotency_Key=key).get_json() for _ in range(3)]
         assert len({reply["batch_id"] for reply in replies}) == 1
-    assert sum(house.counts()) == 6
-    assert sum(bool(n) for n in house.counts()) > 1, "no server has all the keys"
+    assert house.counts() == [1, 1, 1], "each key has its server"
 
 
 def test_a_repeat_of_an_event_with_an_id_is_known_whichever_server_it_comes_to(house: House) -> None:
@@ -154,17 +154,18 @@ def test_an_event_whose_repeats_a_server_knows_that_is_away_waits_for_it_alone(h
     house.ingest.takes(one())
     house.own.kill()
     house.ingest.services.lookout.lost(house.last)
-    told = {}
-    for _ in range(12):
+    told: dict[str, int] = {}
+    # Where an id belongs is chance, and of a dozen the server that is away may know none.
+    while len(told) < 12 or set(told.values()) != {202, 503}:
+        assert len(told) < 100, told
         id_ = str(uuid4())
         told[id_] = house.ingest.post(one(event_id=id_)).status_code
-    assert set(told.values()) == {202, 503}
     assert house.ingest.takes(one()) == "queued"
     house.back()
     for id_ in told:
         assert house.ingest.takes(one(event_id=id_)) == "queued"
     house.bench.run()
-    assert house.bench.events["settled"] == 14
+    assert house.bench.events["settled"] == len(told) + 2
     house.bench.check()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -158,10 +159,16 @@ def workers() -> list[int]:
     return [
         one.pid
         for master in psutil.Process().children()
-        if "mutt.wsgi:ingest" in " ".join(master.cmdline())
+        if _is_alive(master) and "mutt.wsgi:ingest" in " ".join(master.cmdline())
         for one in master.children()
-        if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+        if _is_alive(one)
     ]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # its parent has buried it since it was listed
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def test_workers_of_gunicorn_add_up_and_no_scrape_ever_sees_less_though_they_are_killed(
