@@ -68,6 +68,7 @@ class Connection(TConn):
         self._rest = b""
         self.listened = False  #: does the loop hear when something comes?
         self.data_ready = True  # whenever a thread asks
+        self.handed = 0  #: bytes of the request that was last handed over
         self.viewer: Viewer | None = None  #: whom its answer goes on for
         self.greeted = not isinstance(self.sock, SecureClient)  #: is its handshake done, or needs it none?
         self.began = time.monotonic()  #: this request, or to wait for it
@@ -81,6 +82,7 @@ class Connection(TConn):
     def hand_over(self, request: bytes) -> None:
         """Give it to the parser."""
         self._received.give(request)
+        self.handed = len(request)
 
     @property
     def address(self) -> str:

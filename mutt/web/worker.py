@@ -82,6 +82,7 @@ class Worker(ThreadWorker):
         self._reading: dict[Connection, int] = {}  # with the bytes that are counted for it
         self._leaving: dict[Connection, float] = {}  # until when
         self._held = 0  # bytes of unfinished requests
+        self._handed = 0  # bytes of those that wait for a thread, or have one
         self._lane: Lane | None = None
         self._looked_at = 0.0
         self._idle_until = float("inf")
@@ -108,6 +109,8 @@ class Worker(ThreadWorker):
         self._lane = self._found_lane()
         self._most = own or Settings.from_env().ingest_max_body
         self._room = max(_ROOM, _LARGEST * self._most)
+        # As much as all threads have at the most: what is beyond that would only wait.
+        self._room_of_threads = max(self._room, int(self.cfg.threads) * self._most)
 
     def _found_lane(self) -> Lane | None:
         """The lane, if the application answers groups of posts and nobody wants to see each of them."""
@@ -224,6 +227,8 @@ class Worker(ThreadWorker):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif self._held > self._room:
             self._refuse_the_oldest_upload()
+        elif conn.size > _BITE and self._handed > self._room_of_threads:
+            self.refuse(conn, 503, _TOO_MANY)
 
     def _go_on(self, conn: Connection) -> None:
         """Its request is whole."""
@@ -235,6 +240,7 @@ class Worker(ThreadWorker):
     def to_a_thread(self, conn: Connection, request: bytes) -> None:
         self.stop_listening(conn)
         conn.hand_over(request)
+        self._handed += conn.handed
         self.enqueue_req(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
@@ -275,6 +281,7 @@ class Worker(ThreadWorker):
         if not isinstance(conn, Connection):
             super().finish_request(conn, fs)
             return
+        self._handed -= conn.handed
         try:
             kept = fs.result()
         except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
