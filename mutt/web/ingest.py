@@ -18,7 +18,7 @@ from mutt.told import teller
 from mutt.web.addressed import key_in_address, take_keys
 from mutt.web.handshake import agreed
 from mutt.web.headers import DATA
-from mutt.web.health import ingest_needs
+from mutt.web.health import Now, ingest_needs
 from mutt.web.intake import Intake
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
@@ -54,8 +54,8 @@ def make_ingest(services: Services) -> Flask:
     app.extensions["traces"] = services.traces
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
-    needs = ingest_needs(services, intake.keys.need)
-    app.register_blueprint(collector(intake, lambda: needs.look()[0], partial(_count, services)))
+    ready = Now(ingest_needs(services, intake.keys.need))
+    app.register_blueprint(collector(intake, ready.met, partial(_count, services)))
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_guard)

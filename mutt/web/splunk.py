@@ -110,8 +110,9 @@ def collector(intake: Intake, ready: Callable[[], bool], count: Callable[[int], 
 
     @blueprint.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        code = TOO_LARGE if error.code == 413 else INVALID_FORMAT
-        answer = reply(code, detail=error.description)._replace(status=error.code or code.status)
+        status = error.code or ERROR.status
+        code = ERROR if status >= ERROR.status else TOO_LARGE if status == 413 else INVALID_FORMAT
+        answer = reply(code, detail=error.description)._replace(status=status)
         count(answer.status)
         return flask_response(answer)
 
