@@ -5,13 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import (
-    ClientDisconnected,
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-)
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
 from mutt.services import Services
 from mutt.told import teller
@@ -26,7 +20,7 @@ from mutt.web.post import Post
 from mutt.web.problem import problem
 from mutt.web.replies import flask_response
 from mutt.web.splunk import collector
-from mutt.web.whole import take_whole_bodies
+from mutt.web.whole import take_whole_bodies, whole_body
 
 blueprint = Blueprint("ingest", __name__)
 
@@ -71,11 +65,7 @@ def keys_of(app: Flask) -> Keys:
 
 
 def _http_error(error: HTTPException) -> Response:
-    if isinstance(error, RequestEntityTooLarge):
-        most = _intake().settings.ingest_max_body
-        answer = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
-    else:
-        answer = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
+    answer = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
     response = flask_response(answer)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
@@ -125,7 +115,7 @@ def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
     key = key_in_address(request.environ)
     post = Post(request.headers, request.remote_addr or "unknown", format_, source=source, key=key)
-    return flask_response(_intake().answer(post, lambda: request.get_data(cache=False)))
+    return flask_response(_intake().answer(post, whole_body))
 
 
 @blueprint.post("/ingest/alertmanager/api/v2/alerts")

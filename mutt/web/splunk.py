@@ -21,6 +21,7 @@ from mutt.web.answer import Answer
 from mutt.web.intake import Intake
 from mutt.web.post import Post
 from mutt.web.replies import flask_response
+from mutt.web.whole import whole_body
 
 ROOT = "/services/collector"
 EVENTS = (ROOT, f"{ROOT}/event", f"{ROOT}/event/1.0")
@@ -151,7 +152,7 @@ def _code(answer: Answer, authorization: str) -> Code:
 
 def _take(intake: Intake, rewrite: Callable[[bytes], bytes] | None = None) -> Answer:
     channel = _channel()
-    answer = intake.answer(_post(rewrite), lambda: request.get_data(cache=False))
+    answer = intake.answer(_post(rewrite), whole_body)
     authorization = request.headers.get("Authorization", "")
     return said(answer, authorization=authorization, ack=partial(ack_id, channel) if channel else None)
 
