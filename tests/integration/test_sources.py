@@ -429,6 +429,24 @@ def test_what_was_seen_before_a_full_queue_is_told_when_there_is_room(
         assert balanced(bench) == {"accepted": 2, "settled": 2}
 
 
+def test_where_one_can_not_be_told_of_the_others_are_not_tried(
+    redis_url: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each would wait as long for nothing, and write a line of its own into the log."""
+    with (
+        benches(redis_url, database_url) as (bench,),
+        benches(redis_url, database_url, ingest_max_bytes=1) as (full,),
+    ):
+        for i in range(5):
+            key(bench, f"probe-{i}", every=300.0)
+        hear(bench, until=600)
+        look(bench, 10)
+        assert look(full, 400) == {"read": 0, "silent": 5, "told": 0}
+        later = [one.getMessage() for one in caplog.records if "told" in one.getMessage()]
+        assert len(later) == 2 and "of 4 other sources" in later[1]
+        assert look(bench, 460)["told"] == 5
+
+
 @pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "forgotten"])
 def test_a_death_after_the_append_tells_it_no_second_time(
     bench: Bench, remembered: bool, monkeypatch: pytest.MonkeyPatch
