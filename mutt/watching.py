@@ -73,8 +73,8 @@ def work(services: Services, at: float | None = None) -> dict[str, int]:
         reports.forget(came[-1].id)
     found |= changed
     reports.stand({name: _now_of(found.get(name, FRESH)) for name, one in wanted.items() if one.is_live})
-    told = [_tell(services, name, one.owed, at) for name, one in found.items() if one.owed]
-    return {"read": len(came), "silent": sum(1 for one in found.values() if one.silence), "told": sum(told)}
+    told = _tell_all(services, {name: one.owed for name, one in found.items() if one.owed}, at)
+    return {"read": len(came), "silent": sum(1 for one in found.values() if one.silence), "told": told}
 
 
 def look(conn: Connection, services: Services, name: str | None = None) -> Shown:
@@ -152,6 +152,18 @@ def _judged(one: Stored, wanted: Wanted, listening: Listening, at: float, *, lea
     elif silent.has_fallen_silent(wanted, observed, listening, at, learns=learns):
         return Stored(observed, *silent.raised(wanted, observed, listening, now, learns=learns))
     return one
+
+
+def _tell_all(services: Services, owed: Mapping[str, Event], at: float) -> int:
+    """How many were told. Where one can't be now, the others are not tried: each would wait as long for nothing."""
+    told = 0
+    for name, event in owed.items():
+        if not _tell(services, name, event, at):
+            if more := len(owed) - told - 1:
+                log.warning("what is to be told of %d other sources is told later, too", more)
+            break
+        told += 1
+    return told
 
 
 def _tell(services: Services, name: str, event: Event, at: float) -> bool:

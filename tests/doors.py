@@ -76,12 +76,14 @@ def send_all(sock: socket.socket, data: bytes) -> None:
 def served(
     name: str, env: Mapping[str, str], directory: Path, *options: str, tls: ssl.SSLContext | None = None
 ) -> Iterator[tuple[int, Path]]:
-    """gunicorn with the application of this name: its port and its log, in which no traceback may stand."""
+    """gunicorn with the application of this name: its port and its log, in which no traceback may stand.
+
+    ``name`` is one of ``mutt.wsgi``, or a module's and its own."""
     port, log = free_port(18300), directory / "gunicorn.log"
     told = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     told |= {"MUTT_HOME": str(directory), "PYTHONPATH": str(ROOT), **env}
     argv = [sys.executable, "-m", "gunicorn", "-c", "python:mutt.web.gunicorn", *options,
-            "-b", f"127.0.0.1:{port}", f"mutt.wsgi:{name}"]  # fmt: skip
+            "-b", f"127.0.0.1:{port}", name if ":" in name else f"mutt.wsgi:{name}"]  # fmt: skip
     with log.open("wb") as file:
         process = subprocess.Popen(argv, env=told, cwd=directory, stdout=file, stderr=file)
     try:

@@ -14,7 +14,6 @@ import resource
 import socket
 import statistics
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 import msgspec
 import redis
 
-from mutt import names
+from mutt import names, saying
 from mutt.errors import SettingsError
 from mutt.meter import Meter
 from mutt.pulse.sample import GONE_AFTER, REPORT_EVERY, Process
@@ -202,35 +201,16 @@ def start(
     queued: Callable[[], int] = lambda: 0,
 ) -> Callable[[], None]:
     """Report from a thread of its own. What is given back ends that, and takes a second at the most."""
-    stopping = threading.Event()
     try:
         client = redis_of(settings, timeout=2.0, max_connections=2)
     except SettingsError:
-        return stopping.set  # nobody said where Redis is: there is nothing to end
+        return lambda: None  # nobody said where Redis is: there is nothing to end
     reporter = Reporter(client, name, meters, slots=slots, queued=queued)
-    thread = threading.Thread(target=_run, args=(reporter, stopping), name="report", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        stopping.set()
-        thread.join(1.0)
-
-    return end
-
-
-def _run(reporter: Reporter, stopping: threading.Event) -> None:
-    away = False
-    while not stopping.wait(REPORT_EVERY):
-        try:
-            reporter.once()
-            away = False
-        except (redis.RedisError, SettingsError, OSError) as error:
-            if not away:
-                log.warning("what this process does can't be told now: %s", error)
-            away = True
-        except Exception:
-            # The thread's edge: who says nothing any more would be taken for dead.
-            if not away:
-                log.exception("what this process does can't be told now")
-            away = True
-    reporter.gone()
+    return saying.start(
+        reporter.once,
+        every=REPORT_EVERY,
+        last=reporter.gone,
+        name="report",
+        log=log,
+        what="what this process does",
+    )

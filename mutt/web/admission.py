@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mutt.errors import RejectedBody
 from mutt.formats import registry
 from mutt.grant import BOOTSTRAP, INGEST, Grant
 from mutt.web.answer import Answer
@@ -53,11 +54,11 @@ class Admission:
         return grant, "unknown_key", _NO_KEY
 
     def refusal(self, group: Group, post: Post, grant: Grant) -> Answer | None:
-        """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format."""
+        """Why ``grant`` is not enough for this post, if it is not. RejectedBody: for its format, or there is none."""
         if not grant.allows(INGEST):
             return group.refused("scope", post, 403, _NO_SCOPE)
         if post.format and registry.get(post.format) is None:
-            return group.refused("unknown_format", post, 404, _unknown_format())
+            raise RejectedBody("format", _unknown_format(), 404)
         if post.format:
             registry.check_allowed(post.format, grant.formats)
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +13,9 @@ from flask import Blueprint, Response
 
 from mutt import __version__, names
 from mutt.services import Services
+
+#: Seconds for which an answer to whoever asks is good.
+FRESH = 1.0
 
 #: One need of a process: raises if it is not met, says in a word how it stands.
 Need = Callable[[], str]
@@ -55,6 +60,27 @@ class Needs(NamedTuple):
         all_of = {name: _state(need) for name, need in self.all_of.items()}
         met = set(all_of.values()) <= {"ok"} and (not either or "ok" in either.values())
         return met, either | all_of
+
+
+class Now:
+    """Whether needs are met, for whoever asks without a key: looked at once a second, and one waits for that alone."""
+
+    def __init__(self, needs: Needs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._needs, self._clock = needs, clock
+        self._met: bool | None = None
+        self._until = float("-inf")
+        self._lock = threading.Lock()
+
+    def met(self) -> bool:
+        """Are they? While somebody looks, others hear what was found last."""
+        if self._clock() >= self._until and self._lock.acquire(blocking=self._met is None):
+            try:
+                if self._clock() >= self._until:
+                    self._met = self._needs.look()[0]
+                    self._until = self._clock() + FRESH
+            finally:
+                self._lock.release()
+        return bool(self._met)
 
 
 def ingest_needs(services: Services, keys: Need) -> Needs:

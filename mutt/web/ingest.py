@@ -5,20 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from flask import Blueprint, Flask, Response, current_app, request
-from werkzeug.exceptions import (
-    ClientDisconnected,
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-)
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
 from mutt.services import Services
 from mutt.told import teller
 from mutt.web.addressed import key_in_address, take_keys
 from mutt.web.handshake import agreed
 from mutt.web.headers import DATA
-from mutt.web.health import ingest_needs
+from mutt.web.health import Now, ingest_needs
 from mutt.web.intake import Intake
 from mutt.web.keys import Keys
 from mutt.web.openapi import openapi
@@ -26,7 +20,7 @@ from mutt.web.post import Post
 from mutt.web.problem import problem
 from mutt.web.replies import flask_response
 from mutt.web.splunk import collector
-from mutt.web.whole import take_whole_bodies
+from mutt.web.whole import take_whole_bodies, whole_body
 
 blueprint = Blueprint("ingest", __name__)
 
@@ -54,8 +48,8 @@ def make_ingest(services: Services) -> Flask:
     app.extensions["traces"] = services.traces
     app.extensions["refused"] = lambda status: _count(services, status)
     app.register_blueprint(blueprint)
-    needs = ingest_needs(services, intake.keys.need)
-    app.register_blueprint(collector(intake, lambda: needs.look()[0], partial(_count, services)))
+    ready = Now(ingest_needs(services, intake.keys.need))
+    app.register_blueprint(collector(intake, ready.met, partial(_count, services)))
     app.register_blueprint(openapi(services.settings))
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_guard)
@@ -71,11 +65,7 @@ def keys_of(app: Flask) -> Keys:
 
 
 def _http_error(error: HTTPException) -> Response:
-    if isinstance(error, RequestEntityTooLarge):
-        most = _intake().settings.ingest_max_body
-        answer = problem(413, f"body: is larger than {most} bytes: send it in parts", field="body")
-    else:
-        answer = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
+    answer = problem(error.code or 500, _REMEDIES.get(type(error)) or error.description or error.name)
     response = flask_response(answer)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
@@ -125,7 +115,7 @@ def ingest(source: str = "", format_: str = "") -> Response:
     """Events in any known format, one or many."""
     key = key_in_address(request.environ)
     post = Post(request.headers, request.remote_addr or "unknown", format_, source=source, key=key)
-    return flask_response(_intake().answer(post, lambda: request.get_data(cache=False)))
+    return flask_response(_intake().answer(post, whole_body))
 
 
 @blueprint.post("/ingest/alertmanager/api/v2/alerts")

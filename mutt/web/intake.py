@@ -137,37 +137,49 @@ class Intake:
 
     def _open(self, group: Group, post: Post, read: Callable[[], bytes]) -> Joining | Answer | None:
         """What ``post`` brings to a round, or its refusal; None: others would have to wait for it."""
+        whose, size = "", 0  # whose it is, once that is shown: by its key, or by a good signature
         try:
             grant = self._admission.grant(group, post)
             if isinstance(grant, Answer):
                 return grant
-            # A name alone learns nothing of what its source may do.
-            if not post.source and (refusal := self._admission.refusal(group, post, grant)):
-                return refusal
-            if group.shared and grant.source.mapping and mapped.takes_long(grant.source.mapping):
-                return None
-            return self._joining(group, post, grant, read)
-        except BadSignature as error:
-            return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
-        except RejectedBody as error:
-            return group.rejected(post, error)
-        except Unavailable as error:
-            return group.unavailable(post, error)
-
-    def _joining(self, group: Group, post: Post, grant: Grant, read: Callable[[], bytes]) -> Joining | Answer:
-        """The same, once it is known who sends; what ``read`` and the reading raise passes through."""
-        before = time.monotonic()
-        sent = read()
-        self._signed.check(grant, post.headers, sent)
-        try:
-            if post.source:
-                self.keys.note(SIGNED + grant.name)
+            # A name alone learns nothing of what its source may do, and nothing is said of that source for it.
+            if not post.source:
+                whose = grant.name
                 if refusal := self._admission.refusal(group, post, grant):
                     return refusal
-            body, found = self._read(post, grant, sent)
+            if group.shared and grant.source.mapping and mapped.takes_long(grant.source.mapping):
+                return None
+            before = time.monotonic()
+            sent = read()
+            size = len(sent)
+            self._signed.check(grant, post.headers, sent)
+            if post.source:
+                whose = grant.name
+                self.keys.note(SIGNED + whose)
+                if refusal := self._admission.refusal(group, post, grant):
+                    return refusal
+            return self._joining(group, post, grant, sent, before)
+        except BadSignature as error:
+            self._not_taken(whose, error.field, error.reason, size)
+            return group.refused("signature", post, 401, str(error), field=error.field, reason=error.reason)
         except RejectedBody as error:
-            self.heard.failed(grant.name, error.field, error.reason, size=len(sent))
-            raise
+            self._not_taken(whose, error.field, error.reason, size)
+            return group.rejected(post, error)
+        except Unavailable as error:
+            # No outage of ours, but something that only this post needs: a certificate, a secret.
+            self._not_taken(whose, "503", error.reason, size)
+            return group.unavailable(post, error)
+
+    def _not_taken(self, whose: str, field: str, reason: str, size: int) -> None:
+        """Nothing was taken of a post; who sent it should see that where sources are shown."""
+        if whose:
+            self.heard.failed(whose, field, reason, size=size)
+
+    def _joining(
+        self, group: Group, post: Post, grant: Grant, sent: bytes, before: float
+    ) -> Joining | Answer:
+        """The same, once it is known who sends. ``before`` it was read (monotonic)."""
+        body, found = self._read(post, grant, sent)
         read_for = time.monotonic() - before
         if not found.events:
             first, items = found.rejected[0], len(found.rejected)

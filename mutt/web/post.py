@@ -27,7 +27,7 @@ CORRELATION = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="mutt", Bearer realm="mutt"'}
 
 #: Why a body is refused, by its status; else it is bad.
-_WHY = {403: "format", 413: "too_large"}
+_WHY = {403: "format", 404: "unknown_format", 413: "too_large"}
 
 #: Formats that requests are counted by; others are ``unknown``.
 _COUNTED = frozenset(("sniffed", *registry.FORMATS))

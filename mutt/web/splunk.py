@@ -21,6 +21,7 @@ from mutt.web.answer import Answer
 from mutt.web.intake import Intake
 from mutt.web.post import Post
 from mutt.web.replies import flask_response
+from mutt.web.whole import whole_body
 
 ROOT = "/services/collector"
 EVENTS = (ROOT, f"{ROOT}/event", f"{ROOT}/event/1.0")
@@ -110,8 +111,9 @@ def collector(intake: Intake, ready: Callable[[], bool], count: Callable[[int], 
 
     @blueprint.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        code = TOO_LARGE if error.code == 413 else INVALID_FORMAT
-        answer = reply(code, detail=error.description)._replace(status=error.code or code.status)
+        status = error.code or ERROR.status
+        code = ERROR if status >= ERROR.status else TOO_LARGE if status == 413 else INVALID_FORMAT
+        answer = reply(code, detail=error.description)._replace(status=status)
         count(answer.status)
         return flask_response(answer)
 
@@ -150,7 +152,7 @@ def _code(answer: Answer, authorization: str) -> Code:
 
 def _take(intake: Intake, rewrite: Callable[[bytes], bytes] | None = None) -> Answer:
     channel = _channel()
-    answer = intake.answer(_post(rewrite), lambda: request.get_data(cache=False))
+    answer = intake.answer(_post(rewrite), whole_body)
     authorization = request.headers.get("Authorization", "")
     return said(answer, authorization=authorization, ack=partial(ack_id, channel) if channel else None)
 

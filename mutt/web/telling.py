@@ -6,12 +6,10 @@ Whatever the load, that is one command; an outage is a line in the log, and what
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
-import redis
-
+from mutt import saying
 from mutt.errors import SettingsError
 from mutt.settings import Settings
 from mutt.sources.heard import Gathering
@@ -39,36 +37,13 @@ def tell(gathering: Gathering, reports: Reports, *, bootstrap: bool = True) -> N
 
 def start(settings: Settings, gathering: Gathering) -> Callable[[], None]:
     """Tell from a thread. What is given back ends that, tells once more, and takes a second at the most."""
-    stopping = threading.Event()
     try:
         reports = Reports(redis_of(settings, timeout=1.0, max_connections=2))
     except SettingsError:
-        return stopping.set  # nobody said where Redis is: there is nothing to end
-    thread = threading.Thread(
-        target=_run, args=(settings, gathering, reports, stopping), name="telling", daemon=True
-    )
-    thread.start()
+        return lambda: None  # nobody said where Redis is: there is nothing to end
 
-    def end() -> None:
-        stopping.set()
-        thread.join(1.0)
+    def say() -> None:
+        tell(gathering, reports, bootstrap=bool(settings.current("ingest_api_key")))
 
-    return end
-
-
-def _run(settings: Settings, gathering: Gathering, reports: Reports, stopping: threading.Event) -> None:
-    away = ended = False
-    while not ended:
-        ended = stopping.wait(EVERY)  # what came since the last report is told before the end
-        try:
-            tell(gathering, reports, bootstrap=bool(settings.current("ingest_api_key")))
-            away = False
-        except (redis.RedisError, SettingsError, OSError) as error:
-            if not away:
-                log.warning("whom this process hears can't be told now: %s", error)
-            away = True
-        except Exception:
-            # The thread's edge: who says nothing any more would be taken for one that does not listen.
-            if not away:
-                log.exception("whom this process hears can't be told now")
-            away = True
+    # What came since the last report is told before the end.
+    return saying.start(say, every=EVERY, last=say, name="telling", log=log, what="whom this process hears")

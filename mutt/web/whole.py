@@ -1,11 +1,14 @@
-"""A body that ends before its Content-Length is refused, never taken for the whole."""
+"""A request's body, whole: one that ends before its Content-Length is refused, and so is one that is too large."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flask import Flask
+from flask import Flask, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from mutt.errors import RejectedBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -25,3 +28,12 @@ def take_whole_bodies(app: Flask) -> None:
         return inner(environ, start_response)
 
     app.wsgi_app = counted  # type: ignore[method-assign]  # Flask's own way to wrap an application
+
+
+def whole_body() -> bytes:
+    """The body of this request. Raises :class:`RejectedBody` where it is larger than the application takes."""
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        most = current_app.config["MAX_CONTENT_LENGTH"]
+        raise RejectedBody("body", f"is larger than {most} bytes: send it in parts", 413) from None

@@ -6,8 +6,7 @@ is too slow is told so and left: the head, and the body's first bytes, have ``RE
 the body another second.
 
 Small posts of events do not go to a thread one by one: those that are there together go to one, are answered by the
-application together, and share an append (the lane). What costs once a group then does not cost once a request: handing
-over between threads is dearer than all the rest of it.
+application together, and share an append (the lane, ``mutt/web/together.py``).
 
 TLS (``mutt/web/https.py``) is read in the same loop: its handshake has ``REQUEST_TIMEOUT``, too.
 
@@ -23,49 +22,36 @@ import socket
 import ssl
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
-from gunicorn import SERVER
 from gunicorn.arbiter import Arbiter
-from gunicorn.http import get_parser, wsgi
+from gunicorn.http import wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from mutt.errors import RejectedBody, SettingsError
 from mutt.settings import Settings
-from mutt.web.answer import Answer, written
 from mutt.web.audience import Audience
 from mutt.web.client import Client
-from mutt.web.framing import Framing
-from mutt.web.https import IN_THE_CLEAR, Certificates, SecureClient
-from mutt.web.lane import recognised
-from mutt.web.live import STAY, Viewer
-from mutt.web.post import Post
+from mutt.web.connection import RATE, Connection, TooLarge
+from mutt.web.https import IN_THE_CLEAR, Certificates
+from mutt.web.live import STAY
 from mutt.web.problem import last_words
 from mutt.web.refused import HEADER_MAX, HEADERS_MAX, LINE_MAX, refusal
+from mutt.web.together import OURS, Lane
 
 #: Bytes that are read at once, so that nobody has the loop for long.
 _BITE = 64 << 10
-
-#: Bytes a second that a body must have, counted from its first.
-_RATE = 1 << 10
 
 #: Requests of the largest size that may be on their way at once, in bytes all together.
 _LARGEST = 4
 _ROOM = 64 << 20
 
-#: Seconds that an answer may take to be sent, and that a connection is listened to after its last answer.
-_SENDING = 30.0
+#: Seconds that a connection is listened to after its last answer.
 _LEAVING = 2.0
-
-#: Posts of the lane that go to a thread together, and their bytes.
-_GROUP, _GROUP_BYTES = 100, 64 << 10
 
 #: gunicorn's settings by which it, or somebody's code, sees each request: the lane would pass them by.
 _OBSERVERS = ("accesslog", "logger_class", "statsd_host", "pre_request", "post_request", "proxy_protocol")
@@ -77,135 +63,15 @@ _LIMITS = {
     "limit_request_field_size": HEADER_MAX,
 }
 
-_HTTPS = "this is a door for HTTPS: send it to https://"
+_TOO_MANY = "too many uploads are on their way: send it again, in smaller parts"
 
-_OURS = "an error of MUTT's own: its log has it; send it again later"
+_HTTPS = "this is a door for HTTPS: send it to https://"
 
 _FULL = (errno.EMFILE, errno.ENFILE)
 
 
-#: What answers posts that are there together, the first of them since then (monotonic). None: this one goes to a
-#: thread of its own.
-AnswerAll = Callable[[Sequence[tuple[Post, bytes]], float], list[Answer | None]]
-
-
 def _uncounted(_status: int) -> None:
     """For an application that does not count."""
-
-
-class Received:
-    """A whole request as the parser reads it: behind its last byte is the end."""
-
-    def __init__(self) -> None:
-        self._data, self._at = b"", 0
-
-    def give(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def recv(self, size: int) -> bytes:
-        found = self._data[self._at : self._at + size]
-        self._at += len(found)
-        return found
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not read."""
-        return len(self._data) - self._at
-
-
-class TooLarge:
-    """The body of a request that says it is larger than may be: none of it is here, and whoever reads it hears why."""
-
-    def read(self, _size: int = -1) -> bytes:
-        raise RequestEntityTooLarge
-
-    readline = read
-
-    def readlines(self, _hint: int = -1) -> list[bytes]:
-        raise RequestEntityTooLarge
-
-    def __iter__(self) -> Iterator[bytes]:
-        raise RequestEntityTooLarge
-
-
-class Connection(TConn):
-    """A connection, and what came on it so far."""
-
-    parser: Any
-
-    def __init__(self, *args: Any, most: int) -> None:
-        super().__init__(*args)
-        self._most = most
-        self._received = Received()
-        self._rest = b""
-        self.listened = False  #: does the loop hear when something comes?
-        self.data_ready = True  # whenever a thread asks
-        self.viewer: Viewer | None = None  #: whom its answer goes on for
-        self.greeted = not isinstance(self.sock, SecureClient)  #: is its handshake done, or needs it none?
-        self.began = time.monotonic()  #: this request, or to wait for it
-        self.framing = Framing(most)
-
-    def take(self) -> bytes:
-        """The request, which is whole."""
-        request, self._rest = self.framing.taken()
-        return request
-
-    def hand_over(self, request: bytes) -> None:
-        """Give it to the parser."""
-        self._received.give(request)
-
-    @property
-    def address(self) -> str:
-        """Its sender's, as WSGI's REMOTE_ADDR."""
-        return self.client[0] if isinstance(self.client, tuple) else "unknown"
-
-    def init(self) -> None:
-        """Called in the thread, before each request."""
-        self.sock.settimeout(_SENDING)
-        if self.parser is None:
-            self.parser = get_parser(self.cfg, self._received, self.client)
-
-    def next(self) -> bytes:
-        """Begin with the next request; what of it is here already. What nobody read of the last one is forgotten."""
-        self.began, self.framing = time.monotonic(), Framing(self._most)
-        self._received.give(b"")
-        if self.parser is not None:
-            self.parser.unreader.take_buffered()
-            self.parser.mesg = None
-        return self._rest
-
-    @property
-    def size(self) -> int:
-        """Bytes of an unfinished request."""
-        return len(self.framing)
-
-    @property
-    def agrees(self) -> bool:
-        """Does the parser, which has read the head, see the request end where we do? Its body has a length then."""
-        here = len(self.parser.unreader.buf.getvalue()) + self._received.left
-        return not self.framing.hopeless and bool(self.parser.mesg.body.reader.length == here)
-
-    @property
-    def begun(self) -> bool:
-        """Did anything of its next request come?"""
-        return self.framing.headed or self.size > 0
-
-    def deadline(self, patience: float) -> float:
-        """When its sender has been too slow (monotonic)."""
-        if not self.greeted:
-            return self.began + patience
-        if not self.begun:
-            return self.began + float(self.cfg.keepalive)
-        return self.began + patience + (self.size / _RATE if self.framing.headed else 0)
-
-
-class Waiting(NamedTuple):
-    """A connection whose post takes the lane."""
-
-    conn: Connection
-    post: tuple[Post, bytes]
-    request: bytes  #: all of it, for a thread
-    since: float  #: when it was whole (monotonic)
 
 
 class Worker(ThreadWorker):
@@ -216,10 +82,8 @@ class Worker(ThreadWorker):
         self._reading: dict[Connection, int] = {}  # with the bytes that are counted for it
         self._leaving: dict[Connection, float] = {}  # until when
         self._held = 0  # bytes of unfinished requests
-        self._gathered: deque[Waiting] = deque()  # for the lane
-        self._sending: dict[Connection, float] = {}  # an answer of the lane, until when
-        self._lane_pool = ThreadPoolExecutor(1)  # its own: others' slow requests may hold all threads
-        self._carried = False  # is a group of the lane with it?
+        self._handed = 0  # bytes of those that wait for a thread, or have one
+        self._lane: Lane | None = None
         self._looked_at = 0.0
         self._idle_until = float("inf")
 
@@ -229,7 +93,7 @@ class Worker(ThreadWorker):
             self._patience = Settings.from_env().request_timeout
             self._too_slow = (
                 f"the request came too slowly: send its headers within {self._patience:g} s (REQUEST_TIMEOUT),"
-                f" and its body with {_RATE} bytes/s or more"
+                f" and its body with {RATE} bytes/s or more"
             )
             super().init_process()
         except SettingsError as error:
@@ -242,32 +106,35 @@ class Worker(ThreadWorker):
         self._certificates = Certificates(self.cfg, self.log) if self.cfg.is_ssl else None
         self._audience = self._seats()
         own = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
-        self._answer_all = self._lane()
+        self._lane = self._found_lane()
         self._most = own or Settings.from_env().ingest_max_body
         self._room = max(_ROOM, _LARGEST * self._most)
+        # As much as all threads have at the most: what is beyond that would only wait.
+        self._room_of_threads = max(self._room, int(self.cfg.threads) * self._most)
 
-    def _lane(self) -> AnswerAll | None:
-        """What answers a group of posts, if the application has such a thing and nobody wants to see each of them."""
+    def _found_lane(self) -> Lane | None:
+        """The lane, if the application answers groups of posts and nobody wants to see each of them."""
         options = [self.cfg.settings[name] for name in _OBSERVERS]
         observed = self.log.access_log_enabled or any(option.get() != option.default for option in options)
         limited = any(getattr(self.cfg, name) != most for name, most in _LIMITS.items())
         if observed or limited or self.max_keepalived <= 0:
             return None
-        return getattr(self.wsgi, "extensions", {}).get("lane")
+        answer_all = getattr(self.wsgi, "extensions", {}).get("lane")
+        return Lane(self, answer_all) if answer_all else None
 
     def _seats(self) -> Audience | None:
         """Those for whom an answer of the application goes on, if it has such answers."""
         live = getattr(self.wsgi, "extensions", {}).get("live")
         if live is None:
             return None
-        audience = Audience(live, self.poller, self._received, self._leave, self._close)
+        audience = Audience(live, self.poller, self._received, self._leave, self.hang_up)
         live.sent_by(partial(self.method_queue.defer, audience.tell))
         return audience
 
     @property
     def waiting(self) -> int:
         """Whole requests that wait for a thread."""
-        return len(self._gathered) + self.tpool._work_queue.qsize()
+        return (self._lane.waiting if self._lane else 0) + self.tpool._work_queue.qsize()
 
     # ---- a connection's life: accepted, read, handed over, read again, left
 
@@ -302,7 +169,7 @@ class Worker(ThreadWorker):
 
     def _read(self, conn: Connection, _sock: socket.socket) -> None:
         if conn not in self._reading:
-            self._stop_listening(conn)  # it has an answer to come first, or was ended by another one's turn
+            self.stop_listening(conn)  # it has an answer to come first, or was ended by another one's turn
             return
         if not (conn.greeted or self._greet(conn)):
             return
@@ -310,7 +177,7 @@ class Worker(ThreadWorker):
         if data:
             self._feed(conn, data)
         elif data is not None:
-            self._close(conn)
+            self.hang_up(conn)
 
     def _greet(self, conn: Connection) -> bool:
         """Go on with its handshake. Is it done?"""
@@ -326,7 +193,7 @@ class Worker(ThreadWorker):
                 self._stop_reading(conn)
                 self._leave(conn)
             else:
-                self._close(conn)
+                self.hang_up(conn)
             return False
         conn.greeted, conn.began = True, time.monotonic()
         return True
@@ -349,7 +216,7 @@ class Worker(ThreadWorker):
         try:
             whole = conn.framing.feed(data)
         except RejectedBody as refusal:
-            self._refuse(conn, refusal.status, str(refusal))
+            self.refuse(conn, refusal.status, str(refusal))
             return
         self._held += conn.size - self._reading[conn]
         self._reading[conn] = conn.size
@@ -360,21 +227,20 @@ class Worker(ThreadWorker):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif self._held > self._room:
             self._refuse_the_oldest_upload()
+        elif conn.size > _BITE and self._handed > self._room_of_threads:
+            self.refuse(conn, 503, _TOO_MANY)
 
     def _go_on(self, conn: Connection) -> None:
         """Its request is whole."""
         self._held -= self._reading.pop(conn)
-        alone = conn.framing.hopeless or not self._answer_all
-        request = conn.take()
-        post = None if alone else recognised(request, conn.address)
-        if post:
-            self._gathered.append(Waiting(conn, post, request, time.monotonic()))
-        else:
-            self._to_a_thread(conn, request)
+        hopeless, request = conn.framing.hopeless, conn.take()
+        if hopeless or not self._lane or not self._lane.took(conn, request):
+            self.to_a_thread(conn, request)
 
-    def _to_a_thread(self, conn: Connection, request: bytes) -> None:
-        self._stop_listening(conn)
+    def to_a_thread(self, conn: Connection, request: bytes) -> None:
+        self.stop_listening(conn)
         conn.hand_over(request)
+        self._handed += conn.handed
         self.enqueue_req(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
@@ -415,15 +281,16 @@ class Worker(ThreadWorker):
         if not isinstance(conn, Connection):
             super().finish_request(conn, fs)
             return
+        self._handed -= conn.handed
         try:
             kept = fs.result()
         except Exception:  # noqa: BLE001 whatever ended the request, its connection ends with it
             kept = False
         if kept:
             conn.sock.setblocking(False)
-        self._answered(conn, kept)
+        self.answered(conn, kept)
 
-    def _answered(self, conn: Connection, kept: bool) -> None:
+    def answered(self, conn: Connection, kept: bool) -> None:
         if not kept:
             self._leave(conn)
             return
@@ -441,10 +308,10 @@ class Worker(ThreadWorker):
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:  # also where gunicorn closed it, in the middle of an answer
-            self._close(conn)
+            self.hang_up(conn)
             return
         conn.next()
-        self._stop_listening(conn)
+        self.stop_listening(conn)
         self._leaving[conn] = time.monotonic() + _LEAVING
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
         self._drain(conn, conn.sock)
@@ -453,13 +320,14 @@ class Worker(ThreadWorker):
         if conn not in self._leaving:
             return
         if self._received(conn) == b"":
-            self._close(conn)
+            self.hang_up(conn)
 
-    def _close(self, conn: Connection) -> None:
+    def hang_up(self, conn: Connection) -> None:
         self._stop_reading(conn)
-        self._stop_listening(conn)
+        self.stop_listening(conn)
         self._leaving.pop(conn, None)
-        self._sending.pop(conn, None)
+        if self._lane:
+            self._lane.forget(conn)
         if self._audience:
             self._audience.forget(conn)
         with contextlib.suppress(KeyError, ValueError, OSError):
@@ -470,77 +338,24 @@ class Worker(ThreadWorker):
     def _stop_reading(self, conn: Connection) -> None:
         if conn in self._reading:
             self._held -= self._reading.pop(conn)
-            self._stop_listening(conn)
+            self.stop_listening(conn)
 
-    def _stop_listening(self, conn: Connection) -> None:
+    def stop_listening(self, conn: Connection) -> None:
         if conn.listened:
             self.poller.unregister(conn.sock)
             conn.listened = False
 
-    # ---- the lane: gathered, answered in a thread, told by the loop
-
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Called by gunicorn's loop, again and again."""
         super().wait_for_and_dispatch_events(timeout)
-        if self._answer_all and self._gathered and not self._carried:
-            self._carried = True
-            group = self._next_group()
-            since = group[0].since  # its second is the group's
-            work = self._lane_pool.submit(self._answer_all, [one.post for one in group], since)
-            work.add_done_callback(partial(self.method_queue.defer, self._finish_group, group))
+        if self._lane:
+            self._lane.carry()
 
-    def _next_group(self) -> list[Waiting]:
-        group: list[Waiting] = []
-        size = 0
-        while self._gathered and len(group) < _GROUP and size < _GROUP_BYTES:
-            group.append(self._gathered.popleft())
-            size += len(group[-1].post[1])
-        self.nr += len(group)
+    def counted(self, requests: int) -> None:
+        """So many were taken from the lane: after ``max_requests`` the worker ends."""
+        self.nr += requests
         if self.nr >= self.max_requests:
             self.alive = False
-        return group
-
-    def _finish_group(self, group: list[Waiting], work: Future[list[Answer | None]]) -> None:
-        self._carried = False
-        try:
-            answers = work.result()
-        except Exception:
-            self.log.exception("error handling requests of the lane")
-            for one in group:
-                self._refuse(one.conn, 500, _OURS)
-            return
-        kept, now = self.alive and self.cfg.keepalive > 0, time.time()
-        for one, answer in zip(group, answers, strict=True):
-            if answer is None:
-                self._to_a_thread(one.conn, one.request)
-            else:
-                self._tell(one.conn, written(answer, SERVER, now, kept=kept), kept)
-        if behind := [answer.after for answer in answers if answer and answer.after]:
-            self.tpool.submit(lambda: [after() for after in behind])
-
-    def _tell(self, conn: Connection, data: bytes, kept: bool) -> None:
-        """Send an answer, or the rest of one."""
-        try:
-            sent = conn.sock.send(data)
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            sent = 0
-        except OSError:
-            self._close(conn)
-            return
-        if sent == len(data):
-            self._sending.pop(conn, None)
-            self._answered(conn, kept)
-            return
-        self._stop_listening(conn)
-        self._sending.setdefault(conn, time.monotonic() + _SENDING)
-        self.poller.register(
-            conn.sock, selectors.EVENT_WRITE, partial(self._tell_on, conn, data[sent:], kept)
-        )
-
-    def _tell_on(self, conn: Connection, data: bytes, kept: bool, _sock: socket.socket) -> None:
-        if conn in self._sending:
-            self.poller.unregister(conn.sock)
-            self._tell(conn, data, kept)
 
     # ---- what is refused by the parser, in its thread, and by the loop
 
@@ -551,9 +366,9 @@ class Worker(ThreadWorker):
             self._say(client, addr, *refused)
             return
         self.log.exception("error handling a request of %s", addr)
-        self._say(client, addr, 500, _OURS)
+        self._say(client, addr, 500, OURS)
 
-    def _refuse(self, conn: Connection, status: int, detail: str) -> None:
+    def refuse(self, conn: Connection, status: int, detail: str) -> None:
         """Say why, and leave."""
         self._stop_reading(conn)
         self._say(conn.sock, conn.client, status, detail)
@@ -572,13 +387,13 @@ class Worker(ThreadWorker):
 
     def _refuse_the_oldest_upload(self) -> None:
         oldest = min((conn for conn in self._reading if conn.size), key=lambda conn: conn.began)
-        self._refuse(oldest, 503, "too many uploads are on their way: send it again, in smaller parts")
+        self.refuse(oldest, 503, _TOO_MANY)
 
     def _make_room(self) -> None:
         """No more connections can be had: whoever has waited longest without a whole request goes."""
-        waiting = self._leaving or self._sending or self._reading
+        waiting = self._leaving or (self._lane and self._lane.sending) or self._reading
         if waiting:
-            self._close(min(waiting, key=lambda conn: conn.began))
+            self.hang_up(min(waiting, key=lambda conn: conn.began))
 
     # ---- what gunicorn's loop calls at least once a second
 
@@ -591,14 +406,14 @@ class Worker(ThreadWorker):
         self._looked_at = now
         if self._certificates:
             self._certificates.look()
-        for waiting in (self._leaving, self._sending):
+        for waiting in (self._leaving, self._lane.sending if self._lane else {}):
             for conn in [conn for conn, until in waiting.items() if until <= now]:
-                self._close(conn)
+                self.hang_up(conn)
         for conn in [conn for conn in self._reading if conn.deadline(self._patience) <= now]:
             if conn.begun:
-                self._refuse(conn, 408, self._too_slow)
+                self.refuse(conn, 408, self._too_slow)
             else:
-                self._close(conn)
+                self.hang_up(conn)
         if now >= self._idle_until:
             self.murder_keepalived(force=True)
 
@@ -606,7 +421,7 @@ class Worker(ThreadWorker):
         """``force``: close those that wait for a request of which nothing came."""
         super().murder_keepalived(force)
         for conn in [conn for conn in self._reading if force and not conn.begun]:
-            self._close(conn)
+            self.hang_up(conn)
 
     def _cap_keepalive(self, deadline: float) -> None:
         """The worker stops: idle connections stay until ``deadline``."""

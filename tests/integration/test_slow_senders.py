@@ -16,6 +16,7 @@ from mutt.embedded.ports import free_port
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
 from tests.doors import Door, answer, is_closed, read_answer, send_all, served
+from tests.hanging import GO
 from tests.servers import live_redis, scratch
 from tests.waiting import wait_until
 
@@ -151,6 +152,26 @@ def test_more_uploads_than_can_be_held_cost_the_oldest_of_them_and_nobody_else(d
         assert told[0] is crowd[0]
         status, headers, _ = answer(told[0])
         assert (status, headers["retry-after"]) == (503, "1")
+
+
+def test_uploads_that_wait_for_a_thread_are_held_up_to_a_limit_too() -> None:
+    """They are whole, so nobody counts them as unfinished; and no thread has looked at their key yet."""
+    upload = b"POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % MOST + b" " * MOST
+    with scratch() as directory, contextlib.ExitStack() as stack:
+        env = {"INGEST_MAX_BODY": str(MOST)}
+        options = ("--threads", str(THREADS), "--worker-connections", str(CONNECTIONS))
+        port, _ = stack.enter_context(served("tests.hanging:app", env, directory, *options))
+        crowd = [
+            stack.enter_context(contextlib.closing(Door(port).connect())) for _ in range(HELD // MOST + 9)
+        ]
+        for sock in crowd:
+            send_all(sock, upload)
+        wait_until(lambda: select.select(crowd, [], [], 0)[0], 10, "somebody is refused")
+        refused = select.select(crowd, [], [], 0)[0]
+        assert {answer(sock)[0] for sock in refused} == {503}
+        (directory / GO).touch()
+        assert {answer(sock)[0] for sock in crowd if sock not in refused} <= {200, 503}
+        assert Door(port).ask(upload)[0] == 200
 
 
 HUGE = b"x" * (MOST + 1)

@@ -149,6 +149,16 @@ def test_what_it_did_not_sign_is_refused_by_name_and_nobody_else_is_gone_to(
     assert set(sns.asked) == {"/good.pem", "/another.pem", "/expired.pem"}
 
 
+def test_why_it_was_not_taken_stands_where_its_source_is_shown(ingest: Ingest, sns: FakeSns) -> None:
+    good = sns.signed(sns.message())
+    assert post(ingest, good | {"Message": "Hello"}).status_code == 401
+    assert post(ingest, good | {"SigningCertURL": f"https://{sns.host}/none.pem"}).status_code == 503
+    heard = ingest.app.extensions["heard"].take()["bootstrap"]
+    assert (heard.failed, heard.turned_away) == (2, 0.0), "no outage of ours that would excuse its silence"
+    assert [one.field for one in heard.why] == ["503", "Signature"]
+    assert heard.why[0].reason.startswith(f"{sns.host} can't be asked")
+
+
 def test_a_damaged_message_is_refused_or_the_damage_did_not_matter(ingest: Ingest, sns: FakeSns) -> None:
     """Whatever stands where: it is no fault of ours, and nobody else is gone to."""
     for type_ in ("Notification", "SubscriptionConfirmation"):

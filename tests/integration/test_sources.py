@@ -23,7 +23,7 @@ from mutt import names, watching
 from mutt.cli import cli
 from mutt.cli.sources import NoSource
 from mutt.gauges import RedisGauges
-from mutt.grant import INGEST
+from mutt.grant import INGEST, Grant, digest_of
 from mutt.pulse.collect import Collector
 from mutt.settings import Settings
 from mutt.source import Source
@@ -39,10 +39,12 @@ from mutt.store.tables import sources
 from mutt.store.users import Role
 from mutt.streams import books
 from mutt.streams.connect import connect
+from mutt.streams.keys import KeysCopy
 from mutt.streams.sources import KEPT, Reports
 from mutt.web import telling
 from mutt.web.admin.app import make_admin
 from mutt.web.intake import Intake
+from mutt.web.signatures import PRESETS
 from tests.admin_client import operator_of, settings_of
 from tests.bench import Bench, benches
 from tests.doors import Door, served
@@ -160,6 +162,33 @@ def test_the_key_of_the_environment_is_a_source_too(bench: Bench, ingest_of: Ing
     assert watching.work(bench.services) == {"read": 1, "silent": 0, "told": 0}
     assert probe(bench, "bootstrap").is_live
     assert Reports(bench.redis).standing().keys() == {"bootstrap"}
+
+
+def test_who_is_known_is_seen_to_have_been_refused_whatever_for(redis_url: str) -> None:
+    """And nothing is said of a source by whoever only knows its name."""
+    ingest = Ingest(redis_url, ingest_max_body=1000)
+    grants = {
+        digest_of(b"probe"): Grant("probe", (INGEST,), formats=("syslog",)),
+        digest_of(b"reads"): Grant("reads", ("management",)),
+    }
+    signing = msgspec.structs.replace(PRESETS["generic"], secret="sealed")
+    KeysCopy(ingest.redis).publish(grants, {"signs": Grant("signs", (INGEST,), signing=signing)})
+    intake: Intake = ingest.app.extensions["ingest"]
+    for status, body, path in (
+        (413, b"x" * 2000, "/ingest"),
+        (403, b"{}", "/ingest/zabbix"),
+        (404, b"{}", "/ingest/zabix"),
+        (403, b'{"hostname": "a", "message": "b"}', "/ingest"),
+    ):
+        assert ingest.post(body, path, key="probe").status_code == status
+    assert ingest.post({}, "/ingest", key="reads").status_code == 403
+    assert ingest.post(b"x" * 2000, "/ingest", key="another").status_code == 401
+    assert ingest.post(b"x" * 2000, "/signed/signs", key=None).status_code == 413
+    assert ingest.post(b"x", "/signed/signs", key=None).status_code in (401, 503)
+    heard = intake.heard.take()
+    assert heard.keys() == {"probe"}
+    assert (heard["probe"].failed, heard["probe"].refused, heard["probe"].events) == (4, 4, 0)
+    assert [one.field for one in heard["probe"].why] == ["format", "format", "format", "body"]
 
 
 def test_a_report_is_one_command_whatever_was_heard(ingest_of: Ingest) -> None:
@@ -398,6 +427,24 @@ def test_what_was_seen_before_a_full_queue_is_told_when_there_is_room(
         look(bench, 780)
         assert [severity for _, severity, _ in silences(bench)] == [3, 0]
         assert balanced(bench) == {"accepted": 2, "settled": 2}
+
+
+def test_where_one_can_not_be_told_of_the_others_are_not_tried(
+    redis_url: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each would wait as long for nothing, and write a line of its own into the log."""
+    with (
+        benches(redis_url, database_url) as (bench,),
+        benches(redis_url, database_url, ingest_max_bytes=1) as (full,),
+    ):
+        for i in range(5):
+            key(bench, f"probe-{i}", every=300.0)
+        hear(bench, until=600)
+        look(bench, 10)
+        assert look(full, 400) == {"read": 0, "silent": 5, "told": 0}
+        later = [one.getMessage() for one in caplog.records if "told" in one.getMessage()]
+        assert len(later) == 2 and "of 4 other sources" in later[1]
+        assert look(bench, 460)["told"] == 5
 
 
 @pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "forgotten"])

@@ -6,7 +6,10 @@ import base64
 import contextlib
 import gzip
 import io
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -17,9 +20,12 @@ from mutt.formats.base import Headers
 from mutt.grant import INGEST, Grant, digest_of
 from mutt.source import Source
 from mutt.streams.keys import KeysCopy
+from mutt.web.health import FRESH, Needs, Now
+from mutt.web.intake import Intake
 from mutt.web.splunk import EVENTS, HEALTH, RAW, ROOT, enveloped
 from tests.integration.test_ingest import KEY, Ingest, metric, stopped
 from tests.servers import Live
+from tests.waiting import wait_until
 
 GOOD = b'{"event": "fan failed", "host": "core-1"}'
 CHANNEL = "FE0ECFAD-13D5-401B-847D-77833BD77131"
@@ -224,13 +230,51 @@ def test_an_outage_is_busy_and_unhealthy_and_ends_no_sender(own_redis: Live) -> 
         response = post(ingest)
         is_told(response, 503, 9)
         assert int(response.headers["Retry-After"]) >= 1
-        assert ingest.client.get(HEALTH[0]).get_json() == {
-            "text": "HEC is unhealthy, queues are full",
-            "code": 18,
-        }
+        unhealthy = {"text": "HEC is unhealthy, queues are full", "code": 18}
+        wait_until(lambda: ingest.client.get(HEALTH[0]).get_json() == unhealthy, 10, "its health is told")
+
+
+def test_an_error_of_mutts_own_is_code_8_and_so_sent_again(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Intake, "_joining", fail)
+    is_told(post(ingest), 500, 8)
 
 
 # ---- health, and acknowledgements
+
+
+def test_whoever_asks_without_a_key_costs_redis_one_question_a_second(ingest: Ingest) -> None:
+    ingest.redis.config_resetstat()
+    began = time.monotonic()
+    for _ in range(100):
+        assert ingest.client.get(HEALTH[0]).status_code == 200
+    asked = ingest.redis.info("commandstats")["cmdstat_set"]["calls"]
+    assert 1 <= asked <= (time.monotonic() - began) / FRESH + 1
+
+
+def test_a_health_check_waits_for_no_other() -> None:
+    asked, hangs = threading.Event(), threading.Event()
+
+    def need() -> str:
+        if asked.is_set():
+            hangs.wait(5)
+        asked.set()
+        return "ok"
+
+    now = iter([0.0, 0.0, 0.0])
+    ready = Now(Needs({"redis": need}), clock=lambda: next(now, 10.0))
+    assert ready.met()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ready.met)
+        wait_until(ready._lock.locked, 5, "the first one asks")
+        assert ready.met()
+        assert not first.done()
+        hangs.set()
+        assert first.result(5)
 
 
 def test_health_checks_are_answered_with_and_without_a_token(ingest: Ingest) -> None:
