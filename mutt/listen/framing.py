@@ -52,6 +52,11 @@ class Framer:
         return self._message.cut
 
     @property
+    def held(self) -> int:
+        """Bytes of a message that is not whole."""
+        return len(self._held) + self._message.held + (len(self._way.held) if self._way else 0)
+
+    @property
     def is_partial(self) -> bool:
         """Is a message begun, and not whole?"""
         return bool(self._held or self._message.size or (self._way and self._way.held))
@@ -83,6 +88,10 @@ class _Message:
     def __init__(self, most: int) -> None:
         self._most, self._data = most, bytearray()
         self.size = self.cut = 0
+
+    @property
+    def held(self) -> int:
+        return len(self._data)
 
     def add(self, part: bytes) -> None:
         room = self._most - len(self._data)
