@@ -7,7 +7,7 @@ import gzip
 import json
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -25,6 +25,12 @@ class Told(NamedTuple):
     cut: bool = False
 
 
+def refusal(status: int, detail: str = "no", **more: Any) -> Told:
+    """As ingest itself refuses a request that it has read."""
+    about = {"type": "about:blank", "status": status, "detail": detail, "correlation_id": "c-1"}
+    return Told(status, {"Content-Type": "application/problem+json"}, about | more)
+
+
 class Request(NamedTuple):
     path: str
     headers: dict[str, str]  #: by names in lower case
@@ -32,10 +38,12 @@ class Request(NamedTuple):
 
 
 class Answering:
-    """``script`` are the next answers; after them, each request is taken. ``keeps``: what came is there to be seen."""
+    """``script`` are the next answers; after them, each request is taken that holds something. ``keeps``: what came is
+    there to be seen. ``proxy`` may answer before all that."""
 
     def __init__(self, script: Iterable[Told] = (), port: int = 0, *, keeps: bool = True) -> None:
         self._keeps = keeps
+        self.proxy: Callable[[Request], Told | None] = lambda _request: None
         self.script, self.requests = list(script), list[Request]()
         self.items, self.answered = list[Any](), dict[str, int]()
         self._lock, self._connections = threading.Lock(), set[socket.socket]()
@@ -67,6 +75,11 @@ class Answering:
             def do_POST(self) -> None:
                 ingest.take(self)
 
+            def do_GET(self) -> None:  # of who follows a redirect
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -94,13 +107,19 @@ class Answering:
 
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        damaged = False
         if handler.headers["Content-Encoding"] == "gzip":
-            body = gzip.decompress(body)
+            try:
+                body = gzip.decompress(body)
+            except OSError:
+                damaged = True
         request = Request(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body)
         with self._lock:
             if self._keeps:
                 self.requests.append(request)
-            told = self.script.pop(0) if self.script else Told(takes=True)
+            told = self.proxy(request) or (
+                refusal(400, "body: is not gzip") if damaged else self._told(request)
+            )
             if told.takes and self._keeps:
                 self._keep(request)
         if told.cut:
@@ -114,11 +133,16 @@ class Answering:
         handler.end_headers()
         handler.wfile.write(written)
 
+    def _told(self, request: Request) -> Told:
+        if self.script:
+            return self.script.pop(0)
+        return Told(takes=True) if request.body else refusal(400, "body: holds no event: send at least one")
+
     def _keep(self, request: Request) -> None:
-        key = request.headers["idempotency-key"]
+        key = request.headers.get("idempotency-key") or f"none, {len(self.requests)}"
         if key not in self.answered:
             self.answered[key] = len(self.requests)
-            self.items += [json.loads(line) for line in request.body.split(b"\n")]
+            self.items += [json.loads(line) for line in request.body.split(b"\n") if line]
 
 
 def _cut(connection: socket.socket) -> None:

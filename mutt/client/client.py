@@ -90,8 +90,8 @@ class Client:
 
     def _renew(self) -> None:
         """Begin with nothing: also in a child, where the parent's threads are gone and its locks may be held."""
-        self._lock = threading.Lock()
-        self._waiting, self._counted, self._trouble = self._make_waiting(), Counter[str](), ""
+        self._lock = threading.RLock()  # over what waits and what is counted: the books hold at any moment
+        self._waiting, self._counted, self._trouble = self._make_waiting(self._lock), Counter[str](), ""
         self._thread: SendingThread | None = None
         self._closed, self._quiet_until = False, float("-inf")
 
@@ -111,9 +111,8 @@ class Client:
     @property
     def counts(self) -> Counts:
         """What became of the events so far."""
-        waiting = len(self._waiting)  # its lock is taken before ours, as where it counts
         with self._lock:
-            return Counts(**self._counted, waiting=waiting, trouble=self._trouble)
+            return Counts(**self._counted, waiting=len(self._waiting), trouble=self._trouble)
 
     def send(self, event: Mapping[str, Any] | str) -> None:
         """Take one event: an object, or a text (without ``format``, one message of syslog, whatever is in it).
@@ -123,34 +122,42 @@ class Client:
         ``RuntimeError`` after :meth:`close`.
         """
         item = self._item(event)
-        if self._closed:
-            raise RuntimeError("this client is closed: make another one")
-        self._begin()
-        taken, dropped = (
-            self._waiting.push(item) if self._drops else (self._waiting.put(item, self._block), 0)
-        )
-        self._count(put=int(taken), full=int(not taken), dropped=dropped)
+        if not self._closed:
+            self._begin()
+        with self._lock:
+            if self._drops:
+                taken, dropped = self._waiting.push(item)
+            else:
+                taken, dropped = self._waiting.put(item, 0.0 if self._is_own_thread() else self._block), 0
+            if not taken and self._closed:
+                raise RuntimeError("this client is closed: make another one")
+            self._count(put=int(taken), full=int(not taken), dropped=dropped)
         if not taken:
             raise Full(self.counts.trouble or "ingest takes less than is sent")
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Send what waits, at once. Is everything gone that was in, within ``timeout`` seconds (None: however long)?"""
-        return self._waiting.flush(timeout)
+        """Send what waits, at once. Is everything gone that was in, within ``timeout`` seconds (None: however long)?
+
+        False at once, if anything is left, where ``on_rejected`` asks: it is its thread that sends.
+        """
+        return self._waiting.flush(0.0 if self._is_own_thread() else timeout)
 
     def close(self, timeout: float | None = GOODBYE) -> bool:
         """Send what waits, for up to ``timeout`` seconds, and take nothing more. Was everything sent?
 
         What was not is counted as ``lost``; a request whose answer is still awaited then may be taken all the same.
         """
-        if self._closed:
-            return not self.counts.lost
-        self._closed = True
+        with self._lock:
+            again, self._closed = self._closed, True
+        if again:
+            return self.flush(timeout)
         _open.discard(self)
         self._waiting.close()
         if self._thread is not None:
-            self._waiting.flush(timeout)
-        left = self._waiting.end()
-        self._count(lost=left)
+            self.flush(timeout)
+        with self._lock:
+            left = self._waiting.end()
+            self._count(lost=left)
         return left == 0
 
     def _item(self, event: Mapping[str, Any] | str) -> Item:
@@ -165,12 +172,16 @@ class Client:
         stamp = {"timestamp": datetime.now(UTC).isoformat()} if native else {}
         return Item(_json({**event, **stamp}), JSON_LINES, self._format, now)
 
+    def _is_own_thread(self) -> bool:
+        """Does the thread ask that sends? Who waited for it there would wait for himself."""
+        return threading.current_thread() is self._thread
+
     def _begin(self) -> None:
         """Late, so that a client may be made before a fork."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    thread = SendingThread(target=self._run, name="mutt-client", daemon=True)
+                    thread = SendingThread(target=self._run, name=SENDING, daemon=True)
                     thread.start()
                     self._thread = thread
 
@@ -198,16 +209,19 @@ class Client:
             half = len(batch) // 2
             self._deliver(poster, batch[:half])
             self._deliver(poster, batch[half:])
-        elif not self._waiting.ended:  # else they are counted as lost
+        else:
             self._settle(batch, answer)
 
     def _settle(self, batch: list[Item], answer: Answer) -> None:
-        self._trouble = ""
         rejected = rejections([item.data for item in batch], answer)
+        with self._lock:
+            if not self._waiting.settle(batch):
+                return
+            self._trouble = ""
+            self._count(delivered=len(batch) - len(rejected), rejected=len(rejected))
         if rejected:
             self._give_back(rejected)
-        counts = {"delivered": len(batch) - len(rejected), "rejected": len(rejected)}
-        self._waiting.done(batch, partial(self._count, **counts))
+        self._waiting.done(batch)
 
     def _give_back(self, rejected: list[Rejection]) -> None:
         if self._on_rejected is None:
@@ -231,6 +245,10 @@ class Client:
 
 class SendingThread(threading.Thread):
     """A client's own: what is logged in it is about sending, and must not be sent."""
+
+
+#: Its name: records of the log have it still when another thread handles them.
+SENDING = "mutt-client"
 
 
 def _json(event: Mapping[str, Any]) -> bytes:

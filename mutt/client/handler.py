@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .client import GOODBYE, Client, SendingThread
+from .client import GOODBYE, SENDING, Client, SendingThread
 from .result import Full
 
 #: From which level on which of syslog's severities: critical, error, warning, notice, informational; below, debug.
@@ -51,8 +51,9 @@ class MuttHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As logging has it, but for what is logged about sending: that would go round in circles, and wait for the
-        handler's lock while its holder waits for room."""
-        if isinstance(threading.current_thread(), SendingThread) or self.client.closed:
+        handler's lock while its holder waits for room. It may come through a queue, out of another thread."""
+        about_sending = isinstance(threading.current_thread(), SendingThread) or record.threadName == SENDING
+        if about_sending or self.client.closed:
             return False
         return bool(super().handle(record))
 

@@ -22,6 +22,9 @@ RETRY_AFTER_MAX = 3600.0
 #: A shorter body is not worth compressing, in bytes.
 WORTH_IT = 512
 
+#: How ingest refuses (RFC 9457); each refusal of what was read of a request has its ``correlation_id``.
+PROBLEM = "application/problem+json"
+
 JSON_LINES = "application/x-ndjson"
 TEXT_LINES = "text/plain; charset=utf-8"
 
@@ -46,7 +49,7 @@ class Answer(NamedTuple):
     accepted: int = 0
     duplicates: int = 0
     refused: tuple[Refusal, ...] = ()
-    is_ours: bool = False  #: ingest said so, and nobody on the way there
+    is_ours: bool = False  #: ingest said so of a request that it read, and nobody on the way there
 
     @property
     def taken(self) -> bool:
@@ -76,7 +79,16 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, now: float) -> A
         return Answer(
             -1, f"{status}: this is no answer of ingest; is the address right?", retry_after(headers, now)
         )
-    return Answer(status, reason, retry_after(headers, now), refused=_refused(told), is_ours="detail" in told)
+    return Answer(
+        status, reason, retry_after(headers, now), refused=_refused(told), is_ours=_is_ours(headers, told)
+    )
+
+
+def _is_ours(headers: Mapping[str, str], told: Mapping[str, Any]) -> bool:
+    """Is it a refusal of ingest's, and not of something before it? A proxy may write a problem document, too."""
+    return (
+        headers.get("Content-Type", "").startswith(PROBLEM) and "detail" in told and "correlation_id" in told
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
@@ -170,7 +182,11 @@ class Poster:
             return Answer(
                 0, "the API key can't stand in a header: look for line ends and odd characters in it"
             )
-        except (requests.RequestException, OSError) as error:
+        except (
+            requests.RequestException,
+            OSError,
+            ValueError,
+        ) as error:  # urllib3's of an odd address is ValueError
             return Answer(0, f"no answer from {self._shown}: {cause(error)}")
         return judge(answer.status_code, answer.headers, answer.content, time.time())
 
@@ -181,10 +197,18 @@ class Poster:
 
 def address(url: str) -> str:
     """Where events are posted. Raises ``ValueError`` for what is no address, without the password that it may hold."""
-    if not url.lower().startswith(("http://", "https://")) or "?" in url or "#" in url:
+    if not url.lower().startswith(("http://", "https://")) or "?" in url or "#" in url or not _has_host(url):
         raise ValueError("url: write http://HOST:PORT or https://HOST:PORT, without ? and #")
     found = url.rstrip("/")
     return found if found.count("/") > 2 else found + "/ingest"
+
+
+def _has_host(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+        return bool(found.hostname) and (found.port is None or found.port > 0)
+    except ValueError:
+        return False
 
 
 def _without_login(address_: str) -> str:
@@ -198,5 +222,7 @@ def cause(error: BaseException) -> str:
     while at is not None:
         if isinstance(at, OSError) and at.strerror:
             return at.strerror
+        if type(at) is OSError:  # requests' about a file that is not there
+            return str(at)
         at = at.__cause__ or at.__context__
     return "none in time" if isinstance(error, requests.Timeout) else type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -26,18 +25,21 @@ class Size(NamedTuple):
 
 
 class Waiting:
-    """At most ``most``, what is under way included; ``batch`` of it are taken at once, ``linger`` seconds old."""
+    """At most ``most``, what is under way included; ``batch`` of it are taken at once, ``linger`` seconds old.
 
-    def __init__(self, most: Size, batch: Size, linger: float) -> None:
+    ``lock`` is held while something changes: who holds it, too, sees what is counted of it change with it.
+    """
+
+    def __init__(self, most: Size, batch: Size, linger: float, lock: threading.RLock) -> None:
         self._most, self._batch, self._linger = most, batch, linger
-        self._items, self._bytes, self._out = deque[Item](), 0, 0
+        self._items, self._bytes = deque[Item](), 0
+        self._out, self._out_bytes = 0, 0  # under way
         self._put = self._gone = self._hurry = 0
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(lock)
         self._closing = self._ended = False
 
     def __len__(self) -> int:
-        with self._changed:  # else what is taken just now stands nowhere
-            return len(self._items) + self._out
+        return len(self._items) + self._out
 
     @property
     def ended(self) -> bool:
@@ -52,9 +54,12 @@ class Waiting:
             return self._add(item)
 
     def push(self, item: Item) -> tuple[bool, int]:
-        """(Is it in, how many of the oldest had to go): never waits. What is under way has its room for good."""
+        """(Is it in, how many of the oldest had to go): never waits. What is under way has its room for good, and none
+        goes for one that would find no room even so."""
         with self._changed:
             dropped = 0
+            if self._closing or (len(self) and self._out_bytes + len(item.data) > self._most.bytes):
+                return False, 0
             while self._items and not self._fits(item):
                 self._bytes -= len(self._items.popleft().data)
                 dropped += 1
@@ -70,15 +75,21 @@ class Waiting:
                 self._changed.wait(left)
             return [] if self._ended else self._taken()
 
-    def done(self, items: list[Item], count: Callable[[], None]) -> None:
-        """These are sent, or never will be: there is room, and ``count`` notes what became of them. Not so where the
-        end came first, for it has counted them."""
+    def settle(self, items: list[Item]) -> bool:
+        """There is an answer for these, and room in their place. False: it came too late, they were counted as lost."""
         with self._changed:
             if self._ended:
-                return
-            count()
+                return False
+            size = sum(len(item.data) for item in items)
             self._out -= len(items)
-            self._bytes -= sum(len(item.data) for item in items)
+            self._out_bytes -= size
+            self._bytes -= size
+            self._changed.notify_all()
+            return True
+
+    def done(self, items: list[Item]) -> None:
+        """Nothing more is to be done about these."""
+        with self._changed:
             self._count_gone(len(items))
 
     def flush(self, timeout: float | None) -> bool:
@@ -86,7 +97,8 @@ class Waiting:
         with self._changed:
             self._hurry = mark = self._put
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._gone >= mark or self._ended, timeout)
+            self._changed.wait_for(lambda: self._gone >= mark or self._ended, timeout)
+            return self._gone >= mark
 
     def pause(self, seconds: float) -> None:
         """Wait, but for the end."""
@@ -105,7 +117,7 @@ class Waiting:
             self._closing = self._ended = True
             left = len(self)
             self._items.clear()
-            self._out = self._bytes = 0
+            self._out = 0
             self._changed.notify_all()
             return left
 
@@ -144,6 +156,7 @@ class Waiting:
                 break
             taken.append(self._items.popleft())
         self._out += len(taken)
+        self._out_bytes += sum(len(item.data) for item in taken)
         return taken
 
     def _count_gone(self, n: int) -> None:

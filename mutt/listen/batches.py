@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
 import msgspec
 
 from mutt.client.post import JSON_LINES, SYSLOG_OBJECTS
-from mutt.listen.buffer import Batch
-
-#: Records, and bytes of them, in a batch: a batch is a request.
-BATCH, BATCH_BYTES = 1000, 1 << 20
+from mutt.listen.buffer import BATCH, BATCH_BYTES, Batch
 
 #: (record, peer, at): a tuple, since one is made for each.
 Record = tuple[bytes, str, float]
@@ -62,12 +60,19 @@ def batches(records: Sequence[Record], write: Write) -> Iterator[Batch]:
 
 def packed(lines: Sequence[bytes], at: float) -> Batch:
     """A batch of these lines, of which the first came at ``at``, under a key of its own."""
-    return Batch(uuid4().hex, len(lines), at, gzip.compress(b"\n".join(lines), 1, mtime=0))
+    body = b"\n".join(lines)
+    return Batch(uuid4().hex, len(lines), at, gzip.compress(body, 1, mtime=0), size=len(body))
 
 
-def halves(batch: Batch) -> Iterator[Batch]:
-    """Of one with two records or more. Their keys follow from its own: halved again after a restart, they are known."""
-    lines = gzip.decompress(batch.body).split(b"\n")
+def halves(batch: Batch) -> tuple[Batch, Batch] | None:
+    """Of one with two records or more; None: it is damaged. Their keys follow from its own."""
+    try:
+        lines = gzip.decompress(batch.body).split(b"\n")
+    except (OSError, EOFError, zlib.error):
+        return None
     middle = len(lines) // 2
-    for name, half in (("a", lines[:middle]), ("b", lines[middle:])):
-        yield packed(half, batch.at)._replace(idempotency=batch.idempotency + name)
+    first, second = packed(lines[:middle], batch.at), packed(lines[middle:], batch.at)
+    return (
+        first._replace(idempotency=batch.idempotency + "a"),
+        second._replace(idempotency=batch.idempotency + "b"),
+    )

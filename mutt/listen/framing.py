@@ -11,8 +11,11 @@ import re
 
 from mutt.formats.values import clean_text
 
-#: Bytes that ingest may make of one: of one that is no UTF-8 it writes ``\\xNN``.
-GROWS = 4
+#: Bytes that ingest may make of one: of one that is no UTF-8 it writes ``\\xNN``. And of NUL, which it can't keep.
+GROWS, NUL_GROWS = 4, 3
+
+#: Characters that are written at once.
+_PIECE = 4096
 
 _OPENS = re.compile(rb"[1-9]\d{0,9} <")
 _MAY_OPEN = re.compile(rb"(?:[1-9]\d{0,9} ?)?")
@@ -33,8 +36,17 @@ def fitting(message: bytes, most: int) -> bytes:
     """The message; or as much of it as ingest makes ``most`` bytes of, as it writes them."""
     if len(message) * GROWS <= most:
         return message
-    written = clean_text(message.decode("utf-8", "surrogateescape")).encode()
-    return message if len(written) <= most else written[:most].decode(errors="ignore").encode()
+    # Counted before anything is written, and no more written than is needed: strangers may send what is no text.
+    text = message.decode("utf-8", "surrogateescape")
+    odd = len(message) - len(text.encode("utf-8", "ignore"))
+    if len(message) + odd * (GROWS - 1) + message.count(b"\0") * (NUL_GROWS - 1) <= most:
+        return message
+    written = bytearray()
+    for at in range(0, len(text), _PIECE):
+        written += clean_text(text[at : at + _PIECE]).encode()
+        if len(written) >= most:
+            break
+    return written[:most].decode(errors="ignore").encode()
 
 
 class Framer:
@@ -50,6 +62,11 @@ class Framer:
     def cut(self) -> int:
         """Messages of which the rest was left out."""
         return self._message.cut
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not whole."""
+        return len(self._held) + self._message.held + (len(self._way.held) if self._way else 0)
 
     @property
     def is_partial(self) -> bool:
@@ -83,6 +100,10 @@ class _Message:
     def __init__(self, most: int) -> None:
         self._most, self._data = most, bytearray()
         self.size = self.cut = 0
+
+    @property
+    def held(self) -> int:
+        return len(self._data)
 
     def add(self, part: bytes) -> None:
         room = self._most - len(self._data)

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 
 from mutt.client.post import Poster, address
 from mutt.errors import SettingsError
-from mutt.listen.batches import BATCH, Record, batches, written_as
+from mutt.listen.batches import Record, batches, written_as
 from mutt.listen.books import Books, Trouble
-from mutt.listen.buffer import Batch, Buffer
+from mutt.listen.buffer import BATCH, Batch, Buffer
 from mutt.listen.sender import DISK_AGAIN, Sender
 from mutt.settings import Settings
 from mutt.words import many
@@ -89,6 +89,11 @@ class Relay:
         for thread in self._threads:
             thread.start()
         return self
+
+    @property
+    def works(self) -> bool:
+        """Does it still write and send? What ends a thread of it is an error of ours, and stands in the log."""
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def has_room(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
 from mutt.client.post import Answer, Poster
 from mutt.listen.batches import halves
@@ -20,15 +22,18 @@ log = logging.getLogger("mutt.listen")
 #: Seconds to wait before the second attempt, at most, doubled with each up to the most; any part of it is waited.
 FIRST_WAIT, MOST_WAIT = 0.5, 15.0
 
-#: Tries of a batch to which something on the way to ingest answers that it can't be taken: some two minutes. Then it
-#: is set aside, for it may be its content that a proxy does not like.
-TRIES = 20
+#: Tries of a batch to which something answers that it can't be taken, until it is asked whether that is about this
+#: batch: some twenty seconds.
+TRIES = 6
+
+#: A body without any record. Where ingest itself answers to it, the way and the key are good.
+NOTHING = gzip.compress(b"", 1, mtime=0)
 
 #: Seconds between two looks for what somebody has put back.
 LOOK = 5.0
 
-#: Refusals that somebody mends, not the records: a wrong key, a wrong address, a proxy that takes headers away. Until
-#: then they wait.
+#: Refusals of ingest that somebody mends, not the records: a wrong key, a wrong address, a header that is taken away on
+#: the way. Until then they wait.
 MENDABLE = frozenset({401, 403, 404, 405, 407, 415})
 
 #: Seconds between two tries to write to a disk that takes nothing.
@@ -58,6 +63,7 @@ class Sender:
         self._books, self._trouble, self._changed, self._waiting = books, trouble, changed, waiting
         self.stopping = False
         self._look_at = 0.0
+        self._patience = TRIES  # less, once it was found that there are batches that are not let through
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -89,26 +95,43 @@ class Sender:
             self._tell()
 
     def _deliver(self, poster: Poster, batch: Batch) -> bool:
-        """Post it until ingest has it, or never will; in halves where it is too much at once; or set it aside. False:
-        told to stop."""
+        """Post it until ingest has it, or has refused it for good: then it is to be removed. False: it was taken apart
+        or set aside, or the end came."""
         wait, tries = FIRST_WAIT, 0
         while not self.stopping:
             answer = poster.post(batch.body, self._kind, batch.idempotency, self._format, coding="gzip")
-            if answer.too_large and batch.records > 1:
-                return all(self._deliver(poster, half) for half in halves(batch))
-            if answer.taken or _is_hopeless(answer):
+            if answer.taken or _is_refused(answer):
                 self._settle(batch, answer)
                 return True
-            is_anothers = answer.final and not answer.is_ours
-            tries += is_anothers
-            if answer.too_large or (tries >= TRIES and _may_be_its_own(answer)):
-                self._set_aside(batch, answer)
-                return True
-            if is_anothers and tries == 1:
+            tries += _may_be_its_own(answer)
+            if answer.too_large or (tries >= self._patience and self._is_its_own(poster)):
+                self._part(batch, answer)
+                return False
+            if _may_be_its_own(answer) and tries == 1:
                 self._name(batch, answer)
+            tries %= self._patience
             self._wait_for_ingest(answer, wait)
             wait = min(wait * 2, MOST_WAIT)
         return False
+
+    def _is_its_own(self, poster: Poster) -> bool:
+        """Is a refusal about this batch? If so, one without any record comes through to ingest, by the same way and
+        with the same key."""
+        answer = poster.post(NOTHING, self._kind, uuid4().hex, self._format, coding="gzip")
+        comes_through = answer.taken or (answer.is_ours and answer.final and answer.status not in MENDABLE)
+        self._patience = 1 if comes_through else TRIES
+        return comes_through
+
+    def _part(self, batch: Batch, answer: Answer) -> None:
+        """Its halves go on by themselves, for one record may be what is not let through; a single one is set aside."""
+        if batch.records > 1 and (parts := halves(batch)):
+            self._buffer.split(batch, *parts)
+            return
+        self._buffer.set_aside(batch, answer.reason)
+        self._books.trouble = ""
+        told = "batch %s (%s) is set aside, for the answer to it is %s: see `mutt listen aside`"
+        self._trouble.say("aside", told, batch.idempotency, many(batch.records, "record"), answer.reason)
+        self._tell()
 
     def _settle(self, batch: Batch, answer: Answer) -> None:
         if self._books.trouble:
@@ -122,16 +145,11 @@ class Sender:
                 "refused", "ingest refuses %s of %s: %s", refused, many(batch.records, "record"), why
             )
 
-    def _set_aside(self, batch: Batch, answer: Answer) -> None:
-        self._buffer.set_aside(batch, answer.reason)
-        self._books.trouble = ""
-        told = "batch %s (%s) is set aside, for the answer to it is %s: see `mutt listen aside`"
-        log.warning(told, batch.idempotency, many(batch.records, "record"), answer.reason)
-
     def _name(self, batch: Batch, answer: Answer) -> None:
         """Say which one it is: somebody may have to look into it."""
-        told = "something before ingest answers %s to batch %s (%s, %s bytes), so it is tried again"
-        log.warning(told, answer.status, batch.idempotency, many(batch.records, "record"), len(batch.body))
+        told = "the answer to batch %s (%s, %s bytes) is %s, so it is tried again"
+        about = many(batch.records, "record"), len(batch.body), answer.reason
+        self._trouble.say("batch", told, batch.idempotency, *about)
 
     def _wait_for_ingest(self, answer: Answer, wait: float) -> None:
         self._books.trouble = answer.reason
@@ -160,12 +178,12 @@ class Sender:
             self._changed.notify_all()
 
 
-def _is_hopeless(answer: Answer) -> bool:
-    """Would this batch be refused for ever, though nothing else is wrong, and does ingest keep what it refused? A
-    proxy's word for it is none."""
-    return answer.is_ours and _may_be_its_own(answer) and not answer.too_large
+def _is_refused(answer: Answer) -> bool:
+    """Has ingest looked at the records, refused all, and kept them? Anybody else's word for it is none, and a refusal
+    of ingest that names no record is about the request."""
+    return answer.is_ours and answer.final and bool(answer.refused)
 
 
 def _may_be_its_own(answer: Answer) -> bool:
-    """Is it about this batch, and not about all?"""
-    return answer.final and answer.status not in MENDABLE
+    """May it be about this batch, and not about all?"""
+    return answer.final and not (answer.is_ours and answer.status in MENDABLE)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Mapping
 from typing import Protocol
 
 from mutt import scrape
+from mutt.errors import MuttError
 from mutt.listen import counts
 from mutt.listen.counts import Counts
 from mutt.listen.relay import Relay
@@ -45,7 +47,8 @@ class Listener(Protocol):
 def serve(settings: Settings, relay: Relay, listeners: Mapping[str, Listener]) -> None:
     """Listen until SIGTERM or SIGINT; then take what is here, write it to disk, and end.
 
-    What ingest has not taken by then is sent at the next start. Raises :class:`~mutt.errors.SettingsError`.
+    What ingest has not taken by then is sent at the next start. Raises :class:`~mutt.errors.SettingsError`, and
+    :class:`~mutt.errors.MuttError` where it ends by itself.
     """
     configure(settings, settings.mutt_role or "listen")
     metrics, seen = scrape.listen(settings), {name: one.counts for name, one in listeners.items()}
@@ -54,6 +57,10 @@ def serve(settings: Settings, relay: Relay, listeners: Mapping[str, Listener]) -
     relay.start()
     try:
         asyncio.run(_until_stopped(relay, listeners))
+        if not relay.works:
+            raise MuttError(
+                "the listener does not write or send any more, so it ends: see its log, and start it anew"
+            )
     finally:
         relay.close()
         log.info("the end", extra=counts.line(seen, relay))
@@ -67,14 +74,17 @@ async def _until_stopped(relay: Relay, listeners: Mapping[str, Listener]) -> Non
         await listener.start()
         log.info("%s listens on port %s", name, listener.port)
     looking = asyncio.create_task(_look(relay, listeners))
+    looking.add_done_callback(lambda _: stop.set())
     await stop.wait()
     looking.cancel()
     await asyncio.gather(*(listener.stop() for listener in listeners.values()))
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking  # what ended it, if that was an error
 
 
 async def _look(relay: Relay, listeners: Mapping[str, Listener]) -> None:
     seen, turn = {name: one.counts for name, one in listeners.items()}, 0
-    while True:
+    while relay.works:
         await asyncio.sleep(LOOK)
         for listener in listeners.values():
             listener.look()

@@ -22,6 +22,7 @@ import msgspec
 from pyasn1.codec.ber import encoder
 
 from mutt.errors import SettingsError
+from mutt.listen.books import Trouble
 from mutt.listen.relay import Relay
 from mutt.listen.serve import serve
 from mutt.listen.snmp import engine, users
@@ -186,6 +187,7 @@ class TrapListener(UdpListener):
         self._answers = queue.SimpleQueue[tuple[bytes, Any] | None]()
         self._answering = threading.Thread(target=self._answer, name="answers", daemon=True)
         self._told, self._tell_at = Counter[str](), 0.0
+        self._trouble = Trouble()
 
     async def start(self) -> None:
         """Begin to read."""
@@ -240,7 +242,7 @@ class TrapListener(UdpListener):
         try:
             return self._traps.handle(data, peer)
         except Exception as error:  # noqa: BLE001 a stranger's bytes: what they find must cost nobody else's traps
-            log.error("a datagram from %s could not be read: %r", peer, error)
+            self._trouble.say("broken", "a datagram from %s could not be read: %r", peer, error)
             self._traps.counts[pdus.UNREADABLE] += 1
             return None
 

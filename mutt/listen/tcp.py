@@ -6,26 +6,32 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import cast
 
+from mutt.listen.books import Trouble
 from mutt.listen.counts import Counts
 from mutt.listen.framing import Framer
 from mutt.listen.relay import Relay
-from mutt.listen.wire import bound, plain_address
+from mutt.listen.wire import bound, keep_alive, plain_address
 from mutt.tls import ServerFiles
 
 log = logging.getLogger("mutt.listen")
 
-#: Seconds for a TLS handshake.
-HANDSHAKE = 10.0
+#: Seconds for a TLS handshake, and for a TLS connection to end.
+HANDSHAKE, FAREWELL = 10.0, 2.0
 
 #: Seconds that a message which was begun may take to be whole. Between messages a connection may be silent for ever.
 WHOLE = 60.0
 
 #: Seconds between two looks: at the slow ones, and at those that wait for room.
 LOOK, ROOM = 1.0, 0.05
+
+#: Bytes of messages that are not whole, of all connections. Beyond them who holds more than an equal share is hung up
+#: on: strangers could open many connections, and begin a large message on each.
+PARTIAL = 64 << 20
 
 #: Connections that the kernel keeps until they are accepted; seconds to the next try where no file can be opened.
 BACKLOG, ACCEPT_AGAIN = 1024, 1.0
@@ -60,6 +66,8 @@ class TcpListener:
         self.opening = set[Connection]()  # in their handshake
         self._welcoming = set[asyncio.Task[None]]()
         self._tasks = list[asyncio.Task[None]]()
+        self.partial = 0  # bytes
+        self.trouble = Trouble()
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -82,9 +90,14 @@ class TcpListener:
         for task in (*self._tasks, *self._welcoming):
             task.cancel()
         for connection in list(self.open):
-            connection.close()
+            connection.end()
         await asyncio.sleep(0)
         self._socket.close()
+
+    def pause(self) -> None:
+        """There is no room: read of nobody, or each would bring a little more into memory."""
+        for connection in self.open:
+            connection.pause()
 
     def look(self) -> None:
         """Are there new certificates?"""
@@ -117,6 +130,8 @@ class TcpListener:
     def _welcome(self, sock: socket.socket) -> None:
         if len(self.open) + len(self.opening) >= self._most_connections:
             self.counts.turned_away += 1
+            told = "a connection to port %s is turned away, for %s stand: LISTEN_CONNECTIONS may be more"
+            self.trouble.say("turned away", told, self.port, self._most_connections)
             sock.close()
             return
         connection = Connection(self)
@@ -128,13 +143,19 @@ class TcpListener:
     async def _open(self, connection: Connection, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
+            peer = plain_address(str(sock.getpeername()[0]))
+            keep_alive(sock)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
                 sock,
                 ssl=self._tls.context if self._tls else None,
                 ssl_handshake_timeout=HANDSHAKE if self._tls else None,
+                ssl_shutdown_timeout=FAREWELL if self._tls else None,
             )
-        except OSError as error:  # who does not get through the handshake, or has gone
+        except ssl.SSLError as error:
+            told = "the TLS handshake with %s failed: %s"
+            self.trouble.say("handshake", told, peer, error.reason or error)
+        except OSError as error:  # who has gone meanwhile
             log.debug("no connection: %s", error)
         finally:
             self.opening.discard(connection)
@@ -154,18 +175,17 @@ class Connection(asyncio.Protocol):
         self._framer = Framer(listener.most)
         self._waiting = list[bytes]()  # for room
         self._begun_at = 0.0  # when the message began that is not whole
+        self._held, self._paused = 0, False
         self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._peer = plain_address(str((transport.get_extra_info("peername") or ["unknown"])[0]))
-        if sock := transport.get_extra_info("socket"):
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
-            )  # a peer that is gone is noticed some day
         self._listener.opening.discard(self)
         self._listener.open.add(self)
         self._listener.counts.connections += 1
+        if not self._listener.relay.has_room:
+            self.pause()
 
     def data_received(self, data: bytes) -> None:
         self._listener.last_data = now = time.monotonic()
@@ -175,6 +195,17 @@ class Connection(asyncio.Protocol):
         elif messages or not self._begun_at:
             self._begun_at = now
         self._take(messages)
+        self._hold(self._framer.held)
+
+    def _hold(self, size: int) -> None:
+        listener = self._listener
+        grown, self._held = size - self._held, size
+        listener.partial += grown
+        if grown > 0 and listener.partial > PARTIAL and size > PARTIAL // len(listener.open):
+            listener.trouble.say(
+                "partial", "%s began a message when too many were begun: hung up", self._peer
+            )
+            self.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self in self._listener.open:
@@ -186,15 +217,28 @@ class Connection(asyncio.Protocol):
             counts.received += len(self._waiting)
             counts.no_room += len(self._waiting)
             counts.cut += self._framer.cut
+            self._hold(0)
 
     def close(self) -> None:
         """Hang up."""
         self._transport.close()
 
+    def end(self) -> None:
+        """Take what is here, and hang up at once: over TLS a farewell would be waited for."""
+        self._transport.abort()
+        self.connection_lost(None)
+
+    def pause(self) -> None:
+        """Read no more of it until there is room."""
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
     def hurry(self) -> None:
         """Hang up on who began a message and does not go on."""
         if self._begun_at and time.monotonic() > self._begun_at + WHOLE and not self._waiting:
-            log.info("%s began a message and did not end it within %g s: hung up", self._peer, WHOLE)
+            told = "%s began a message and did not end it within %g s: hung up"
+            self._listener.trouble.say("slow", told, self._peer, WHOLE)
             self.close()
 
     def go_on(self) -> None:
@@ -202,8 +246,9 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._take(waiting)
-            if not self._waiting:
-                self._transport.resume_reading()
+        if self._paused and self._listener.relay.has_room and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
 
     def _take(self, messages: list[bytes]) -> None:
         relay, now = self._listener.relay, time.time()
@@ -216,5 +261,4 @@ class Connection(asyncio.Protocol):
 
     def _wait(self, messages: list[bytes]) -> None:
         self._waiting += messages
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._listener.pause()

@@ -14,6 +14,9 @@ log = logging.getLogger("mutt.listen")
 #: Files that a listener has open beside its connections: its buffer, ingest, metrics, certificates.
 OWN_FILES = 64
 
+#: Seconds of silence until a peer is asked whether it is there; between two questions; and how many of them.
+ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
 
 def connections_within(asked: int, listeners: int) -> int:
     """So many connections may each of ``listeners`` have, of those ``asked`` for: each is an open file, and without
@@ -50,6 +53,15 @@ def bound(host: str, port: int, kind: socket.SocketKind, name: str) -> socket.so
             name, str(port), f"a port that can be listened on at LISTEN_HOST={host}: {why}{low}"
         ) from error
     return made
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Let the kernel find out within two minutes that a peer is gone. By itself it would take more than two hours, and
+    senders that come back after a power cut would find their places taken by themselves."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in ALIVE.items():
+        if option := getattr(socket, name, 0):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def plain_address(peer: str) -> str:

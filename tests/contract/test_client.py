@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import logging.handlers
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -19,23 +21,14 @@ from mutt.client import Client, Full, MuttHandler, Rejection
 from mutt.client.client import SendingThread
 from mutt.client.post import Poster
 from mutt.embedded.ports import free_port
-from tests.answering import Answering, Told
+from tests.answering import Told
 from tests.waiting import wait_until
 
 KEY = "the-key-of-the-tests"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def ingest():
-    with Answering() as answering:
-        yield answering
-
-
-@pytest.fixture(autouse=True)
-def no_long_waits(monkeypatch):
-    monkeypatch.setattr("mutt.client.client.FIRST_WAIT", 0.01)
-    monkeypatch.setattr("mutt.client.client.MOST_WAIT", 0.02)
+pytestmark = pytest.mark.usefixtures("no_long_waits")
 
 
 def event(n):
@@ -253,6 +246,81 @@ def test_of_a_batch_that_went_in_parts_only_what_is_unsent_is_lost(ingest):
     assert (counts.put, counts.delivered, counts.lost, counts.waiting) == (2, 1, 1, 0)
 
 
+def balanced(counts):
+    said = counts.delivered + counts.rejected + counts.dropped + counts.lost + counts.waiting
+    return counts.put == said
+
+
+def test_the_books_hold_at_any_moment_and_behind_the_end(ingest):
+    """Also where the end comes while the caller's own code looks at what was rejected."""
+    ingest.script = [Told(400), Told(503, {"Retry-After": "60"})]
+    closed, found = threading.Event(), []
+
+    def looks(_rejected):
+        found.append(client.counts)
+        closed.wait(10)
+
+    client = Client(ingest.url, KEY, batch=1, on_rejected=looks)
+    for n in range(3):
+        client.send(event(n))
+    wait_until(lambda: found)
+    assert not client.close(0.01)
+    closed.set()
+    client._thread.join(10)
+    assert all(map(balanced, [*found, client.counts]))
+    assert (client.counts.rejected, client.counts.lost, client.counts.waiting) == (1, 2, 0)
+    assert not client.flush(0)
+    assert not client.close()
+
+
+def test_who_closes_it_again_waits_likewise(ingest):
+    ingest.stop()
+    client = Client(ingest.url, KEY)
+    client.send(event(1))
+    first = threading.Thread(target=client.close, args=(10,))
+    first.start()
+    wait_until(lambda: client.closed)
+    assert not client.close(0.01)
+    ingest.start()
+    assert client.close(10)
+    first.join(10)
+    assert client.counts.delivered == 1
+
+
+@pytest.mark.parametrize("ask", ["flush", "close", "send"])
+def test_what_is_rejected_may_be_looked_at_with_the_client_in_hand(ingest, ask):
+    """It is the sending thread that does: it must not wait for itself."""
+    ingest.script = [Told(400)]
+    answers = []
+
+    def looks(_rejected):
+        began = time.monotonic()
+        try:
+            answers.append(client.send(event(9)) if ask == "send" else getattr(client, ask)())
+        except Full:
+            answers.append(Full)
+        answers.append(time.monotonic() - began < 2)
+
+    client = Client(ingest.url, KEY, batch=1, buffer=1, on_rejected=looks)
+    client.send(event(1))
+    wait_until(lambda: len(answers) == 2)
+    assert answers == [{"flush": False, "close": True, "send": None}[ask], True]
+    client.close()
+    assert balanced(client.counts)
+
+
+def test_an_event_that_finds_no_room_even_in_an_empty_buffer_takes_nobodys_place(ingest):
+    ingest.stop()
+    with Client(ingest.url, KEY, batch=1, buffer_bytes=2000, when_full="drop") as client:
+        for n in range(3):
+            client.send(event(n))
+        with pytest.raises(Full):
+            client.send({**event(9), "text": "x" * 3000})
+        assert (client.counts.waiting, client.counts.dropped, client.counts.full) == (3, 0, 1)
+        ingest.start()
+    assert numbers(ingest) == [0, 1, 2]
+
+
 def test_texts_are_messages_of_syslog_whatever_is_in_them(ingest):
     with Client(ingest.url, KEY) as client:
         client.send("<34>Oct 11 22:14:15 mymachine su: first\nsecond")
@@ -271,10 +339,23 @@ def test_an_event_that_has_to_wait_says_when_it_was(ingest):
     assert "timestamp" not in ingest.items[1]
 
 
+@pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 64 + ".example"])
+def test_an_address_that_no_resolver_takes_ends_no_thread(url):
+    told = Poster(url, KEY).post(b"{}", "text/plain", "1")
+    assert (told.status, told.final) == (0, False)
+
+
+def test_a_file_of_cas_that_is_not_there_is_named(ingest):
+    told = Poster("https://127.0.0.1:1", KEY, ca="/nowhere/ca.pem").post(b"{}", "text/plain", "1")
+    assert "/nowhere/ca.pem" in told.reason
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"url": "mutt:80"},
+        {"url": "https://"},
+        {"url": "http://mutt:port"},
         {"url": "http://u:sesame@mutt?key=sesame"},
         {"when_full": "forget"},
         {"batch": 1001},
@@ -422,7 +503,7 @@ def test_whoever_logs_is_neither_held_up_nor_hurt(ingest, logger, capsys):
         logger.info("number %d", n)
     logger.handler.handle(logger.makeRecord("billing", 20, "cards.py", 1, "%d", ("no number",), None))
     logger.info("", extra={"odd": object(), "list": [1], "none": None})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # who waits for room waits for so long, for one record
     assert logger.handler.client.counts.dropped >= 2_000
     assert "TypeError" in capsys.readouterr().err  # as logging's own handlers have it
     ingest.start()
@@ -444,6 +525,27 @@ def test_who_chose_to_wait_for_room_does_not_wait_for_what_sending_logs(ingest):
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def test_sending_logs_nothing_that_is_sent_by_way_of_a_queue(ingest):
+    handler = MuttHandler(ingest.url, KEY, linger=0.01)
+    records = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(records, handler)
+    root, before = logging.getLogger(), logging.getLogger().level
+    root.addHandler(through := logging.handlers.QueueHandler(records))
+    root.setLevel(logging.DEBUG)
+    listener.start()
+    try:
+        logging.getLogger("app").error("number 1")
+        wait_until(lambda: ingest.items)
+        logging.getLogger("app").error("number 2")
+        wait_until(lambda: len(ingest.items) > 1)
+    finally:
+        root.setLevel(before)
+        root.removeHandler(through)
+        listener.stop()
+        handler.close()
+    assert numbers(ingest) == [1, 2]
 
 
 def test_the_handler_knows_a_thread_that_sends(ingest, logger):

@@ -31,7 +31,7 @@ class Relayed:
     """Takes records as a relay does; ``has_room`` is the test's to say."""
 
     def __init__(self):
-        self.records, self.has_room = [], True
+        self.records, self.has_room, self.works = [], True, True
 
     def put(self, record, peer, at):
         if self.has_room:
@@ -105,6 +105,26 @@ def test_where_there_is_no_room_its_sender_waits_and_nothing_is_lost(tcp, relay)
     assert running.listener.counts.no_room == 0
 
 
+def test_while_there_is_no_room_nobody_is_read(tcp, relay):
+    """Each would bring some of it into memory: a thousand senders, hundreds of megabytes."""
+    running = tcp()
+    with running.connect() as one, running.connect() as two:
+        wait_until(lambda: running.listener.counts.connections == 2)
+        relay.has_room = False
+        one.sendall(b"<13>one\n")
+        wait_until(lambda: any(connection._waiting for connection in running.listener.open))
+        two.sendall(b"<13>two\n")
+        with running.connect() as three:
+            three.sendall(b"<13>three\n")
+            wait_until(lambda: running.listener.counts.connections == 3)
+            wait_until(lambda: all(connection._paused for connection in running.listener.open))
+            assert [connection._waiting for connection in running.listener.open if connection._waiting] == [
+                [b"<13>one"]
+            ]
+            relay.has_room = True
+            wait_until(lambda: sorted(relay.records) == [b"<13>one", b"<13>three", b"<13>two"])
+
+
 def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_begun(relay):
     listener = TcpListener("127.0.0.1", 0, relay, name="LISTEN_SYSLOG_TCP", most=1000, connections=1)
     connection, relay.has_room = Connection(listener), False
@@ -129,20 +149,55 @@ def test_who_is_not_accepted_yet_at_the_end_is_heard(tcp, relay, monkeypatch):
     assert relay.records == [b"<13>one"]
 
 
-def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay):
+def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay, caplog):
     running = tcp(connections=2)
     with running.connect() as one, running.connect() as two:
         wait_until(lambda: running.listener.counts.connections == 2)
-        with running.connect() as three:
-            assert hung_up(three)
+        for _ in range(2):
+            with running.connect() as three:
+                assert hung_up(three)
         one.sendall(b"<13>one\n")
         two.sendall(b"<13>two\n")
         wait_until(lambda: sorted(relay.records) == [b"<13>one", b"<13>two"])
     wait_until(lambda: running.listener.counts.connections == 0)
-    assert running.listener.counts.turned_away == 1
+    assert running.listener.counts.turned_away == 2
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "2 stand: LISTEN_CONNECTIONS" in told
     with running.connect() as again:
         again.sendall(b"<13>again\n")
         wait_until(lambda: b"<13>again" in relay.records)
+
+
+def test_who_is_gone_without_a_word_is_found_out_within_minutes(tcp):
+    """After a power cut of a site all of its senders come back; the places that they had are to be free by then."""
+    running = tcp()
+    with running.connect():
+        wait_until(lambda: running.listener.open)
+        (connection,) = running.listener.open
+        sock = connection._transport.get_extra_info("socket")
+        told = [
+            sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+        ]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert told[0] + told[1] * told[2] <= 120
+
+
+def test_large_messages_that_many_begin_do_not_fill_the_memory(tcp, relay, monkeypatch):
+    monkeypatch.setattr("mutt.listen.tcp.PARTIAL", 4000)
+    running = tcp(most=2000, connections=10)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(running.connect()) for _ in range(5)]
+        for sock in socks:
+            sock.sendall(b"<13>" + b"x" * 1900)
+        small = stack.enter_context(running.connect())
+        wait_until(lambda: running.listener.counts.connections < 6 and relay.records)
+        small.sendall(b"<13>small\n")
+        wait_until(lambda: b"<13>small" in relay.records)
+        wait_until(lambda: running.listener.partial <= 4000)
+        assert relay.records[0] == b"<13>" + b"x" * 1900  # what came of it is kept
+    wait_until(lambda: not running.listener.open)
+    assert running.listener.partial == 0
 
 
 def test_who_begins_a_message_and_does_not_go_on_is_hung_up_on_and_what_came_is_kept(tcp, relay, monkeypatch):
@@ -165,6 +220,17 @@ def test_who_begins_a_message_and_does_not_go_on_is_hung_up_on_and_what_came_is_
         silent.sendall(b"<13>still here\n")
         wait_until(lambda: b"<13>still here" in relay.records)
         assert running.listener.counts.connections == 2
+
+
+def test_over_tls_a_message_that_was_begun_is_taken_at_the_end(tcp, relay, papers):
+    running = tcp(tls=ServerFiles(*map(str, papers.right)))
+    context = client_context(str(papers.ca.pem))
+    with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(b"<13>whole\n<13>no end")
+        wait_until(lambda: relay.records == [b"<13>whole"])
+        running.run(running.listener.stop())
+        assert relay.records == [b"<13>whole", b"<13>no end"]
+        assert running.listener.counts.received == 2
 
 
 def test_what_came_before_the_end_is_taken_also_of_who_goes_on(tcp, relay):
@@ -200,7 +266,7 @@ def say(running, context, message):
             sock.recv(1)
 
 
-def test_with_a_ca_of_clients_only_who_has_its_certificate_is_heard(tcp, relay, papers):
+def test_with_a_ca_of_clients_only_who_has_its_certificate_is_heard(tcp, relay, papers, caplog):
     ca = str(papers.ca.pem)
     running = tcp(tls=ServerFiles(*map(str, papers.right), client_ca=ca))
     say(running, client_context(ca, *map(str, papers.client)), b"14 <13>counted\nin")
@@ -212,6 +278,8 @@ def test_with_a_ca_of_clients_only_who_has_its_certificate_is_heard(tcp, relay, 
     say(running, client_context(ca, *map(str, papers.client)), b"<13>again\n")
     wait_until(lambda: len(relay.records) == 2)
     assert relay.records == [b"<13>counted\nin", b"<13>again"]
+    (told,) = [record.getMessage() for record in caplog.records]  # one a minute
+    assert told.startswith("the TLS handshake with 127.0.0.1 failed: ")
 
 
 def test_a_handshake_that_does_not_go_on_ends(tcp, relay, papers, monkeypatch):

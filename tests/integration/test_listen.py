@@ -19,10 +19,13 @@ from typing import NamedTuple
 import pytest
 import redis
 
+from mutt.client.post import SYSLOG_OBJECTS, Poster
 from mutt.embedded.ports import free_port
 from mutt.event import Envelope, Event
+from mutt.listen.sender import NOTHING
 from mutt.services import Services
 from mutt.settings import Settings
+from mutt.streams.keys import KeysCopy
 from mutt.tls import client_context
 from tests.doors import ROOT, served
 from tests.private_ca import Registry
@@ -119,6 +122,7 @@ def site(redis_server: Live) -> Iterator[Site]:
     """A listener that heard 1,501 messages before ingest was there, and was killed in between; then ingest comes."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
+        KeysCopy(client).publish({})
     with scratch() as directory, contextlib.ExitStack() as stack:
         papers, port = Registry(directory), free_port(18400)
         (directory / "ingest").mkdir()
@@ -224,6 +228,27 @@ def test_its_metrics_and_its_log_say_what_became_of_it_all(site: Site) -> None:
         "mutt_listen_kept_total": 4,
         "mutt_listen_sent_total": 4,
     }
+
+
+def test_who_asks_with_nothing_learns_whether_the_way_and_the_key_are_good(site: Site) -> None:
+    """By this a listener tells a proxy's refusal of one record from a refusal of all."""
+    url = site.listening.env["INGEST_URL"]
+    answers = {
+        key: Poster(url, key).post(NOTHING, SYSLOG_OBJECTS, "asked", "syslog", coding="gzip")
+        for key in (KEY, "another")
+    }
+    assert {key: (one.status, one.is_ours) for key, one in answers.items()} == {
+        KEY: (400, True),
+        "another": (401, True),
+    }
+    # What the server below ingest says is said of all requests, or of none: it has read none of it.
+    sender = Poster(url, KEY)
+    sender._session.headers["Odd header"] = "of a proxy"
+    odd = sender.post(b'{"line": "x"}', SYSLOG_OBJECTS, "asked", "syslog")
+    assert (odd.status, odd.is_ours) == (400, False)
+    # Records that are refused are named.
+    no = Poster(url, KEY).post(b'{"no": "line"}', SYSLOG_OBJECTS, "asked too", "syslog")
+    assert (no.status, no.is_ours, len(no.refused)) == (400, True, 1)
 
 
 @pytest.mark.parametrize(

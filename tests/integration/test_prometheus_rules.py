@@ -53,6 +53,8 @@ WELL: dict[str, str] = {
     'mutt_dlq_depth{queue="moog"}': "0x60",
     'mutt_listen_lost_total{instance="l", listener="syslog-udp", reason="kernel"}': "7x60",
     'mutt_listen_waiting_seconds{instance="l"}': "0.2x60",
+    'mutt_listen_aside{instance="l"}': "0x60",
+    'mutt_listen_turned_away_total{instance="l", listener="syslog-tcp"}': "3x60",
     'mutt_ledger_off{of="events"}': "0x60",
     'mutt_ledger_off{of="alerts"}': "0x60",
     "mutt_breaker_state": "0x60",
@@ -228,6 +230,14 @@ CASES = {
         "MuttListenerBehind", {_HEARD: "0x4 0+30x55"}, {"instance": "l"}, "9m 30s"
     ),
     "a listener whose ingest was away for a minute": Case("MuttListenerBehind", {_HEARD: "0x9 0 30 60 0x48"}),
+    "a listener whose records are not let through": Case(
+        "MuttListenerAside", {'mutt_listen_aside{instance="l"}': "2x60"}, {"instance": "l"}, "2"
+    ),
+    "a listener that has no place for senders": Case(
+        "MuttListenerTurnsAway",
+        {'mutt_listen_turned_away_total{instance="l", listener="syslog-tcp"}': "0x9 5x50"},
+        {"instance": "l", "listener": "syslog-tcp"},
+    ),
     "dead letters": Case("MuttDeadLetters", {'mutt_dlq_depth{queue="moog"}': "3x60"}, {"queue": "moog"}, "3"),
     "too many events are done": Case(
         "MuttLedgerOff", {'mutt_ledger_off{of="events"}': "-2x60"}, {"of": "events"}, "2"

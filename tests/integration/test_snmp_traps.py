@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from mutt.embedded.ports import free_port
 from mutt.event import Envelope, Event
 from mutt.streams.connect import connect
 from mutt.streams.keys import KeysCopy
-from tests.answering import Answering, Told
+from tests.answering import Answering, Told, refusal
 from tests.doors import ROOT, served
 from tests.servers import lacking, live_redis, scratch
 from tests.waiting import wait_until
@@ -153,18 +154,22 @@ def test_a_batch_that_got_a_503_or_a_proxys_400_comes_again_as_it_was_and_later_
 ) -> None:
     spool = Spool(tmp_path)
     (spool.place / "waiting").mkdir(parents=True)
-    with Answering([Told(503), Told(400, body={}), Told(202), Told(202)]) as answering:
+    servers_own = Told(
+        400, {"Content-Type": "application/problem+json"}, {"detail": "headers: a line is not like"}
+    )
+    with Answering([Told(503), Told(400, body={}), servers_own, Told(202), Told(202)]) as answering:
         spool.send_to(answering.url)
         for name in ("1.1", "2.1", "3.1"):
             (spool.place / "waiting" / name).write_text(f"{name}\n")
         assert not flushed(spool)
         (spool.place / "waiting" / "4.1").write_text("4.1\n")
         assert not flushed(spool)
+        assert not flushed(spool)
         assert len(spool.waiting()) == 4
         assert flushed(spool)
         first, *again, last = answering.requests
     assert first.body == b"1.1\n\0002.1\n\0003.1\n\0"
-    assert [request[1:] for request in again] == [first[1:]] * 2
+    assert [request[1:] for request in again] == [first[1:]] * 3
     assert (last.body, last.path) == (b"4.1\n\0", "/ingest/snmptrapd")
     assert last.headers["idempotency-key"] != first.headers["idempotency-key"]
     assert first.headers["x-api-key"] == KEY
@@ -173,7 +178,7 @@ def test_a_batch_that_got_a_503_or_a_proxys_400_comes_again_as_it_was_and_later_
 
 @pytest.mark.parametrize(
     "no",
-    [Told(413, body={}), Told(400, {"Content-Type": "application/problem+json; charset=utf-8"}, {})],
+    [Told(413, body={}), refusal(400)],
     ids=["too large", "refused"],
 )
 def test_one_trap_that_is_not_let_through_is_set_aside_and_its_neighbours_go_on(
@@ -191,6 +196,26 @@ def test_one_trap_that_is_not_let_through_is_set_aside_and_its_neighbours_go_on(
     assert bodies == [["1.1", "2.1", "3.1", "4.1"], ["1.1", "2.1"], ["3.1", "4.1"], ["3.1"], ["4.1"]]
     assert [path.read_text() for path in spool.place.glob("aside/*")] == ["3.1\n"]
     assert not spool.waiting()
+
+
+def test_on_a_full_disk_nothing_is_sent_in_part_and_forgotten_as_a_whole(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    (spool.place / "waiting").mkdir(parents=True)
+    for name in ("1.1", "2.1"):
+        (spool.place / "waiting" / name).write_text("x" * 900 + "\n")
+    with Answering() as answering:
+        spool.send_to(answering.url)
+        full = subprocess.run(
+            [HANDLER, "--flush"],
+            env=spool.env(),
+            timeout=30,
+            restore_signals=False,  # Python ignores SIGXFSZ, so it is an error like any
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+        )
+        assert (full.returncode, len(spool.waiting()), answering.requests) == (1, 2, [])
+        answering.script = [Told(202)]
+        assert flushed(spool)
+    assert answering.requests[0].body.count(b"x") == 1800
 
 
 def test_what_snmptts_exec_hands_over_is_an_event_and_no_word_of_it_is_run(

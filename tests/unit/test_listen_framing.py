@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutt.listen.framing import Framer
+from mutt.formats.values import clean_text
+from mutt.listen.framing import Framer, fitting
 
 
 def messages(*parts: bytes, most: int = 1000) -> list[bytes]:
@@ -111,6 +112,16 @@ def test_a_message_that_is_too_long_is_cut_and_its_neighbours_are_whole(stream: 
     after = b"\n<13>next\n" if stream.startswith(b"<") else b"8 <13>next"
     assert framer.feed(stream[:30]) + framer.feed(stream[30:] + after) == [b"<13>" + b"x" * 16, b"<13>next"]
     assert framer.cut == 1
+
+
+@given(st.lists(st.one_of(st.binary(max_size=9), st.sampled_from([b"\0", b"\xed\xa0\x80", "ö".encode()]))))
+def test_what_is_left_of_a_message_is_what_ingest_makes_of_it(parts: list[bytes]) -> None:
+    message = b"".join(parts)
+    written = clean_text(message.decode("utf-8", "surrogateescape")).encode()
+    assert fitting(message, len(written)) == message
+    most = len(written) // 2
+    cut = fitting(message, most)
+    assert cut == (message if len(message) * 4 <= most else written[:most].decode(errors="ignore").encode())
 
 
 def test_a_message_that_never_ends_takes_no_more_memory_than_one_may() -> None:
