@@ -41,9 +41,9 @@ def under_load(
     stack: Stack, harm: Callable[[], Any], *, count: int = 6000, rate: int = 1500
 ) -> dict[str, Any]:
     """Send while ``harm()`` is done, then wait for balance: nothing lost, nothing twice. What the sender says."""
-    before = stack.ledger()["events"]["accepted"]
+    before = stack.books("events.accepted")
     with stack.sending("--count", str(count), "--batch", "20", "--rate", str(rate), "--retry") as sender:
-        wait_until(lambda: stack.ledger()["events"]["accepted"] > before + 200, 30, "load to flow")
+        wait_until(lambda: stack.books("events.accepted") > before + 200, 30, "load to flow")
         harm()
         out, _ = sender.communicate(timeout=170)
     sent = json.loads(out)

@@ -11,7 +11,7 @@ import requests
 from tests.acceptance import bodies
 from tests.brokers import PASSWORD, Rabbit, live_rabbitmq
 from tests.servers import memory, scratch
-from tests.stack import QUICK, Stack, running
+from tests.stack import UNBOUND, Stack, running
 from tests.waiting import wait_until
 
 #: Seconds until an event is at Moog, on a busy machine, right after a start or an outage of the broker.
@@ -27,7 +27,7 @@ def rabbit() -> Iterator[Rabbit]:
 @pytest.fixture(scope="module")
 def stack(rabbit: Rabbit) -> Iterator[Stack]:
     with scratch(memory()) as directory:
-        settings = {**QUICK, "BROKER_URL": rabbit.url}
+        settings = {**UNBOUND, "BROKER_URL": rabbit.url}
         with running(directory / "home", settings) as started:
             yield started
 

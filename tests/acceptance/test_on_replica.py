@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tests.acceptance.bodies import main_path, worker_kill
 from tests.servers import Live, live_pgbouncer, live_postgres, live_replica, scratch
-from tests.stack import QUICK, Stack, running
+from tests.stack import UNBOUND, Stack, running
 from tests.waiting import wait_until
 
 
@@ -45,7 +45,7 @@ def large() -> Iterator[OnReplica]:
         live_pgbouncer(directory, primary) as pooler,
     ):
         settings = {
-            **QUICK,
+            **UNBOUND,
             "DATABASE_URL": pooler.url,
             "DATABASE_READ_URL": replica.url,
             "DATABASE_OWNER_URL": primary.url,

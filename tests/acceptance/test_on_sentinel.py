@@ -20,7 +20,7 @@ from tests.stack import QUICK, Stack, running
 from tests.waiting import wait_until
 
 #: Requests to Moog a second, over a failover as ever.
-LIMIT = 50
+LIMIT = 80
 
 #: Seconds until an event is at Moog, on a busy machine, right after a start or a failover.
 PATIENCE = 15.0
@@ -105,8 +105,8 @@ def over(stack: Stack) -> int:
     """By how many requests the fullest second exceeds the limit, by the forwarders' own first bytes."""
     starts = []
     for log in (stack.home / "logs").glob("moog*.log"):
-        for line in log.read_text(errors="replace").splitlines():
-            if '"first_bytes"' in line:
+        for line in log.read_text(errors="replace").splitlines(keepends=True):
+            if '"first_bytes"' in line and line.endswith("\n"):  # else it is being written
                 starts += json.loads(line)["did"]["first_bytes"]
     return max(0, most_in_window(sorted(starts), 1.0) - LIMIT)
 

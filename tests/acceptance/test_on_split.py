@@ -10,7 +10,7 @@ import redis
 
 from tests.acceptance.bodies import main_path, under_load, worker_kill
 from tests.servers import Live, live_redis, scratch
-from tests.stack import QUICK, Stack, running
+from tests.stack import UNBOUND, Stack, running
 
 
 class Split(NamedTuple):
@@ -26,7 +26,7 @@ def split() -> Iterator[Split]:
         live_redis(directory / "data") as data,
         live_redis(directory / "broker", password="the-brokers") as broker,
     ):
-        settings = {**QUICK, "STREAM_URL": data.url, "BROKER_URL": broker.url}
+        settings = {**UNBOUND, "STREAM_URL": data.url, "BROKER_URL": broker.url}
         with running(directory / "home", settings) as stack:
             yield Split(stack, data, broker)
 

@@ -11,7 +11,7 @@ import redis
 
 from tests.acceptance.bodies import main_path, under_load, worker_kill
 from tests.servers import Live, live_redis, scratch
-from tests.stack import QUICK, Stack, running
+from tests.stack import UNBOUND, Stack, running
 
 
 class Spread(NamedTuple):
@@ -29,7 +29,7 @@ def spread() -> Iterator[Spread]:
         live_redis(directory / "c", password="of-c") as c,
     ):
         urls = ", ".join(one.url for one in (home, b, c))
-        with running(directory / "home", {**QUICK, "REDIS_URL": home.url, "STREAM_URLS": urls}) as stack:
+        with running(directory / "home", {**UNBOUND, "REDIS_URL": home.url, "STREAM_URLS": urls}) as stack:
             yield Spread(stack, home, [b, c])
 
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from tests.servers import Live, live_postgres, live_redis, scratch
-from tests.stack import QUICK, ROLES, Stack, running
+from tests.stack import ROLES, UNBOUND, Stack, running
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_old_and_new_side_by_side(older: Path) -> None:
         live_redis(directory) as redis,
         live_postgres(directory, durable=True) as server,
     ):
-        given = {**QUICK, "REDIS_URL": redis.url, "DATABASE_URL": server.url}
+        given = {**UNBOUND, "REDIS_URL": redis.url, "DATABASE_URL": server.url}
         home = directory / "old"
         home.mkdir()
         old = Older(home, {**given, "PYTHONPATH": str(older)})

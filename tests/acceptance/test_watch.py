@@ -32,8 +32,8 @@ def lines_about(stack: Stack, text: str) -> list[dict[str, Any]]:
     return [
         json.loads(line)
         for file in (stack.home / "logs").glob("*.log")
-        for line in file.read_text(errors="replace").splitlines()
-        if text in line and line.startswith("{")
+        for line in file.read_text(errors="replace").splitlines(keepends=True)
+        if text in line and line.startswith("{") and line.endswith("}\n")  # else it is being written
     ]
 
 

@@ -11,14 +11,14 @@ import pytest
 
 from tests.acceptance.bodies import under_load, worker_kill
 from tests.servers import scratch
-from tests.stack import QUICK, Stack, running
+from tests.stack import UNBOUND, Stack, running
 from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """One stack for all kills of this module: what survives one kill must survive the next."""
-    with scratch() as directory, running(directory / "home", {**QUICK, "MOOG_RATE_LIMIT": "500"}) as stack:
+    with scratch() as directory, running(directory / "home", UNBOUND) as stack:
         yield stack
 
 
@@ -46,10 +46,10 @@ def test_a_killed_child_costs_no_event_and_doubles_none(stack, name):
 
 @pytest.mark.timeout(400)
 def test_the_supervisor_killed_leaves_nothing_behind_and_the_next_start_finds_everything(stack):
-    before = stack.ledger()["events"]["accepted"]
+    before = stack.books("events.accepted")
     tree = stack.tree()
     with stack.sending("--count", "3000", "--batch", "20", "--rate", "1500", "--no-retry") as sender:
-        wait_until(lambda: stack.ledger()["events"]["accepted"] > before + 200, 30, "load to flow")
+        wait_until(lambda: stack.books("events.accepted") > before + 200, 30, "load to flow")
         os.kill(tree[0].pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(tree[1:], 20)
         assert not alive, f"orphans: {alive}"
