@@ -69,6 +69,7 @@ class Provider:
         self._codes: dict[str, dict[str, str]] = {}
         self._tokens: dict[str, dict[str, Any]] = {}
         self._slept = threading.Event()
+        self._anothers = RSAKey.generate_key(2048)  # not while a client waits: it may take a second
         self.rotate()
         self.app = Flask("oidc_provider")
         for path, view in (
@@ -204,7 +205,7 @@ class Provider:
         if self.fault == "unknown key":
             return self.sign(claims, kid="nobody's")
         if self.fault == "another's key":
-            return jwt.encode({"alg": "RS256", "kid": self._keys[0].kid}, claims, RSAKey.generate_key(2048))
+            return jwt.encode({"alg": "RS256", "kid": self._keys[0].kid}, claims, self._anothers)
         if self.fault == "no token at all":
             return "a.b.c"
         return self.sign(claims)

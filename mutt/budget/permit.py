@@ -44,9 +44,10 @@ class Patience:
 
     def ran_out(self, now: float) -> None:
         """A permit ran out at ``now`` (monotonic seconds)."""
-        if self._since is None:
+        since = self._since  # read once: another thread may use a permit in between
+        if since is None:
             self._since = now
-        elif now - self._since >= self.FOR:
+        elif now - since >= self.FOR:
             self._since = now
             self.seconds = min(self._most, self.seconds * 2)
 

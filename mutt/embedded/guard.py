@@ -32,8 +32,6 @@ class Guard:
         """Start the reaper anew if someone killed it."""
         if self._reaper.poll() is not None:
             self._reaper = self._spawn()
-            for pid, number in self._watched.items():
-                self._tell(f"+ {pid} {number}")
 
     def close(self) -> None:
         """Nothing is left to guard (what still is, ends)."""
@@ -50,12 +48,14 @@ class Guard:
             self._reaper.stdin.write(line + "\n")
             self._reaper.stdin.flush()
         except BrokenPipeError:
-            return  # check() starts another, and tells it everything
+            return  # check() starts another, which knows everything
 
     def _spawn(self) -> subprocess.Popen[str]:
+        # What is watched already it knows from its first moment: we may be killed before we could tell it.
+        watched = [f"{pid}:{number}" for pid, number in self._watched.items()]
         # By its path and isolated: it must start wherever, and whatever PYTHONPATH says.
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__],
+            [sys.executable, "-I", "-S", reaper.__file__, *watched],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
 """Outlives a killed supervisor by the seconds it takes to end what that had started, grandchildren included.
 
-Runs as a program of its own with nothing but the standard library. Its input is a pipe from the supervisor:
-``+ <pid> <signal>`` for each process started, ``- <pid>`` for each that has ended. The end of input means that the
-supervisor is gone, for whatever reason.
+Runs as a program of its own with nothing but the standard library. Its arguments are what runs already, each a
+``<pid>:<signal>``. Its input is a pipe from the supervisor: ``+ <pid> <signal>`` for each process started, ``- <pid>``
+for each that has ended. The end of input means that the supervisor is gone, for whatever reason.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def main() -> None:
     """Listen until the supervisor is gone, then end what it left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    end_all(remaining(sys.stdin))
+    end_all(remaining(sys.stdin, sys.argv[1:]))
 
 
-def remaining(lines: Iterable[str]) -> dict[int, int]:
-    """Process group to the signal it wants, of all that started and did not end."""
-    groups: dict[int, int] = {}
+def remaining(lines: Iterable[str], watched: Iterable[str] = ()) -> dict[int, int]:
+    """Process group to the signal it wants, of all that were ``watched`` or started, and did not end."""
+    groups = {int(pid): int(number) for pid, _, number in (one.partition(":") for one in watched)}
     for line in lines:
         match line.split():
             case ["+", pid, number]:

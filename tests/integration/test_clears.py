@@ -20,8 +20,8 @@ from tests.bench import Bench, benches, clear, event
 
 @pytest.fixture
 def pair(redis_url: str, database_url: str) -> Iterator[list[Bench]]:
-    """Two workers."""
-    with benches(redis_url, database_url, 2) as made:
+    """Two workers. Neither takes from the other what that only seems to have forgotten, on a busy machine."""
+    with benches(redis_url, database_url, 2, evaluate_claim=60.0) as made:
         yield made
 
 
@@ -339,7 +339,7 @@ def test_a_clear_that_is_read_back_takes_its_raise_along_too(pair: list[Bench]) 
     dead.evaluate(lost_raise)
     dead.append(up())
     dead.evaluate(dead.take())
-    first, second = [*alive.take_over(1), *alive.take_over(1)]
+    first, second = alive.take_over()
     alive.held.settle(alive.evaluate([second]))
     assert sent_to_moog(alive) == ["raise", "clear"]
     alive.held.settle(alive.evaluate([first]))

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from mutt import names
-from mutt.cli import cli, common
+from mutt.cli import cli, common, dlq
 from mutt.cli.show import settle, show
 from mutt.errors import MuttError, Refused
 from mutt.gauges import RedisGauges
@@ -156,7 +156,7 @@ class Flaky:
 
 def test_what_is_sent_is_accepted_and_the_books_balance(shell, ingest):
     sent = shell.json("send", "--url", ingest, "--count", "250", "--rate", "5000")
-    assert (sent["accepted"], sent["batches"], sent["errors"], sent["retries"]) == (250, 3, 0, 0)
+    assert (sent["accepted"], sent["batches"], sent["errors"]) == (250, 3, 0)
     shell.evaluate()
     books = shell.json("ledger", "--deep")
     assert (
@@ -169,8 +169,10 @@ def test_a_batch_that_is_refused_or_whose_answer_is_lost_is_taken_once(shell):
     flaky = Flaky(make_ingest(Services(Settings.from_env(), silent, web=True)))
     with listening(flaky) as url:
         sent = shell.json("send", "--url", url, "--count", "50", "--batch", "10")
-    assert (sent["accepted"], sent["retries"], sent["errors"]) == (50, 10, 0)
-    assert set(flaky.attempts.values()) == {3}
+    assert (sent["accepted"], sent["errors"]) == (50, 0)
+    # A busy ingest may have said "not now" once more.
+    assert sent["retries"] == sum(flaky.attempts.values()) - 5 >= 10
+    assert min(flaky.attempts.values()) == 3
     assert shell.json("ledger")["events"]["accepted"] == 50
 
 
@@ -511,12 +513,17 @@ def test_letters_of_one_reason_go_and_the_others_stay(shell, refused):
     assert "2 letters" in shell("dlq", "drop", "moog", "--reason-is", "refused", "--reason", "r").output
 
 
-def test_a_replay_that_waits_says_why_and_ends_with_ctrl_c(shell, refused):
+def test_a_replay_that_waits_says_why_and_ends_with_ctrl_c(shell, refused, monkeypatch):
     shell.services.redis.hset(names.BREAKER, "state", "open")
-    interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
-    result = shell("dlq", "replay", "moog", "--all")
-    interrupt.join()
+    show = dlq._Progress.show
+
+    def and_ctrl_c(*told):
+        show(*told)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as soon:
+        soon.setattr(dlq._Progress, "show", and_ctrl_c)
+        result = shell("dlq", "replay", "moog", "--all")
     assert result.exit_code == 130
     assert "waits: Moog's breaker is open" in result.stderr
     assert "0 letters" in result.stdout and "2 letters stand where they were" in result.stderr

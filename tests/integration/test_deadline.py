@@ -17,8 +17,9 @@ def test_an_earlier_alarm_goes_off_before_a_later_one_that_was_set_first() -> No
 
 def test_a_cancelled_alarm_stays_silent_and_keeps_no_other_from_going_off() -> None:
     deadlines, said, went = Deadlines(), [], threading.Event()
-    for n in range(1000):
-        deadlines.at(time.monotonic() + 0.05, lambda n=n: said.append(n)).cancel()
+    with deadlines._changed:  # nobody looks for what is due between an alarm and its end
+        for n in range(1000):
+            deadlines.at(time.monotonic() + 0.05, lambda n=n: said.append(n)).cancel()
     deadlines.at(time.monotonic() + 0.1, went.set)
     assert went.wait(10)
     assert said == []
@@ -38,4 +39,4 @@ def test_an_action_that_raises_takes_no_other_alarm_with_it() -> None:
     deadlines, went = Deadlines(), threading.Event()
     deadlines.at(time.monotonic(), lambda: [][0])
     deadlines.at(time.monotonic() + 0.01, went.set)
-    assert went.wait(2)
+    assert went.wait(10)

@@ -50,6 +50,18 @@ def desk(bench: Bench) -> Desk:
     return Desk(bench.services)
 
 
+class Clock:
+    """Time that passes while somebody sleeps, and no other."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def poisoned(bench: Bench, count: int = 1, **fields: Any) -> list[str]:
     """So many events that PostgreSQL refuses, parked; their letters' ids."""
     sent = [event(f"CRITICAL {n}", **{"severity": 99_999, **fields}) for n in range(count)]
@@ -201,8 +213,9 @@ def test_what_comes_back_is_not_sent_round_and_round(bench: Bench, desk: Desk) -
 def test_a_replay_of_many_alerts_never_stands_before_fresh_ones(bench: Bench, desk: Desk) -> None:
     """Nobody forwards: what the lanes take is a quarter of a period's budget, and the rest waits with a reason."""
     refused(bench, 30)
-    order = desk.order("moog", REPLAY, who=WHO)
-    seen = [step.letters for step in desk.run(order, within=1.2)]
+    order, clock = desk.order("moog", REPLAY, who=WHO), Clock()
+    run = desk.run(order, within=1.2, monotonic=clock.monotonic, sleep=clock.sleep)
+    seen = [step.letters for step in run]
     assert (order.letters, order.done) == (pace.share(20), False)
     assert "stand in the lanes" in order.waits
     assert len(seen) >= 3
@@ -247,16 +260,12 @@ def test_now_does_not_wait(bench: Bench, desk: Desk) -> None:
 
 def test_a_rate_bounds_a_replay(bench: Bench, desk: Desk) -> None:
     poisoned(bench, 12)
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        clock[0] += seconds
-
-    order = desk.order("alerts", REPLAY, who=WHO, rate=4)
-    at = [(step.letters, clock[0]) for step in desk.run(order, monotonic=lambda: clock[0], sleep=sleep)]
+    order, clock = desk.order("alerts", REPLAY, who=WHO, rate=4), Clock()
+    run = desk.run(order, monotonic=clock.monotonic, sleep=clock.sleep)
+    at = [(step.letters, clock.now) for step in run]
     assert order.letters == 12
     assert all(moved <= 4 * elapsed + 1 for moved, elapsed in at)
-    assert clock[0] <= 12 / 4 + 1
+    assert clock.now <= 12 / 4 + 1
 
 
 def test_where_it_is_stopped_what_was_moved_is_moved_and_the_rest_stands(bench: Bench, desk: Desk) -> None:

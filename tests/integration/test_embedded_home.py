@@ -107,9 +107,12 @@ def test_a_start_waits_while_the_remains_of_a_killed_one_are_cleared(home: Home)
     """The reaper holds a dead supervisor's lock; here a descriptor that someone else still has open does."""
     with home.lock() as descriptor:
         (home.path / "up.lock").write_text("4194304")  # beyond any process id
-        cleaner = subprocess.Popen(["sleep", "0.5"], pass_fds=[descriptor])
+        argv = ["sh", "-c", "read told; sleep 0.3"]
+        cleaner = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[descriptor])
     with pytest.raises(AlreadyRunning):
         with home.lock(clearing=0.1):
             pass
+    assert cleaner.stdin
+    cleaner.stdin.close()
     with home.lock(clearing=10):
         assert cleaner.wait(5) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -11,10 +12,16 @@ import pytest
 
 from mutt.embedded.ports import NoFreePort, free_port
 
+_hundreds = itertools.count(21000, 100)
+
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    """Below those that the system gives to whoever asks for any: nobody else takes and leaves the next ones.
+
+    Each test has a hundred of its own: what this process was promised it keeps.
+    """
+    with socket.create_server(("127.0.0.1", free_port(next(_hundreds)))) as server:
         yield server.getsockname()[1]
 
 

@@ -113,8 +113,15 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line, if it has not ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
 def is_reaper(process: psutil.Process) -> bool:
-    return lives(process) and "reaper.py" in " ".join(process.cmdline())
+    return any("reaper.py" in word for word in words_of(process))
 
 
 @pytest.fixture
@@ -142,15 +149,19 @@ def test_up_json_names_every_process_and_is_for_its_owner_alone(stack: Stack) ->
 
 def test_no_password_shows_in_the_process_list(stack: Stack) -> None:
     secrets = Home(stack.home).secrets()
-    shown = " ".join(word for process in stack.everything() for word in process.cmdline())
+    shown = " ".join(word for process in stack.everything() for word in words_of(process))
     assert secrets.redis_password not in shown
     assert secrets.postgres_password not in shown
 
 
 def test_no_orphan_is_left_when_the_supervisor_is_killed(own_stack: Stack) -> None:
-    everything = own_stack.everything()
-    names = [process.name() for process in everything]
-    assert names.count("sleep") == 3, f"the grandchildren are there: {names}"
+    everything: list[psutil.Process] = []
+
+    def whole() -> bool:
+        everything[:] = own_stack.everything()
+        return sum(words_of(process)[:1] == ["sleep"] for process in everything) == 3
+
+    wait_until(whole, 10, "the grandchildren")
     own_stack.process.kill()
     assert all_end(everything, within=10)
 
@@ -240,10 +251,11 @@ def test_a_stage_waits_for_the_one_before_and_stops_ahead_of_it(
 
 
 def test_a_stage_starts_side_by_side(supervisor: Supervisor, tmp_path: Path) -> None:
-    slow = "sleep 0.5; echo ready.; exec sleep 100"
-    began = time.monotonic()
-    supervisor.start(*(shell(tmp_path, f"slow{number}", slow, ready_line="ready.") for number in range(4)))
-    assert time.monotonic() - began < 1.9
+    (met := tmp_path / "met").mkdir()
+    # None is ready before all of them are there.
+    script = f"echo > {met}/$$; until [ $(ls {met} | wc -l) = 4 ]; do sleep 0.05; done; echo ready.; exec sleep 100"
+    supervisor.start(*(shell(tmp_path, f"one{number}", script, ready_line="ready.") for number in range(4)))
+    assert len(supervisor.processes) == 4
 
 
 def test_one_that_ends_while_starting_is_named_with_its_last_words(
@@ -343,9 +355,12 @@ def test_one_that_cannot_start_again_is_tried_again(guard: Guard, reports: list[
 
 
 def test_a_long_log_is_set_aside_and_written_on(tmp_path: Path) -> None:
-    run = Running(shell(tmp_path, "chatty", "echo first; sleep 0.3; echo second; exec sleep 100"))
+    go_on = tmp_path / "go on"
+    script = f"echo first; until [ -e '{go_on}' ]; do sleep 0.05; done; echo second; exec sleep 100"
+    run = Running(shell(tmp_path, "chatty", script))
     wait_until(lambda: run.log_tail() == "first", 5, "a line")
     run.trim_log(limit=3)
+    go_on.touch()
     wait_until(lambda: run.log_tail() == "second", 5, "the next line, at the start of an empty file")
     run.kill()
     assert (tmp_path / "chatty.log.1").read_text() == "first\n"

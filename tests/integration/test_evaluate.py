@@ -21,14 +21,14 @@ from mutt.store.migrate import upgrade
 from mutt.store.tables import audit_ledger, ruleset_version
 from mutt.streams import books
 from mutt.streams.connect import connect
-from tests.bench import CLAIM, Bench, benches, event, wait_for_rows
+from tests.bench import Bench, benches, event, wait_for_rows
 from tests.waiting import wait_until
 
 
 @pytest.fixture
 def pair(redis_url: str, database_url: str) -> Iterator[list[Bench]]:
-    """Two workers."""
-    with benches(redis_url, database_url, 2) as made:
+    """Two workers. Neither takes from the other what that only seems to have forgotten, on a busy machine."""
+    with benches(redis_url, database_url, 2, evaluate_claim=60.0) as made:
         yield made
 
 
@@ -204,19 +204,12 @@ def test_whichever_twin_was_written_counts_as_settled(pair: list[Bench]) -> None
     one.append(sent)
     one.take(1)  # and dies with the first entry
     two.evaluate(two.take(1))  # commits the second, and dies
-    wait_until(lambda: _idle(one) >= 2, 5)
-    both = one.take()
+    both = one.take_over()
     assert len(both) == 2
     one.held.settle(one.evaluate(both))
     assert one.events == {"accepted": 2, "settled": 1, "duplicate": 1}
     assert len(one.lane("critical")) == 1
     one.check()
-
-
-def _idle(bench: Bench) -> int:
-    return len(
-        bench.redis.xpending_range(names.INGEST_STREAM, names.GROUP, "-", "+", 10, idle=int(CLAIM * 1000))
-    )
 
 
 def test_two_workers_with_overlapping_keys_at_once_write_each_row_once(pair: list[Bench]) -> None:
@@ -416,8 +409,7 @@ def test_an_entry_worked_alone_does_not_hold_up_the_others_of_its_take(bench: Be
     bench.append(event())
     deliver_again(bench, ALONE_FROM - 1)
     bench.append(event("CRITICAL new", "core-2"))
-    wait_until(lambda: _idle(bench), 5)
-    entries = bench.take()
+    entries = bench.take_over()
     assert [entry.attempts for entry in entries] == [ALONE_FROM, 1]
     bench.held.settle(bench.evaluate(entries))
     assert bench.events == {"accepted": 2, "settled": 2}
@@ -601,8 +593,8 @@ def test_while_postgresql_is_away_entries_are_handed_back_unspent_and_settled_la
 
 @pytest.fixture
 def counting(redis_url: str, database_url: str) -> Iterator[Bench]:
-    """A window of half a second and a threshold of ten."""
-    with benches(redis_url, database_url, unhandled_threshold=10, unhandled_window=0.5) as (bench,):
+    """A window of a minute and a threshold of ten."""
+    with benches(redis_url, database_url, unhandled_threshold=10, unhandled_window=60.0) as (bench,):
         yield bench
 
 
@@ -668,7 +660,10 @@ def test_a_new_window_begins_only_when_the_old_one_is_over(counting: Bench) -> N
     counting.append(*strangers(30))
     counting.run()
     assert len(counting.alerts()) == 1
-    wait_until(lambda: not counting.redis.keys("mutt:unhandled:*"), 5, "the window's end")
+    (kind,) = counting.redis.keys("mutt:unhandled:*")
+    assert 0 < counting.redis.pttl(kind) <= 60_000
+    counting.redis.pexpire(kind, 1)
+    wait_until(lambda: not counting.redis.exists(kind), 5, "the window's end")
     counting.append(*strangers(9))
     counting.run()
     assert len(counting.alerts()) == 1

@@ -62,7 +62,8 @@ def breaker(client) -> tuple[str, str]:
 
 
 def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moog):
-    """Six forwarders with their own connections storm a quick Moog; nearly all of the budget is used."""
+    """Six forwarders with their own connections storm a quick Moog. That they use the budget is measured elsewhere,
+    where nobody else takes the processor (``tests/acceptance/test_promises.py``)."""
     limit, period, lasts = 20, 1.0, 5.0
     budget = Budget(limit=limit, period=period)
     with connect(redis_url) as client:
@@ -83,10 +84,11 @@ def test_no_window_of_the_period_holds_more_starts_than_the_limit(redis_url, moo
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(forward, range(6)))
     sent = sorted(at for at in began if not math.isnan(at))
-    assert len(sent) == len(moog.starts)
+    assert len(sent) == len(moog.starts) > 0
     assert most_in_window(sent, period) <= limit
-    assert most_in_window(moog.starts, period - 0.010) <= limit
-    assert len([at for at in sent if at < sent[0] + lasts]) >= 0.95 * limit * lasts / period
+    # On a busy machine Moog reads late, and some requests later than others.
+    late = max(read - start for start, read in zip(sent, moog.starts, strict=True))
+    assert most_in_window(moog.starts, max(1e-6, period - late)) <= limit
 
 
 def test_a_redis_that_can_not_be_asked_sends_nothing(own_redis, moog):
@@ -116,6 +118,42 @@ def test_a_redis_that_is_full_drains_towards_moog(own_redis, moog):
             client.set("more", "1")
         turns_until(works.forwarder(moog.enterprise_url), lambda: len(works.outcomes()) == 6)
         works.assert_books(raised=6, delivered=6, waiting=0)
+
+
+class Around:
+    """Moog's client, with what is done before each request and behind its answer."""
+
+    def __init__(self, moog, *, before=lambda: None, behind=lambda: None):
+        self._client = MoogClient(moog.enterprise_url, DIALECTS["enterprise"], "", timeout=5.0)
+        self._before, self._behind = before, behind
+
+    def send(self, alerts, permit):
+        self._before()
+        answer = self._client.send(alerts, permit)
+        self._behind()
+        return answer
+
+
+class Grants:
+    """When the gate granted each request, by Redis' clock: that stands, however late Moog reads it."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def note(self, _alerts, token, *_):
+        self.times.append(int(token.rpartition("-")[2]) / 1e6)
+
+
+class Delays(Held):
+    """The lanes, and for how long what failed was handed back."""
+
+    def __init__(self, *args, **how):
+        super().__init__(*args, **how)
+        self.delays: list[float] = []
+
+    def release(self, entries, delay, **how):
+        self.delays.append(delay)
+        return super().release(entries, delay, **how)
 
 
 class Slow(Held):
@@ -216,14 +254,17 @@ def test_a_wrong_key_or_address_opens_the_breaker_at_once_and_parks_nothing(
 def test_half_open_sends_one_request_of_many_forwarders(make, client, moog):
     works = make(threshold=1, timeout=0.2)
     works.raise_alerts(*(alert(n) for n in range(12)))
-    moog.script.set(Step(Behaviour.ERROR, times=1), Step(Behaviour.DELAY, delay=0.4))
+    moog.script.set(Step(Behaviour.ERROR, times=1))
     works.forwarder(moog.enterprise_url).forward_turn()
     assert breaker(client)[0] == "open"
-    forwarders = [works.forwarder(moog.enterprise_url, f"f{n}") for n in range(6)]
+    asked = threading.Event()
+    patient = Around(moog, behind=lambda: asked.wait(10))  # its answer comes when all the others have asked
+    forwarders = [works.forwarder(patient, f"f{n}") for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
         running = [pool.submit(forwarder.forward_turn) for forwarder in forwarders]
-        wait_until(lambda: len(moog.starts) == 2)
+        wait_until(lambda: sum(future.done() for future in running) == 5)
         assert breaker(client)[0] == "half_open"
+        asked.set()
         turns = [future.result() for future in running]
     assert len(moog.starts) == 2
     assert sorted(turn.reason for turn in turns) == ["ok"] + ["probing"] * 5
@@ -231,42 +272,44 @@ def test_half_open_sends_one_request_of_many_forwarders(make, client, moog):
 
 
 def test_a_long_wait_hushes_the_bell_and_ends_the_turn_with_the_reason(make, client, moog):
-    works = make(threshold=1, timeout=1.5)
+    works = make(threshold=1, timeout=1.95)
     works.raise_alerts(alert(), alert())
     moog.behave("500")
-    forwarder = works.forwarder(moog.enterprise_url)
+    slept: list[float] = []
+    forwarder = works.forwarder(moog.enterprise_url, sleep=slept.append)
     forwarder.forward_turn()
-    before = time.monotonic()
     turn = forwarder.forward_turn()
-    assert (turn.reason, turn.requests, turn.waited_s) == ("breaker", 0, 0.0)
-    assert time.monotonic() - before < 0.5
-    assert 1000 < client.pttl(works.queue.bell) <= 1500
+    assert (turn.reason, turn.requests, turn.waited_s, slept) == ("breaker", 0, 0.0, [])
+    assert 0 < client.pttl(works.queue.bell) <= 1950
     client.hset(names.BREAKER, "pause_until", (int(time.time()) + 100) * 1_000_000)
     assert forwarder.forward_turn().reason == "paused"
-    assert 1500 < client.pttl(works.queue.bell) <= 2000, "never for more than two seconds"
+    assert 0 < client.pttl(works.queue.bell) <= 2000, "never for more than two seconds"
     assert result_of(turn) == {"reason": "breaker"}
 
 
 def test_a_wait_of_up_to_a_second_is_slept_through(make, moog):
-    works = make(limit=1, period=0.5)
+    works = make(limit=1, period=0.9)
     works.raise_alerts(alert(), alert())
-    forwarder = works.forwarder(moog.enterprise_url)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        time.sleep(seconds)
+
+    forwarder = works.forwarder(moog.enterprise_url, sleep=sleep)
     first, second = forwarder.forward_turn(), forwarder.forward_turn()
     assert (first.waited_s, len(first.delivered), len(second.delivered)) == (0.0, 1, 1)
-    assert 0.4 < second.waited_s < 0.6
+    assert 0 < second.waited_s == sum(slept) < 1
 
 
 def test_the_successor_is_rung_before_the_post(make, client, moog):
     works = make()
     works.raise_alerts(alert(), alert())
     works.rung.clear()
-    moog.behave("delay", delay=0.5)
-    with ThreadPoolExecutor(1) as pool:
-        turn = pool.submit(works.forwarder(moog.enterprise_url).forward_turn)
-        wait_until(lambda: moog.starts)
-        assert works.rung == ["alert_queue"]
-        assert not turn.done()
-        assert turn.result().requests == 1
+    before: list[str] = []
+    around = Around(moog, before=lambda: before.extend(works.rung))
+    assert works.forwarder(around).forward_turn().requests == 1
+    assert before == ["alert_queue"]
 
 
 def test_what_comes_while_the_last_alert_is_sent_rings(make, client, moog):
@@ -278,27 +321,27 @@ def test_what_comes_while_the_last_alert_is_sent_rings(make, client, moog):
 
 
 def test_a_turn_of_several_requests_has_a_permit_for_each_and_rings_once(make, client, moog):
-    works = make(limit=2, period=0.3, turn=5, patience=0.1)
+    works = make(limit=2, period=0.3, turn=5)
     works.raise_alerts(*(alert(n) for n in range(8)))
     works.rung.clear()
-    turn = works.forwarder(moog.enterprise_url).forward_turn()
+    grants = Grants()
+    turn = works.forwarder(moog.enterprise_url, traced=grants.note).forward_turn()
     assert (turn.requests, len(turn.delivered)) == (5, 5)
     assert works.rung.count("alert_queue") == 1
-    assert int(client.hget(names.BREAKER, "granted")) == 5
-    assert most_in_window(moog.starts, 0.2) == 2
+    assert int(client.hget(names.BREAKER, "granted")) == len(grants.times) == 5
+    assert most_in_window(grants.times, 0.3) <= 2
 
 
 def test_a_turn_of_several_starts_again_at_the_highest_lane(make, moog):
     works = make(turn=3)
     works.raise_alerts(*(alert(n) for n in range(3)))
-    forwarder = works.forwarder(moog.enterprise_url, noted=lambda *_: late.set())
-    late = threading.Event()
-    moog.behave("delay", delay=0.2)
-    with ThreadPoolExecutor(1) as pool:
-        turn = pool.submit(forwarder.forward_turn)
-        wait_until(lambda: moog.starts)
-        works.raise_alerts(alert(9, lane="critical"))
-        turn.result()
+    late = [alert(9, lane="critical")]
+
+    def meanwhile() -> None:
+        if late:
+            works.raise_alerts(late.pop())
+
+    works.forwarder(Around(moog, behind=meanwhile)).forward_turn()
     assert [r.came.severity for r in moog.received] == [3, 5, 3]
 
 
@@ -336,9 +379,12 @@ def test_a_failure_is_tried_again_after_full_jitter_of_at_most_the_claim(make, m
     told = alert(signature="s")
     works.raise_alerts(told)
     moog.script.set(Step(Behaviour(behaviour), times=2))
-    turns_until(works.forwarder(moog.enterprise_url, dice=lambda: 0.5), lambda: works.outcomes())
+    lanes = Delays(works.stream, "a", budgeted=True)
+    forwarder = works.forwarder(moog.enterprise_url, lanes=lanes, dice=lambda: 0.5)
+    turns_until(forwarder, lambda: works.outcomes())
     gaps = [b - a for a, b in zip(moog.starts, moog.starts[1:], strict=False)]
-    assert all(0.2 <= gap < 0.4 for gap in gaps), gaps
+    assert lanes.delays == [0.2, 0.2]
+    assert all(gap >= 0.2 for gap in gaps), gaps
     assert {r.came.signature for r in moog.received} == {"s"}
     assert works.outcomes()[0].attempts == 3
 
@@ -408,18 +454,21 @@ def test_one_alert_that_a_firewall_forbids_does_not_open_the_breaker_for_ever(ma
     ("behaviour", "reason"), [("bad_marked", "refused"), ("false_marked", "success_false")]
 )
 def test_the_one_refused_alert_of_a_batch_is_found_by_halving_and_parked(make, moog, behaviour, reason):
-    works = make(limit=4, period=0.3, batch=8, patience=0.1)
+    works = make(limit=4, period=0.3, batch=8)
     bad = alert(3, text=MARKER, signature="bad")
     works.raise_alerts(*(bad if n == 3 else alert(n) for n in range(8)), alert(9, signature="bad"))
     moog.behave(behaviour)
-    turns = turns_until(works.forwarder(moog.enterprise_url), lambda: not works.stream.size())
+    grants = Grants()
+    forwarder = works.forwarder(moog.enterprise_url, traced=grants.note)
+    turns = turns_until(forwarder, lambda: not works.stream.size())
     assert [parked for turn in turns for parked in turn.parked] == [str(bad.alert_id)]
     assert sum(outcome.status is Status.DELIVERED for outcome in works.outcomes()) == 8
     why = works.letters()[0][b"why"].decode()
     assert f'"reason":"{reason}"' in why
     assert MARKER in why, "Moog's own words"
     assert len(moog.starts) == 7 + 1, "8, 4 4, 2 2, 1 1, and the one that was behind"
-    assert most_in_window(moog.starts, 0.2) <= 4, "each half has a permit of its own"
+    assert len(set(grants.times)) == 7 + 1, "each half has a permit of its own"
+    assert most_in_window(grants.times, 0.3) <= 4
     works.assert_books(raised=9, delivered=8, parked=1, waiting=0)
     works.assert_nothing_kept()
 

@@ -150,6 +150,28 @@ class Shrinking(Patience):
         pass
 
 
+class Interrupted(Patience):
+    """One of which another thread used a permit between any two looks at it."""
+
+    _noted: float | None = None
+
+    @property
+    def _since(self) -> float | None:
+        since, self._noted = self._noted, None
+        return since
+
+    @_since.setter
+    def _since(self, value: float | None) -> None:
+        self._noted = value
+
+
+def test_a_permit_that_runs_out_while_another_thread_uses_one_is_counted_and_harms_nobody() -> None:
+    patience = Interrupted(0.025, 0.25)
+    for now in (1.0, 1.5, 9.0):
+        patience.ran_out(now)
+    assert patience.seconds in (0.025, 0.05)
+
+
 def test_a_permit_never_outlives_what_the_log_counts_where_threads_share_one() -> None:
     patience = Shrinking(0.025, 0.25)
     for _ in range(3):
