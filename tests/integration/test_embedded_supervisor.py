@@ -317,6 +317,15 @@ def guard() -> Iterator[Guard]:
     guard.close()
 
 
+def test_a_reaper_knows_from_its_first_moment_what_runs_already(guard: Guard, tmp_path: Path) -> None:
+    """One that replaces a killed one: the supervisor may be killed, too, before it could tell it anything."""
+    run = Running(shell(tmp_path, "left", "exec sleep 100"))
+    guard.watch(run.pid, signal.SIGKILL)
+    guard._spawn().communicate()
+    assert run.wait(5)
+    assert run.exit_code() == -signal.SIGKILL
+
+
 def test_one_that_keeps_dying_is_started_ever_more_rarely_until_it_has_lived(
     guard: Guard, reports: list[str], tmp_path: Path
 ) -> None:
