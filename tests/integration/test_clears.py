@@ -339,7 +339,7 @@ def test_a_clear_that_is_read_back_takes_its_raise_along_too(pair: list[Bench]) 
     dead.evaluate(lost_raise)
     dead.append(up())
     dead.evaluate(dead.take())
-    first, second = [*alive.take_over(1), *alive.take_over(1)]
+    first, second = alive.take_over()
     alive.held.settle(alive.evaluate([second]))
     assert sent_to_moog(alive) == ["raise", "clear"]
     alive.held.settle(alive.evaluate([first]))
