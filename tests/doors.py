@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from mutt.embedded.ports import free_port
 from tests.waiting import wait_until
 
@@ -94,6 +96,18 @@ def served(
     finally:
         process.terminate()
         process.wait(20)
+
+
+def worker_of(port: int) -> psutil.Process:
+    """gunicorn's worker behind this port: the youngest of those who listen."""
+    ours = psutil.Process().children(recursive=True)
+    return max((one for one in ours if _listens(one, port)), key=lambda one: one.create_time())
+
+
+def _listens(one: psutil.Process, port: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a session of PostgreSQL's, that ended meanwhile
+        return any(at.laddr.port == port for at in one.net_connections() if not at.raddr)
+    return False
 
 
 def _answers(door: Door) -> bool:

@@ -36,8 +36,10 @@ PARTIAL = 64 << 20
 #: Connections that the kernel keeps until they are accepted; seconds to the next try where no file can be opened.
 BACKLOG, ACCEPT_AGAIN = 1024, 1.0
 
-#: Seconds that open connections have at the end to be read empty.
+#: Seconds that open connections have at the end to be read empty; so many looks in which nothing comes are enough, and
+#: so many seconds between two. Looks, not time: a process that had no processor meanwhile has seen nothing.
 GOODBYE = 1.0
+QUIET, GLANCE = 5, 0.02
 
 
 class TcpListener:
@@ -64,6 +66,7 @@ class TcpListener:
         self.open = set[Connection]()
         self.last_data = 0.0
         self.opening = set[Connection]()  # in their handshake
+        self._ending = False
         self._welcoming = set[asyncio.Task[None]]()
         self._tasks = list[asyncio.Task[None]]()
         self.partial = 0  # bytes
@@ -79,14 +82,18 @@ class TcpListener:
 
     async def stop(self) -> None:
         """Accept nothing more, take what is here, and hang up."""
+        if not self._ending:
+            self._ending = True
+            asyncio.get_running_loop().remove_reader(self._socket)
+            # Whom the loop has accepted by now is welcomed first: with the task that waits for him he would be dropped.
+            await asyncio.sleep(0)
         self._tasks[0].cancel()
         self._accept_who_is_here()
-        self.last_data = time.monotonic()
-        end = self.last_data + GOODBYE
-        while (
-            (self.open or self.opening) and self.last_data > time.monotonic() - 0.1 and time.monotonic() < end
-        ):
-            await asyncio.sleep(0.02)
+        end, quiet = time.monotonic() + GOODBYE, 0
+        while (self.open or self.opening) and quiet < QUIET and time.monotonic() < end:
+            before = self.last_data
+            await asyncio.sleep(GLANCE)
+            quiet = quiet + 1 if self.last_data == before else 0
         for task in (*self._tasks, *self._welcoming):
             task.cancel()
         for connection in list(self.open):
@@ -108,7 +115,7 @@ class TcpListener:
         """Not asyncio's own server: that counts nobody before the handshake, and where no file can be opened logs a
         thousand tracebacks a second."""
         loop, warned = asyncio.get_running_loop(), False
-        while True:
+        while not self._ending:
             try:
                 sock, _ = await loop.sock_accept(self._socket)
             except OSError as error:

@@ -77,6 +77,9 @@ class _Round:
     replies: list[dict[str, Any]] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     owners: list[int | None] = field(default_factory=list)  #: whose each part is; None: it is shared
+    took: float = (
+        0.0  #: seconds that packing took, where it is a request's own round: they come off nobody's second
+    )
 
     @classmethod
     def of(cls, contributions: Sequence[Contribution]) -> _Round:
@@ -91,11 +94,15 @@ class _Round:
             for j in one.parsed.identified
         ]
 
-    def pack(self) -> None:
+    def pack(self, monotonic: Callable[[], float]) -> None:
         """Make the replies and the parts of the events as they are now; once, so that they stay what was sent."""
-        if not self.parts:
-            self.replies = [_reply(one, n) for one, n in zip(self.contributions, self.repeats, strict=True)]
-            self.parts, self.owners = _parts(self.contributions, self.events, self.replies)
+        if self.parts:
+            return
+        began = monotonic()
+        self.replies = [_reply(one, n) for one, n in zip(self.contributions, self.repeats, strict=True)]
+        self.parts, self.owners = _parts(self.contributions, self.events, self.replies)
+        if len(self.contributions) == 1:
+            self.took = monotonic() - began
 
 
 class Acceptor:
@@ -117,7 +124,11 @@ class Acceptor:
         self._away_until, self._spilled, self._why = float("-inf"), False, ""
 
     def accept_events(self, contributions: Sequence[Contribution], deadline: float) -> list[Reply]:
-        """One round, all or nothing. Raises Unavailable: nothing was taken, or nobody can tell."""
+        """One round, all or nothing. Raises Unavailable: nothing was taken, or nobody can tell.
+
+        The deadline is for Redis and the spill: what a request takes to be packed, alone in its round, it has beside
+        it. A large one takes longer than all others may wait.
+        """
         round_ = _Round.of(contributions)
         if self._spill is None:
             return self._append(round_, deadline)
@@ -139,8 +150,8 @@ class Acceptor:
 
     def _append(self, round_: _Round, deadline: float) -> list[Reply]:
         self._stamp(round_)
-        round_.pack()
-        appended = self._inlet.append(round_.id, round_.parts, deadline)
+        round_.pack(self._monotonic)
+        appended = self._inlet.append(round_.id, round_.parts, deadline + round_.took)
         if appended.refused:
             raise NoRoom(f"the ingest queue is full ({appended.refused})", retry_after=5)
         for owner, first in zip(round_.owners, appended.replies, strict=True):
@@ -161,8 +172,8 @@ class Acceptor:
 
     def _keep(self, round_: _Round, spill: Spill, deadline: float, away: StreamAway) -> list[Reply]:
         """Into the spill: which of it is a repeat the append decides when it flows back."""
-        round_.pack()
-        until = max(deadline, self._monotonic() + LEAST_SPILL_TIME)
+        round_.pack(self._monotonic)
+        until = max(deadline + round_.took, self._monotonic() + LEAST_SPILL_TIME)
         events, data = sum(map(len, round_.events)), pack(round_.parts, _seen(round_), self._server)
         try:
             spill.keep(round_.id, events, data, sent=away.sent, deadline=until)

@@ -149,6 +149,50 @@ def test_who_is_not_accepted_yet_at_the_end_is_heard(tcp, relay, monkeypatch):
     assert relay.records == [b"<13>one"]
 
 
+def test_who_is_being_accepted_at_the_end_is_heard(tcp, relay):
+    """The loop has his connection, and the task that waits for it has not run yet."""
+    running = tcp()
+
+    async def end():
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        sock = running.connect()
+        sock.sendall(b"<13>one\n")
+
+        async def stop():
+            await running.listener.stop()
+            ended.set()
+
+        # In the loop's next turn, in which it sees the connection, too: then stop has the turn after that before him.
+        tasks = []
+        loop.call_soon(lambda: tasks.append(loop.create_task(stop())))
+        await ended.wait()
+        sock.close()
+
+    running.run(end())
+    assert relay.records == [b"<13>one"]
+
+
+def test_what_is_here_at_the_end_is_taken_however_busy_the_machine_is(tcp, relay, monkeypatch):
+    """Nobody has the processor for a while, just when connections are opened."""
+
+    async def never(_loop, _sock):
+        await asyncio.Event().wait()
+
+    open_ = TcpListener._open
+
+    async def late(listener, connection, sock):
+        time.sleep(0.2)
+        await open_(listener, connection, sock)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_accept", never)
+    monkeypatch.setattr(TcpListener, "_open", late)
+    running = tcp()
+    with running.connect() as sock:
+        sock.sendall(b"<13>one\n")
+        running.run(running.listener.stop())
+    assert relay.records == [b"<13>one"]
+
+
 def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tcp, relay, caplog):
     running = tcp(connections=2)
     with running.connect() as one, running.connect() as two:

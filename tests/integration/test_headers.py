@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 from flask import Flask
 from sqlalchemy import Engine
@@ -23,7 +22,7 @@ from mutt.web.admin.app import make_admin
 from mutt.web.health import health
 from mutt.web.ingest import make_ingest
 from tests.admin_client import PASSWORD, log_in, operator_of, settings_of
-from tests.doors import Door, served
+from tests.doors import Door, served, worker_of
 from tests.waiting import wait_until
 
 UUID = "018f0000-0000-7000-8000-000000000000"
@@ -214,9 +213,7 @@ def test_what_gunicorn_itself_logs_is_a_record(redis_url: str, tmp_path: Path) -
     env = {"REDIS_URL": redis_url, "INGEST_API_KEY": "k", "LOG_LEVEL": "info"}
     with served("ingest", env, tmp_path) as (port, log):
         Door(port).ask(b'GET /%0a{"event":"forged"} HTTP/1.1\r\nA\x1b[2J: b\r\n\r\n')
-        ours = psutil.Process().children(recursive=True)
-        [worker] = [one for one in ours if "gunicorn: worker" in " ".join(one.cmdline())]
-        worker.kill()
+        worker_of(port).kill()
         wait_until(lambda: "SIGKILL" in log.read_text(), 10, "the master's word on it")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert any("SIGKILL" in record["event"] for record in records)

@@ -115,7 +115,7 @@ def test_a_critical_alert_waits_for_those_of_its_signature_and_not_for_their_lan
 
 
 def test_an_alert_that_is_being_sent_does_not_move(make):
-    works = make(claim=0.3)
+    works = make()
     works.raise_alerts(alert(1, signature="s"))
     taken = works.take("a")
     works.raise_alerts(alert(2, lane="critical", signature="s"))
@@ -165,11 +165,11 @@ def test_what_was_handed_back_is_first_in_its_lane_and_not_before_a_higher_one(m
 
 
 def test_what_is_due_again_counts_as_left(make):
-    works = make(claim=0.2)
+    works, hasty = make(), make(claim=0.2)
     works.raise_alerts(*(alert(n) for n in range(4)))
     assert [works.take("dead").left for _ in range(4)] == [3, 2, 1, 0]
     time.sleep(0.25)
-    assert works.take("b").left == 3, "so that the next forwarder comes at once, not with the tick"
+    assert hasty.take("b").left == 3, "so that the next forwarder comes at once, not with the tick"
 
 
 # One signature:
@@ -246,24 +246,23 @@ def damage(client, text: str) -> None:
 
 
 def test_a_holder_that_dies_with_an_alert_loses_it_to_another_after_the_claim(make, moog):
-    works = make(claim=0.3)
+    works, hasty = make(), make(claim=0.3)
     told = alert(signature="s")
     works.raise_alerts(told)
     assert works.take("dead").entries
-    alive = works.forwarder(moog.enterprise_url, "alive")
-    assert alive.forward_turn().reason == "empty"
-    turns_until(alive, lambda: moog.received)
+    assert works.forwarder(moog.enterprise_url, "alive").forward_turn().reason == "empty"
+    turns_until(hasty.forwarder(moog.enterprise_url, "alive"), lambda: moog.received)
     assert moog.received[0].came.signature == "s"
     assert [outcome.alert.alert_id for outcome in works.outcomes()] == [told.alert_id]
     works.assert_books(raised=1, delivered=1, waiting=0)
 
 
 def test_a_robbed_holder_that_comes_back_does_not_let_the_next_one_in(make):
-    works = make(claim=0.2)
+    works, hasty = make(), make(claim=0.2)
     first, second = alert(1, signature="s"), alert(2, signature="s", state=State.CLEAR)
     works.raise_alerts(first, second)
     late = works.take("late")
-    again = wait_until(lambda: taken if (taken := works.take("new")).entries else None)
+    again = wait_until(lambda: taken if (taken := hasty.take("new")).entries else None)
     move = Move(late.entries[0], {"alerts.waiting": -1, "alerts.delivered": 1}, [leave_lane(first)])
     assert works.held("late").settle([move]) == [False]
     assert works.take("third").entries == [], "its raise is being sent once more: the clear waits"
@@ -311,7 +310,7 @@ class Watched:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_each_raise_comes_before_its_clear_under_many_forwarders(make, client, moog, batch):
-    works = make({"threshold": 1000}, claim=1.0, batch=batch)
+    works = make({"threshold": 1000}, batch=batch)
     watched, states = Watched(moog.enterprise_url), [State.RAISE, State.CLEAR] * 3
     told = [alert(n, signature=f"s{s}", state=state) for s in range(10) for n, state in enumerate(states)]
     works.raise_alerts(*told)

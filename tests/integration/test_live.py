@@ -290,6 +290,7 @@ def test_a_value_is_read_once_for_all_who_ask_and_none_waits_longer_than_it_want
     time.sleep(0.06)  # older than it may be
     had = len(reads)
     assert [shared.get(0.01) for _ in range(5)] == [had] * 5
+    wait_until(lambda: len(reads) > had, 5, "it to be read anew")
     assert len(reads) == had + 1
     goes.set()
 

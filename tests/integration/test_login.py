@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 import requests
@@ -170,7 +172,23 @@ def test_users_stay_logged_in_while_postgresql_is_away(
         proxy.listen()
 
 
-def test_who_fails_too_often_waits(app: Flask, second: Flask, engine: Engine) -> None:
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first wait of who fails is no second, in which a busy machine may not come to look at it."""
+    monkeypatch.setattr(throttle, "PAIR", dataclasses.replace(throttle.PAIR, first=30))
+
+
+def let_waits_end(redis_url: str) -> None:
+    """As after that time."""
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter("mutt:login:*"):
+            count = msgspec.msgpack.decode(client.get(key), type=throttle.Count)
+            over = msgspec.structs.replace(count, until=time.time() - 1)
+            client.set(key, msgspec.msgpack.encode(over), keepttl=True)
+
+
+@pytest.mark.usefixtures("long_waits")
+def test_who_fails_too_often_waits(app: Flask, second: Flask, engine: Engine, redis_url: str) -> None:
     """429 with Retry-After, a page that says how long, in every process; and the right password does not pass."""
     person(engine, "ada", Role.VIEWER)
     client = app.test_client()
@@ -179,12 +197,14 @@ def test_who_fails_too_often_waits(app: Flask, second: Flask, engine: Engine) ->
     for process in (app, second):
         answer = enter(process.test_client(), "ada", PASSWORD)
         wait = int(answer.headers["Retry-After"])
-        assert (answer.status_code, wait) == (429, 1) and f"Wait {wait} second" in answer.text
-    # From elsewhere they get in; and here too, once the second is over.
+        assert answer.status_code == 429 and 1 <= wait <= 30 and f"Wait {wait} second" in answer.text
+    # From elsewhere they get in; and here too, once the wait is over.
     assert enter(second.test_client(), "ada", PASSWORD, "198.51.100.7").status_code == 302
-    wait_until(lambda: enter(second.test_client(), "ada", PASSWORD).status_code == 302, 5, "the wait to end")
+    let_waits_end(redis_url)
+    assert enter(second.test_client(), "ada", PASSWORD).status_code == 302
 
 
+@pytest.mark.usefixtures("long_waits")
 @pytest.mark.parametrize("padded", [" \t{}", "{}\u2003 ", "ADMIN", "{}" + " " * 300 + "x"])
 def test_no_way_of_writing_a_name_has_free_tries_of_its_own(app: Flask, padded: str) -> None:
     """Whatever is taken for a name counts as that name."""
@@ -218,13 +238,14 @@ def test_redis_holds_no_name_and_forgets(app: Flask, redis_url: str) -> None:
         assert not any(b"grace" in key or b"192.0.2" in key for key in keys)
 
 
+@pytest.mark.usefixtures("long_waits")
 def test_while_redis_is_away_a_process_counts_by_itself(
     database_url: str, engine: Engine, own_redis: Live
 ) -> None:
     app = make_admin(settings_of(database_url, redis_url=own_redis.url), engine)
     own_redis.kill()
     tried = [enter(app.test_client(), "admin", WRONG).status_code for _ in range(throttle.PAIR.free + 3)]
-    assert tried[: throttle.PAIR.free + 1] == [403] * (throttle.PAIR.free + 1) and 429 in tried
+    assert tried == [403] * (throttle.PAIR.free + 1) + [429] * 2
 
 
 def test_two_processes_and_many_at_once_count_together(

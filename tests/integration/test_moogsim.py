@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from mutt.moogsim.book import most_in_window
 from mutt.moogsim.script import Behaviour
 from mutt.moogsim.server import Simulator
 
@@ -56,9 +57,8 @@ def test_requests_that_come_together_are_in_one_window(moog):
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda _: requests.post(moog.enterprise_url, json=EVENT, timeout=5), range(20)))
     starts = moog.starts
-    assert starts == sorted(starts)
-    assert moog.book.stats()["max_in_window"] == 20
-    assert starts[-1] - starts[0] < 1.0
+    assert (len(starts), starts) == (20, sorted(starts))
+    assert moog.book.stats()["max_in_window"] == most_in_window(starts, 1.0) > 1
 
 
 def test_a_start_is_when_the_first_byte_came_not_when_the_connection_opened(moog):
@@ -66,10 +66,11 @@ def test_a_start_is_when_the_first_byte_came_not_when_the_connection_opened(moog
         time.sleep(0.2)
         first = time.monotonic()
         peer.sendall(b"POST /events/x HTTP/1.1\r\n")
-        time.sleep(0.2)
+        time.sleep(0.4)
+        rest = time.monotonic()
         peer.sendall(b"Host: x\r\nContent-Length: 2\r\n\r\n{}")
         peer.recv(1024)
-    assert abs(moog.starts[0] - first) < 0.1
+    assert first <= moog.starts[0] < rest
 
 
 def test_what_came_is_told_with_its_time(http, moog):
