@@ -215,7 +215,8 @@ def test_an_event_goes_all_the_way_each_step_by_its_own_role(quiet: Site) -> Non
         url = f"http://127.0.0.1:{moog.port}/events/webhook_webhook1"
         forwarder = quiet.services("moog", moog_url=url, moog_rate_period=0.05).forwarder
         while not (turn := forwarder.forward_turn()).delivered:
-            assert turn.reason in ("restarted", "budget"), turn
+            # Expired: the machine is busy, the permit was thrown away, and the next one lives longer.
+            assert turn.reason in ("restarted", "budget", "expired"), turn
     record(quiet)
     assert quiet.as_owner("SELECT status FROM alerts WHERE hostname = 'core-1'") == [("delivered",)]
     assert books.read(quiet.owner).alerts["delivered"] == 1

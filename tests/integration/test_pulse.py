@@ -140,16 +140,20 @@ def test_an_outage_of_redis_is_one_line_and_ends_by_itself(
 ) -> None:
     monkeypatch.setattr(report, "REPORT_EVERY", 0.05)
     caplog.set_level(logging.WARNING, logger="mutt.pulse")
+
+    def ours() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.name == "mutt.pulse"]
+
     end = report.start(Settings.from_env({}, redis_url=own_redis.url), "h:1", {"alerts": Meter()}, slots=1)
     with redis.Redis.from_url(own_redis.url) as client:
         wait_until(lambda: client.hexists(names.PULSE_OF + "alerts", "h:1"), what="a report")
         own_redis.kill()
-        wait_until(lambda: caplog.records, what="the outage in the log")
+        wait_until(ours, what="the outage in the log")
         time.sleep(0.3)
         own_redis.start()
         client.flushall()
         wait_until(lambda: client.hexists(names.PULSE_OF + "alerts", "h:1"), what="a report after the outage")
-        assert len(caplog.records) == 1
+        assert len(ours()) == 1
         end()
         # Whoever ends in order is not waited for.
         assert not client.hexists(names.PULSE_OF + "alerts", "h:1")
@@ -256,11 +260,11 @@ def test_children_are_a_part_of_their_worker(client: redis.Redis, redis_url: str
     says(client, "h:1", slots=0).once()
     for child in (2, 3):
         meter = Meter()
-        ours = says(client, f"h:1/{child}", meter=meter)
         with meter.busy:
+            ours = says(client, f"h:1/{child}", meter=meter)
             time.sleep(0.05)
-        meter.did(10 * child, [0.01])
-        ours.once()
+            meter.did(10 * child, [0.01])
+            ours.once()
     [worker] = Collector(of(redis_url)).once().of_role("alerts")
     assert (worker.name, worker.slots) == ("h:1", 2)
     assert worker.events > 0 and worker.busy > 0.5
@@ -343,7 +347,7 @@ def test_what_moog_does_is_told(redis_url: str, database_url: str, client: redis
         names.BREAKER, mapping={"state": "half_open", "reason": "timeout", "until": round((now + 9) * 1e6)}
     )
     client.hset(names.BREAKER, mapping={"limit": 7, "limit_until": round((now + 9) * 1e6)})
-    client.zadd(names.BUDGET, {"a": round(now * 1e6), "b": round((now - 60) * 1e6)})
+    client.zadd(names.BUDGET, {"a": round((now + 9) * 1e6), "b": round((now - 60) * 1e6)})
     moog = Collector(of(redis_url, database_url)).once().moog
     assert (moog.breaker, moog.reason, moog.limit, moog.used) == ("half open", "timeout", 7, 1)
     assert moog.until == pytest.approx(now + 9, abs=0.01)

@@ -223,6 +223,7 @@ def test_while_redis_hangs_a_quota_makes_nobody_wait_for_it_twice(
 ) -> None:
     """Where the keys can't be read the count is not asked for: what is left of the time is the spill's."""
     assert spilling.post(GOOD, "few").status_code == 202
+    assert spilling.get("/readyz").status_code == 200  # as it is asked in operation: PostgreSQL is connected
     intake = spilling.app.extensions["ingest"]
     monkeypatch.setattr(intake.keys._known, "_read_at", float("-inf"))
     monkeypatch.setattr(intake._counting.quotas, "take", pytest.fail)
