@@ -198,6 +198,7 @@ def test_while_postgresql_is_away_a_worker_waits_in_little_memory_and_drains_all
         assert resident(working) - before < GROWTH
         wait_until(lambda: 0 in deliveries(bench), 30, "an entry that was handed back without an attempt")
         assert max(deliveries(bench)) <= 1
+        takes = len(working.outages())
         proxy.listen()
         wait_until(lambda: not bench.events.get("queued"), 120, "the backlog to be drained", every=0.2)
         assert [child.pid for child in working.children] == pids, "nobody was restarted"
