@@ -44,6 +44,7 @@ class Rsyslog(Shipped):
     marks = frozenset({"host", "msg", "records", "streams", *_OWN})
     inside = "records"
     hosts: ClassVar[tuple[str, ...]] = ("hostname", "host", "source", "fromhost", "fromhost-ip")
+    messages: ClassVar[tuple[str, ...]] = ("message", "msg", "rawmsg")
     times: ClassVar[tuple[str, ...]] = ("timestamp", "timereported", "time", "timegenerated")
     severities: ClassVar[tuple[str, ...]] = (
         "syslogseverity", "severity", "syslogseverity-text", "syslogpriority-text", "priority", "level",

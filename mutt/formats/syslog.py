@@ -45,6 +45,13 @@ _OTHER_TIME = re.compile(
     re.ASCII,
 )
 
+#: Cisco's own head behind that of a relay, which took its running number for the program.
+_RELAYED = re.compile(
+    r"\d+: (?:\d+: )?(?:[A-Za-z][\w.-]*: )?[*.]?[A-Z][a-z]{2} {1,2}\d{1,2} (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?"
+    r"(?: [A-Z]{2,5})?: (?=%)",
+    re.ASCII,
+)
+
 #: What ends a head in which no host follows the time.
 _ENDS = (":", " : ")
 
@@ -202,6 +209,8 @@ def _rfc3164(rest: str, *, tagged: bool) -> tuple[Head, str]:
         rest = rest[1:].lstrip(" ")
     elif (named := _HOST.match(rest)) and host is None:
         host, rest = named["host"], rest[named.end() :]
+        if rest[:1].isdigit() and (inner := _RELAYED.match(rest)):
+            rest = rest[inner.end() :]
     return _tag(Head(written, host, tags={"card": card} if card else _NO_TAGS), rest)
 
 

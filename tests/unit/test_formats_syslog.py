@@ -73,6 +73,8 @@ def line(data: bytes, context: Context = CONTEXT) -> Event:
         (b"<189>1: r1: 2: Mar  4 09:00:00: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>1: r1 RP/0/0/CPU0:Mar  4 09:00:00 : a[7]: %L-3-U : x", ("r1", "a", "%L-3-U : x", 5, "local7")),
         (b"<189>1: RP/0/0/CPU0:Mar  4 09:00:00 UTC: a[7]: x", (None, "a", "x", 5, "local7")),
+        (b"<189>Mar  4 09:00:00 r1 7: r: *Mar  4 08:59:58 UTC: %L-3-U: x", ("r1", "%L-3-U", "%L-3-U: x", 5, "local7")),
+        (b"<189>Mar  4 09:00:00 r1 7: Mar  4 fans", ("r1", None, "7: Mar  4 fans", 5, "local7")),
         (b"<189>1: 00:01:40: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<189>:Mar  4 09:00:00: %L-3-U: x", (None, "%L-3-U", "%L-3-U: x", 5, "local7")),
         (b"<166>2026-03-04T09:00:00Z : %A-1-B: x", (None, "%A-1-B", "%A-1-B: x", 6, "local4")),
