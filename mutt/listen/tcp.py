@@ -107,7 +107,11 @@ class TcpListener:
             connection.pause()
 
     def look(self) -> None:
-        """Are there new certificates?"""
+        """Are there new certificates? Raises what ended a task, for it would be an error of ours: who is paused would
+        never be read again."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
         if self._tls:
             self._tls.look()
 

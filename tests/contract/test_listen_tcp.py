@@ -124,6 +124,18 @@ def test_while_there_is_no_room_nobody_is_read(tcp, relay):
             wait_until(lambda: sorted(relay.records) == [b"<13>one", b"<13>three", b"<13>two"])
 
 
+def test_an_error_of_our_own_does_not_leave_a_listener_that_reads_nobody(tcp, monkeypatch):
+    def broken(_connection):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Connection, "go_on", broken)
+    running = tcp()
+    with running.connect():
+        wait_until(lambda: any(task.done() for task in running.listener._tasks))
+        with pytest.raises(ZeroDivisionError):
+            running.listener.look()
+
+
 def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_begun(relay):
     listener = TcpListener("127.0.0.1", 0, relay, name="LISTEN_SYSLOG_TCP", most=1000, connections=1)
     connection, relay.has_room = Connection(listener), False
