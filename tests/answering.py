@@ -67,6 +67,7 @@ class Answering:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits for the client's delayed ACK
 
             def setup(self) -> None:
                 super().setup()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 from .post import JSON_LINES, SYSLOG_OBJECTS, TEXT_LINES, Answer, Poster, address
@@ -47,7 +47,7 @@ class Client:
     A batch has at most ``batch`` events and ``batch_bytes`` bytes, and no event waits more than ``linger`` seconds for
     others. It is sent, under one Idempotency-Key, until ingest has it: after 408, 425, 429, any 5xx and whatever cuts a
     connection, as soon as ``Retry-After`` allows. Any other 4xx is final: ``on_rejected`` is given those events, in the
-    client's thread.
+    client's thread, where :meth:`send` waits for no room, and nothing waits for what is sent.
 
     ``buffer`` events and ``buffer_bytes`` bytes may wait in memory. ``when_full`` says what then: ``block`` lets
     :meth:`send` wait for up to ``block`` seconds, then raise :class:`Full`; ``drop`` lets go of the oldest, and counts
@@ -95,7 +95,7 @@ class Client:
         self._thread: SendingThread | None = None
         self._closed, self._quiet_until = False, float("-inf")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class MuttHandler(logging.Handler):
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | Callable[[], str],
         *,
         hostname: str = "",
         program: str = "",

@@ -23,7 +23,7 @@ log = logging.getLogger("mutt.listen")
 FIRST_WAIT, MOST_WAIT = 0.5, 15.0
 
 #: Tries of a batch to which something answers that it can't be taken, until it is asked whether that is about this
-#: batch: some twenty seconds.
+#: batch: some ten seconds.
 TRIES = 6
 
 #: A body without any record. Where ingest itself answers to it, the way and the key are good.

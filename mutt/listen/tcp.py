@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import time
+from asyncio import sslproto
 from collections.abc import Callable
 from typing import cast
 
@@ -32,6 +33,10 @@ LOOK, ROOM = 1.0, 0.05
 #: Bytes of messages that are not whole, of all connections. Beyond them who holds more than an equal share is hung up
 #: on: strangers could open many connections, and begin a large message on each.
 PARTIAL = 64 << 20
+
+#: Bytes that a TLS connection is read by, and that it keeps while it is not read. asyncio's own buffer is 256 KiB for
+#: each, also for one that is silent: a thousand would not fit into the half GiB of deploy/systemd's unit.
+SECURE = 32 << 10
 
 #: Connections that the kernel keeps until they are accepted; seconds to the next try where no file can be opened.
 BACKLOG, ACCEPT_AGAIN = 1024, 1.0
@@ -59,6 +64,8 @@ class TcpListener:
         connections: int,
         tls: ServerFiles | None = None,
     ) -> None:
+        if tls:
+            sslproto.SSLProtocol.max_size = SECURE
         self.counts, self.relay, self.most = Counts(), relay, most
         self._most_connections, self._tls = connections, tls
         self._socket = bound(host, port, socket.SOCK_STREAM, name)
@@ -107,7 +114,11 @@ class TcpListener:
             connection.pause()
 
     def look(self) -> None:
-        """Are there new certificates?"""
+        """Are there new certificates? Raises what ended a task, for it would be an error of ours: who is paused would
+        never be read again."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
         if self._tls:
             self._tls.look()
 
@@ -191,6 +202,8 @@ class Connection(asyncio.Protocol):
         self._listener.opening.discard(self)
         self._listener.open.add(self)
         self._listener.counts.connections += 1
+        if limit := getattr(transport, "set_read_buffer_limits", None):  # TLS
+            limit(SECURE)
         if not self._listener.relay.has_room:
             self.pause()
 
@@ -243,7 +256,7 @@ class Connection(asyncio.Protocol):
 
     def hurry(self) -> None:
         """Hang up on who began a message and does not go on."""
-        if self._begun_at and time.monotonic() > self._begun_at + WHOLE and not self._waiting:
+        if self._begun_at and time.monotonic() > self._begun_at + WHOLE and not self._paused:
             told = "%s began a message and did not end it within %g s: hung up"
             self._listener.trouble.say("slow", told, self._peer, WHOLE)
             self.close()
@@ -255,6 +268,7 @@ class Connection(asyncio.Protocol):
             self._take(waiting)
         if self._paused and self._listener.relay.has_room and not self._transport.is_closing():
             self._paused = False
+            self._begun_at = self._begun_at and time.monotonic()  # it is not its fault that this took so long
             self._transport.resume_reading()
 
     def _take(self, messages: list[bytes]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from mutt.errors import SettingsError
 from mutt.listen.syslog import listeners_of
-from mutt.listen.tcp import WHOLE, Connection, TcpListener
+from mutt.listen.tcp import SECURE, WHOLE, Connection, TcpListener
 from mutt.listen.udp import UdpListener
 from mutt.listen.wire import connections_within
 from mutt.settings import Settings
@@ -123,6 +123,18 @@ def test_while_there_is_no_room_nobody_is_read(tcp, relay):
             ]
             relay.has_room = True
             wait_until(lambda: sorted(relay.records) == [b"<13>one", b"<13>three", b"<13>two"])
+
+
+def test_an_error_of_our_own_does_not_leave_a_listener_that_reads_nobody(tcp, monkeypatch):
+    def broken(_connection):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Connection, "go_on", broken)
+    running = tcp()
+    with running.connect():
+        wait_until(lambda: any(task.done() for task in running.listener._tasks))
+        with pytest.raises(ZeroDivisionError):
+            running.listener.look()
 
 
 def test_what_waits_for_room_when_its_sender_hangs_up_goes_before_what_it_had_begun(relay):
@@ -277,6 +289,23 @@ def test_over_tls_a_message_that_was_begun_is_taken_at_the_end(tcp, relay, paper
         assert running.listener.counts.received == 2
 
 
+def test_who_is_not_read_for_want_of_room_is_not_hung_up_on_for_being_slow(tcp, relay, monkeypatch):
+    monkeypatch.setattr("mutt.listen.tcp.WHOLE", 0.1)
+    monkeypatch.setattr("mutt.listen.tcp.LOOK", 0.02)
+    running = tcp()
+    with running.connect() as one, running.connect() as two:
+        wait_until(lambda: running.listener.counts.connections == 2)
+        relay.has_room = False
+        two.sendall(b"<13>be")
+        wait_until(lambda: running.listener.partial)
+        one.sendall(b"<13>one\n")
+        wait_until(lambda: all(connection._paused for connection in running.listener.open))
+        time.sleep(0.3)
+        two.sendall(b"gun\n")
+        relay.has_room = True
+        wait_until(lambda: sorted(relay.records) == [b"<13>begun", b"<13>one"])
+
+
 def test_what_came_before_the_end_is_taken_also_of_who_goes_on(tcp, relay):
     running = tcp()
     stop = threading.Event()
@@ -334,6 +363,17 @@ def test_a_handshake_that_does_not_go_on_ends(tcp, relay, papers, monkeypatch):
             assert hung_up(silent)
     say(running, client_context(str(papers.ca.pem)), b"<13>x\n")
     wait_until(lambda: relay.records == [b"<13>x"])
+
+
+def test_a_tls_connection_takes_little_memory_also_while_nobody_reads(tcp, relay, papers):
+    """With Python's own buffers it was 270 KB for each, and 800 without room."""
+    running = tcp(tls=ServerFiles(*map(str, papers.right)))
+    context = client_context(str(papers.ca.pem))
+    with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost"):
+        wait_until(lambda: running.listener.open)
+        (connection,) = running.listener.open
+        assert len(connection._transport._ssl_protocol._ssl_buffer) == SECURE
+        assert connection._transport._ssl_protocol._incoming_high_water == SECURE
 
 
 def test_who_is_still_in_the_handshake_has_a_connection_like_any_other(tcp, relay, papers):

@@ -20,12 +20,13 @@ from click.testing import CliRunner
 
 from mutt.cli.listen import listen
 from mutt.client.post import Poster
-from mutt.errors import SettingsError
+from mutt.errors import MuttError, SettingsError
 from mutt.listen.aside import put_back, standing
 from mutt.listen.batches import packed, syslog_object
 from mutt.listen.buffer import BATCH, SPARE, Batch, Buffer
 from mutt.listen.relay import Relay
 from mutt.listen.sender import TRIES
+from mutt.listen.serve import serve
 from mutt.settings import Settings
 from tests.answering import Told, refusal
 from tests.waiting import wait_until
@@ -440,6 +441,22 @@ def test_a_batch_that_the_disk_does_not_let_go_of_is_not_posted_again(ingest, tm
     relay.close()
     assert [request.path for request in ingest.requests] == ["/ingest/syslog"] * 2
     assert (relay.books.sent, lines(ingest)) == (2, ["one", "two"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_of_which_a_part_has_died_ends_so_that_it_is_started_anew(ingest, tmp_path, monkeypatch):
+    """It would hear on, and keep nothing."""
+
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mutt.listen.serve.LOOK", 0.01)
+    monkeypatch.setattr("mutt.listen.serve.configure", lambda *_: None)
+    relay = Relay(Buffer(tmp_path / "syslog.db"), partial(Poster, ingest.url, KEY), "syslog", linger=0.01)
+    monkeypatch.setattr(relay._buffer, "add", broken)
+    relay.put(b"one", "192.0.2.1", 1.0)
+    with pytest.raises(MuttError, match="start it anew"):
+        serve(Settings.from_env({"MUTT_HOME": str(tmp_path)}), relay, {})
 
 
 def test_what_is_in_memory_when_it_is_closed_goes_to_disk(ingest, tmp_path):
