@@ -31,7 +31,9 @@ _LINE = re.compile(
     r"<\d{1,3}>|(?:\d+: )?(?:[\w.-]+: )?[*.]?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|%[A-Z][\w-]*-[0-7]-\w+:"
 )
 
-_STATES = ("state", "status")
+#: Not ``status``: what a program logs has one of its own (ok, closed), also of what went wrong, and a clear that names
+#: nothing to end would keep it from ever being an alert.
+_STATE = "state"
 _SEVERITIES = (
     "severity",
     "level",
@@ -131,7 +133,7 @@ def _of_object(event: JsonObject, context: Context) -> Fields:
     fields = _RECORD.read(dict(event), context)
     if not isinstance(fields["message"], str) or not fields["message"].strip():
         fields["message"] = values.text(event)
-    if state := next(filter(None, map(values.state, map(event.get, _STATES))), None):
+    if state := values.state(event.get(_STATE)):
         fields["state"] = state
     return fields
 

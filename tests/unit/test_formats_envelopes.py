@@ -79,7 +79,7 @@ CLOUDEVENTS = registry.FORMATS["cloudevents"]
         ({"event": 5, "host": "h"}, {"message": "5"}),
         ({"event": False, "host": " "}, {"hostname": "192.0.2.1", "message": "false"}),
         ({"event": {"odd": 1}, "host": "h"}, {"message": '{"odd":1}', "tags": {"odd": "1"}}),
-        ({"event": {"line": "disk full", "level": "crit", "status": "resolved", "host": "inner"}},
+        ({"event": {"line": "disk full", "level": "crit", "state": "resolved", "status": "open", "host": "inner"}},
          {"hostname": "inner", "message": "disk full", "severity": 2, "state": State.CLEAR}),
         ({"event": "x", "host": "h", "fields": {"severity": "warn", "site": {"id": "dc2"}}, "index": "net"},
          {"severity": 4, "tags": {"severity": "warn", "site.id": "dc2", "index": "net"}}),
