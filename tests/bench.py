@@ -83,13 +83,7 @@ class Bench:
 
     def take_over(self, want: int = 500) -> list[Entry]:
         """What a silent holder had, once its time is up: all of it. Redis stamps what one script hands back a
-        millisecond apart now and then, so a take may come between two of them.
-
-        A claim timeout that is longer than :data:`CLAIM` is not waited for: it is over for all that is held.
-        """
-        if self.settings.evaluate_claim > CLAIM:
-            self._be_late()
-            return self.take(want)
+        millisecond apart now and then, so a take may come between two of them."""
         got: list[Entry] = []
 
         def all_of_it() -> bool:
@@ -99,16 +93,6 @@ class Bench:
 
         wait_until(all_of_it, 5, "entries to take over")
         return got
-
-    def _be_late(self) -> None:
-        """Nobody was heard of for the claim timeout."""
-        stream = self.services.queues["ingest_queue"].streams[0]
-        late = round(self.settings.evaluate_claim * 1000) + 1
-        for client in self.everywhere:
-            held = client.xpending_range(stream, GROUP, "-", "+", 500) if client.exists(stream) else []
-            for entry in held:
-                told = stream, GROUP, entry["consumer"], 0, [entry["message_id"]]
-                client.xclaim(*told, idle=late, justid=True)
 
     def _nearly_due(self) -> set[str]:
         """What nobody has looked after for half a claim timeout."""
