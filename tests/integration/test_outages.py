@@ -8,9 +8,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import psutil
 import psycopg2
@@ -35,7 +34,7 @@ from mutt.store.tables import audit_ledger
 from mutt.tasks import alerts as alert_tasks
 from mutt.tasks import base
 from mutt.tasks.base import MuttTask
-from tests.bench import CLAIM, Bench, benches, event
+from tests.bench import Bench, benches, event
 from tests.forwarding import turns_until
 from tests.integration.test_record import raised, statuses, take
 from tests.proxy import Proxy, proxied
@@ -45,7 +44,8 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
-    with benches(redis_url, database_url) as (made,):
+    """One whose claims last: however busy the machine is, a drain does not see again what it has handed back."""
+    with benches(redis_url, database_url, evaluate_claim=60.0) as (made,):
         yield made
 
 
@@ -163,13 +163,19 @@ FAILS_FOR_BAD = (
 
 
 @pytest.fixture
-def drains(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
-    """What a doorbell of the ingest queue does, without Celery."""
+def drains(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """What doorbells of the ingest queue do, without Celery, until nothing is due. How many entries were stuck."""
     for module in (base, alert_tasks):
         monkeypatch.setattr(module, "services", lambda: bench.services)
     monkeypatch.setattr(base, "settings", lambda: bench.settings)
     monkeypatch.setattr(base, "_rests", defaultdict(base.Rest))
-    return alert_tasks.evaluate_queue
+
+    def drain() -> int:
+        did = alert_tasks.evaluate_queue()
+        # On a busy machine a slice may be over before the work is: then it is the next doorbell's.
+        return did.get("stuck", 0) + (drain() if did["ended"] == "slice" else 0)
+
+    return drain
 
 
 def good(count: int) -> list[Event]:
@@ -178,25 +184,25 @@ def good(count: int) -> list[Event]:
 
 @pytest.mark.parametrize("bad", [1, 3])
 def test_a_row_that_is_refused_with_an_outages_sqlstate_does_not_hold_its_neighbours(
-    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], bad: int
+    bench: Bench, database_url: str, drains: Callable[[], int], bad: int
 ) -> None:
     psql(database_url, *FAILS_FOR_BAD)
     for n, one in enumerate(good(10)):
         bench.append(one)
         if n in (2, 3, 9)[:bad]:
             bench.append(event("CRITICAL bad", f"bad-{n}"))
-    assert drains()["stuck"] == bad
+    assert drains() == bad
     assert len(bench.rows()) == 10
     assert bench.events == {"accepted": 10 + bad, "settled": 10, "queued": bad}
     for _ in range(3):
-        time.sleep(CLAIM + 0.1)
+        bench.let_time_pass()
         bench.append(*good(1))
-        assert drains()["stuck"] >= bad
+        assert drains() == bad
     assert bench.letters() == []
     assert bench.events == {"accepted": 13 + bad, "settled": 13, "queued": bad}
     bench.check()
     psql(database_url, "DROP TRIGGER fails ON event_audit_log")
-    time.sleep(CLAIM + 0.1)
+    bench.let_time_pass()
     entries = bench.take()
     assert {entry.attempts for entry in entries} == {1}, "to wait costs nothing"
     bench.held.settle(bench.evaluate(entries))
@@ -206,7 +212,7 @@ def test_a_row_that_is_refused_with_an_outages_sqlstate_does_not_hold_its_neighb
 
 @pytest.mark.parametrize("delivery", [1, ALONE_FROM])
 def test_the_neighbours_in_the_same_entry_are_written_too_and_what_is_stuck_becomes_an_entry_of_its_own(
-    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], delivery: int
+    bench: Bench, database_url: str, drains: Callable[[], int], delivery: int
 ) -> None:
     psql(database_url, *FAILS_FOR_BAD)
     twice = event("CRITICAL bad", "bad-1", item=1)
@@ -214,15 +220,15 @@ def test_the_neighbours_in_the_same_entry_are_written_too_and_what_is_stuck_beco
     bench.append(*good(5), twice, nul, *good(5), twice, event("b", "bad-2"))
     for _ in range(delivery - 1):
         bench.take_over()
-    time.sleep((CLAIM + 0.1) * (delivery > 1))
-    assert drains()["stuck"] == 1
+    bench.let_time_pass()
+    assert drains() == 1
     assert len(bench.rows()) == len(bench.alerts()) == 10
     assert bench.events == {"accepted": 14, "settled": 10, "parked": 1, "queued": 3}
     bench.check()
-    time.sleep(CLAIM + 0.1)
-    assert drains()["stuck"] == 1
+    bench.let_time_pass()
+    assert drains() == 1
     psql(database_url, "DROP TRIGGER fails ON event_audit_log")
-    time.sleep(CLAIM + 0.1)
+    bench.let_time_pass()
     drains()
     assert bench.events == {"accepted": 14, "settled": 12, "duplicate": 1, "parked": 1}
     bench.check()
@@ -232,15 +238,13 @@ def test_the_neighbours_in_the_same_entry_are_written_too_and_what_is_stuck_beco
 def test_where_more_is_stuck_than_can_be_halved_the_rest_comes_apart(
     bench: Bench,
     database_url: str,
-    drains: Callable[[], dict[str, Any]],
+    drains: Callable[[], int],
     monkeypatch: pytest.MonkeyPatch,
     one_entry: bool,
 ) -> None:
     """The stuck are told from the others over several drains; each drain asks a bounded number of times."""
     monkeypatch.setattr(base, "HALVINGS", 2)
     monkeypatch.setattr(pipeline, "HALVINGS", 4)
-    monkeypatch.setattr(base, "OUTAGE_REST", 0.05)
-    monkeypatch.setattr(base, "STUCK_REST", 0.25)
     psql(database_url, *FAILS_FOR_BAD)
     events = [event("CRITICAL x", f"{'bad' if n % 4 == 1 else 'good'}-{n}") for n in range(16)]
     if one_entry:
@@ -248,18 +252,24 @@ def test_where_more_is_stuck_than_can_be_halved_the_rest_comes_apart(
     else:
         for one in events:
             bench.append(one)
-    wait_until(lambda: drains() and bench.events.get("settled") == 12, 10, "all that can be written")
+
+    def written() -> int:
+        drains()
+        bench.let_time_pass(base.OUTAGE_REST)
+        return bench.events.get("settled", 0)
+
+    wait_until(lambda: written() == 12, 10, "all that can be written")
     assert bench.letters() == []
     assert bench.events == {"accepted": 16, "settled": 12, "queued": 4}
     psql(database_url, "DROP TRIGGER fails ON event_audit_log")
-    time.sleep(CLAIM + 0.1)
+    bench.let_time_pass()
     drains()
     assert bench.events == {"accepted": 16, "settled": 16}
     bench.check()
 
 
 def test_in_a_real_outage_a_share_is_not_halved(
-    bench: Bench, database_url: str, drains: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, database_url: str, drains: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for one in good(10):
         bench.append(one)
@@ -341,14 +351,18 @@ def ended(work: Callable[[], object], within_s: float = 30.0) -> BaseException |
 @contextmanager
 def stopped(server: Live) -> Iterator[None]:
     """The postmaster and all its children hang: the kernel still takes connections for it, and confirms every byte."""
-    tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    postmaster = psutil.Process(server.pid)
+    postmaster.send_signal(signal.SIGSTOP)  # first: from now on it has no new children
+    tree = [postmaster, *postmaster.children(recursive=True)]
     for process in tree:
-        process.send_signal(signal.SIGSTOP)
+        with suppress(psutil.NoSuchProcess):  # it was about to end
+            process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
         for process in tree:
-            process.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("impatient")
