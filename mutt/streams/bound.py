@@ -317,9 +317,10 @@ class Suspects:
         try:
             self.pay()
         except redis.RedisError:
-            if not (self._payer and self._payer.is_alive()):
-                self._payer = threading.Thread(target=self._pay_later, daemon=True)
-                self._payer.start()
+            with self._lock:
+                if not (self._payer and self._payer.is_alive()):
+                    self._payer = threading.Thread(target=self._pay_later, daemon=True)
+                    self._payer.start()
 
     def pay(self) -> None:
         """Take back what is owed. Raises RedisError."""
@@ -330,10 +331,14 @@ class Suspects:
                 del self._owed[owed]
 
     def _pay_later(self) -> None:
-        while self._owed:
+        while True:
             time.sleep(PAY_EVERY)
             with contextlib.suppress(redis.RedisError):
                 self.pay()
+            with self._lock:
+                if not self._owed:
+                    self._payer = None  # whoever owes one from now on needs another
+                    return
 
     def forget(self, entry: Entry) -> None:
         self._client.hdel(names.SUSPECTS, _suspect(entry))

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 import pytest
 from sqlalchemy import delete, func, insert, select, text
@@ -20,6 +21,7 @@ from mutt.store import devices
 from mutt.store.migrate import upgrade
 from mutt.store.tables import audit_ledger, ruleset_version
 from mutt.streams import books
+from mutt.streams.bound import Suspects
 from mutt.streams.connect import connect
 from tests.bench import Bench, benches, event, wait_for_rows
 from tests.waiting import wait_until
@@ -510,6 +512,34 @@ def test_a_worker_that_lives_takes_its_note_back_before_another_counts_it(
         away.setattr(suspects, "_client", connect("redis://127.0.0.1:1/0", timeout=0.1))
         suspects.withdraw(entry)
         assert other.services.evaluator._suspects.read(entry) == [0]
+    wait_until(lambda: other.services.evaluator._suspects.read(entry) == [], 5, "the note to be taken back")
+
+
+def test_a_note_that_is_owed_just_as_the_last_one_was_paid_is_taken_back_too(pair: list[Bench]) -> None:
+    """Whoever pays is about to end then, and does not look again."""
+    one, other = pair
+    one.append(event())
+    [entry] = deliver_again(one, ALONE_FROM)
+    suspects, owed = one.services.evaluator._suspects, threading.Event()
+    here, away = suspects._client, connect("redis://127.0.0.1:1/0", timeout=0.1)
+
+    def owe() -> None:
+        suspects.note(entry, 0)
+        suspects._client = away
+        suspects.withdraw(entry)
+        suspects._client = here
+
+    def once_more(frame: FrameType, what: str, _: object) -> None:
+        if what == "return" and frame.f_code is Suspects._pay_later.__code__ and not owed.is_set():
+            owe()
+            owed.set()
+
+    threading.setprofile(once_more)
+    try:
+        owe()
+    finally:
+        threading.setprofile(None)
+    assert owed.wait(10)
     wait_until(lambda: other.services.evaluator._suspects.read(entry) == [], 5, "the note to be taken back")
 
 
