@@ -21,7 +21,7 @@ from tests.bench import Bench, benches, clear, event
 @pytest.fixture
 def pair(redis_url: str, database_url: str) -> Iterator[list[Bench]]:
     """Two workers."""
-    with benches(redis_url, database_url, 2) as made:
+    with benches(redis_url, database_url, 2, evaluate_claim=60.0) as made:
         yield made
 
 
