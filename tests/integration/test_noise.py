@@ -28,7 +28,7 @@ START = datetime(2026, 3, 4, 22, 4, 11, tzinfo=UTC)
 @pytest.fixture
 def pair(redis_url: str, database_url: str) -> Iterator[list[Bench]]:
     """Two workers, who cancel what a clear ended before it was sent."""
-    with benches(redis_url, database_url, 2, cancel_cleared=True) as made:
+    with benches(redis_url, database_url, 2, cancel_cleared=True, evaluate_claim=60.0) as made:
         yield made
 
 
@@ -403,7 +403,6 @@ def test_a_clear_whose_raise_another_worker_has_not_settled_goes_after_it(pair: 
     one, two = pair
     one.append(down(0))
     one.append(up(1))
-    # At once: later, the second would take over what the first one has.
     first, second = one.take(1), two.take(1)
     slow = one.evaluate(first)
     two.held.settle(two.evaluate(second))

@@ -35,7 +35,7 @@ def bench(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) ->
         return msgspec.structs.replace(verdict, held=held)
 
     monkeypatch.setattr(evaluation, "evaluate", judge)
-    with benches(redis_url, database_url) as [bench]:
+    with benches(redis_url, database_url, evaluate_claim=60.0) as [bench]:
         yield bench
 
 

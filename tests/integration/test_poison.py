@@ -29,7 +29,7 @@ from tests.integration.test_record import deliver, outcome, raised, statuses, ta
 
 @pytest.fixture
 def bench(redis_url: str, database_url: str) -> Iterator[Bench]:
-    with benches(redis_url, database_url) as (made,):
+    with benches(redis_url, database_url, evaluate_claim=60.0) as (made,):
         yield made
 
 
