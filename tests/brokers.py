@@ -17,8 +17,8 @@ from typing import Any
 
 import amqp
 
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process
+from tests.ports import own_port
 from tests.private_ca import Papers
 from tests.servers import Live, lacking
 
@@ -41,8 +41,8 @@ class Rabbit(Live):
 
     def __init__(self, directory: Path, tls: Papers | None = None) -> None:
         self.directory = directory
-        self.port, self._node_port, self._names_port = (free_port(0) for _ in range(3))
-        self.tls_port = free_port(0) if tls else 0
+        self.port, self._node_port, self._names_port = (own_port() for _ in range(3))
+        self.tls_port = own_port() if tls else 0
         self._tls = tls
         super().__init__(f"amqp://{USER}:{QUOTED}@127.0.0.1:{self.port}/{USER}", self._server())
         self._names: subprocess.Popen[bytes] | None = None

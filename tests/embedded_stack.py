@@ -12,11 +12,11 @@ from pathlib import Path
 from mutt.embedded.account import postgres_account
 from mutt.embedded.home import Home
 from mutt.embedded.pgbinaries import find_postgres
-from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer, place_for
 from mutt.embedded.process import Process
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.embedded.supervisor import Supervisor
+from tests.ports import own_port
 from tests.servers import PG_BIN, REDIS_BIN
 
 FAMILY = "(trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000; :' & sleep 1000; :) & echo ready.; wait"
@@ -25,11 +25,11 @@ FAMILY = "(trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000; :' & sleep 1000; :) 
 def servers(home: Home) -> tuple[RedisServer, PostgresServer]:
     """The two servers of ``home``, on ports of their own."""
     secrets, account = home.secrets(), postgres_account()
-    redis = RedisServer(find_redis(REDIS_BIN), home.directory("redis"), free_port(0), secrets.redis_password)
+    redis = RedisServer(find_redis(REDIS_BIN), home.directory("redis"), own_port(), secrets.redis_password)
     postgres = PostgresServer(
         find_postgres(PG_BIN, account=account),
         place_for(home.path, account),
-        free_port(0),
+        own_port(),
         secrets.postgres_password,
         account,
         durable=False,

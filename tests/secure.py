@@ -15,10 +15,10 @@ import psycopg2
 import redis
 
 from mutt.embedded.account import postgres_account
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process
 from mutt.embedded.redis import RedisServer
 from mutt.moogsim.server import Simulator
+from tests.ports import own_port
 from tests.private_ca import Papers, Registry
 from tests.servers import REDIS_BIN, Live, lacking, live_postgres
 from tests.waiting import wait_until
@@ -45,13 +45,13 @@ class SecureRedis:
 @contextlib.contextmanager
 def secure_redis(directory: Path, papers: Registry) -> Iterator[SecureRedis]:
     """One of those on PATH that speaks TLS. The packages' own does not."""
-    port = free_port(0)
+    port = own_port()
     extra = {
         "tls-port": str(port), "tls-cert-file": str(papers.right.cert), "tls-key-file": str(papers.right.key),
         "tls-ca-cert-file": str(papers.ca.pem), "tls-auth-clients": "no",
     }  # fmt: skip
     for binary in filter(None, (REDIS_BIN, shutil.which("valkey-server"), shutil.which("redis-server"))):
-        server = RedisServer(Path(binary), directory / "redis", free_port(0), PASSWORD, extra=extra)
+        server = RedisServer(Path(binary), directory / "redis", own_port(), PASSWORD, extra=extra)
         live = Live(server.url, server.process(directory / "redis.log"))
         try:
             live.start()
@@ -70,7 +70,7 @@ def secure_redis(directory: Path, papers: Registry) -> Iterator[SecureRedis]:
 @contextlib.contextmanager
 def secure_sentinel(directory: Path, master: SecureRedis, papers: Registry) -> Iterator[str]:
     """A Sentinel that speaks nothing but TLS, and watches ``master``: the address by way of it."""
-    port, file = free_port(0), directory / "sentinel.conf"
+    port, file = own_port(), directory / "sentinel.conf"
     lines = {
         "port": "0", "tls-port": str(port), "dir": str(directory), "tls-replication": "yes", "tls-auth-clients": "no",
         "tls-cert-file": str(papers.right.cert), "tls-key-file": str(papers.right.key),

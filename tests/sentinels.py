@@ -8,10 +8,10 @@ from pathlib import Path
 
 import redis
 
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.errors import MuttError
+from tests.ports import own_port
 from tests.servers import REDIS_BIN, Live, lacking
 from tests.waiting import wait_until
 
@@ -38,8 +38,8 @@ class Watched:
 
     def __init__(self, directory: Path, binary: Path, replicas: int, lines: Mapping[str, str]) -> None:
         self.directory, self._binary = directory, binary
-        self.ports = [free_port(0) for _ in range(1 + replicas)]
-        self._sentinel_ports = [free_port(0) for _ in range(3)]
+        self.ports = [own_port() for _ in range(1 + replicas)]
+        self._sentinel_ports = [own_port() for _ in range(3)]
         self.servers = {port: self._server(port, lines) for port in self.ports}
         self.sentinels = [self._sentinel(port) for port in self._sentinel_ports]
 

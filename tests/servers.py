@@ -18,11 +18,11 @@ import pytest
 
 from mutt.embedded.account import postgres_account
 from mutt.embedded.pgbinaries import as_account, find_postgres
-from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer
 from mutt.embedded.process import Process, Running
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.errors import MuttError
+from tests.ports import own_port
 from tests.waiting import wait_until
 
 #: Read when the suite starts: the tests themselves run in a clean environment.
@@ -107,7 +107,7 @@ def live_redis(
     """A private Redis that keeps everything it accepted."""
     with _or_skip():
         binary = find_redis(REDIS_BIN)
-    server = RedisServer(binary, directory / "redis", free_port(0), password, extra=extra or {})
+    server = RedisServer(binary, directory / "redis", own_port(), password, extra=extra or {})
     yield from _while(Live(server.url, server.process(directory / "redis.log")))
 
 
@@ -120,7 +120,7 @@ def live_postgres(
     with _or_skip():
         binaries = find_postgres(PG_BIN, account=account)
     server = PostgresServer(
-        binaries, directory / "postgres", free_port(0), password, account, durable, extra=extra or {}
+        binaries, directory / "postgres", own_port(), password, account, durable, extra=extra or {}
     )
     yield from _while(Live(server.url, server.process(directory / "postgres.log")))
 
@@ -135,7 +135,7 @@ def live_replica(directory: Path, primary: Live, *, extra: Mapping[str, str] | N
     if not copier.exists():
         lacking(f"no pg_basebackup beside {binaries.directory / 'postgres'}")
     extra = {"wal_retrieve_retry_interval": "200ms", **(extra or {})}
-    server = PostgresServer(binaries, directory / "replica", free_port(0), "", account, False, extra=extra)
+    server = PostgresServer(binaries, directory / "replica", own_port(), "", account, False, extra=extra)
     server.directory.mkdir(mode=0o700)
     if account:
         account.own(server.directory)
@@ -169,7 +169,7 @@ def live_pgbouncer(directory: Path, target: Live, *, size: int = 20) -> Iterator
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if not program:
         lacking("no pgbouncer on this machine")
-    parts, port, account = urlsplit(target.url), free_port(0), postgres_account()
+    parts, port, account = urlsplit(target.url), own_port(), postgres_account()
     users, config = directory / "pgbouncer.users", directory / "pgbouncer.ini"
     users.write_text(f'"{parts.username}" ""\n')
     config.write_text(PGBOUNCER.format(target=parts.port, port=port, users=users, size=size))

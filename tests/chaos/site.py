@@ -23,7 +23,6 @@ import redis
 import requests
 
 from mutt import keyring
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process, answers
 from mutt.grant import INGEST
 from mutt.services import Services
@@ -31,6 +30,7 @@ from mutt.settings import Settings
 from mutt.store import keys
 from mutt.store.engine import transaction
 from tests.chaos.proxy import Links
+from tests.ports import own_port
 from tests.servers import Live, live_postgres, live_redis
 from tests.stack import Stack
 from tests.waiting import wait_until
@@ -236,7 +236,7 @@ def site(
             "replica": _port(redis_server.url),
             "postgres": _port(postgres.url),
             "moog": _port(moog.url),
-            "ingest": free_port(0),
+            "ingest": own_port(),
         }
         links = ends.enter_context(Links(targets, directory / "home" / "up.json"))
         made = Site(directory, redis_server, postgres, moog, links, settings or {})
@@ -247,7 +247,7 @@ def site(
 
 @contextlib.contextmanager
 def _simulator(directory: Path) -> Iterator[Live]:
-    port = free_port(0)
+    port = own_port()
     url = f"http://127.0.0.1:{port}"
     process = Process(
         name="moogsim",

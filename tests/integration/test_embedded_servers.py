@@ -18,10 +18,10 @@ from redis.retry import Retry
 from mutt.embedded.account import Unreachable, can_reach, postgres_account, shared_directory
 from mutt.embedded.home import Home
 from mutt.embedded.pgbinaries import NoPostgres, find_postgres
-from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresFailed, PostgresServer, data_version, place_for
 from mutt.embedded.redis import NoRedis, RedisServer, find_redis
 from mutt.streams import acl
+from tests.ports import own_port
 from tests.servers import PG_BIN, REDIS_BIN, Live, live_postgres, live_redis
 
 
@@ -72,7 +72,7 @@ def test_a_random_password_is_asked_for(own_directory: Path) -> None:
 
 def test_a_redis_of_an_older_mutt_comes_up_with_users_and_its_data(own_directory: Path) -> None:
     """Who was alone there is its owner; each role has its own way in."""
-    binary, place, port = find_redis(REDIS_BIN), own_directory / "redis", free_port(0)
+    binary, place, port = find_redis(REDIS_BIN), own_directory / "redis", own_port()
     older = RedisServer(binary, place, port, "s3cret")
     newer = RedisServer(
         binary,
@@ -208,9 +208,7 @@ class TestUnderRoot:
         binaries = find_postgres(str(programs), account=account, shared=own_directory / "shared")
         assert binaries.directory.is_relative_to(own_directory / "shared")
         assert binaries == find_postgres(str(programs), account=account, shared=own_directory / "shared")
-        server = PostgresServer(
-            binaries, own_directory / "data", free_port(0), account=account, durable=False
-        )
+        server = PostgresServer(binaries, own_directory / "data", own_port(), account=account, durable=False)
         live = Live(server.url, server.process(own_directory / "postgres.log")).start()
         assert shown(server.url, "server_encoding") == ["UTF8"]
         live.stop()

@@ -26,7 +26,6 @@ from mutt.backtest import jobs
 from mutt.backtest.draft import Draft
 from mutt.backtest.run import Question
 from mutt.cli.roles import roles as roles_command
-from mutt.embedded.ports import free_port
 from mutt.embedded.redis import FLOOR, RedisServer, find_redis
 from mutt.letters.desk import DROP, REPLAY, Desk
 from mutt.letters.orders import Orders
@@ -63,6 +62,7 @@ from mutt.told import teller
 from mutt.web.health import ingest_health
 from mutt.web.ingest import keys_of, make_ingest
 from tests.admin_client import log_in, send, settings_of
+from tests.ports import own_port
 from tests.servers import Live, lacking
 
 KEY = "the-key-of-the-tests"
@@ -134,7 +134,7 @@ def acl_file() -> str:
 
 
 def redis_with_users(directory: Path, binary: Path) -> Live:
-    server = RedisServer(binary, directory / "redis", free_port(0), OWNER, users=acl_file())
+    server = RedisServer(binary, directory / "redis", own_port(), OWNER, users=acl_file())
     return Live(server.url, server.process(directory / "redis.log"))
 
 

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, text
 
 from mutt.embedded.account import postgres_account
 from mutt.embedded.pgbinaries import NoPostgres, find_postgres
-from mutt.embedded.ports import free_port
 from mutt.embedded.postgres import PostgresServer
 from mutt.errors import StoreDown
 from mutt.rules.starting import STARTING_DEVELOPMENT_HOSTS, STARTING_RULES
 from mutt.store import audit, devices, migrate, partitions, rulebook
 from mutt.store.engine import one_shot_engine, transaction
 from mutt.store.tables import is_ours, metadata
+from tests.ports import own_port
 from tests.servers import Live, lacking
 from tests.waiting import wait_until
 
@@ -34,7 +34,7 @@ def versioned_url(request: pytest.FixtureRequest, own_directory: Path) -> Iterat
     except NoPostgres as error:
         lacking(str(error))
     data, log = own_directory / "postgres", own_directory / "postgres.log"
-    server = PostgresServer(binaries, data, free_port(0), account=account, durable=False)
+    server = PostgresServer(binaries, data, own_port(), account=account, durable=False)
     live = Live(server.url, server.process(log))
     try:
         yield live.start().url

@@ -20,7 +20,6 @@ from mutt.balance import observe
 from mutt.cli import cli, common
 from mutt.cli.queues import look
 from mutt.doorbells import InRedis
-from mutt.embedded.ports import free_port
 from mutt.embedded.redis import RedisServer, find_redis
 from mutt.entry import Entry, Move, park
 from mutt.settings import Settings
@@ -36,6 +35,7 @@ from mutt.tasks.tick import Tick
 from tests.bench import Bench, benches, event
 from tests.integration.test_spill import Ingest, one
 from tests.integration.test_streams import part
+from tests.ports import own_port
 from tests.servers import REDIS_BIN, Live
 from tests.waiting import wait_until
 
@@ -479,7 +479,7 @@ def test_each_role_may_do_its_part_on_every_server_and_no_more_than_that(
         places = []
         for name in ("home", "b"):
             server = RedisServer(
-                find_redis(REDIS_BIN), own_directory / name, free_port(0), "owner", users=users
+                find_redis(REDIS_BIN), own_directory / name, own_port(), "owner", users=users
             )
             live = Live(server.url, server.process(own_directory / f"{name}.log")).start()
             stack.callback(live.stop)

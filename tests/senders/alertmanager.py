@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import requests
 
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process, answers
+from tests.ports import own_port
 from tests.senders.base import CLEAR, Daemon, Place
 
 #: Alerts that were told, and are resolved while MUTT is away; and those that are once it is back.
@@ -27,7 +27,7 @@ class Alertmanager(Daemon):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._port = free_port(0)
+        self._port = own_port()
         self._address = f"http://127.0.0.1:{self._port}"
 
     @classmethod

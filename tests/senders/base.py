@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process
+from tests.ports import own_port
 from tests.servers import Live
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -131,7 +131,7 @@ class OverTcp(Daemon):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.port = free_port(0)
+        self.port = own_port()
         self._socket: socket.socket | None = None
 
     def start(self) -> None:

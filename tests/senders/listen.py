@@ -10,8 +10,8 @@ import sys
 
 import requests
 
-from mutt.embedded.ports import free_port
 from mutt.embedded.process import Process, answers
+from tests.ports import own_port
 from tests.senders.base import Place, Sender, free_udp_port
 from tests.senders.scripts import Script
 from tests.senders.snmptrapd import TEXT, TRAP
@@ -23,7 +23,7 @@ class Listener:
 
     def __init__(self, place: Place, kind: str) -> None:
         self._place, self._kind = place, kind
-        self.port, self._metrics_port = free_udp_port(), free_port(0)
+        self.port, self._metrics_port = free_udp_port(), own_port()
         self._metrics = f"http://127.0.0.1:{self._metrics_port}/metrics"
         self._live = Live("", self._process())
 
