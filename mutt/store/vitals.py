@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from mutt.store import partitions
@@ -39,7 +37,9 @@ class Vitals(NamedTuple):
 
 def vitals(conn: Connection) -> Vitals:
     """Ask everything."""
-    migrated_to = MigrationContext.configure(conn).get_current_revision() or ""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 late: see migrate
+
+    migrated_to = _migrated_to(conn)
     settings = conn.execute(
         text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)"), {"names": list(_SETTINGS)}
     )
@@ -80,7 +80,7 @@ def server(conn: Connection) -> Server:
             " FROM pg_control_system()"
         )
     ).one()
-    migrated_to = MigrationContext.configure(conn).get_current_revision() or ""
+    migrated_to = _migrated_to(conn)
     return Server(standby, system, migrated_to, feedback, source_of(conn))
 
 
@@ -112,3 +112,9 @@ def pulse(conn: Connection) -> Pulse:
         )
     ).one()
     return Pulse(*map(int, found))
+
+
+def _migrated_to(conn: Connection) -> str:
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 late: see migrate
+
+    return MigrationContext.configure(conn).get_current_revision() or ""
