@@ -29,7 +29,7 @@ from mutt.settings import Settings
 from mutt.source import Source
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Field, Formed
-from mutt.sources.heard import LONGEST, REASONS, Gathering, Heard, Refusal, Report
+from mutt.sources.heard import LONGEST, REASONS, Gathering, Heard, Looked, Refusal, Report
 from mutt.sources.learn import Day
 from mutt.sources.observed import Count, Observed
 from mutt.sources.view import Seen
@@ -533,6 +533,23 @@ def furnish(bench: Bench) -> None:
         rows.keep(conn, {"probe": rows.Stored(known)})
     hear(bench, until=900)
     look(bench, 900)
+
+
+@pytest.mark.parametrize("fields", [True, False])
+def test_a_field_that_came_back_a_moment_ago_has_not_vanished_for_who_reads_no_fields(
+    bench: Bench, fields: bool
+) -> None:
+    key(bench)
+    gone = Formed(
+        900, 200, START, {"severity": Field(140, 1, 140, START - 900), "time": Field(200, 1, 200, START)}
+    )
+    with bench.sql() as conn:
+        rows.keep(conn, {"probe": rows.Stored(Observed(event_at=START, formats={"syslog": gone}))})
+        (seen,) = watching.look(conn, bench.services, fields=fields).sources
+        assert [one.kind for one in seen.wrong] == ["fields"]
+        hear(bench, 5, until=5, formats={"syslog": Looked(1, 1, {"severity": 1, "time": 1})})
+        (seen,) = watching.look(conn, bench.services, fields=fields).sources
+        assert (seen.wrong, seen.observed.formats["syslog"].events) == ((), 901)
 
 
 def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
