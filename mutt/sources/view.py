@@ -57,6 +57,11 @@ class Seen(msgspec.Struct, frozen=True):
         return max(0.0, self.at - self.observed.event_at) if self.observed.event_at else None
 
     @property
+    def was_heard(self) -> bool:
+        """Did anything ever come of it, whatever became of that?"""
+        return self.observed.heard_at > 0
+
+    @property
     def kinds(self) -> list[str]:
         """What is wrong, in a word each; the worst first."""
         return list(dict.fromkeys(one.kind for one in self.wrong))

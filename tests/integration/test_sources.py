@@ -559,8 +559,14 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     operator = operator_of(bench.services.engine, database_url, redis_url=redis_url)
     page = operator.get("/sources/").text
     assert (
-        page.index("Something is wrong") < page.index(">probe<") < page.index("Well") < page.index(">quiet<")
+        page.index("Something is wrong")
+        < page.index(">probe<")
+        < page.index("Never heard")
+        < page.index(">quiet<")
     )
+    assert "2 sources." in page and "silent 1</a>" in page and ">Well<" not in page
+    silent = operator.get("/sources/?q=silent").text
+    assert "1 source." in silent and ">probe<" in silent and ">quiet<" not in silent
     for says in (
         "no event of it was accepted for",
         "as much as a time zone",

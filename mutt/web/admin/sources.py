@@ -27,7 +27,8 @@ class Sources(Page):
         shown = found[:SHOWN]
         groups = {
             "Something is wrong": [seen for seen in shown if seen.wrong],
-            "Well": [seen for seen in shown if seen.is_live and not seen.wrong],
+            "Well": [seen for seen in shown if seen.is_live and seen.was_heard and not seen.wrong],
+            "Never heard": [seen for seen in shown if seen.is_live and not seen.was_heard and not seen.wrong],
             "Their key is good no more": [seen for seen in shown if not seen.is_live],
         }
         return self.render(
