@@ -239,7 +239,7 @@ def add(to: Heard[Looked], more: Heard[Looked] | Heard[Counted], by: float = 0.0
     to.requests += more.requests
     to.events += more.events
     to.bytes += more.bytes
-    if more.refused or more.over_quota:
+    if more.refused or more.failed or more.over_quota:
         to.refused += more.refused
         to.failed += more.failed
         to.over_quota += more.over_quota
