@@ -32,7 +32,7 @@ class NoSource(MuttError):
 def sources(name: str | None, as_json: bool) -> None:
     """Who sends, by the name of its key, what is wrong first; with NAME all that is seen of one. Times are in UTC."""
     with transaction(services().engine) as conn:
-        shown = watching.look(conn, services(), name)
+        shown = watching.look(conn, services(), name, fields=as_json)
     if shown.outage:
         click.echo(shown.outage, err=True)
     if name is not None and not shown.sources:
@@ -52,7 +52,7 @@ def _list(found: Sequence[Seen]) -> None:
             escape(seen.name),
             _ago(seen),
             rate(seen.rates["now"]),
-            spark(seen.observed.line(seen.at), WIDTH),
+            spark(seen.hour.events, WIDTH),
             f"{seen.refused:.0%}" if seen.refused else "",
             seen.told_clock,
             seen.waits,

@@ -77,6 +77,12 @@ def parted(
 
     Whatever is noted of a source is kept in order, and nearly always the newest is asked for.
     """
+    if not found or key(found[-1]) < number:
+        return found, found[:0], found[:0]
+    if key(found[0]) > number:
+        return found[:0], found[:0], found
+    if key(found[-1]) == number:
+        return found[:-1], found[-1:], found[:0]
     place = bisect_left(found, number, key=key)
     rest = bisect_right(found, number, lo=place, key=key)
     return found[:place], found[place:rest], found[rest:]
@@ -89,6 +95,6 @@ def judged(minutes: Sequence[Minute]) -> Clock | None:
     """What they say; None: they are too few."""
     if len(minutes) < LEAST:
         return None
-    behind = sorted(one.least for one in minutes)[len(minutes) // SHARE]
-    latest = sorted((one.most for one in minutes), reverse=True)[len(minutes) // SHARE]
+    behind = sorted([one.least for one in minutes])[len(minutes) // SHARE]
+    latest = sorted([one.most for one in minutes], reverse=True)[len(minutes) // SHARE]
     return Clock(behind, max(0.0, latest - behind))

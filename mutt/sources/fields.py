@@ -50,15 +50,21 @@ class Formed(msgspec.Struct, frozen=True, gc=False):
 
     def gone(self) -> list[str]:
         """The fields that most events had, and that they have no more; by name."""
-        return sorted(name for name, field in self.fields.items() if self._is_gone(name, field))
+        return sorted(name for name in self.fields if self._is_gone(name, self.looked, self.at))
 
-    def _is_gone(self, name: str, field: Field) -> bool:
-        lacks = self.looked - field.last
+    def may_go(self, events: int, at: float) -> bool:
+        """Is there one that has gone, or may have with so many events more until ``at``, whose fields are not known?"""
+        looked, at = self.looked + events, max(self.at, at)
+        return any(self._is_gone(name, looked, at) for name in self.fields)
+
+    def _is_gone(self, name: str, looked: int, at: float) -> bool:
+        field = self.fields[name]
+        lacks = looked - field.last
         return (
-            field.last - field.first + 1 >= KNOWN_FROM
-            and self.share(name) >= KNOWN_SHARE
+            at - field.at >= GONE_AFTER
             and lacks >= max(GONE_EVENTS, GONE_TIMES * field.lacked)
-            and self.at - field.at >= GONE_AFTER
+            and field.last - field.first + 1 >= KNOWN_FROM
+            and self.share(name) >= KNOWN_SHARE
         )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -45,7 +46,16 @@ class Looked(msgspec.Struct, array_like=True, gc=False):
     fields: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Heard(msgspec.Struct, array_like=True, gc=False):
+class Counted(msgspec.Struct, array_like=True, gc=False):
+    """The same without the fields, which are most of it: for who reads ten thousands of them and shows none."""
+
+    events: int = 0
+
+
+OfFormat = TypeVar("OfFormat", Looked, Counted)
+
+
+class Heard(msgspec.Struct, Generic[OfFormat], array_like=True, gc=False):
     """What was seen of one source. Times are seconds since the epoch; 0: never."""
 
     requests: int = 0
@@ -60,16 +70,19 @@ class Heard(msgspec.Struct, array_like=True, gc=False):
     turned_away: float = 0.0  #: when MUTT could not take what was sent
     least: float | None = None  #: received_at less the sender's time, of the events that were looked at
     most: float | None = None
-    formats: dict[str, Looked] = msgspec.field(default_factory=dict)
+    formats: dict[str, OfFormat] = msgspec.field(default_factory=dict)
     why: list[Refusal] = msgspec.field(default_factory=list)
     looks_at: float = 0.0
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
+OfSource = TypeVar("OfSource")
+
+
+class Report(msgspec.Struct, Generic[OfSource], frozen=True, array_like=True, gc=False):
     """What a process says every few seconds, also where it heard nobody: that it listens."""
 
     at: float  #: its clock, in which the times are
-    heard: dict[str, Heard] = msgspec.field(default_factory=dict)
+    heard: dict[str, OfSource] = msgspec.field(default_factory=dict)
     bootstrap: bool = True  #: is there a key of INGEST_API_KEY?
 
 
@@ -204,31 +217,65 @@ def newest(refusals: Sequence[Refusal]) -> list[Refusal]:
     return list(found.values())[::-1][:REASONS]
 
 
-def joined(before: Heard, later: Heard) -> Heard:
+def joined(before: Heard[Looked], later: Heard[Looked]) -> Heard[Looked]:
     """Both, as if they had been heard at once."""
-    formats = {name: Looked(one.events, one.looked, dict(one.fields)) for name, one in before.formats.items()}
-    for name, one in later.formats.items():
-        if name in formats or len(formats) < FORMATS:
-            _add(formats.setdefault(name, Looked()), one)
-    return Heard(
-        **{
-            name: getattr(before, name) + getattr(later, name)
-            for name in ("requests", "events", "refused", "failed", "over_quota", "bytes")
-        },
-        at=max(before.at, later.at),
-        first=min(filter(None, (before.first, later.first)), default=0.0),
-        last=max(before.last, later.last),
-        turned_away=max(before.turned_away, later.turned_away),
-        least=min((one for one in (before.least, later.least) if one is not None), default=None),
-        most=max((one for one in (before.most, later.most) if one is not None), default=None),
-        formats=formats,
-        why=newest([*before.why, *later.why]),
-    )
+    found = copied(before)
+    add(found, later)
+    return found
 
 
-def _add(to: Looked, more: Looked) -> None:
+def copied(heard: Heard[Looked], by: float = 0.0) -> Heard[Looked]:
+    """The same ``by`` so many seconds later."""
+    found: Heard[Looked] = Heard()
+    add(found, heard, by)
+    return found
+
+
+def add(to: Heard[Looked], more: Heard[Looked] | Heard[Counted], by: float = 0.0) -> None:
+    """Put ``more`` into ``to``, as if both had been heard at once; ``more`` is ``by`` so many seconds later.
+
+    In place, and nothing is made: a page does it ten thousands of times.
+    """
+    to.requests += more.requests
     to.events += more.events
+    to.bytes += more.bytes
+    if more.refused or more.failed or more.over_quota:
+        to.refused += more.refused
+        to.failed += more.failed
+        to.over_quota += more.over_quota
+    at, last = more.at, more.last
+    if at and at + by > to.at:
+        to.at = at + by
+    if last:
+        if last + by > to.last:
+            to.last = last + by
+        first = more.first + by
+        if first < to.first or not to.first:
+            to.first = first
+    if more.turned_away:
+        to.turned_away = max(to.turned_away, more.turned_away + by)
+    least, most = more.least, more.most
+    if least is not None and (to.least is None or least < to.least):
+        to.least = least
+    if most is not None and (to.most is None or most > to.most):
+        to.most = most
+    for name, looked in more.formats.items():
+        known = to.formats.get(name) or _format(to, name)
+        known.events += looked.events
+        if isinstance(looked, Looked):
+            _looked(known, looked)
+    if more.why:
+        to.why = newest([*to.why, *(_later(why, by) for why in more.why)])
+
+
+def _later(why: Refusal, by: float) -> Refusal:
+    return msgspec.structs.replace(why, at=why.at + by) if by else why
+
+
+def _looked(to: Looked, more: Looked) -> None:
     to.looked += more.looked
     for name, n in more.fields.items():
-        if name in to.fields or len(to.fields) < FIELDS:
-            to.fields[name] = to.fields.get(name, 0) + n
+        if name in to.fields:
+            to.fields[name] += n
+        elif len(to.fields) < FIELDS:
+            to.fields[name] = n

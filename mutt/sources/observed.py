@@ -14,7 +14,7 @@ import msgspec
 from mutt.sources import clock, learn
 from mutt.sources.clock import Minute, parted
 from mutt.sources.fields import Formed, all_grown
-from mutt.sources.heard import Heard, Refusal, Report, joined, newest
+from mutt.sources.heard import Counted, Heard, Looked, Refusal, Report, add, copied, newest
 from mutt.sources.learn import Day
 
 #: Who sends with the key of INGEST_API_KEY. It has no page on which one could say that it may be silent: where there is
@@ -35,6 +35,18 @@ class Count(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at: int  #: minutes since the epoch
     events: int
     refused: int
+
+
+class Hour(NamedTuple):
+    """An hour at its end."""
+
+    events: tuple[int, ...]  #: of each minute, the oldest first
+    begun: float  #: seconds of the last minute, which may just have begun
+    refused: float  #: 0 to 1: of its items
+
+    def rate(self, minutes: int) -> float:
+        """Events a second in the last minute and those before it, so many in all."""
+        return sum(self.events[-minutes:]) / max(1.0, self.begun + (minutes - 1) * 60)
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -58,28 +70,25 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     times: tuple[Minute, ...] = ()  #: how far its times are from ours
     pauses: tuple[Day, ...] = ()
 
-    def rate(self, now: float, minutes: int) -> float:
-        """Events a second in this minute and those before it, so many in all."""
+    def hour(self, now: float) -> Hour:
+        """The last hour."""
         last = int(now // 60)
-        events = sum(one.events for one in self.minutes if last - minutes < one.at <= last)
-        return events / max(1.0, now - (last - minutes + 1) * 60)
-
-    def line(self, now: float) -> list[int]:
-        """Events of each minute of the last hour, the oldest first."""
-        counts = {one.at: one.events for one in self.minutes}
-        last = int(now // 60)
-        return [counts.get(at, 0) for at in range(last - HOUR + 1, last + 1)]
-
-    def refused_share(self, now: float) -> float:
-        """0 to 1: of the last hour's items."""
-        since = int(now // 60) - HOUR
-        events = sum(one.events for one in self.minutes if one.at > since)
-        refused = sum(one.refused for one in self.minutes if one.at > since)
-        return refused / (events + refused) if refused else 0.0
+        first, events, taken, refused = last - HOUR + 1, [0] * HOUR, 0, 0
+        for one in self.minutes:
+            place = one.at - first
+            if place >= 0:
+                taken, refused = taken + one.events, refused + one.refused
+                if place < HOUR:
+                    events[place] = one.events
+        return Hour(tuple(events), now - last * 60, refused / (taken + refused) if refused else 0.0)
 
     def gone(self) -> list[tuple[str, str]]:
         """Fields that vanished: (format, field)."""
         return [(name, field) for name, one in self.formats.items() for field in one.gone()]
+
+    def may_lose(self, events: int, at: float) -> bool:
+        """Has a field vanished, or may one have with so many events more until ``at``, whose fields are not known?"""
+        return any(one.may_go(events, at) for one in self.formats.values())
 
 
 class Listening(NamedTuple):
@@ -115,34 +124,64 @@ def folded(
         if listening.is_cut(at):
             found = {name: _cut(one, listening) for name, one in {**known, **found}.items()}
         listening = listening.heard_from(at)
+        by = apart(at, report.at)
         for name, heard in report.heard.items():
             before = found.get(name) or known.get(name) or Observed()
-            found[name] = grown(before, shifted(heard, at - report.at), listening)
+            found[name] = grown(before, copied(heard, by) if by else heard, listening)
         gone = None if report.bootstrap else found.get(BOOTSTRAP) or known.get(BOOTSTRAP)
         if gone and gone.pauses:
             found[BOOTSTRAP] = msgspec.structs.replace(gone, pauses=())
     return found, listening
 
 
-def gathered(reports: Iterable[tuple[float, Report]]) -> list[tuple[float, Report]]:
-    """The same, where all that was heard of a source in a minute is in one report: for who looks, and writes nothing.
+class Gathered:
+    """Reports in the order in which they came, where all that was heard of a source in a minute is in one: for who
+    looks, and writes nothing.
 
-    It is folded in less time, and what it comes to is the same but for pauses within a minute.
+    They fold in less time, and what they come to is the same but for pauses within a minute.
     """
-    found: list[tuple[float, Report]] = []
-    whole: dict[tuple[str, int], tuple[int, Heard]] = {}
-    for i, (at, report) in enumerate(sorted(reports, key=lambda one: one[0])):
-        found.append((at, Report(at, {}, report.bootstrap)))
+
+    def __init__(self) -> None:
+        self._told: list[tuple[float, bool]] = []  # of each report when it came, and bootstrap
+        self._minutes: dict[int, dict[str, Heard[Looked]]] = {}
+        self._last: dict[int, dict[str, int]] = {}  # the report in which each was heard last
+
+    def add(self, at: float, report: Report[Heard[Looked]] | Report[Heard[Counted]]) -> None:
+        """One more report, which came at ``at``."""
+        place, by = len(self._told), apart(at, report.at)
+        self._told.append((at, report.bootstrap))
+        here = int(at // 60)
+        begin, end = here * 60.0, (here + 1) * 60.0
         for name, heard in report.heard.items():
-            one = shifted(heard, at - report.at)
-            minute = name, int((one.last or one.at) // 60)
-            whole[minute] = i, joined(whole[minute][1], one) if minute in whole else one
-    for (name, _), (i, heard) in whole.items():
-        found[i][1].heard[name] = heard
-    return found
+            spoke = (heard.last or heard.at) + by
+            minute = here if begin <= spoke < end else int(spoke // 60)
+            of = self._minutes.get(minute)
+            if of is None:
+                of, self._last[minute] = self._minutes.setdefault(minute, {}), {}
+            known = of.get(name)
+            if known is None:
+                known = of[name] = Heard()
+            add(known, heard, by)
+            self._last[minute][name] = place
+
+    def events(self) -> dict[str, int]:
+        """How many events there were of each source."""
+        found: dict[str, int] = {}
+        for of in self._minutes.values():
+            for name, heard in of.items():
+                found[name] = found.get(name, 0) + heard.events
+        return found
+
+    def reports(self) -> list[tuple[float, Report[Heard[Looked]]]]:
+        """All of them."""
+        found = [(at, Report[Heard[Looked]](at, {}, bootstrap)) for at, bootstrap in self._told]
+        for minute, of in sorted(self._minutes.items()):
+            for name, heard in of.items():
+                found[self._last[minute][name]][1].heard[name] = heard
+        return found
 
 
-def grown(before: Observed, heard: Heard, listening: Listening) -> Observed:
+def grown(before: Observed, heard: Heard[Looked], listening: Listening) -> Observed:
     """``before`` and what one process heard since."""
     at = heard.last or heard.at
     times, pauses = before.times, before.pauses
@@ -201,14 +240,7 @@ def _counted(minutes: tuple[Count, ...], at: int, heard: Heard) -> tuple[Count, 
 _number = operator.attrgetter("at")
 
 
-def shifted(heard: Heard, by: float) -> Heard:
-    """The same in another clock."""
-    if abs(by) < 0.01:
-        return heard
-    moved = {
-        name: getattr(heard, name) + by
-        for name in ("at", "first", "last", "turned_away")
-        if getattr(heard, name)
-    }
-    why = [msgspec.structs.replace(one, at=one.at + by) for one in heard.why]
-    return msgspec.structs.replace(heard, **moved, why=why)
+def apart(came: float, told: float) -> float:
+    """How far a process' clock is behind the one that all times are in; 0 where the way alone may be it."""
+    by = came - told
+    return by if abs(by) >= 0.01 else 0.0

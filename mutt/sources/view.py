@@ -9,7 +9,7 @@ import msgspec
 
 from mutt.sources import clock
 from mutt.sources.clock import Clock
-from mutt.sources.observed import Observed
+from mutt.sources.observed import Hour, Observed
 from mutt.sources.silent import OFF, SET, Expected, Silence, Wanted
 from mutt.words import age, span
 
@@ -35,6 +35,7 @@ class Seen(msgspec.Struct, frozen=True):
     observed: Observed
     expected: Expected
     is_live: bool  #: is its key good?
+    hour: Hour  #: its last one
     silent_since: float | None = None
     clock: Clock | None = None
     wrong: tuple[Wrong, ...] = ()
@@ -46,7 +47,8 @@ class Seen(msgspec.Struct, frozen=True):
         found = clock.judged(observed.times)
         # Heard since, it is silent no more: that is told with the next look.
         since = silence.since if silence and not silence.is_broken(observed) else None
-        seen = cls(wanted.name, at, observed, expected, wanted.is_live, since, found)
+        hour = observed.hour(at)
+        seen = cls(wanted.name, at, observed, expected, wanted.is_live, hour, since, found)
         return msgspec.structs.replace(seen, wrong=tuple(_wrong(seen)) if wanted.is_live else ())
 
     @property
@@ -55,9 +57,19 @@ class Seen(msgspec.Struct, frozen=True):
         return max(0.0, self.at - self.observed.event_at) if self.observed.event_at else None
 
     @property
+    def was_heard(self) -> bool:
+        """Did anything ever come of it, whatever became of that?"""
+        return self.observed.heard_at > 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """What is wrong, in a word each; the worst first."""
+        return list(dict.fromkeys(one.kind for one in self.wrong))
+
+    @property
     def refused(self) -> float:
         """0 to 1: of the last hour's items."""
-        return self.observed.refused_share(self.at)
+        return self.hour.refused
 
     @property
     def formats(self) -> list[str]:
@@ -69,7 +81,7 @@ class Seen(msgspec.Struct, frozen=True):
     def rates(self) -> dict[str, float]:
         """Events a second now, over five minutes, over the hour."""
         spans = {"now": NOW_MINUTES, "5min": 5, "1h": 60}
-        return {name: self.observed.rate(self.at, minutes) for name, minutes in spans.items()}
+        return {name: self.hour.rate(minutes) for name, minutes in spans.items()}
 
     @property
     def waits(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import msgspec
 from sqlalchemy import (
@@ -18,6 +18,7 @@ from sqlalchemy import (
     DateTime,
     Row,
     Text,
+    exists,
     func,
     insert,
     null,
@@ -109,6 +110,29 @@ class Key:
 def listed(conn: Connection) -> list[Key]:
     """All of them by name, those that are revoked too."""
     return _found(conn, select(api_keys).order_by(_key.name))
+
+
+class Sender(NamedTuple):
+    """A key as far as it says who sends."""
+
+    name: str
+    scopes: tuple[str, ...]
+    source: Source
+    is_live: bool  #: is one of its texts good, or a signature enough?
+
+
+def senders(conn: Connection, now: datetime) -> list[Sender]:
+    """Likewise, in one statement and a third of the time: for who looks at them every few seconds."""
+    good = exists().where(
+        _secret.key_id == _key.id,
+        _secret.revoked_at.is_(None),
+        or_(_secret.expires_at.is_(None), _secret.expires_at > now),
+    )
+    asked = select(_key.name, _key.scopes, _key.source, _key.signing, _key.revoked_at.is_(None), good)
+    return [
+        Sender(name, tuple(scopes), _source_of(source), bool(stands and (signing or has_text)))
+        for name, scopes, source, signing, stands, has_text in conn.execute(asked.order_by(_key.name))
+    ]
 
 
 def names(conn: Connection) -> list[str]:
@@ -341,10 +365,14 @@ def _key_of(row: Row[Any], secrets: Sequence[Secret]) -> Key:
             "scopes": tuple(row.scopes),
             "formats": tuple(row.formats),
             "signing": msgspec.convert(row.signing, Signing) if row.signing else None,
-            "source": msgspec.convert(row.source, Source) if row.source else UNKNOWN,
+            "source": _source_of(row.source),
             "secrets": tuple(secrets),
         }
     )
+
+
+def _source_of(found: Any) -> Source:
+    return msgspec.convert(found, Source) if found else UNKNOWN
 
 
 def _grant(key: Key, expires_at: datetime | None) -> Grant:

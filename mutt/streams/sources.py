@@ -6,13 +6,13 @@ an ingest that does not listen. Housekeeping reads on from where it left off. No
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from mutt import names
-from mutt.sources.heard import REASONS, Heard, Looked, Report
+from mutt.sources.heard import REASONS, Counted, Heard, Looked, Report
 from mutt.streams.connect import Client
 
 T = TypeVar("T")
@@ -31,12 +31,24 @@ READ = 500
 NOWHERE = "0-0"
 
 
+Whole = Report[Heard[Looked]]
+Brief = Report[Heard[Counted]]
+
+
 class Came(NamedTuple):
     """A report, and when Redis took it, in seconds of its clock."""
 
     id: str
     at: float
-    report: Report
+    report: Whole
+
+
+class Packed(NamedTuple):
+    """The same before it is read."""
+
+    id: str
+    at: float
+    data: bytes
 
 
 class Now(msgspec.Struct, frozen=True, array_like=True):
@@ -52,7 +64,7 @@ class Reports:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def tell(self, heard: Mapping[str, Heard], at: float, *, bootstrap: bool = True) -> None:
+    def tell(self, heard: Mapping[str, Heard[Looked]], at: float, *, bootstrap: bool = True) -> None:
         """Say what this process heard until ``at``, by its clock; ``bootstrap``: is there a key of INGEST_API_KEY?
         One command."""
         told = _encode(Report(at, dict(heard), bootstrap))
@@ -64,6 +76,11 @@ class Reports:
 
     def since(self, last: str) -> list[Came]:
         """What was said after the report ``last``, the oldest first; all that there is, where that is not known here.
+        What can't be read is left out."""
+        return [Came(one.id, one.at, report) for one, report in _decoded(self.packed(last), _whole)]
+
+    def packed(self, last: str) -> list[Packed]:
+        """Likewise, for who reads it by one of the functions below.
 
         A clock that was set back in an emptied Redis gives ids that are older than those which were read.
         """
@@ -71,10 +88,10 @@ class Reports:
         if not newest:
             return []
         begin = f"({last}" if _place(newest[0][0].decode()) >= _place(last) else "-"
-        found: list[Came] = []
+        found: list[Packed] = []
         while more := self._client.xrange(names.SOURCES, begin, count=READ):
-            found += _read(more)
-            begin = f"({more[-1][0].decode()}"
+            found += [_packed(id_.decode(), fields) for id_, fields in more]
+            begin = f"({found[-1].id}"
             if len(more) < READ:
                 break
         return found
@@ -107,32 +124,54 @@ class Reports:
 
 def stands(found: Mapping[bytes, bytes]) -> dict[str, Now]:
     """What :meth:`Reports.stand` wrote. What a newer MUTT wrote otherwise is left out."""
-    return dict(_decoded(((name.decode(), packed) for name, packed in found.items()), _now))
+    told = [Packed(name.decode(), 0.0, data) for name, data in found.items()]
+    return {one.id: now for one, now in _decoded(told, _now)}
+
+
+def wholly(told: Sequence[Packed]) -> Iterator[tuple[float, Whole]]:
+    """These reports, one after another, each with when it came. What can't be read is left out."""
+    return ((one.at, report) for one, report in _decoded(told, _whole))
+
+
+def briefly(told: Sequence[Packed]) -> Iterator[tuple[float, Brief]]:
+    """The same without the fields of events."""
+    return ((one.at, report) for one, report in _decoded(told, _brief))
+
+
+def of_some(told: Sequence[Packed], wanted: Collection[str]) -> Iterator[tuple[float, Whole]]:
+    """The same as :func:`wholly`, of the sources of these names alone."""
+
+    def read(data: bytes) -> Whole:
+        found = _raw(data)
+        heard = {name: _heard(found.heard[name]) for name in wanted if name in found.heard}
+        return Report(found.at, heard, found.bootstrap)
+
+    return ((one.at, report) for one, report in _decoded(told, read))
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_report = msgspec.msgpack.Decoder(Report).decode
+_whole = msgspec.msgpack.Decoder(Whole).decode
+_brief = msgspec.msgpack.Decoder(Brief).decode
+_raw = msgspec.msgpack.Decoder(Report[msgspec.Raw]).decode
+_heard = msgspec.msgpack.Decoder(Heard[Looked]).decode
 _now = msgspec.msgpack.Decoder(Now).decode
 
 
-def _short(heard: Heard, reasons: int) -> Heard:
+def _short(heard: Heard[Looked], reasons: int) -> Heard[Looked]:
     formats = {name: Looked(one.events) for name, one in heard.formats.items()}
     return msgspec.structs.replace(heard, formats=formats, why=heard.why[:reasons])
 
 
-def _read(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Came]:
-    packed = ((id_.decode(), fields.get(b"d", b"")) for id_, fields in entries)
-    return [Came(id_, _place(id_)[0] / 1000, report) for id_, report in _decoded(packed, _report)]
+def _packed(id_: str, fields: Mapping[bytes, bytes]) -> Packed:
+    return Packed(id_, _place(id_)[0] / 1000, fields.get(b"d", b""))
 
 
-def _decoded(packed: Iterable[tuple[str, bytes]], decode: Callable[[bytes], T]) -> list[tuple[str, T]]:
-    found: list[tuple[str, T]] = []
-    for key, data in packed:
+def _decoded(told: Iterable[Packed], decode: Callable[[bytes], T]) -> Iterator[tuple[Packed, T]]:
+    for one in told:
         try:
-            found.append((key, decode(data)))
+            yield one, decode(one.data)
         except msgspec.DecodeError:
             continue
-    return found
 
 
 def _place(id_: str) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from mutt.settings import Settings
 from mutt.source import Source
 from mutt.sources.clock import Minute
 from mutt.sources.fields import Field, Formed
-from mutt.sources.heard import LONGEST, REASONS, Gathering, Heard, Refusal, Report
+from mutt.sources.heard import LONGEST, REASONS, Gathering, Heard, Looked, Refusal, Report
 from mutt.sources.learn import Day
 from mutt.sources.observed import Count, Observed
 from mutt.sources.view import Seen
@@ -535,6 +535,23 @@ def furnish(bench: Bench) -> None:
     look(bench, 900)
 
 
+@pytest.mark.parametrize("fields", [True, False])
+def test_a_field_that_came_back_a_moment_ago_has_not_vanished_for_who_reads_no_fields(
+    bench: Bench, fields: bool
+) -> None:
+    key(bench)
+    gone = Formed(
+        900, 200, START, {"severity": Field(140, 1, 140, START - 900), "time": Field(200, 1, 200, START)}
+    )
+    with bench.sql() as conn:
+        rows.keep(conn, {"probe": rows.Stored(Observed(event_at=START, formats={"syslog": gone}))})
+        (seen,) = watching.look(conn, bench.services, fields=fields).sources
+        assert [one.kind for one in seen.wrong] == ["fields"]
+        hear(bench, 5, until=5, formats={"syslog": Looked(1, 1, {"severity": 1, "time": 1})})
+        (seen,) = watching.look(conn, bench.services, fields=fields).sources
+        assert (seen.wrong, seen.observed.formats["syslog"].events) == ((), 901)
+
+
 def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     bench: Bench, database_url: str, redis_url: str
 ) -> None:
@@ -542,8 +559,14 @@ def test_the_pages_show_what_is_wrong_first_and_no_markup_of_senders(
     operator = operator_of(bench.services.engine, database_url, redis_url=redis_url)
     page = operator.get("/sources/").text
     assert (
-        page.index("Something is wrong") < page.index(">probe<") < page.index("Well") < page.index(">quiet<")
+        page.index("Something is wrong")
+        < page.index(">probe<")
+        < page.index("Never heard")
+        < page.index(">quiet<")
     )
+    assert "2 sources." in page and "silent 1</a>" in page and ">Well<" not in page
+    silent = operator.get("/sources/?q=silent").text
+    assert "1 source." in silent and ">probe<" in silent and ">quiet<" not in silent
     for says in (
         "no event of it was accepted for",
         "as much as a time zone",

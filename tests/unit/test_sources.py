@@ -17,7 +17,7 @@ from mutt.event import Event, State
 from mutt.formats.base import Parsed, Rejected
 from mutt.sources import clock, learn, silent
 from mutt.sources.clock import Minute
-from mutt.sources.fields import ONCE, Formed, grown
+from mutt.sources.fields import GONE_AFTER, ONCE, Formed, grown
 from mutt.sources.heard import (
     FIELDS,
     FORMATS,
@@ -32,7 +32,7 @@ from mutt.sources.heard import (
     joined,
 )
 from mutt.sources.learn import DAY
-from mutt.sources.observed import HOLE, Listening, Observed, folded, gathered
+from mutt.sources.observed import HOLE, Gathered, Listening, Observed, folded
 from mutt.sources.silent import GRACE, LEARNED, LEARNING, OFF, SET, Wanted
 from mutt.sources.view import Seen, ordered, told
 
@@ -168,9 +168,13 @@ def test_who_only_looks_sees_the_same_picture(at: list[float], off: float) -> No
         )
         reports.append((t + 5, Report(t + 5 + off, {"probe": theirs})))
     whole, listening = folded({}, Listening(), reports)
-    seen, listens = folded({}, Listening(), gathered(reports))
+    gathered = Gathered()
+    for when, report in sorted(reports, key=lambda one: one[0]):
+        gathered.add(when, report)
+    seen, listens = folded({}, Listening(), gathered.reports())
     assert listens == listening
-    assert sum(1 for _, one in gathered(reports) if one.heard) <= 62
+    assert sum(1 for _, one in gathered.reports() if one.heard) <= 62
+    assert gathered.events() == {"probe": len(at)}
     known, also = whole["probe"], seen["probe"]
     assert also.pauses[-1].longest == pytest.approx(known.pauses[-1].longest, abs=60.0)
     assert also.formats["native"].share("severity") == 1.0
@@ -193,11 +197,12 @@ def test_rates_and_shares_are_of_the_last_hour() -> None:
     ]
     known = folded({}, Listening(), reports)[0]["probe"]
     now = NOON + 60 * 90 - 1
-    assert known.rate(now, 5) == pytest.approx(0.5, rel=0.01)
-    assert known.rate(now, 60) == pytest.approx(0.5, rel=0.01)
-    assert known.refused_share(now) == pytest.approx(0.25)
-    assert known.line(now)[:-1] == [30] * 59
-    assert known.rate(now + 7200, 60) == known.refused_share(now + 7200) == 0.0
+    hour, later = known.hour(now), known.hour(now + 7200)
+    assert hour.rate(5) == pytest.approx(0.5, rel=0.01)
+    assert hour.rate(60) == pytest.approx(0.5, rel=0.01)
+    assert hour.refused == pytest.approx(0.25)
+    assert hour.events[:-1] == (30,) * 59
+    assert later.rate(60) == later.refused == 0.0
 
 
 # ---- clocks
@@ -267,6 +272,25 @@ def test_a_field_that_most_had_and_none_has_now_has_gone() -> None:
 )
 def test_a_field_that_may_well_be_missing_has_not_gone(rows: list[list[str]]) -> None:
     assert fed(rows).gone() == []
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.sampled_from([[], ["a"], ["a", "b"], ["b"]])), max_size=12),
+    st.floats(0, 2 * GONE_AFTER),
+)
+def test_who_does_not_read_the_fields_of_a_minute_knows_where_one_may_have_vanished(
+    minute: list[tuple[int, list[str]]], quiet: float
+) -> None:
+    """Where it says that none may have, the same have vanished as when all fields are read."""
+    known = grown(Formed(), Looked(200, 200, {"a": 180, "b": 120}), NOON)
+    known = grown(known, Looked(60, 60, {"a": 60}), NOON + 1)
+    whole, brief, at = known, known, NOON + quiet
+    for i, (events, fields) in enumerate(minute):
+        whole = grown(whole, Looked(events, events, dict.fromkeys(fields, events)), at + i)
+        brief = grown(brief, Looked(events), at + i)
+    if not known.may_go(sum(events for events, _ in minute), at + len(minute)):
+        assert whole.gone() == brief.gone() == []
 
 
 def test_names_that_came_once_keep_no_field_out_for_longer_than_an_hour() -> None:

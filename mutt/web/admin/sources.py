@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 
 from flask import abort, request
 from flask_admin import expose
 
 from mutt import watching
+from mutt.sources.observed import HOUR
 from mutt.sources.view import Seen, rate
 from mutt.store import lookup
 from mutt.watching import Shown
-from mutt.web.admin.page import Page, search
+from mutt.web.admin.page import SHOWN, Page, search
 
 #: Of the line of the last hour: its size, and what is left above it.
 WIDTH, HEIGHT, AIR = 118, 22, 2
@@ -20,19 +22,23 @@ WIDTH, HEIGHT, AIR = 118, 22, 2
 class Sources(Page):
     @expose("/")
     def index(self) -> str:
-        shown, wanted = self._look(), request.args.get("q", "")
-        found = search(shown.sources, wanted, lambda seen: f"{seen.name} {' '.join(seen.formats)}")
+        looked, wanted = self._look(), request.args.get("q", "")
+        found = search(looked.sources, wanted, _text_of)
+        shown = found[:SHOWN]
         groups = {
-            "Something is wrong": [seen for seen in found if seen.wrong],
-            "Well": [seen for seen in found if seen.is_live and not seen.wrong],
-            "Their key is good no more": [seen for seen in found if not seen.is_live],
+            "Something is wrong": [seen for seen in shown if seen.wrong],
+            "Well": [seen for seen in shown if seen.is_live and seen.was_heard and not seen.wrong],
+            "Never heard": [seen for seen in shown if seen.is_live and not seen.was_heard and not seen.wrong],
+            "Their key is good no more": [seen for seen in shown if not seen.is_live],
         }
         return self.render(
             "sources.html",
             groups=groups,
             q=wanted,
             found=len(found),
-            outage=shown.outage,
+            shown=len(shown),
+            wrong=Counter(kind for seen in looked.sources for kind in seen.kinds),
+            outage=looked.outage,
             line=line,
             at=at,
             a_second=rate,
@@ -48,7 +54,12 @@ class Sources(Page):
 
     def _look(self, name: str | None = None) -> Shown:
         with lookup.reading(self.engine) as conn:
-            return watching.look(conn, self.services, name)
+            return watching.look(conn, self.services, name, fields=False)
+
+
+def _text_of(seen: Seen) -> str:
+    """What a search looks at: the name, the formats, and what is wrong in a word each."""
+    return " ".join((seen.name, *seen.formats, *seen.kinds))
 
 
 def at(seconds: float) -> datetime | None:
@@ -56,11 +67,18 @@ def at(seconds: float) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
+#: How far across each minute is, and how high the line can stand.
+_ACROSS = [f"{'L' if i else 'M'}{i * WIDTH / (HOUR - 1):g} " for i in range(HOUR)]
+_STEPS = 100
+_UP = [f"{HEIGHT - i / _STEPS * (HEIGHT - AIR):.1f}" for i in range(_STEPS + 1)]
+_FLAT = f"M0 {HEIGHT}H{WIDTH}"
+
+
 def line(seen: Seen) -> str:
     """The events of each minute of the last hour, as the path of an SVG."""
-    values = seen.observed.line(seen.at)
-    most, step = max(values) or 1, WIDTH / (len(values) - 1)
-    points = (
-        f"{i * step:.1f} {HEIGHT - value / most * (HEIGHT - AIR):.1f}" for i, value in enumerate(values)
+    most = max(seen.hour.events)
+    if not most:
+        return _FLAT
+    return "".join(
+        [across + _UP[n * _STEPS // most] for across, n in zip(_ACROSS, seen.hour.events, strict=True)]
     )
-    return "M" + "L".join(points)
