@@ -508,6 +508,9 @@ class _TLSFront:
 
     def __exit__(self, *_):
         self._over.set()
+        with contextlib.suppress(OSError):
+            # A close alone leaves the thread that accepts where it is.
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
     def url(self, path):
