@@ -15,7 +15,6 @@ from playwright.sync_api import (
     Page,
     Request,
     Response,
-    expect,
     sync_playwright,
 )
 from sqlalchemy import Engine
@@ -43,12 +42,6 @@ FLAGS = [
 
 #: The admin's SEALING_KEY.
 SEALING = new_key()
-
-
-#: Milliseconds that a page has to do what it is asked for, and to show what it should.
-PATIENCE = 10_000
-
-expect.set_options(timeout=PATIENCE)
 
 
 # For this folder alone: while it lives, its event loop counts as running in the main thread.
@@ -92,7 +85,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def opened(width: int = 1280, color_scheme: str = "light", refused: Collection[int] = ()) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=color_scheme)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", heard)
