@@ -62,7 +62,7 @@ class Answering:
 
             def setup(self) -> None:
                 super().setup()
-                ingest._hold(self.connection, self.server)
+                ingest._connections.add(self.connection)
 
             def do_POST(self) -> None:
                 ingest.take(self)
@@ -80,17 +80,10 @@ class Answering:
         if server:
             server.shutdown()
             server.server_close()
-            with self._lock:
-                connections, self._connections = self._connections, set()
-            for connection in connections:
-                _cut(connection)
-
-    def _hold(self, connection: socket.socket, server: object) -> None:
-        """Note a connection, to be cut with the others; its thread may begin only after that."""
-        with self._lock:
-            self._connections.add(connection)
-        if server is not self._server:
-            _cut(connection)
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
 
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
@@ -119,8 +112,3 @@ class Answering:
         if key not in self.answered:
             self.answered[key] = len(self.requests)
             self.items += [json.loads(line) for line in request.body.split(b"\n")]
-
-
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

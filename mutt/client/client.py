@@ -111,9 +111,8 @@ class Client:
     @property
     def counts(self) -> Counts:
         """What became of the events so far."""
-        waiting = len(self._waiting)  # its lock is taken before ours, as where it counts
         with self._lock:
-            return Counts(**self._counted, waiting=waiting, trouble=self._trouble)
+            return Counts(**self._counted, waiting=len(self._waiting), trouble=self._trouble)
 
     def send(self, event: Mapping[str, Any] | str) -> None:
         """Take one event: an object, or a text (without ``format``, one message of syslog, whatever is in it).
@@ -178,6 +177,7 @@ class Client:
         poster = self._make_poster()
         while batch := self._waiting.take():
             self._deliver(poster, batch)
+            self._waiting.done(batch)
         poster.close()
 
     def _deliver(self, poster: Poster, batch: list[Item]) -> None:
@@ -204,12 +204,9 @@ class Client:
     def _settle(self, batch: list[Item], answer: Answer) -> None:
         self._trouble = ""
         rejected = rejections([item.data for item in batch], answer)
-        if rejected:
-            self._give_back(rejected)
-        counts = {"delivered": len(batch) - len(rejected), "rejected": len(rejected)}
-        self._waiting.done(batch, partial(self._count, **counts))
-
-    def _give_back(self, rejected: list[Rejection]) -> None:
+        self._count(delivered=len(batch) - len(rejected), rejected=len(rejected))
+        if not rejected:
+            return
         if self._on_rejected is None:
             log.warning("ingest rejects %s events; the first: %s", len(rejected), rejected[0].reason)
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -36,8 +35,7 @@ class Waiting:
         self._closing = self._ended = False
 
     def __len__(self) -> int:
-        with self._changed:  # else what is taken just now stands nowhere
-            return len(self._items) + self._out
+        return len(self._items) + self._out
 
     @property
     def ended(self) -> bool:
@@ -70,13 +68,9 @@ class Waiting:
                 self._changed.wait(left)
             return [] if self._ended else self._taken()
 
-    def done(self, items: list[Item], count: Callable[[], None]) -> None:
-        """These are sent, or never will be: there is room, and ``count`` notes what became of them. Not so where the
-        end came first, for it has counted them."""
+    def done(self, items: list[Item]) -> None:
+        """These are sent, or never will be: there is room."""
         with self._changed:
-            if self._ended:
-                return
-            count()
             self._out -= len(items)
             self._bytes -= sum(len(item.data) for item in items)
             self._count_gone(len(items))
@@ -104,8 +98,6 @@ class Waiting:
         with self._changed:
             self._closing = self._ended = True
             left = len(self)
-            self._items.clear()
-            self._out = self._bytes = 0
             self._changed.notify_all()
             return left
 

@@ -242,17 +242,6 @@ def test_what_is_counted_as_lost_is_not_sent_behind_that(ingest):
     assert len(ingest.requests) == client.counts.lost == 1
 
 
-def test_of_a_batch_that_went_in_parts_only_what_is_unsent_is_lost(ingest):
-    ingest.script = [Told(413), Told(takes=True), Told(503, {"Retry-After": "60"})]
-    client = Client(ingest.url, KEY, batch=2, linger=60)
-    for n in range(2):
-        client.send(event(n))
-    wait_until(lambda: client.counts.trouble)
-    assert not client.close(0)
-    counts = client.counts
-    assert (counts.put, counts.delivered, counts.lost, counts.waiting) == (2, 1, 1, 0)
-
-
 def test_texts_are_messages_of_syslog_whatever_is_in_them(ingest):
     with Client(ingest.url, KEY) as client:
         client.send("<34>Oct 11 22:14:15 mymachine su: first\nsecond")
