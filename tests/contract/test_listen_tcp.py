@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from mutt.errors import SettingsError
+from mutt.listen import tcp as tcp_module
 from mutt.listen.syslog import listeners_of
 from mutt.listen.tcp import SECURE, WHOLE, Connection, TcpListener
 from mutt.listen.udp import UdpListener
@@ -268,7 +269,7 @@ def test_who_begins_a_message_and_does_not_go_on_is_hung_up_on_and_what_came_is_
         busy.sendall(b"<13>")
         wait_until(lambda: sum(one._begun_at > 0 for one in running.listener.open) == 2)
         for n in range(4):  # it always has begun one, and always goes on
-            later[0] += 0.6 * WHOLE
+            later[0] += 0.6 * tcp_module.WHOLE
             busy.sendall(b"%d\n<13>" % n)
             wait_until(lambda n=n: b"<13>%d" % n in relay.records)
         assert hung_up(slow)
