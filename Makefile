@@ -1,6 +1,6 @@
 # What there is to type; `make help` lists it. ARGS is passed on: make run ARGS=--once, make test ARGS="-k streams".
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format chaos fuzz bench bench-quick screenshots test-streams audit sbom lock clean
+.PHONY: help run test check static compiled format chaos fuzz bench bench-quick screenshots test-streams audit sbom lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,8 @@ STACKS := tests/acceptance/test_upgrade.py tests/acceptance/test_backup.py tests
 ALONE := tests/acceptance tests/chaos
 # Whole files, in the order in which they are found (else those with the most tests would go first).
 FILES := --dist loadfile --no-loadscope-reorder
+# What depends on a server's own kind most.
+STREAMS := $(addprefix tests/integration/,test_streams.py test_gate.py test_gauges.py)
 FUZZ_SECONDS ?= 60
 
 # Compiled once, not by each process that a test starts: images of containers often turn this off.
@@ -52,6 +54,10 @@ static: $(VENV)/.installed
 	@$(BIN)/lint-imports > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@echo "format, lint, types and imports are in order"
 
+# The tests' modules, of which else each process that collects them has its own made at the start.
+compiled: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q --collect-only > /dev/null || true
+
 format: $(VENV)/.installed ## Mend what can be mended by machine
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
 
@@ -75,7 +81,7 @@ screenshots: $(VENV)/.installed ## Pictures of the pages for the docs, from a MU
 	@exec $(BIN)/python -m tests.screenshots $(ARGS)
 
 test-streams: $(VENV)/.installed ## The streams once more on another server: REDIS=/usr/bin/redis-server
-	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest tests/integration -k "streams or gate" $(ARGS)
+	@MUTT_TEST_REDIS_BIN=$(REDIS) exec $(BIN)/python -m pytest $(STREAMS) $(ARGS)
 
 audit: $(VENV)/.installed $(AUDIT)/.installed ## Known vulnerabilities, licences, hashes, bandit (fails, too, where advisories can't be reached)
 	@exec $(AUDIT)/bin/python -m tests.audit
