@@ -144,25 +144,26 @@ class Gathered:
     def __init__(self) -> None:
         self._told: list[tuple[float, bool]] = []  # of each report when it came, and bootstrap
         self._minutes: dict[int, dict[str, Heard[Looked]]] = {}
-        self._last: dict[int, dict[str, int]] = {}  # the report in which each was heard last
+        self._last: dict[int, dict[str, int]] = {}
 
     def add(self, at: float, report: Report[Heard[Looked]] | Report[Heard[Counted]]) -> None:
         """One more report, which came at ``at``."""
         place, by = len(self._told), apart(at, report.at)
         self._told.append((at, report.bootstrap))
         here = int(at // 60)
-        begin, end = here * 60.0, (here + 1) * 60.0
+        begin, end, nearly_all = here * 60.0, (here + 1) * 60.0, self._minute(here)
         for name, heard in report.heard.items():
             spoke = (heard.last or heard.at) + by
-            minute = here if begin <= spoke < end else int(spoke // 60)
-            of = self._minutes.get(minute)
-            if of is None:
-                of, self._last[minute] = self._minutes.setdefault(minute, {}), {}
+            of, last = nearly_all if begin <= spoke < end else self._minute(int(spoke // 60))
             known = of.get(name)
             if known is None:
                 known = of[name] = Heard()
             add(known, heard, by)
-            self._last[minute][name] = place
+            last[name] = place
+
+    def _minute(self, number: int) -> tuple[dict[str, Heard[Looked]], dict[str, int]]:
+        """What was heard in this minute, by name; and the report in which each was heard last."""
+        return self._minutes.setdefault(number, {}), self._last.setdefault(number, {})
 
     def events(self) -> dict[str, int]:
         """How many events there were of each source."""
