@@ -19,7 +19,7 @@ import pytest
 from mutt.errors import SettingsError
 from mutt.listen import tcp as tcp_module
 from mutt.listen.syslog import listeners_of
-from mutt.listen.tcp import SECURE, WHOLE, Connection, TcpListener
+from mutt.listen.tcp import SECURE, Connection, TcpListener
 from mutt.listen.udp import UdpListener
 from mutt.listen.wire import connections_within
 from mutt.settings import Settings
