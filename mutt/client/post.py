@@ -182,11 +182,8 @@ class Poster:
             return Answer(
                 0, "the API key can't stand in a header: look for line ends and odd characters in it"
             )
-        except (
-            requests.RequestException,
-            OSError,
-            ValueError,
-        ) as error:  # urllib3's of an odd address is ValueError
+        # What urllib3 says of an odd address is a ValueError.
+        except (requests.RequestException, OSError, ValueError) as error:
             return Answer(0, f"no answer from {self._shown}: {cause(error)}")
         return judge(answer.status_code, answer.headers, answer.content, time.time())
 

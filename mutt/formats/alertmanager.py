@@ -82,9 +82,8 @@ class Alertmanager(JsonFormat):
     def take(self, item: JsonObject, text: str, collector: Collector, context: Context) -> None:
         super().take(item, text, collector, context)
         left_out = item.get("truncatedAlerts")
-        if (
-            type(left_out) is int and left_out > 0
-        ):  # what never came can't be taken: say so where it is looked for
+        if type(left_out) is int and left_out > 0:
+            # What never came can't be taken: say so where it is looked for.
             told = {key: item[key] for key in ("receiver", "groupKey", "truncatedAlerts") if key in item}
             why = f"is {left_out}: so many alerts of this group were left out; set the receiver's max_alerts to 0"
             collector.reject(msgspec.json.encode(told), RejectedItem("truncatedAlerts", why))

@@ -77,9 +77,8 @@ class _Round:
     replies: list[dict[str, Any]] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     owners: list[int | None] = field(default_factory=list)  #: whose each part is; None: it is shared
-    took: float = (
-        0.0  #: seconds that packing took, where it is a request's own round: they come off nobody's second
-    )
+    #: Seconds that packing took, where it is a request's own round: they come off nobody's second.
+    took: float = 0.0
 
     @classmethod
     def of(cls, contributions: Sequence[Contribution]) -> _Round:

@@ -485,7 +485,8 @@ def test_a_slow_upload_does_not_use_up_its_second(ingest: Ingest, monkeypatch: p
 def test_a_large_request_beside_many_small_ones_is_taken(
     ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes longer to pack than a request may wait; it packs beside the others' rounds."""
+    """It takes longer to pack than a request may wait; it packs beside the others' rounds. Of these one may hear that
+    the stream did not answer in time, for one process does all of it here: whether it was taken then nobody can tell."""
     large = [{"hostname": f"h{n}", "message": f"message {n} of many"} for n in range(15_000)]
     stop = threading.Event()
     answers: list[int] = []
@@ -493,9 +494,9 @@ def test_a_large_request_beside_many_small_ones_is_taken(
 
     def slowly(contributions: Any, events: Any, replies: Any) -> Any:
         if sum(map(len, events)) == len(large):
-            before = len(answers)
+            before = answers.count(202)
             time.sleep(rounds.DEADLINE)
-            wait_until(lambda: len(answers) > before + 20, 10, "others to be answered meanwhile")
+            wait_until(lambda: answers.count(202) > before + 20, 10, "others to be taken meanwhile")
         return pack(contributions, events, replies)
 
     monkeypatch.setattr(accept, "_parts", slowly)
@@ -512,8 +513,8 @@ def test_a_large_request_beside_many_small_ones_is_taken(
     for thread in threads:
         thread.join()
     assert response.status_code == 202
-    assert set(answers) == {202}
-    assert ingest.accepted == len(large) + len(answers)
+    assert set(answers) <= {202, 503}
+    assert len(large) + answers.count(202) <= ingest.accepted <= len(large) + len(answers)
 
 
 def test_what_takes_long_to_pack_has_its_second_with_redis_all_the_same(

@@ -228,10 +228,7 @@ def test_a_server_in_the_place_of_another_shows_no_work_that_it_did_before(
     assert (found.cpu, found.commands) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("run", [collect._run, report._run], ids=["reading", "report"])
-def test_a_fault_in_one_turn_is_logged_and_the_next_one_comes(
-    run: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_in_one_reading_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
     class Soon(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             return self.is_set()
@@ -246,13 +243,8 @@ def test_a_fault_in_one_turn_is_logged_and_the_next_one_comes(
             stopping.set()
             return False
 
-        once = turn
-
-        def gone(self) -> None:
-            pass
-
     stopping, faulty = Soon(), Faulty()
-    run(faulty, stopping)
+    collect._run(faulty, stopping)
     assert faulty.turns == 2 and "of ours" in caplog.text
 
 
