@@ -486,7 +486,7 @@ def test_a_large_request_beside_many_small_ones_is_taken(
     ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer to pack than a request may wait; it packs beside the others' rounds. Of these one may hear that
-    the stream did not answer in time, for one process does all of it here: whether it was taken then nobody can tell."""
+    the stream did not answer in time, for one process does all of it here; nobody can tell then if it was taken."""
     large = [{"hostname": f"h{n}", "message": f"message {n} of many"} for n in range(15_000)]
     stop = threading.Event()
     answers: list[int] = []
