@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := $(VENV)/audit
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 STACK_JOBS ?= 2
 # In this order, the long ones first: else one of the two ends alone.
 STACKS := tests/acceptance/test_upgrade.py tests/acceptance/test_backup.py tests/chaos/test_kills.py \
