@@ -124,7 +124,9 @@ def test_a_session_that_ended_leads_from_a_change_in_place_to_the_login_and_back
 ) -> None:
     """Whether the server ended it or the browser forgot it."""
     page = enter(Role.ADMIN, refused=[401])
-    page.goto(f"{admin}/rules/?active=on")
+    # What the list asks for by itself is to be there first: else that leads to the login.
+    with page.expect_response(lambda answer: "/rules/badges" in answer.url):
+        page.goto(f"{admin}/rules/?active=on")
     if cookie == "gone":
         page.context.clear_cookies()
     else:
